@@ -1,0 +1,13 @@
+/* Base64 (RFC 4648): the URL alphabet without padding is what the gateway writes. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/slice.h"
+
+/* Appends the base64url form without padding (section 5). */
+int base64url_encode(struct buf *out, struct slice bytes);
+/*
+ * Appends the decoded bytes. Strict: alphabet of section 5, no padding, no white space, unused bits
+ * zero; -EINVAL otherwise, or the error of the buffer.
+ */
+MUST_CHECK int base64url_decode(struct buf *out, struct slice text);

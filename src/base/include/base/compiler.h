@@ -1,0 +1,34 @@
+/*
+ * The compiler extensions that this code base uses, each named once. Nothing outside this header
+ * spells an
+ * __attribute__ or a __builtin.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#define MUST_CHECK __attribute__((warn_unused_result))
+#define PRINTF_LIKE(format_index, first_arg)                                                       \
+    __attribute__((format(printf, format_index, first_arg)))
+#define MAYBE_UNUSED __attribute__((unused))
+#define NO_RETURN    _Noreturn
+#define NONNULL      __attribute__((nonnull))
+#define ALIGNED(n)   __attribute__((aligned(n)))
+
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* Runs fn(&variable) when the variable goes out of scope. Every owned local carries it. */
+#define CLEANUP(fn) __attribute__((cleanup(fn)))
+
+/* Gives ownership away: the value of the pointer, which is NULL afterwards. */
+#define TAKE(ptr)                                                                                  \
+    __extension__({                                                                                \
+        __typeof__(ptr) taken_ = (ptr);                                                            \
+        (ptr) = NULL;                                                                              \
+        taken_;                                                                                    \
+    })
+
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

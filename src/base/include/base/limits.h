@@ -1,0 +1,44 @@
+/*
+ * Every limit on what a peer can grow, in one place. Sizes in bytes, times in milliseconds. What is
+ * configurable is a row of the option table (config/), whose default and bounds come from here.
+ */
+#pragma once
+
+#define KIB(n) ((size_t)(n)*1024u)
+#define MIB(n) ((size_t)(n)*1024u * 1024u)
+
+/* HTTP, from clients and from upstreams. */
+#define LIMIT_HTTP_HEADER_BLOCK KIB(32) /* start line and fields together */
+#define LIMIT_HTTP_START_LINE   KIB(8)
+#define LIMIT_HTTP_FIELDS       100u
+#define LIMIT_HTTP_FIELD_LINE   KIB(16)
+#define LIMIT_HTTP_CHUNK_LINE   256u /* size and extensions */
+#define LIMIT_HTTP_CHUNK_DIGITS 16u
+#define LIMIT_HTTP_TRAILERS     KIB(8)
+#define LIMIT_REQUEST_BODY      MIB(4)
+#define LIMIT_UPSTREAM_MESSAGE  MIB(10) /* one JSON-RPC message: a line, a body, an event */
+#define LIMIT_URI               KIB(8)
+
+/* SSE. */
+#define LIMIT_SSE_LINE_OVERHEAD KIB(1) /* of a line beyond the data that it carries */
+
+/* JSON. */
+#define LIMIT_JSON_DEPTH      64u
+#define LIMIT_JSON_KEYS       10000u
+#define LIMIT_JSON_TAPE_NODES 200000u /* entries asked for in one document */
+
+/* JSON-RPC and MCP. */
+#define LIMIT_RPC_METHOD         128u
+#define LIMIT_RPC_ID             KIB(1)
+#define LIMIT_TOOLS_PER_UPSTREAM 1000u
+#define LIMIT_DEFINITION         KIB(256)
+#define LIMIT_LIST_PAGES         100u /* pages that are read of one upstream's list */
+#define LIMIT_EXPOSED_NAME       64u
+#define LIMIT_URI_LENGTH         KIB(8)
+
+/* Calls. */
+#define LIMIT_CALL_IDLE_MS  60000u
+#define LIMIT_CALL_TOTAL_MS (30u * 60u * 1000u)
+
+/* Configuration. */
+#define LIMIT_CONFIG_FILE MIB(4)

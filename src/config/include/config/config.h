@@ -1,0 +1,126 @@
+/*
+ * The configuration: a TOML file into a typed, checked, immutable struct. Each key is a row of the
+ * option table (options.c) with type, unit, default, bounds and doc; loader, error messages and
+ * docs/CONFIGURATION.md come from the same rows. Everything that is wrong is reported at once, with
+ * file, line and column.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/slice.h"
+
+/* All strings are NUL-terminated slices owned by the struct config; empty lists have n == 0. */
+
+enum config_stderr {
+    CONFIG_STDERR_NULL,
+    CONFIG_STDERR_INHERIT,
+    CONFIG_STDERR_PIPE,
+    CONFIG_STDERR_FILE
+};
+enum config_share { CONFIG_SHARE_PRINCIPAL, CONFIG_SHARE_SESSION, CONFIG_SHARE_ALL };
+enum config_isolation { CONFIG_ISOLATION_AUTO, CONFIG_ISOLATION_NONE };
+
+struct config_pair {
+    struct slice key, value;
+};
+
+struct config_server { /* one [mcp.servers.NAME] */
+    struct slice name;
+    uint32_t line; /* of its table in the file */
+    bool enabled;
+    /* stdio */
+    struct slice *cmd;
+    size_t n_cmd;
+    struct config_pair *env;
+    size_t n_env;
+    struct slice *inherit_env;
+    size_t n_inherit_env;
+    struct slice cwd;  /* empty: the gateway's */
+    struct slice user; /* empty: the gateway's */
+    enum config_stderr stderr_kind;
+    struct slice stderr_file;
+    enum config_share share;
+    enum config_isolation isolation;
+    uint64_t max_instances;
+    uint64_t idle_timeout_ms; /* 0: never */
+    uint64_t startup_timeout_ms;
+    uint64_t shutdown_timeout_ms;                /* between each of: stdin closed, TERM, KILL */
+    uint64_t restart_initial_ms, restart_max_ms; /* backoff; with jitter */
+    uint64_t call_idle_timeout_ms;               /* `timeout`: without a byte or progress */
+    uint64_t call_total_timeout_ms;              /* `max_timeout` */
+};
+
+struct config {
+    struct slice path; /* of the file; empty when there was none */
+    /* [server] */
+    struct slice listen_address; /* "127.0.0.1:8000" */
+    uint64_t workers;            /* 0: one per core */
+    struct slice *hosts;         /* server.hosts: allowed Host values beside the defaults */
+    size_t n_hosts;
+    bool auth_anonymous;
+    bool health_enabled;
+    struct slice health_path;
+    uint64_t shutdown_timeout_ms;
+    uint64_t max_request_body;
+    uint64_t max_sessions;
+    uint64_t session_idle_timeout_ms;
+    /* [mcp] */
+    bool mcp_enabled;
+    struct slice mcp_path;         /* "/mcp" */
+    uint64_t list_timeout_ms;      /* how long a list waits for upstreams in their first start */
+    struct config_server *servers; /* in the order of the file, disabled ones left out */
+    size_t n_servers;
+    /* [security] */
+    bool edit_mode;
+
+    struct arena arena; /* owns all of it */
+};
+
+enum config_severity { CONFIG_WARNING, CONFIG_ERROR };
+
+struct config_problem {
+    enum config_severity severity;
+    struct slice path;     /* file; may be empty */
+    uint32_t line, column; /* 1-based; 0 when there is none */
+    struct slice message;  /* one sentence that says what to do */
+};
+
+struct config_problems {
+    struct config_problem *items;
+    size_t n, cap;
+    size_t n_errors;
+    struct arena arena;
+};
+
+void config_problems_init(struct config_problems *problems);
+void config_problems_deinit(struct config_problems *problems);
+
+/* Where {{ env.X }} looks; NULL: the process's environment. Returns NULL for an unset name. */
+typedef const char *config_getenv(void *context, const char *name);
+
+/*
+ * Reads and checks. 0: *ret_config is whole (there may be warnings). CONFIG_E_INVALID: problems say
+ * why. -errno: the file could not be read (a problem says so too), -ENOMEM.
+ */
+enum { CONFIG_E_INVALID = 1 };
+MUST_CHECK int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
+                                struct config_problems *problems, struct config **ret_config);
+MUST_CHECK int config_load_text(struct slice path_for_messages, struct slice text,
+                                config_getenv *getenv_fn, void *context,
+                                struct config_problems *problems, struct config **ret_config);
+struct config *config_free(struct config *config);
+void config_freep(struct config **config);
+
+/* "gw.toml:14:9: error: unknown key ..." one line each; with `source` the line and a caret under
+ * it. */
+int config_problem_format(struct buf *out, const struct config_problem *problem);
+
+/* The reference in Markdown, from the option table. */
+int config_write_reference(struct buf *out);
