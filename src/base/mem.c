@@ -41,7 +41,7 @@ void mem_free(void *ptr) {
     free(ptr);
 }
 
-static NO_RETURN void out_of_memory(size_t size) {
+NO_RETURN void mem_exhausted(size_t size) {
     fprintf(stderr, "cardea: out of memory (%zu bytes)\n", size);
     abort();
 }
@@ -49,7 +49,7 @@ static NO_RETURN void out_of_memory(size_t size) {
 void *mem_xalloc(size_t size) {
     void *ptr = calloc(1, size != 0 ? size : 1);
     if (ptr == NULL)
-        out_of_memory(size);
+        mem_exhausted(size);
     return ptr;
 }
 

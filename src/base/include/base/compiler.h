@@ -18,6 +18,13 @@
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* For the few loops in which a measurement asked for them. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define NO_INLINE     __attribute__((noinline, cold))
+
+/* Number of zero bits below the lowest one; `x` is an unsigned int and not 0. */
+#define TRAILING_ZEROS(x) ((unsigned)__builtin_ctz(x))
+
 /* Runs fn(&variable) when the variable goes out of scope. Every owned local carries it. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 

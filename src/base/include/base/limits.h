@@ -8,16 +8,17 @@
 #define MIB(n) ((size_t)(n)*1024u * 1024u)
 
 /* HTTP, from clients and from upstreams. */
-#define LIMIT_HTTP_HEADER_BLOCK KIB(32) /* start line and fields together */
-#define LIMIT_HTTP_START_LINE   KIB(8)
-#define LIMIT_HTTP_FIELDS       100u
-#define LIMIT_HTTP_FIELD_LINE   KIB(16)
-#define LIMIT_HTTP_CHUNK_LINE   256u /* size and extensions */
-#define LIMIT_HTTP_CHUNK_DIGITS 16u
-#define LIMIT_HTTP_TRAILERS     KIB(8)
-#define LIMIT_REQUEST_BODY      MIB(4)
-#define LIMIT_UPSTREAM_MESSAGE  MIB(10) /* one JSON-RPC message: a line, a body, an event */
-#define LIMIT_URI               KIB(8)
+#define LIMIT_HTTP_HEADER_BLOCK     KIB(32) /* start line and fields together */
+#define LIMIT_HTTP_START_LINE       KIB(8)
+#define LIMIT_HTTP_FIELDS           100u
+#define LIMIT_HTTP_FIELD_LINE       KIB(16)
+#define LIMIT_HTTP_CHUNK_LINE       256u /* size and extensions */
+#define LIMIT_HTTP_CHUNK_DIGITS     16u
+#define LIMIT_HTTP_CHUNK_EXTENSIONS KIB(16) /* of one body, together */
+#define LIMIT_HTTP_TRAILERS         KIB(8)
+#define LIMIT_REQUEST_BODY          MIB(4)
+#define LIMIT_UPSTREAM_MESSAGE      MIB(10) /* one JSON-RPC message: a line, a body, an event */
+#define LIMIT_URI                   KIB(8)
 
 /* SSE. */
 #define LIMIT_SSE_LINE_OVERHEAD KIB(1) /* of a line beyond the data that it carries */
@@ -41,4 +42,9 @@
 #define LIMIT_CALL_TOTAL_MS (30u * 60u * 1000u)
 
 /* Configuration. */
-#define LIMIT_CONFIG_FILE MIB(4)
+#define LIMIT_CONFIG_FILE     MIB(4)
+#define LIMIT_CONFIG_MEMORY   MIB(64)  /* the parsed file; the configuration made of it; each */
+#define LIMIT_CONFIG_STRING   KIB(128) /* one value after expansion; what execve(2) takes */
+#define LIMIT_CONFIG_PROBLEMS 200u     /* that are told before the rest is left out */
+#define LIMIT_TOML_DEPTH      32u      /* of brackets */
+#define LIMIT_TOML_KEY_PARTS  32u

@@ -27,6 +27,9 @@ void *mem_xalloc(size_t size);
 /* A NUL-terminated copy; ends the process when there is no memory. */
 char *mem_xstrdup(const char *string);
 
+/* Ends the process as mem_xalloc() does. */
+NO_RETURN void mem_exhausted(size_t size);
+
 /* For CLEANUP(): frees what the pointer at *ptr owns. */
 void mem_freep(void *ptr);
 

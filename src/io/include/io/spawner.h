@@ -36,6 +36,11 @@ struct spawner_options {
     const char *hide_path; /* absolute; children must not reach it. NULL: start without isolation */
     bool allow_namespaces; /* false in tests of the fallbacks */
     bool allow_landlock;
+    /*
+     * Sockets of those who run commands for whoever asks (D-Bus, systemd, container engines) stay reachable: through
+     * each of them a child can read the hidden path. Only NAMESPACES can cover them; LANDLOCK gives no Unix sockets.
+     */
+    bool allow_brokers;
 };
 
 /*
@@ -43,10 +48,16 @@ struct spawner_options {
  * isolation can be had, it still starts, spawner_isolation() says NONE, and the caller decides.
  */
 MUST_CHECK int spawner_start(const struct spawner_options *options, struct spawner **ret_spawner);
-/* Closes the socket and waits until the spawner (and so every child) is gone. Accepts NULL. */
+/*
+ * Closes the socket and waits until the spawner (and so every child) is gone, at most some seconds. Accepts NULL. To
+ * be called after -EPIPE, too: it ends what a spawner that died left behind. Then every child of this process that is
+ * of another session and began after the first order counts as such; start all spawners before the first order.
+ */
 struct spawner *spawner_free(struct spawner *spawner);
 
 enum spawner_isolation spawner_isolation(const struct spawner *spawner);
+/* The step at which a better method was refused (a fixed string) and its errno; NULL when the best was to be had. */
+const char *spawner_isolation_refused(const struct spawner *spawner, int *ret_error);
 pid_t spawner_pid(const struct spawner *spawner);
 int spawner_fd(const struct spawner *spawner);
 
@@ -63,7 +74,10 @@ struct spawner_command {
         stderr_fd; /* passed to the child as 0, 1, 2; the caller closes its own */
 };
 
-/* Sends the order. 0, -E2BIG (argv and envp are too long), -EPIPE (the spawner is gone), -errno. */
+/*
+ * Sends the order. 0, -E2BIG (argv and envp are longer than 128 KiB), -EINVAL (no argv[0]), -EBADF, -EPIPE (the spawner
+ * is gone), -EAGAIN (it did not take the order within 20 ms: too many at once), -errno.
+ */
 MUST_CHECK int spawner_spawn(struct spawner *spawner, const struct spawner_command *command);
 /* Signals the process group of child `id`; unknown ids are ignored by the spawner. */
 MUST_CHECK int spawner_signal(struct spawner *spawner, uint64_t id, int signal);
@@ -83,5 +97,5 @@ struct spawner_event {
     int status;
 };
 
-/* 0 and an event; -EAGAIN: none now; -EPIPE: the spawner is gone. Never blocks. */
+/* 0 and an event; -EAGAIN: none now; -EPIPE: the spawner is gone, call spawner_free(). Never blocks. */
 MUST_CHECK int spawner_receive(struct spawner *spawner, struct spawner_event *ret_event);

@@ -1,0 +1,118 @@
+#include "io/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+void io_fd_close(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+int io_file_read(const char *path, struct buf *out) {
+    enum { CHUNK = 16 * 1024 };
+    CLEANUP(io_fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    for (;;) {
+        char chunk[CHUNK];
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return 0;
+        int error = buf_append(out, slice_make(chunk, (size_t)n));
+        if (error != 0)
+            return error == -E2BIG ? -EFBIG : error;
+    }
+}
+
+static int write_whole(int fd, struct slice content) {
+    while (content.len != 0) {
+        ssize_t n = write(fd, content.ptr, content.len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        content = slice_from(content, (size_t)n);
+    }
+    return fsync(fd) == 0 ? 0 : -errno;
+}
+
+int io_file_create_private(const char *path, struct slice content) {
+    CLEANUP(io_fd_close)
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    int error = write_whole(fd, content);
+    if (error != 0)
+        unlink(path);
+    return error;
+}
+
+int io_directory_make(const char *path) {
+    if (mkdir(path, 0700) == 0 || errno == EEXIST) {
+        struct stat info;
+        if (stat(path, &info) != 0)
+            return -errno;
+        return S_ISDIR(info.st_mode) ? 0 : -ENOTDIR;
+    }
+    if (errno != ENOENT)
+        return -errno;
+    struct slice whole = slice_from_cstr(path);
+    size_t slash = whole.len;
+    while (slash > 1 && whole.ptr[slash - 1] != '/')
+        slash--;
+    if (slash <= 1)
+        return -ENOENT;
+    CLEANUP(mem_freep) char *parent = NULL;
+    int error = slice_dup_cstr(slice_sub(whole, 0, slash - 1), &parent);
+    if (error == 0)
+        error = io_directory_make(parent);
+    if (error != 0)
+        return error;
+    return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
+int io_lock_file(const char *path, int *ret_fd) {
+    CLEANUP(io_fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return -errno;
+    *ret_fd = fd;
+    fd = -1;
+    return 0;
+}
+
+int io_pipe(int *ret_read_fd, int *ret_write_fd) {
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return -errno;
+    *ret_read_fd = fds[0];
+    *ret_write_fd = fds[1];
+    return 0;
+}
+
+int io_file_open_append(const char *path, int *ret_fd) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}
+
+int io_null_open(int *ret_fd) {
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    return 0;
+}

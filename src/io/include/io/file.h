@@ -1,0 +1,31 @@
+/* Small files at the border: configuration, token, lock. Blocking: for start-up and the command
+ * line only. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/slice.h"
+
+/* Closes and sets to -1; accepts -1. */
+void io_fd_close(int *fd);
+
+/* Appends the whole file; -EFBIG when it is longer than the buffer may grow. */
+MUST_CHECK int io_file_read(const char *path, struct buf *out);
+/* Creates a new file with mode 0600 and writes it whole; -EEXIST when there is one. Durable when it
+ * returns 0. */
+MUST_CHECK int io_file_create_private(const char *path, struct slice content);
+/* Makes a directory and its missing parents with mode 0700. */
+MUST_CHECK int io_directory_make(const char *path);
+/*
+ * Opens and locks `path`; -EWOULDBLOCK when another process holds it. The lock is held until the
+ * descriptor is closed, so also when the process dies.
+ */
+MUST_CHECK int io_lock_file(const char *path, int *ret_fd);
+/* pipe2(2) with O_CLOEXEC. */
+MUST_CHECK int io_pipe(int *ret_read_fd, int *ret_write_fd);
+/* Opens for appending, mode 0600, no symbolic link at the end of the path. */
+MUST_CHECK int io_file_open_append(const char *path, int *ret_fd);
+int io_null_open(int *ret_fd);

@@ -1,0 +1,74 @@
+/*
+ * Byte streams on a loop: TCP and Unix connections, pipes. Writing never blocks and never calls
+ * back from inside; what the kernel does not take is queued up to a limit. Reading can be paused,
+ * which is how back-pressure travels.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/slice.h"
+#include "io/loop.h"
+
+struct io_stream;
+struct io_listener;
+
+struct io_stream_events {
+    /* Bytes came; they are valid during the call. The stream may be freed inside. */
+    void (*on_read)(void *context, struct slice bytes);
+    /* The peer ended (error 0) or the connection broke (-errno). Once; nothing is read after it. */
+    void (*on_end)(void *context, int error);
+    /* The queue, which was not empty, is: time to go on writing, or the end of a flush. May be
+     * NULL. */
+    void (*on_drain)(void *context);
+};
+
+enum io_stream_kind { IO_STREAM_TCP, IO_STREAM_PIPE };
+
+/* Takes the descriptor over, also when it fails. Reading is off. */
+MUST_CHECK int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
+                             const struct io_stream_events *events, void *context,
+                             struct io_stream **ret_stream);
+/* Closes at once; what is queued is dropped. No callback afterwards. Accepts NULL. */
+struct io_stream *io_stream_free(struct io_stream *stream);
+
+void io_stream_set_context(struct io_stream *stream, void *context);
+void io_stream_read(struct io_stream *stream, bool on);
+/*
+ * Writes or queues a copy. 0; -ENOBUFS when more than `max_queued` bytes would wait (nothing is
+ * written then); -EPIPE and the like when the stream is broken (on_end says so too).
+ */
+MUST_CHECK int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued);
+size_t io_stream_queued(const struct io_stream *stream);
+/* Sends FIN after what is queued (TCP); reading goes on. */
+void io_stream_shutdown(struct io_stream *stream);
+
+/* Listening. */
+
+struct io_address {
+    char text[64]; /* "127.0.0.1:8000" */
+    bool is_loopback;
+    unsigned char storage[128]; /* struct sockaddr_storage */
+    unsigned size;
+};
+
+/* "127.0.0.1:8000", "[::1]:8000": numeric only. -EINVAL. */
+MUST_CHECK int io_address_parse(struct slice text, struct io_address *ret_address);
+
+/*
+ * A listening socket with SO_REUSEPORT, so that each worker has one of its own on the same address.
+ * `exclusive`: first makes sure that nobody else listens there (-EADDRINUSE). Port 0 picks one,
+ * *address then tells it.
+ */
+MUST_CHECK int io_listen_socket(struct io_address *address, bool exclusive, int *ret_fd);
+/* A Unix socket at `path` with mode 0600; an old socket file is replaced. */
+MUST_CHECK int io_listen_unix(const char *path, int *ret_fd);
+
+/* on_accept gets a connected descriptor, which it owns. Takes `fd` over. */
+typedef void io_accept_fn(void *context, int fd);
+MUST_CHECK int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *context,
+                               struct io_listener **ret_listener);
+struct io_listener *io_listener_free(struct io_listener *listener);

@@ -1,0 +1,211 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/mem.h"
+#include "io/file.h"
+#include "io/stream.h"
+#include "loop_private.h"
+
+_Static_assert(sizeof(struct sockaddr_storage) <= sizeof(((struct io_address *)0)->storage),
+               "io_address holds any socket address");
+
+enum { BACKLOG = 1024 };
+
+static void describe(struct io_address *address) {
+    char host[INET6_ADDRSTRLEN] = "";
+    if (((struct sockaddr *)(void *)address->storage)->sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, address->storage, sizeof in);
+        inet_ntop(AF_INET, &in.sin_addr, host, sizeof host);
+        snprintf(address->text, sizeof address->text, "%s:%u", host, (unsigned)ntohs(in.sin_port));
+        address->is_loopback = (ntohl(in.sin_addr.s_addr) >> 24) == 127;
+    } else {
+        struct sockaddr_in6 in;
+        memcpy(&in, address->storage, sizeof in);
+        inet_ntop(AF_INET6, &in.sin6_addr, host, sizeof host);
+        snprintf(address->text, sizeof address->text, "[%s]:%u", host,
+                 (unsigned)ntohs(in.sin6_port));
+        address->is_loopback = IN6_IS_ADDR_LOOPBACK(&in.sin6_addr) != 0;
+    }
+}
+
+int io_address_parse(struct slice text, struct io_address *ret_address) {
+    struct io_address address = {0};
+    char host[INET6_ADDRSTRLEN];
+    uint64_t port;
+    size_t colon = text.len;
+    while (colon != 0 && text.ptr[colon - 1] != ':')
+        colon--;
+    if (colon == 0 || slice_to_u64(slice_from(text, colon), &port) != 0 || port > UINT16_MAX)
+        return -EINVAL;
+    struct slice name = slice_sub(text, 0, colon - 1);
+    bool is_v6 = slice_starts_with(name, SLICE("[")) && slice_ends_with(name, SLICE("]"));
+    if (is_v6)
+        name = slice_sub(name, 1, name.len - 1);
+    if (slice_to_cstr(name, host, sizeof host) != 0)
+        return -EINVAL;
+    if (is_v6) {
+        struct sockaddr_in6 in = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+        if (inet_pton(AF_INET6, host, &in.sin6_addr) != 1)
+            return -EINVAL;
+        memcpy(address.storage, &in, sizeof in);
+        address.size = sizeof in;
+    } else {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+        if (inet_pton(AF_INET, host, &in.sin_addr) != 1)
+            return -EINVAL;
+        memcpy(address.storage, &in, sizeof in);
+        address.size = sizeof in;
+    }
+    describe(&address);
+    *ret_address = address;
+    return 0;
+}
+
+static int bind_socket(const struct io_address *address, bool reuse_port, int *ret_fd) {
+    const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)address->storage;
+    int on = 1;
+    int fd = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
+        goto failed;
+    if (sockaddr->sa_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, sockaddr, address->size) != 0)
+        goto failed;
+    *ret_fd = fd;
+    return 0;
+
+failed:;
+    int error = -errno;
+    io_fd_close(&fd);
+    return error;
+}
+
+int io_listen_socket(struct io_address *address, bool exclusive, int *ret_fd) {
+    int fd = -1;
+    if (exclusive) {
+        /* Two gateways of one user could share a port by SO_REUSEPORT without noticing: bind once
+         * without. */
+        int error = bind_socket(address, false, &fd);
+        if (error != 0)
+            return error;
+        if (listen(fd, 1) != 0) {
+            error = -errno;
+            io_fd_close(&fd);
+            return error;
+        }
+        io_fd_close(&fd);
+    }
+    int error = bind_socket(address, true, &fd);
+    if (error != 0)
+        return error;
+    socklen_t size = sizeof address->storage;
+    if (getsockname(fd, (struct sockaddr *)(void *)address->storage, &size) == 0) {
+        address->size = size;
+        describe(address);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int io_listen_unix(const char *path, int *ret_fd) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (slice_to_cstr(slice_from_cstr(path), address.sun_path, sizeof address.sun_path) != 0)
+        return -ENAMETOOLONG;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    unlink(path);
+    /* The directory is 0700 already; the mode of the socket itself is set before anybody may
+     * connect. */
+    mode_t old_mask = umask(0177);
+    int failed = bind(fd, (const struct sockaddr *)&address, sizeof address);
+    int error = failed != 0 ? -errno : 0;
+    umask(old_mask);
+    if (error != 0) {
+        io_fd_close(&fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+/*
+ * Accepting is done here with accept4(2) on a watched descriptor, so that the accepted one is
+ * close-on-exec at once and a full descriptor table is a pause, not a spin.
+ */
+struct io_listener {
+    struct io_loop *loop;
+    int fd;
+    struct io_watch *watch;
+    struct io_timer *pause;
+    io_accept_fn *fn;
+    void *context;
+};
+
+enum { ACCEPTS_PER_TURN = 64, PAUSE_MS = 100 };
+
+static void on_acceptable(void *context);
+
+static void on_pause_over(void *context) {
+    struct io_listener *listener = context;
+    if (io_watch_new(listener->loop, listener->fd, on_acceptable, listener, &listener->watch) != 0)
+        io_timer_start(listener->pause, PAUSE_MS);
+}
+
+static void on_acceptable(void *context) {
+    struct io_listener *listener = context;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            listener->fn(listener->context, fd);
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
+        if (errno != EAGAIN && errno != EWOULDBLOCK) {
+            listener->watch = io_watch_free(listener->watch);
+            io_timer_start(listener->pause, PAUSE_MS);
+        }
+        return;
+    }
+}
+
+int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *context,
+                    struct io_listener **ret_listener) {
+    struct io_listener *listener = mem_xalloc(sizeof *listener);
+    listener->loop = loop;
+    listener->fd = fd;
+    listener->fn = fn;
+    listener->context = context;
+    listener->pause = io_timer_new(loop, on_pause_over, listener);
+    int error = listen(fd, BACKLOG) != 0 ? -errno : 0;
+    if (error == 0)
+        error = io_watch_new(loop, fd, on_acceptable, listener, &listener->watch);
+    if (error != 0) {
+        io_listener_free(listener);
+        return error;
+    }
+    *ret_listener = listener;
+    return 0;
+}
+
+struct io_listener *io_listener_free(struct io_listener *listener) {
+    if (listener != NULL) {
+        io_watch_free(listener->watch);
+        io_timer_free(listener->pause);
+        io_fd_close(&listener->fd);
+        mem_free(listener);
+    }
+    return NULL;
+}

@@ -1,0 +1,208 @@
+#include "io/stream.h"
+
+#include <errno.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "io/file.h"
+#include "loop_private.h"
+
+/*
+ * Writing goes straight to the kernel while nothing is queued. The rest is collected in `queue`;
+ * one uv_write at a time takes it over as `sending`, so that bytes in flight never move.
+ */
+struct io_stream {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    struct io_loop *loop;
+    struct io_stream_events events;
+    void *context;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    struct buf queue;
+    char *sending; /* owned; NULL when no write is under way */
+    size_t sending_len;
+    bool is_broken, has_ended, is_closed, shutdown_wanted;
+};
+
+static void report_end(struct io_stream *stream, int error) {
+    if (stream->has_ended || stream->is_closed)
+        return;
+    stream->has_ended = true;
+    uv_read_stop(&stream->uv.stream);
+    stream->events.on_end(stream->context, error);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+    struct io_stream *stream = handle->data;
+    (void)suggested;
+    *buf = uv_buf_init(stream->loop->read_chunk, sizeof stream->loop->read_chunk);
+}
+
+static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
+    struct io_stream *stream = uv->data;
+    if (n > 0)
+        stream->events.on_read(stream->context, slice_make(buf->base, (size_t)n));
+    else if (n < 0)
+        report_end(stream, n == UV_EOF ? 0 : (int)n);
+}
+
+static int open_handle(struct io_stream *stream, enum io_stream_kind kind, int fd) {
+    uv_loop_t *loop = &stream->loop->uv;
+    int error;
+    if (kind == IO_STREAM_TCP) {
+        uv_tcp_init(loop, &stream->uv.tcp);
+        error = uv_tcp_open(&stream->uv.tcp, fd);
+        if (error == 0)
+            uv_tcp_nodelay(&stream->uv.tcp, 1);
+    } else {
+        uv_pipe_init(loop, &stream->uv.pipe, 0);
+        error = uv_pipe_open(&stream->uv.pipe, fd);
+    }
+    stream->uv.handle.data = stream;
+    return error;
+}
+
+static void on_closed(uv_handle_t *handle) {
+    struct io_stream *stream = handle->data;
+    buf_deinit(&stream->queue);
+    mem_free(stream->sending);
+    mem_free(stream);
+}
+
+int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
+                  const struct io_stream_events *events, void *context,
+                  struct io_stream **ret_stream) {
+    struct io_stream *stream = mem_xalloc(sizeof *stream);
+    stream->loop = loop;
+    stream->events = *events;
+    stream->context = context;
+    buf_init(&stream->queue, SIZE_MAX);
+    int error = open_handle(stream, kind, fd);
+    if (error != 0) {
+        io_fd_close(&fd);
+        io_stream_free(stream);
+        return error;
+    }
+    *ret_stream = stream;
+    return 0;
+}
+
+struct io_stream *io_stream_free(struct io_stream *stream) {
+    if (stream != NULL && !stream->is_closed) {
+        stream->is_closed = true;
+        uv_close(&stream->uv.handle, on_closed);
+    }
+    return NULL;
+}
+
+void io_stream_set_context(struct io_stream *stream, void *context) {
+    stream->context = context;
+}
+
+void io_stream_read(struct io_stream *stream, bool on) {
+    if (stream->has_ended || stream->is_closed)
+        return;
+    if (on)
+        uv_read_start(&stream->uv.stream, on_alloc, on_read);
+    else
+        uv_read_stop(&stream->uv.stream);
+}
+
+static void send_queue(struct io_stream *stream);
+
+static void finish_shutdown(struct io_stream *stream) {
+    if (stream->shutdown_wanted && stream->sending == NULL && buf_len(&stream->queue) == 0) {
+        stream->shutdown_wanted = false;
+        uv_shutdown(&stream->shutdown, &stream->uv.stream, NULL);
+    }
+}
+
+static void on_written(uv_write_t *write, int status) {
+    struct io_stream *stream = write->data;
+    mem_free(TAKE(stream->sending));
+    stream->sending_len = 0;
+    if (stream->is_closed)
+        return;
+    if (status != 0) {
+        stream->is_broken = true;
+        buf_reset(&stream->queue, 0);
+        report_end(stream, status);
+        return;
+    }
+    if (buf_len(&stream->queue) != 0) {
+        send_queue(stream);
+        return;
+    }
+    finish_shutdown(stream);
+    if (stream->events.on_drain != NULL)
+        stream->events.on_drain(stream->context);
+}
+
+/* Hands the queue to the kernel's care. What cannot be started shows as a broken stream when it is
+ * read. */
+static void send_queue(struct io_stream *stream) {
+    size_t len = 0;
+    char *bytes = buf_take(&stream->queue, &len);
+    if (bytes == NULL) {
+        stream->is_broken = true;
+        return;
+    }
+    uv_buf_t buf = uv_buf_init(bytes, (unsigned)len);
+    stream->sending = bytes;
+    stream->sending_len = len;
+    stream->write.data = stream;
+    if (uv_write(&stream->write, &stream->uv.stream, &buf, 1, on_written) != 0) {
+        mem_free(TAKE(stream->sending));
+        stream->sending_len = 0;
+        stream->is_broken = true;
+    }
+}
+
+int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {
+    if (stream->is_broken || stream->is_closed)
+        return -EPIPE;
+    size_t queued = io_stream_queued(stream);
+    if (queued > max_queued || bytes.len > max_queued - queued)
+        return -ENOBUFS;
+    if (queued == 0 && bytes.len != 0) {
+        /* uv_try_write takes a pointer to non-const, but does not write through it. */
+        union {
+            const char *in;
+            char *out;
+        } base = {.in = bytes.ptr};
+        uv_buf_t buf = uv_buf_init(base.out, (unsigned)bytes.len);
+        int n = uv_try_write(&stream->uv.stream, &buf, 1);
+        if (n < 0 && n != UV_EAGAIN) {
+            stream->is_broken = true;
+            return n;
+        }
+        bytes = slice_from(bytes, n > 0 ? (size_t)n : 0);
+    }
+    if (bytes.len == 0)
+        return 0;
+    int error = buf_append(&stream->queue, bytes);
+    if (error != 0) {
+        stream->is_broken = true;
+        return error;
+    }
+    if (stream->sending == NULL)
+        send_queue(stream);
+    return stream->is_broken ? -EPIPE : 0;
+}
+
+size_t io_stream_queued(const struct io_stream *stream) {
+    return stream->sending_len + buf_len(&stream->queue);
+}
+
+void io_stream_shutdown(struct io_stream *stream) {
+    if (stream->is_broken || stream->is_closed)
+        return;
+    stream->shutdown_wanted = true;
+    finish_shutdown(stream);
+}

@@ -1,0 +1,389 @@
+#include "mcp/message.h"
+
+#include <errno.h>
+
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "json/writer.h"
+
+/* Members of the envelope, of params and of _meta come on the tape, and of a completion's
+ * reference. */
+static const struct json_want want_nothing[] = {{0}};
+static const struct json_want want_params[] = {
+    {"_meta", want_nothing},
+    {"ref", want_nothing},
+    {0},
+};
+static const struct json_want want_envelope[] = {
+    {"params", want_params},
+    {"error", want_nothing},
+    {0},
+};
+
+/* Keys that the gateway or an upstream acts on. */
+static const struct slice envelope_keys[] = {
+    SLICE_INIT("jsonrpc"), SLICE_INIT("id"),     SLICE_INIT("method"),
+    SLICE_INIT("params"),  SLICE_INIT("result"), SLICE_INIT("error"),
+};
+static const struct slice param_keys[] = {
+    SLICE_INIT("_meta"),          SLICE_INIT("name"),
+    SLICE_INIT("arguments"),      SLICE_INIT("uri"),
+    SLICE_INIT("cursor"),         SLICE_INIT("ref"),
+    SLICE_INIT("argument"),       SLICE_INIT("context"),
+    SLICE_INIT("level"),          SLICE_INIT("requestId"),
+    SLICE_INIT("reason"),         SLICE_INIT("progressToken"),
+    SLICE_INIT("progress"),       SLICE_INIT("total"),
+    SLICE_INIT("message"),        SLICE_INIT("protocolVersion"),
+    SLICE_INIT("capabilities"),   SLICE_INIT("clientInfo"),
+    SLICE_INIT("task"),           SLICE_INIT("taskId"),
+    SLICE_INIT("inputResponses"), SLICE_INIT("requestState"),
+    SLICE_INIT("notifications"),
+};
+static const struct slice meta_keys[] = {
+    SLICE_INIT("progressToken"),
+    SLICE_INIT("traceparent"),
+    SLICE_INIT("tracestate"),
+    SLICE_INIT("baggage"),
+    SLICE_INIT("io.modelcontextprotocol/protocolVersion"),
+    SLICE_INIT("io.modelcontextprotocol/clientCapabilities"),
+    SLICE_INIT("io.modelcontextprotocol/clientInfo"),
+    SLICE_INIT("io.modelcontextprotocol/logLevel"),
+    SLICE_INIT("io.modelcontextprotocol/serverInfo"),
+    SLICE_INIT("io.modelcontextprotocol/subscriptionId"),
+    SLICE_INIT("io.modelcontextprotocol/related-task"),
+};
+
+enum { LONGEST_KEY = 64 };
+
+/*
+ * Simple case folding as far as it leads into ASCII: A-Z, U+017F (long s) and U+212A (Kelvin sign).
+ * Everything else folds to itself. Writes at most `cap` bytes; SIZE_MAX when the key is longer than
+ * any protocol key.
+ */
+static size_t fold(struct slice key, char *out, size_t cap) {
+    size_t len = 0;
+    while (key.len != 0) {
+        uint32_t c = 0;
+        size_t n = utf8_decode(key, &c);
+        if (n == 0 || len + 4 > cap)
+            return SIZE_MAX;
+        if (c >= 'A' && c <= 'Z')
+            c += 'a' - 'A';
+        else if (c == 0x17f)
+            c = 's';
+        else if (c == 0x212a)
+            c = 'k';
+        len += utf8_encode(c, out + len);
+        key = slice_from(key, n);
+    }
+    return len;
+}
+
+static bool is_confusable(const struct json_node *node, const struct slice *known, size_t n_known) {
+    char plain[LONGEST_KEY * 6], folded[LONGEST_KEY], known_folded[LONGEST_KEY];
+    struct slice key = node->key;
+    if (key.len > sizeof plain)
+        return false;
+    if (node->key_escaped) {
+        struct buf unescaped = BUF_INIT(sizeof plain);
+        bool fits = json_unescape(&unescaped, key) == 0;
+        if (fits)
+            memcpy(plain, buf_slice(&unescaped).ptr, buf_len(&unescaped));
+        key = slice_make(plain, buf_len(&unescaped));
+        buf_deinit(&unescaped);
+        if (!fits)
+            return true; /* no memory to tell: closed */
+    }
+    size_t len = fold(key, folded, sizeof folded);
+    if (len == SIZE_MAX)
+        return false;
+    for (size_t i = 0; i < n_known; i++) {
+        if (known[i].len != len)
+            continue;
+        size_t known_len = fold(known[i], known_folded, sizeof known_folded);
+        if (slice_eq(slice_make(folded, len), slice_make(known_folded, known_len)))
+            return node->key_escaped || !slice_eq(node->key, known[i]);
+    }
+    return false;
+}
+
+static bool has_confusable_key(const struct json_reader *reader, const struct json_node *object,
+                               const struct slice *known, size_t n_known) {
+    for (const struct json_node *node = json_first(reader, object); node != NULL;
+         node = json_next(reader, node)) {
+        if (is_confusable(node, known, n_known))
+            return true;
+    }
+    return false;
+}
+
+static int refuse(struct mcp_refusal *refusal, enum mcp_error_code code, const char *reason) {
+    refusal->code = code;
+    refusal->reason = reason;
+    return MCP_E_REFUSED;
+}
+
+static int refuse_request(struct mcp_refusal *refusal, const char *reason) {
+    return refuse(refusal, MCP_E_INVALID_REQUEST, reason);
+}
+
+/* A string or an integer, never null, never a fraction (MCP schema, RequestId). */
+static bool is_valid_id(const struct json_node *id) {
+    if (id->raw.len > LIMIT_RPC_ID)
+        return false;
+    if (id->type == JSON_STRING)
+        return true;
+    if (id->type != JSON_NUMBER)
+        return false;
+    for (size_t i = 0; i < id->raw.len; i++) {
+        char c = id->raw.ptr[i];
+        if ((c < '0' || c > '9') && !(i == 0 && c == '-'))
+            return false;
+    }
+    return true;
+}
+
+static int read_call(const struct json_reader *reader, const struct json_node *root,
+                     const struct json_node *method, struct mcp_message *message,
+                     struct mcp_refusal *refusal) {
+    const struct json_node *params = json_member(reader, root, SLICE("params"));
+    if (method->type != JSON_STRING)
+        return refuse_request(refusal, "method must be a string");
+    struct slice text = json_string_raw(method);
+    if (text.len == 0 || text.len > LIMIT_RPC_METHOD)
+        return refuse_request(refusal, "method must have 1 to 128 bytes");
+    if (method->value_escaped)
+        return refuse_request(refusal, "method must be written without escapes");
+    if (params != NULL && params->type != JSON_OBJECT)
+        return refuse_request(refusal, "params must be an object");
+    message->kind = message->id.len != 0 ? MCP_REQUEST : MCP_NOTIFICATION;
+    message->method_text = text;
+    message->method = mcp_method_parse(text);
+    message->params = params;
+    if (params == NULL)
+        return 0;
+    message->meta = json_member(reader, params, SLICE("_meta"));
+    if (message->meta != NULL && message->meta->type != JSON_OBJECT)
+        return refuse_request(refusal, "params._meta must be an object");
+    if (has_confusable_key(reader, params, param_keys, ARRAY_LEN(param_keys)))
+        return refuse_request(refusal, "a key of params is another spelling of a protocol key");
+    if (message->meta != NULL &&
+        has_confusable_key(reader, message->meta, meta_keys, ARRAY_LEN(meta_keys)))
+        return refuse_request(refusal, "a key of _meta is another spelling of a protocol key");
+    return 0;
+}
+
+static int read_answer(const struct json_reader *reader, const struct json_node *result,
+                       const struct json_node *error, struct mcp_message *message,
+                       struct mcp_refusal *refusal) {
+    if (result != NULL && error != NULL)
+        return refuse_request(refusal, "a message has both result and error");
+    if (result != NULL) {
+        if (result->type != JSON_OBJECT)
+            return refuse_request(refusal, "result must be an object");
+        if (message->id.len == 0)
+            return refuse_request(refusal, "a result needs an id");
+        message->kind = MCP_RESULT;
+        message->result = result->raw;
+        return 0;
+    }
+    int64_t code;
+    const struct json_node *number =
+        error->type == JSON_OBJECT ? json_member_typed(reader, error, SLICE("code"), JSON_NUMBER)
+                                   : NULL;
+    if (number == NULL || json_to_i64(number, &code) != 0 ||
+        json_member_typed(reader, error, SLICE("message"), JSON_STRING) == NULL)
+        return refuse_request(refusal,
+                              "error must be an object with an integer code and a message");
+    message->kind = MCP_ERROR;
+    message->error = error->raw;
+    return 0;
+}
+
+static int read_envelope(const struct json_reader *reader, struct mcp_message *message,
+                         struct mcp_refusal *refusal) {
+    const struct json_node *root = json_root(reader);
+    if (root->type != JSON_OBJECT)
+        return refuse_request(refusal, "a message must be a JSON object");
+    if (has_confusable_key(reader, root, envelope_keys, ARRAY_LEN(envelope_keys)))
+        return refuse_request(refusal,
+                              "a key of the message is another spelling of a protocol key");
+    const struct json_node *id = json_member(reader, root, SLICE("id"));
+    const struct json_node *method = json_member(reader, root, SLICE("method"));
+    const struct json_node *result = json_member(reader, root, SLICE("result"));
+    const struct json_node *error = json_member(reader, root, SLICE("error"));
+    /* JSON-RPC 2.0 section 5: the answer to what could not be read has a null id. It answers
+     * nothing. */
+    bool is_null_id = id != NULL && id->type == JSON_NULL && error != NULL;
+    if (id != NULL && !is_null_id) {
+        if (!is_valid_id(id))
+            return refuse_request(refusal, "id must be a string or an integer");
+        message->id = id->raw;
+        refusal->id = id->raw;
+    }
+    const struct json_node *version = json_member(reader, root, SLICE("jsonrpc"));
+    if (version == NULL || !slice_eq(version->raw, SLICE("\"2.0\"")))
+        return refuse_request(refusal, "jsonrpc must be \"2.0\"");
+    if (method != NULL) {
+        if (result != NULL || error != NULL)
+            return refuse_request(refusal, "a message has a method and an answer");
+        return read_call(reader, root, method, message, refusal);
+    }
+    if (result != NULL || error != NULL)
+        return read_answer(reader, result, error, message, refusal);
+    return refuse_request(refusal, "a message needs a method, a result or an error");
+}
+
+int mcp_message_read(struct json_reader *reader, struct slice document,
+                     struct mcp_message *ret_message, struct mcp_refusal *ret_refusal) {
+    struct json_error json_error = {0};
+    struct mcp_message message = {0};
+    struct mcp_refusal refusal = {0};
+    int error = json_read(reader, document, want_envelope, NULL, &json_error);
+    if (error < 0)
+        return error;
+    if (error != 0)
+        error = refuse(&refusal, MCP_E_PARSE, json_error.reason);
+    else
+        error = read_envelope(reader, &message, &refusal);
+    if (error == 0)
+        *ret_message = message;
+    else
+        *ret_refusal = refusal;
+    return error;
+}
+
+bool mcp_is_batch(struct slice document) {
+    for (size_t i = 0; i < document.len; i++) {
+        char c = document.ptr[i];
+        if (c != ' ' && c != '\t' && c != '\r' && c != '\n')
+            return c == '[';
+    }
+    return false;
+}
+
+int mcp_batch_split(struct json_reader *reader, struct slice document, struct slice *elements,
+                    size_t max_elements, size_t *ret_count, struct mcp_refusal *ret_refusal) {
+    struct json_error json_error = {0};
+    struct mcp_refusal refusal = {0};
+    int error = json_read(reader, document, &json_want_root, NULL, &json_error);
+    if (error < 0)
+        return error;
+    size_t count = 0;
+    if (error != 0) {
+        error = refuse(&refusal, MCP_E_PARSE, json_error.reason);
+    } else {
+        for (const struct json_node *node = json_first(reader, json_root(reader));
+             node != NULL && error == 0; node = json_next(reader, node)) {
+            if (count == max_elements)
+                error = refuse_request(&refusal, "the batch has too many messages");
+            else
+                elements[count++] = node->raw;
+        }
+        if (error == 0 && count == 0)
+            error = refuse_request(&refusal, "the batch is empty");
+    }
+    if (error == 0)
+        *ret_count = count;
+    else
+        *ret_refusal = refusal;
+    return error;
+}
+
+const struct json_node *mcp_param(const struct json_reader *reader,
+                                  const struct mcp_message *message, struct slice key,
+                                  enum json_type type) {
+    return message->params != NULL ? json_member_typed(reader, message->params, key, type) : NULL;
+}
+
+int mcp_id_key(struct buf *out, struct slice id) {
+    if (slice_starts_with(id, SLICE("\""))) {
+        buf_append_byte(out, 's');
+        return json_unescape(out, slice_sub(id, 1, id.len - 1));
+    }
+    buf_append_byte(out, 'i');
+    return buf_append(out, id);
+}
+
+static void write_begin(struct json_writer *writer, struct buf *out, struct slice id) {
+    json_writer_init(writer, out);
+    json_object_begin(writer);
+    json_kv_raw(writer, SLICE("jsonrpc"), SLICE("\"2.0\""));
+    if (id.len != 0)
+        json_kv_raw(writer, SLICE("id"), id);
+}
+
+int mcp_write_request(struct buf *out, struct slice id, enum mcp_method method,
+                      struct slice params) {
+    struct json_writer writer;
+    write_begin(&writer, out, id);
+    json_kv_string(&writer, SLICE("method"), mcp_method_name(method));
+    if (params.len != 0)
+        json_kv_raw(&writer, SLICE("params"), params);
+    json_object_end(&writer);
+    return buf_error(out);
+}
+
+int mcp_write_notification(struct buf *out, enum mcp_method method, struct slice params) {
+    return mcp_write_request(out, SLICE_EMPTY, method, params);
+}
+
+int mcp_write_result(struct buf *out, struct slice id, struct slice result) {
+    struct json_writer writer;
+    write_begin(&writer, out, id);
+    json_kv_raw(&writer, SLICE("result"), result);
+    json_object_end(&writer);
+    return buf_error(out);
+}
+
+int mcp_write_error_object(struct buf *out, struct slice id, struct slice error) {
+    struct json_writer writer;
+    write_begin(&writer, out, id);
+    json_kv_raw(&writer, SLICE("error"), error);
+    json_object_end(&writer);
+    return buf_error(out);
+}
+
+int mcp_write_error(struct buf *out, struct slice id, enum mcp_error_code code, struct slice text,
+                    struct slice data) {
+    struct json_writer writer;
+    write_begin(&writer, out, id);
+    json_key(&writer, SLICE("error"));
+    json_object_begin(&writer);
+    json_kv_i64(&writer, SLICE("code"), code);
+    json_kv_string(&writer, SLICE("message"), text);
+    if (data.len != 0)
+        json_kv_raw(&writer, SLICE("data"), data);
+    json_object_end(&writer);
+    json_object_end(&writer);
+    return buf_error(out);
+}
+
+int mcp_write_tool_error(struct buf *out, struct slice id, struct slice text) {
+    struct json_writer writer;
+    write_begin(&writer, out, id);
+    json_key(&writer, SLICE("result"));
+    json_object_begin(&writer);
+    json_key(&writer, SLICE("content"));
+    json_array_begin(&writer);
+    json_object_begin(&writer);
+    json_kv_string(&writer, SLICE("type"), SLICE("text"));
+    json_kv_string(&writer, SLICE("text"), text);
+    json_object_end(&writer);
+    json_array_end(&writer);
+    json_kv_bool(&writer, SLICE("isError"), true);
+    json_object_end(&writer);
+    json_object_end(&writer);
+    return buf_error(out);
+}
+
+int mcp_splice(struct buf *out, struct slice document, const struct mcp_edit *edits,
+               size_t n_edits) {
+    const char *at = document.ptr;
+    for (size_t i = 0; i < n_edits; i++) {
+        buf_append(out, slice_make(at, (size_t)(edits[i].span.ptr - at)));
+        buf_append(out, edits[i].replacement);
+        at = edits[i].span.ptr + edits[i].span.len;
+    }
+    return buf_append(out, slice_make(at, (size_t)(document.ptr + document.len - at)));
+}

@@ -1,0 +1,87 @@
+/*
+ * What one instance of an upstream offers: tools, prompts, resources and templates, each item as
+ * the upstream wrote it plus the name that clients see. Immutable once built and shared by
+ * reference between workers; the four lists are shared one by one, so that a change of one builds
+ * only that one again.
+ *
+ * One bad item never spoils a list: it is left out and counted.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/slice.h"
+#include "json/reader.h"
+#include "mcp/protocol.h"
+
+struct catalog_item {
+    struct slice key; /* name, URI or template, unescaped: what the upstream knows */
+    struct slice
+        exposed;       /* what clients of the merged endpoint see; the key for what has no name */
+    struct slice json; /* the definition as the upstream wrote it */
+    struct slice name; /* in json: the name's value with its quotes, to be replaced by exposed */
+};
+
+struct catalog_list {
+    atomic_uint refs;
+    struct catalog_item *items;
+    size_t n_items, cap_items;
+    size_t n_dropped;
+    struct map by_key, by_exposed; /* to struct catalog_item */
+    struct arena arena;
+};
+
+struct catalog {
+    atomic_uint refs;
+    struct catalog_list *lists[MCP_LIST_COUNT]; /* each with a reference; never NULL */
+    enum mcp_revision revision;
+    bool has_completions, has_logging;
+    struct slice server_name, server_version, instructions;
+    struct arena arena;
+};
+
+struct catalog_list *catalog_list_new(void);
+struct catalog_list *catalog_list_ref(struct catalog_list *list);
+struct catalog_list *catalog_list_unref(struct catalog_list *list);
+/* The same items in the same order with the same bytes. */
+bool catalog_list_equal(const struct catalog_list *a, const struct catalog_list *b);
+
+/*
+ * Adds one page: the result of a list request. CATALOG_E_INVALID: it is no such result (*ret_reason
+ * says why), and nothing was added. *next_cursor gets the raw JSON string of nextCursor, or stays
+ * empty at the last page.
+ */
+enum { CATALOG_E_INVALID = 1 };
+MUST_CHECK int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind,
+                                     struct slice upstream, struct slice result,
+                                     struct json_reader *reader, struct log *log,
+                                     struct buf *next_cursor, const char **ret_reason);
+
+/* A copy that shares all lists. `from` may be NULL: four empty lists. */
+struct catalog *catalog_new(const struct catalog *from);
+struct catalog *catalog_ref(struct catalog *catalog);
+struct catalog *catalog_unref(struct catalog *catalog);
+void catalog_unrefp(struct catalog **catalog);
+/* Before the catalog is shared: takes the caller's reference of `list`. */
+void catalog_set_list(struct catalog *catalog, enum mcp_list kind, struct catalog_list *list);
+/* Before the catalog is shared: reads the result of initialize. CATALOG_E_INVALID when the revision
+ * is not ours. */
+MUST_CHECK int catalog_read_initialize(struct catalog *catalog, struct slice result,
+                                       struct json_reader *reader, unsigned *ret_list_mask,
+                                       const char **ret_reason);
+
+/* By the upstream's own key, or by what clients see. NULL: none. */
+const struct catalog_item *catalog_find(const struct catalog *catalog, enum mcp_list kind,
+                                        struct slice name, bool exposed);
+/* The first template that the URI can come from. */
+const struct catalog_item *catalog_find_template(const struct catalog *catalog, struct slice uri);
+
+/* Appends the definition with the name that the endpoint shows. */
+int catalog_item_write(struct buf *out, const struct catalog_item *item, bool exposed);

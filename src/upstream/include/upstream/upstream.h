@@ -1,0 +1,146 @@
+/*
+ * Upstreams: the MCP servers behind the gateway. A set has one struct upstream per
+ * [mcp.servers.NAME]; each of them has instances, one per owner (by `share`: a principal, a
+ * session, or everybody). An instance is a child process with an MCP session to it; it belongs to
+ * one worker's loop, its home. State of one owner never serves another.
+ *
+ * An instance starts by itself when it is first asked for, comes back after a crash (backoff with
+ * jitter), and stops when nobody used it for idle_timeout; its catalog stays for the next call.
+ *
+ * Threading: upstream_set_* and upstream_call_* from any worker; callbacks of a call run on the
+ * worker that made it, hooks on the home of the instance.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/slice.h"
+#include "config/config.h"
+#include "io/loop.h"
+#include "io/spawner.h"
+#include "mcp/protocol.h"
+#include "upstream/catalog.h"
+
+struct upstream_set;
+struct upstream;
+struct upstream_instance;
+struct upstream_call;
+
+/* Bits of a list mask: 1u << enum mcp_list. */
+#define UPSTREAM_ALL_LISTS ((1u << MCP_LIST_COUNT) - 1)
+
+struct upstream_hooks {
+    void *context;
+    /* Lists of an instance came, went or changed. `owner` as given to upstream_get(). */
+    void (*on_changed)(void *context, const struct upstream *upstream, struct slice owner,
+                       unsigned list_mask);
+    /* A log message that no running call can be named for: to all sessions of the owner. `params`
+     * is JSON. */
+    void (*on_log)(void *context, const struct upstream *upstream, struct slice owner, int level,
+                   struct slice params);
+    /* The spawner is gone, and every child with it: the gateway cannot go on. */
+    void (*on_spawner_lost)(void *context);
+};
+
+struct upstream_set_options {
+    const struct config *config; /* outlives the set */
+    struct log *log;
+    struct io_loop *const *loops; /* of the workers; [0] also watches the spawners */
+    size_t n_loops;
+    struct spawner *isolated; /* for isolation = "auto"; may be NULL when no upstream needs it */
+    struct spawner *plain;    /* for isolation = "none"; may be NULL when no upstream needs it */
+    struct slice version;     /* of the gateway, told to upstreams */
+    struct upstream_hooks hooks;
+};
+
+MUST_CHECK int upstream_set_new(const struct upstream_set_options *options,
+                                struct upstream_set **ret_set);
+/* Stops every child; `on_stopped` runs on loops[0] when the last one is gone. Once. */
+void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *context), void *context);
+/* After the loops have stopped. */
+struct upstream_set *upstream_set_free(struct upstream_set *set);
+
+size_t upstream_set_count(const struct upstream_set *set);
+struct upstream *upstream_set_at(const struct upstream_set *set, size_t index);
+/* NULL when there is none of that name. */
+struct upstream *upstream_set_find(const struct upstream_set *set, struct slice name);
+struct slice upstream_name(const struct upstream *upstream);
+const struct config_server *upstream_config(const struct upstream *upstream);
+
+/*
+ * The instance that serves this principal and session, with a reference. Made when there is none,
+ * with `loop` as its home; not started yet (a call starts it, or upstream_instance_start()). NULL
+ * when the set is stopping.
+ */
+struct upstream_instance *upstream_get(struct upstream *upstream, struct slice principal,
+                                       struct slice session, struct io_loop *loop);
+struct upstream_instance *upstream_instance_unref(struct upstream_instance *instance);
+void upstream_instance_start(struct upstream_instance *instance);
+/* A session ended: instances of its own stop. */
+void upstream_set_forget_session(struct upstream_set *set, struct slice session);
+
+enum upstream_state {
+    UPSTREAM_IDLE,     /* not running; starts when called */
+    UPSTREAM_STARTING, /* process, handshake, lists */
+    UPSTREAM_READY,
+    UPSTREAM_BACKOFF, /* failed; starts again by itself */
+    UPSTREAM_STOPPING,
+    UPSTREAM_CLOSED, /* for good */
+};
+
+struct upstream_status {
+    enum upstream_state state;
+    bool is_listed;            /* its items belong into lists */
+    bool is_first_start;       /* never been ready nor failed so far */
+    uint64_t first_started_ms; /* monotonic; 0: never */
+    struct catalog *catalog;   /* a reference, or NULL: also when it is not listed, for routing */
+    char error[160];           /* why it last failed; empty: it did not */
+};
+
+void upstream_instance_status(struct upstream_instance *instance,
+                              struct upstream_status *ret_status);
+const struct upstream *upstream_instance_upstream(const struct upstream_instance *instance);
+const char *upstream_state_name(enum upstream_state state);
+
+/* The most verbose log level that the owner's sessions want; -1: none asked. Sent to the upstream
+ * when it changes. */
+void upstream_instance_set_log_level(struct upstream_instance *instance, int level);
+
+/* Calls. */
+
+enum upstream_outcome {
+    UPSTREAM_RESULT,  /* bytes: the result object */
+    UPSTREAM_ERROR,   /* bytes: the error object */
+    UPSTREAM_FAILED,  /* bytes: a sentence for the caller; nothing internal in it */
+    UPSTREAM_TIMEOUT, /* as UPSTREAM_FAILED */
+};
+
+struct upstream_call_events {
+    /* A notification that belongs to the call: progress or message. `params` is JSON as the
+     * upstream wrote it. */
+    void (*on_notification)(void *context, enum mcp_method method, struct slice params);
+    /* The end; exactly once, unless cancelled. The call is gone afterwards. */
+    void (*on_done)(void *context, enum upstream_outcome outcome, struct slice bytes);
+};
+
+/* An id for a request to an upstream, which is its progress token too; unique in the process. */
+uint64_t upstream_next_id(struct upstream_set *set);
+
+/*
+ * Sends `line`, one whole JSON-RPC request with the id `id`, with its line end; waits while the
+ * instance starts. `loop` is the caller's, where the events come. NULL: no memory.
+ */
+MUST_CHECK struct upstream_call *
+upstream_call_start(struct upstream_instance *instance, struct io_loop *loop, uint64_t id,
+                    struct slice line, const struct upstream_call_events *events, void *context);
+/*
+ * No event comes afterwards. Tells the upstream with notifications/cancelled, with `reason` (may be
+ * empty) as plain text.
+ */
+void upstream_call_cancel(struct upstream_call *call, struct slice reason);
+/* Sends a notification, one line with its end, to a ready instance; dropped otherwise. */
+void upstream_notify(struct upstream_instance *instance, struct slice line);
