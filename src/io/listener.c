@@ -173,7 +173,7 @@ static void on_acceptable(void *context) {
         }
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK) {
+        if (errno != EAGAIN) {
             listener->watch = io_watch_free(listener->watch);
             io_timer_start(listener->pause, PAUSE_MS);
         }

@@ -20,6 +20,8 @@ static const struct json_want want_envelope[] = {
     {0},
 };
 
+static const struct json_want want_message = {.children = want_envelope};
+
 /* Keys that the gateway or an upstream acts on. */
 static const struct slice envelope_keys[] = {
     SLICE_INIT("jsonrpc"), SLICE_INIT("id"),     SLICE_INIT("method"),
@@ -239,7 +241,7 @@ int mcp_message_read(struct json_reader *reader, struct slice document,
     struct json_error json_error = {0};
     struct mcp_message message = {0};
     struct mcp_refusal refusal = {0};
-    int error = json_read(reader, document, want_envelope, NULL, &json_error);
+    int error = json_read(reader, document, &want_message, NULL, &json_error);
     if (error < 0)
         return error;
     if (error != 0)

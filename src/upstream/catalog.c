@@ -169,7 +169,8 @@ int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, struct 
                           struct buf *next_cursor, const char **ret_reason) {
     const struct mcp_list_info *info = mcp_list_info(kind);
     struct json_error json_error = {0};
-    int error = json_read(reader, result, want_page[kind], NULL, &json_error);
+    int error = json_read(reader, result, &(struct json_want){.children = want_page[kind]}, NULL,
+                          &json_error);
     if (error < 0)
         return error;
     if (error != 0) {
@@ -203,6 +204,7 @@ struct catalog *catalog_new(const struct catalog *from) {
         catalog->lists[i] = from != NULL ? catalog_list_ref(from->lists[i]) : catalog_list_new();
     if (from != NULL) {
         catalog->revision = from->revision;
+        catalog->declared = from->declared;
         catalog->has_completions = from->has_completions;
         catalog->has_logging = from->has_logging;
         catalog->server_name = arena_dup(&catalog->arena, from->server_name);
@@ -253,7 +255,7 @@ int catalog_read_initialize(struct catalog *catalog, struct slice result,
         {0},
     };
     struct json_error json_error = {0};
-    int error = json_read(reader, result, want, NULL, &json_error);
+    int error = json_read(reader, result, &(struct json_want){.children = want}, NULL, &json_error);
     if (error != 0) {
         *ret_reason = json_error.reason;
         return error < 0 ? error : CATALOG_E_INVALID;
@@ -285,6 +287,7 @@ int catalog_read_initialize(struct catalog *catalog, struct slice result,
         catalog->has_logging = json_member(reader, capabilities, SLICE("logging")) != NULL;
         catalog->has_completions = json_member(reader, capabilities, SLICE("completions")) != NULL;
     }
+    catalog->declared = mask;
     *ret_list_mask = mask;
     return 0;
 }

@@ -51,7 +51,7 @@ void io_stream_shutdown(struct io_stream *stream);
 struct io_address {
     char text[64]; /* "127.0.0.1:8000" */
     bool is_loopback;
-    unsigned char storage[128]; /* struct sockaddr_storage */
+    _Alignas(8) unsigned char storage[128]; /* struct sockaddr_storage */
     unsigned size;
 };
 

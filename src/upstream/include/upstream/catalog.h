@@ -42,6 +42,7 @@ struct catalog {
     atomic_uint refs;
     struct catalog_list *lists[MCP_LIST_COUNT]; /* each with a reference; never NULL */
     enum mcp_revision revision;
+    unsigned declared; /* lists that the server has, a mask: 1u << enum mcp_list */
     bool has_completions, has_logging;
     struct slice server_name, server_version, instructions;
     struct arena arena;

@@ -1,0 +1,53 @@
+/* What the commands share: parsed options, the data directory, the spawners. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "config/config.h"
+#include "io/spawner.h"
+
+/* Exit codes; 78 is EX_CONFIG of sysexits. */
+enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CONFIG = 78 };
+
+struct cli_options {
+    const char *config_path; /* NULL: the default files */
+    const char *listen_address;
+    const char *data_dir;
+    enum log_level log_level;
+    bool has_log_style;
+    enum log_style log_style;
+    bool json;
+    const char *arguments[2]; /* of the command */
+    int n_arguments;
+};
+
+typedef int cli_command(const struct cli_options *options);
+cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status;
+
+/*
+ * Reads the configuration that the options name, and says on stderr what is wrong with it. CLI_OK,
+ * CLI_CONFIG or CLI_FAILED. Without a named file cardea.toml and then nexus.toml are looked for.
+ */
+MUST_CHECK int cli_load_config(const struct cli_options *options, struct config **ret_config);
+
+struct log *cli_new_log(const struct cli_options *options);
+
+/* Absolute, without symbolic links; made when it is missing. Errors are said on stderr. */
+MUST_CHECK int cli_open_data_dir(const struct cli_options *options, char **ret_path);
+/* DIR/NAME in memory of its own. */
+char *cli_path(const char *directory, const char *name);
+/* Reads the token, or makes one at the first start. */
+MUST_CHECK int cli_load_token(const char *data_dir, struct secret **ret_token);
+
+struct cli_spawners {
+    struct spawner *isolated, *plain;
+};
+
+/* Before any thread. Those that the configuration needs. */
+MUST_CHECK int cli_start_spawners(const struct config *config, const char *data_dir,
+                                  struct log *log, struct cli_spawners *ret_spawners);
+void cli_stop_spawners(struct cli_spawners *spawners);

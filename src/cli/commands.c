@@ -1,0 +1,267 @@
+/* The commands that do one thing and end: check, tools, call, status. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "admin/control.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "cli.h"
+#include "gateway/gateway.h"
+#include "json/reader.h"
+
+int cli_check(const struct cli_options *options) {
+    CLEANUP(config_freep) struct config *config = NULL;
+    struct cli_options named = *options;
+    if (options->n_arguments == 1)
+        named.config_path = options->arguments[0];
+    int result = cli_load_config(&named, &config);
+    if (result == CLI_OK)
+        printf("%s: fine\n", config->path.ptr);
+    return result;
+}
+
+/* Upstreams without a listener, for one question. */
+
+struct session {
+    const struct cli_options *options;
+    struct gateway *gateway;
+    bool is_asked;
+    int result;
+    int (*ask)(struct session *session);
+};
+
+static void on_change(void *context) {
+    struct session *session = context;
+    if (session->is_asked || !gateway_is_settled(session->gateway))
+        return;
+    session->is_asked = true;
+    session->result = session->ask(session);
+}
+
+static int with_upstreams(const struct cli_options *options, int (*ask)(struct session *session)) {
+    CLEANUP(config_freep) struct config *config = NULL;
+    CLEANUP(mem_freep) char *data_dir = NULL;
+    struct cli_spawners spawners = {0};
+    struct session session = {.options = options, .ask = ask, .result = CLI_FAILED};
+    signal(SIGPIPE, SIG_IGN);
+    int result = cli_load_config(options, &config);
+    if (result == CLI_OK)
+        result = cli_open_data_dir(options, &data_dir);
+    if (result != CLI_OK)
+        return result;
+    /* Warnings about upstreams are what the user wants to see, the chatter of a start is not. */
+    struct cli_options quiet = *options;
+    if (quiet.log_level == LOG_INFO)
+        quiet.log_level = LOG_WARN;
+    struct log *log = cli_new_log(&quiet);
+    result = cli_start_spawners(config, data_dir, log, &spawners);
+    if (result == CLI_OK) {
+        struct gateway_options gateway_options = {
+            .config = config,
+            .log = log,
+            .isolated = spawners.isolated,
+            .plain = spawners.plain,
+            .version = SLICE(CARDEA_VERSION),
+            .is_local = true,
+        };
+        int error = gateway_new(&gateway_options, &session.gateway);
+        if (error == 0) {
+            gateway_on_change(session.gateway, on_change, &session);
+            error = gateway_run(session.gateway);
+        }
+        result = error == 0 ? session.result : CLI_FAILED;
+        gateway_free(session.gateway);
+    }
+    cli_stop_spawners(&spawners);
+    log_free(log);
+    return result;
+}
+
+static void print_escaped(struct slice text, size_t max) {
+    struct buf safe = BUF_INIT(MIB(16));
+    if (log_escape(&safe, text, max) == 0)
+        fwrite(buf_slice(&safe).ptr, 1, buf_len(&safe), stdout);
+    buf_deinit(&safe);
+}
+
+/* The unescaped text, its first line only. */
+static void print_string(const struct json_node *node, size_t max) {
+    struct buf text = BUF_INIT(MIB(1));
+    struct slice first, rest;
+    if (node != NULL && json_string_append(&text, node) == 0) {
+        (void)slice_cut(buf_slice(&text), '\n', &first, &rest);
+        print_escaped(first, max);
+    }
+    buf_deinit(&text);
+}
+
+static const struct json_want want_nothing[] = {{0}};
+
+static int print_tools(struct session *session) {
+    static const struct json_want tool[] = {{"tool", want_nothing}, {0}};
+    static const struct json_want each[] = {{"*", tool}, {0}};
+    static const struct json_want want[] = {{"tools", each}, {0}};
+    struct buf list = BUF_INIT(MIB(256));
+    struct json_reader *reader = NULL;
+    int result = CLI_FAILED;
+    if (gateway_write_tools(session->gateway, &list) == 0 && session->options->json) {
+        printf("%.*s\n", (int)buf_len(&list), buf_slice(&list).ptr);
+        result = CLI_OK;
+    } else if (buf_error(&list) == 0 && json_reader_new(&reader) == 0 &&
+               json_read(reader, buf_slice(&list), &(struct json_want){.children = want}, NULL,
+                         NULL) == 0) {
+        const struct json_node *tools = json_member(reader, json_root(reader), SLICE("tools"));
+        for (const struct json_node *node = json_first(reader, tools); node != NULL;
+             node = json_next(reader, node)) {
+            const struct json_node *definition = json_member(reader, node, SLICE("tool"));
+            const struct json_node *name = json_member(reader, definition, SLICE("name"));
+            print_string(name, 100);
+            for (size_t width = json_string_raw(name).len; width < 40; width++)
+                putchar(' ');
+            putchar(' ');
+            print_string(json_member_typed(reader, definition, SLICE("description"), JSON_STRING),
+                         100);
+            putchar('\n');
+        }
+        result = CLI_OK;
+    }
+    json_reader_free(reader);
+    buf_deinit(&list);
+    gateway_stop(session->gateway);
+    return result;
+}
+
+int cli_tools(const struct cli_options *options) {
+    return with_upstreams(options, print_tools);
+}
+
+static bool print_result(const struct cli_options *options, struct slice result) {
+    static const struct json_want each[] = {{"*", want_nothing}, {0}};
+    static const struct json_want want[] = {{"content", each}, {0}};
+    struct json_reader *reader = NULL;
+    if (json_reader_new(&reader) != 0 ||
+        json_read(reader, result, &(struct json_want){.children = want}, NULL, NULL) != 0) {
+        json_reader_free(reader);
+        return false;
+    }
+    const struct json_node *root = json_root(reader);
+    bool is_error = json_member_typed(reader, root, SLICE("isError"), JSON_TRUE) != NULL;
+    const struct json_node *content = json_member_typed(reader, root, SLICE("content"), JSON_ARRAY);
+    if (options->json || content == NULL) {
+        fwrite(result.ptr, 1, result.len, stdout);
+        putchar('\n');
+    }
+    for (const struct json_node *node =
+             content != NULL && !options->json ? json_first(reader, content) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        const struct json_node *text = json_member_typed(reader, node, SLICE("text"), JSON_STRING);
+        struct buf plain = BUF_INIT(MIB(16));
+        if (text != NULL && json_string_append(&plain, text) == 0) {
+            struct slice rest = buf_slice(&plain), line;
+            bool more = true;
+            while (more) {
+                more = slice_cut(rest, '\n', &line, &rest);
+                print_escaped(line, MIB(1));
+                putchar('\n');
+            }
+        } else {
+            print_escaped(node->raw, 200);
+            putchar('\n');
+        }
+        buf_deinit(&plain);
+    }
+    json_reader_free(reader);
+    return !is_error;
+}
+
+static void on_called(void *context, struct slice result, struct slice error) {
+    struct session *session = context;
+    session->result = CLI_FAILED;
+    if (error.len != 0)
+        fprintf(stderr, "cardea: the call failed: %.*s\n", SLICE_ARGS(error));
+    else if (print_result(session->options, result))
+        session->result = CLI_OK;
+    gateway_stop(session->gateway);
+}
+
+static int start_call(struct session *session) {
+    const struct cli_options *options = session->options;
+    const char *arguments = options->n_arguments == 2 ? options->arguments[1] : "{}";
+    int error = gateway_call_tool(session->gateway, slice_from_cstr(options->arguments[0]),
+                                  slice_from_cstr(arguments), on_called, session);
+    if (error == 0)
+        return CLI_OK;
+    if (error == -ENOENT)
+        fprintf(stderr, "cardea: there is no tool %s; cardea tools lists them\n",
+                options->arguments[0]);
+    else if (error == -EINVAL)
+        fprintf(stderr, "cardea: the arguments must be one JSON object, not: %s\n", arguments);
+    else
+        fprintf(stderr, "cardea: cannot make the call: %s\n", strerror(-error));
+    gateway_stop(session->gateway);
+    return error == -EINVAL ? CLI_USAGE : CLI_FAILED;
+}
+
+int cli_call(const struct cli_options *options) {
+    return with_upstreams(options, start_call);
+}
+
+static void print_status(const struct json_reader *reader) {
+    const struct json_node *status = json_member(reader, json_root(reader), SLICE("status"));
+    const struct json_node *upstreams = json_member(reader, status, SLICE("upstreams"));
+    printf("address   ");
+    print_string(json_member(reader, status, SLICE("address")), 100);
+    printf("\nsessions  %.*s\n", SLICE_ARGS(json_member(reader, status, SLICE("sessions"))->raw));
+    for (const struct json_node *node = json_first(reader, upstreams); node != NULL;
+         node = json_next(reader, node)) {
+        const struct json_node *tools = json_member(reader, node, SLICE("tools"));
+        const struct json_node *error = json_member(reader, node, SLICE("error"));
+        size_t n = 0;
+        for (const struct json_node *tool = tools != NULL ? json_first(reader, tools) : NULL;
+             tool != NULL; tool = json_next(reader, tool))
+            n++;
+        printf("upstream  ");
+        print_string(json_member(reader, node, SLICE("name")), 100);
+        printf(": ");
+        print_string(json_member(reader, node, SLICE("state")), 100);
+        printf(", %zu tools", n);
+        if (error != NULL) {
+            printf(", last error: ");
+            print_string(error, 200);
+        }
+        putchar('\n');
+    }
+}
+
+int cli_status(const struct cli_options *options) {
+    static const struct json_want upstream[] = {{"tools", want_nothing}, {0}};
+    static const struct json_want each[] = {{"*", upstream}, {0}};
+    static const struct json_want status[] = {{"upstreams", each}, {0}};
+    static const struct json_want want[] = {{"status", status}, {0}};
+    CLEANUP(mem_freep) char *data_dir = NULL;
+    int result = cli_open_data_dir(options, &data_dir);
+    if (result != CLI_OK)
+        return result;
+    CLEANUP(mem_freep) char *path = cli_path(data_dir, "control.sock");
+    struct buf answer = BUF_INIT(MIB(32));
+    struct json_reader *reader = NULL;
+    int error = control_request(path, SLICE("{\"command\":\"status\"}"), &answer);
+    result = CLI_FAILED;
+    if (error != 0) {
+        fprintf(stderr, "cardea: no gateway answers at %s: %s\n", path, strerror(-error));
+    } else if (json_reader_new(&reader) == 0 &&
+               json_read(reader, buf_slice(&answer), &(struct json_want){.children = want}, NULL,
+                         NULL) == 0 &&
+               json_member_typed(reader, json_root(reader), SLICE("status"), JSON_OBJECT) != NULL) {
+        result = CLI_OK;
+        if (options->json)
+            printf("%.*s\n", (int)buf_len(&answer), buf_slice(&answer).ptr);
+        else
+            print_status(reader);
+    }
+    json_reader_free(reader);
+    buf_deinit(&answer);
+    return result;
+}

@@ -1,0 +1,210 @@
+/* The command line: one table of commands, one of options; help comes from the same rows. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+#ifndef CARDEA_VERSION
+#error "CARDEA_VERSION comes from meson.build"
+#endif
+
+struct command {
+    const char *name, *arguments, *help;
+    int n_arguments; /* required */
+    int max_arguments;
+    cli_command *run;
+};
+
+static const struct command commands[] = {
+    {"serve", "", "start the gateway (the default)", 0, 0, cli_serve},
+    {"check", "[FILE]", "say what is wrong in a configuration", 0, 1, cli_check},
+    {"tools", "", "list the tools that a configuration serves", 0, 0, cli_tools},
+    {"call", "TOOL [JSON]", "call one tool with these arguments", 1, 2, cli_call},
+    {"status", "", "show what the running gateway does", 0, 0, cli_status},
+};
+
+enum option_id {
+    OPTION_CONFIG,
+    OPTION_LISTEN,
+    OPTION_DATA_DIR,
+    OPTION_LOG,
+    OPTION_LOG_STYLE,
+    OPTION_JSON,
+    OPTION_VERSION,
+    OPTION_HELP,
+};
+
+struct option {
+    enum option_id id;
+    char letter; /* 0: none */
+    const char *name, *value, *environment, *help;
+};
+
+static const struct option options_table[] = {
+    {OPTION_CONFIG, 'c', "config", "FILE", "CARDEA_CONFIG_PATH",
+     "configuration (default: cardea.toml, then nexus.toml)"},
+    {OPTION_LISTEN, 'l', "listen-address", "IP:PORT", "CARDEA_LISTEN_ADDRESS",
+     "instead of server.listen_address"},
+    {OPTION_DATA_DIR, 0, "data-dir", "DIR", NULL,
+     "token, lock, control socket (default: $STATE_DIRECTORY,\n"
+     "                               $XDG_STATE_HOME/cardea, ~/.local/state/cardea)"},
+    {OPTION_LOG, 0, "log", "LEVEL", "CARDEA_LOG",
+     "off, error, warn, info, debug, trace (default: info)"},
+    {OPTION_LOG_STYLE, 0, "log-style", "STYLE", NULL,
+     "text, json, color (default: color on a terminal)"},
+    {OPTION_JSON, 0, "json", NULL, NULL, "output for programs"},
+    {OPTION_VERSION, 0, "version", NULL, NULL, "print the version"},
+    {OPTION_HELP, 'h', "help", NULL, NULL, "print this"},
+};
+
+static void print_help(void) {
+    printf("Cardea %s, a secure gateway for the Model Context Protocol\n\n"
+           "usage: cardea [COMMAND] [OPTIONS]\n\ncommands:\n",
+           CARDEA_VERSION);
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", commands[i].name, commands[i].arguments);
+        printf("  %-26s %s\n", left, commands[i].help);
+    }
+    printf("\noptions:\n");
+    for (size_t i = 0; i < ARRAY_LEN(options_table); i++) {
+        const struct option *option = &options_table[i];
+        char left[64], letter[8] = "    ";
+        if (option->letter != 0)
+            snprintf(letter, sizeof letter, "-%c, ", option->letter);
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, option->name,
+                 option->value != NULL ? " " : "", option->value != NULL ? option->value : "");
+        printf("  %-28s %s\n", left, option->help);
+        if (option->environment != NULL)
+            printf("  %-28s [env: %s]\n", "", option->environment);
+    }
+    printf("\nexit codes: 0 fine, 1 failed, 2 bad usage, 78 bad configuration\n");
+}
+
+static int usage_error(const char *what, const char *which) {
+    fprintf(stderr, "cardea: %s%s%s\ntry: cardea --help\n", what, which[0] != '\0' ? ": " : "",
+            which);
+    return CLI_USAGE;
+}
+
+static const struct option *find_option(const char *text, const char **ret_value) {
+    *ret_value = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(options_table); i++) {
+        const struct option *option = &options_table[i];
+        size_t len = strlen(option->name);
+        if (text[0] == '-' && text[1] == '-' && strncmp(text + 2, option->name, len) == 0) {
+            if (text[2 + len] == '\0')
+                return option;
+            if (text[2 + len] == '=' && option->value != NULL) {
+                *ret_value = text + 2 + len + 1;
+                return option;
+            }
+        }
+        if (text[0] == '-' && option->letter != 0 && text[1] == option->letter) {
+            if (text[2] != '\0' && option->value != NULL)
+                *ret_value = text + 2;
+            if (text[2] == '\0' || *ret_value != NULL)
+                return option;
+        }
+    }
+    return NULL;
+}
+
+/* CLI_OK, or CLI_USAGE with the reason on stderr. */
+static int apply(struct cli_options *options, enum option_id id, const char *value) {
+    switch (id) {
+    case OPTION_CONFIG:
+        options->config_path = value;
+        return CLI_OK;
+    case OPTION_LISTEN:
+        options->listen_address = value;
+        return CLI_OK;
+    case OPTION_DATA_DIR:
+        options->data_dir = value;
+        return CLI_OK;
+    case OPTION_LOG:
+        if (log_level_parse(slice_from_cstr(value), &options->log_level) != 0)
+            return usage_error("a log level is off, error, warn, info, debug or trace, not", value);
+        return CLI_OK;
+    case OPTION_LOG_STYLE:
+        options->has_log_style = true;
+        if (log_style_parse(slice_from_cstr(value), &options->log_style) != 0)
+            return usage_error("a log style is text, json or color, not", value);
+        return CLI_OK;
+    case OPTION_JSON:
+        options->json = true;
+        return CLI_OK;
+    case OPTION_VERSION:
+    case OPTION_HELP:
+        break;
+    }
+    return CLI_OK;
+}
+
+/* The environment first, so that the command line overrides it. */
+static int apply_environment(struct cli_options *options) {
+    for (size_t i = 0; i < ARRAY_LEN(options_table); i++) {
+        const char *name = options_table[i].environment;
+        const char *value = name != NULL ? getenv(name) : NULL;
+        if (value == NULL || value[0] == '\0')
+            continue;
+        int result = apply(options, options_table[i].id, value);
+        if (result != CLI_OK)
+            return result;
+    }
+    return CLI_OK;
+}
+
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    struct cli_options options = {.log_level = LOG_INFO};
+    const struct command *command = NULL;
+    int result = apply_environment(&options);
+    bool only_arguments = false;
+    for (int i = 1; i < argc && result == CLI_OK; i++) {
+        const char *value = NULL;
+        if (!only_arguments && strcmp(argv[i], "--") == 0) {
+            only_arguments = true;
+            continue;
+        }
+        if (!only_arguments && argv[i][0] == '-' && argv[i][1] != '\0') {
+            const struct option *option = find_option(argv[i], &value);
+            if (option == NULL)
+                return usage_error("unknown option", argv[i]);
+            if (option->id == OPTION_HELP) {
+                print_help();
+                return CLI_OK;
+            }
+            if (option->id == OPTION_VERSION) {
+                printf("cardea %s\n", CARDEA_VERSION);
+                return CLI_OK;
+            }
+            if (option->value != NULL && value == NULL && (value = argv[++i]) == NULL)
+                return usage_error("this option needs a value", argv[i - 1]);
+            result = apply(&options, option->id, value);
+        } else if (command == NULL) {
+            command = find_command(argv[i]);
+            if (command == NULL)
+                return usage_error("unknown command", argv[i]);
+        } else if (options.n_arguments == command->max_arguments) {
+            return usage_error("too many arguments", argv[i]);
+        } else {
+            options.arguments[options.n_arguments++] = argv[i];
+        }
+    }
+    if (result != CLI_OK)
+        return result;
+    if (command == NULL)
+        command = &commands[0];
+    if (options.n_arguments < command->n_arguments)
+        return usage_error("an argument is missing; usage: cardea call", command->arguments);
+    return command->run(&options);
+}

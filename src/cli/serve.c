@@ -1,0 +1,228 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "admin/control.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "cli.h"
+#include "gateway/gateway.h"
+#include "io/file.h"
+#include "io/loop.h"
+#include "json/reader.h"
+
+struct serving {
+    const struct config *config;
+    struct gateway *gateway;
+    struct log *log;
+    bool tools_told;
+};
+
+static void on_signal(void *context, int number) {
+    struct serving *serving = context;
+    if (number == SIGHUP) {
+        log_write(serving->log, LOG_WARN, "gateway",
+                  "the configuration is read at the start only; restart to apply a change");
+        return;
+    }
+    gateway_stop(serving->gateway);
+}
+
+static void print_upstream(const struct json_reader *reader, const struct json_node *upstream) {
+    const struct json_node *name = json_member(reader, upstream, SLICE("name"));
+    const struct json_node *state = json_member(reader, upstream, SLICE("state"));
+    const struct json_node *tools = json_member(reader, upstream, SLICE("tools"));
+    printf("  %.*s (%.*s)", SLICE_ARGS(json_string_raw(name)), SLICE_ARGS(json_string_raw(state)));
+    size_t column = 100;
+    for (const struct json_node *tool = tools != NULL ? json_first(reader, tools) : NULL;
+         tool != NULL; tool = json_next(reader, tool)) {
+        struct slice text = json_string_raw(tool);
+        if (column + text.len > 90) {
+            printf("\n     ");
+            column = 5;
+        }
+        printf(" %.*s", SLICE_ARGS(text));
+        column += text.len + 1;
+    }
+    printf("\n");
+}
+
+/* Once, when every upstream has come up or failed for the first time. */
+static void on_change(void *context) {
+    struct serving *serving = context;
+    if (serving->tools_told || !gateway_is_settled(serving->gateway))
+        return;
+    serving->tools_told = true;
+    static const struct json_want nothing[] = {{0}};
+    static const struct json_want tools[] = {{"tools", nothing}, {0}};
+    static const struct json_want each[] = {{"*", tools}, {0}};
+    static const struct json_want want[] = {{"upstreams", each}, {0}};
+    struct buf status = BUF_INIT(MIB(16));
+    struct json_reader *reader = NULL;
+    if (gateway_write_status(serving->gateway, &status) == 0 && json_reader_new(&reader) == 0 &&
+        json_read(reader, buf_slice(&status), &(struct json_want){.children = want}, NULL, NULL) ==
+            0) {
+        const struct json_node *upstreams =
+            json_member(reader, json_root(reader), SLICE("upstreams"));
+        printf("\nTools:\n");
+        for (const struct json_node *node = json_first(reader, upstreams); node != NULL;
+             node = json_next(reader, node))
+            print_upstream(reader, node);
+        printf("\nStop with Ctrl-C.\n");
+        fflush(stdout);
+    }
+    json_reader_free(reader);
+    buf_deinit(&status);
+}
+
+/* The lines to paste. A token goes to a terminal only; elsewhere its file is named. */
+static void print_welcome(const struct serving *serving, const char *data_dir,
+                          const struct secret *token) {
+    const char *address = gateway_address(serving->gateway)->text;
+    const char *path = serving->config->mcp_path.ptr;
+    bool is_terminal = isatty(STDOUT_FILENO) != 0;
+    bool anonymous = serving->config->auth_anonymous;
+    printf("Cardea %s\n\n  MCP     http://%s%s\n", CARDEA_VERSION, address, path);
+    for (size_t i = 0; i < serving->config->n_servers; i++)
+        printf("          http://%s%s/%s\n", address, path, serving->config->servers[i].name.ptr);
+    printf("  token   %s/token%s\n", data_dir,
+           anonymous ? " (not required: server.auth.anonymous)" : "");
+    if (anonymous) {
+        printf("\nClaude Code:\n  claude mcp add --transport http cardea http://%s%s\n", address,
+               path);
+        printf("\nOther clients (mcpServers):\n"
+               "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"http://%s%s\"}}}\n",
+               address, path);
+        fflush(stdout);
+        return;
+    }
+    char from_file[4200];
+    snprintf(from_file, sizeof from_file, "$(cat '%s/token')", data_dir);
+    const char *bearer = is_terminal ? secret_reveal(token).ptr : from_file;
+    int len = is_terminal ? (int)secret_reveal(token).len : (int)strlen(from_file);
+    printf("\nClaude Code:\n  claude mcp add --transport http cardea http://%s%s \\\n"
+           "      --header \"Authorization: Bearer %.*s\"\n",
+           address, path, len, bearer);
+    if (is_terminal)
+        printf("\nOther clients (mcpServers):\n"
+               "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"http://%s%s\",\n"
+               "    \"headers\":{\"Authorization\":\"Bearer %.*s\"}}}}\n",
+               address, path, len, bearer);
+    fflush(stdout);
+}
+
+/* As many descriptors as the system lets us have: each client and each child takes some. */
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)!setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int run(struct serving *serving, const char *data_dir, const struct secret *token) {
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    struct io_signal *watches[ARRAY_LEN(signals)] = {NULL};
+    struct control *control = NULL;
+    CLEANUP(mem_freep) char *socket_path = cli_path(data_dir, "control.sock");
+    int error = gateway_listen(serving->gateway);
+    if (error != 0) {
+        fprintf(stderr, "cardea: cannot listen on %s: %s\n", serving->config->listen_address.ptr,
+                error == -EPERM ? "only loopback addresses are served in this version"
+                                : strerror(-error));
+        return CLI_FAILED;
+    }
+    error = control_new(serving->gateway, socket_path, serving->log, &control);
+    if (error != 0)
+        log_write(serving->log, LOG_WARN, "gateway", "there is no control socket",
+                  LOG_CSTR("path", socket_path), LOG_CSTR("reason", strerror(-error)));
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        if (io_signal_new(gateway_loop(serving->gateway), signals[i], on_signal, serving,
+                          &watches[i]) != 0)
+            log_write(serving->log, LOG_WARN, "gateway", "a signal cannot be watched",
+                      LOG_NUM("signal", signals[i]));
+    }
+    print_welcome(serving, data_dir, token);
+    gateway_on_change(serving->gateway, on_change, serving);
+    log_write(serving->log, LOG_INFO, "gateway", "listening",
+              LOG_CSTR("address", gateway_address(serving->gateway)->text),
+              LOG_CSTR("data_dir", data_dir));
+    error = gateway_run(serving->gateway);
+    log_write(serving->log, LOG_INFO, "gateway", "stopped");
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+        io_signal_free(watches[i]);
+    control_free(control);
+    return error == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static int lock_data_dir(const char *data_dir, int *ret_fd) {
+    CLEANUP(mem_freep) char *path = cli_path(data_dir, "lock");
+    int error = io_lock_file(path, ret_fd);
+    if (error == 0)
+        return CLI_OK;
+    if (error == -EWOULDBLOCK)
+        fprintf(stderr,
+                "cardea: another gateway uses %s; stop it, or name another place with "
+                "--data-dir DIR\n",
+                data_dir);
+    else
+        fprintf(stderr, "cardea: cannot lock %s: %s\n", path, strerror(-error));
+    return CLI_FAILED;
+}
+
+static int serve(const struct config *config, const struct cli_options *options, struct log *log) {
+    CLEANUP(mem_freep) char *data_dir = NULL;
+    CLEANUP(secret_freep) struct secret *token = NULL;
+    CLEANUP(io_fd_close) int lock = -1;
+    struct cli_spawners spawners = {0};
+    struct gateway *gateway = NULL;
+    int result = cli_open_data_dir(options, &data_dir);
+    if (result == CLI_OK)
+        result = lock_data_dir(data_dir, &lock);
+    /* Before the token is in memory and before any thread: the spawner is a copy of this process.
+     */
+    if (result == CLI_OK)
+        result = cli_start_spawners(config, data_dir, log, &spawners);
+    if (result == CLI_OK)
+        result = cli_load_token(data_dir, &token);
+    if (result == CLI_OK) {
+        struct gateway_options gateway_options = {
+            .config = config,
+            .log = log,
+            .token = token,
+            .isolated = spawners.isolated,
+            .plain = spawners.plain,
+            .version = SLICE(CARDEA_VERSION),
+        };
+        int error = gateway_new(&gateway_options, &gateway);
+        if (error != 0) {
+            fprintf(stderr, "cardea: cannot set the gateway up: %s\n", strerror(-error));
+            result = CLI_FAILED;
+        }
+    }
+    if (result == CLI_OK) {
+        struct serving serving = {.config = config, .gateway = gateway, .log = log};
+        result = run(&serving, data_dir, token);
+    }
+    gateway_free(gateway);
+    cli_stop_spawners(&spawners);
+    return result;
+}
+
+int cli_serve(const struct cli_options *options) {
+    CLEANUP(config_freep) struct config *config = NULL;
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    int result = cli_load_config(options, &config);
+    if (result != CLI_OK)
+        return result;
+    if (options->listen_address != NULL)
+        config->listen_address = slice_from_cstr(options->listen_address);
+    struct log *log = cli_new_log(options);
+    result = serve(config, options, log);
+    log_free(log);
+    return result;
+}

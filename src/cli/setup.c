@@ -1,0 +1,178 @@
+/* What commands need before they can do their work: configuration, log, data directory, token,
+ * spawners. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base64.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "cli.h"
+#include "io/file.h"
+
+struct log *cli_new_log(const struct cli_options *options) {
+    enum log_style style =
+        isatty(STDERR_FILENO) && getenv("NO_COLOR") == NULL ? LOG_STYLE_COLOR : LOG_STYLE_TEXT;
+    return log_new(STDERR_FILENO, options->log_level,
+                   options->has_log_style ? options->log_style : style);
+}
+
+static void print_problems(const struct config_problems *problems) {
+    for (size_t i = 0; i < problems->n; i++) {
+        struct buf line = BUF_INIT(KIB(16));
+        if (config_problem_format(&line, &problems->items[i]) == 0)
+            fprintf(stderr, "%.*s", SLICE_ARGS(buf_slice(&line)));
+        buf_deinit(&line);
+    }
+}
+
+int cli_load_config(const struct cli_options *options, struct config **ret_config) {
+    const char *path = options->config_path;
+    if (path == NULL)
+        path = access("cardea.toml", F_OK) == 0 || access("nexus.toml", F_OK) != 0 ? "cardea.toml"
+                                                                                   : "nexus.toml";
+    struct config_problems problems;
+    config_problems_init(&problems);
+    int error = config_load_file(path, NULL, NULL, &problems, ret_config);
+    print_problems(&problems);
+    if (error != 0 && options->config_path == NULL && access(path, F_OK) != 0)
+        fprintf(stderr,
+                "cardea: name a configuration with --config FILE, or write cardea.toml:\n\n"
+                "    [mcp.servers.everything]\n"
+                "    cmd = [\"npx\", \"-y\", \"@modelcontextprotocol/server-everything\"]\n\n");
+    config_problems_deinit(&problems);
+    return error == 0 ? CLI_OK : CLI_CONFIG;
+}
+
+static char *default_data_dir(void) {
+    const char *state = getenv("STATE_DIRECTORY");
+    const char *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    if (state != NULL && state[0] == '/')
+        return mem_xstrdup(state);
+    if (xdg != NULL && xdg[0] == '/')
+        return cli_path(xdg, "cardea");
+    if (home != NULL && home[0] == '/')
+        return cli_path(home, ".local/state/cardea");
+    return NULL;
+}
+
+char *cli_path(const char *directory, const char *name) {
+    size_t size = strlen(directory) + 1 + strlen(name) + 1;
+    char *path = mem_xalloc(size);
+    snprintf(path, size, "%s/%s", directory, name);
+    return path;
+}
+
+int cli_open_data_dir(const struct cli_options *options, char **ret_path) {
+    CLEANUP(mem_freep)
+    char *wanted = options->data_dir != NULL ? mem_xstrdup(options->data_dir) : default_data_dir();
+    if (wanted == NULL) {
+        fprintf(stderr,
+                "cardea: there is no HOME to keep state in; name a place with --data-dir DIR\n");
+        return CLI_FAILED;
+    }
+    int error = io_directory_make(wanted);
+    char *real = error == 0 ? realpath(wanted, NULL) : NULL;
+    if (real == NULL) {
+        fprintf(stderr, "cardea: cannot use the data directory %s: %s\n", wanted,
+                strerror(error != 0 ? -error : errno));
+        return CLI_FAILED;
+    }
+    *ret_path = real;
+    return CLI_OK;
+}
+
+static int make_token(const char *path) {
+    char bytes[32];
+    struct buf text = BUF_INIT(128);
+    random_bytes(bytes, sizeof bytes);
+    buf_append_cstr(&text, "cardea_");
+    base64url_encode(&text, slice_make(bytes, sizeof bytes));
+    buf_append_byte(&text, '\n');
+    int error = buf_error(&text);
+    if (error == 0)
+        error = io_file_create_private(path, buf_slice(&text));
+    if (text.data != NULL)
+        secret_wipe(text.data, text.cap);
+    secret_wipe(bytes, sizeof bytes);
+    buf_deinit(&text);
+    return error;
+}
+
+int cli_load_token(const char *data_dir, struct secret **ret_token) {
+    enum { SHORTEST = 32, LONGEST = 4096 };
+    CLEANUP(mem_freep) char *path = cli_path(data_dir, "token");
+    struct buf text = BUF_INIT(LONGEST);
+    int error = access(path, F_OK) != 0 ? make_token(path) : 0;
+    if (error == 0)
+        error = io_file_read(path, &text);
+    struct slice token = buf_slice(&text);
+    while (token.len != 0 && (token.ptr[token.len - 1] == '\n' || token.ptr[token.len - 1] == '\r'))
+        token.len--;
+    if (error != 0)
+        fprintf(stderr, "cardea: cannot read or make %s: %s\n", path, strerror(-error));
+    else if (token.len < SHORTEST) {
+        fprintf(stderr,
+                "cardea: %s holds less than 32 characters; remove it and a new one is made\n",
+                path);
+        error = -EINVAL;
+    } else {
+        error = secret_new(token, ret_token);
+    }
+    if (text.data != NULL)
+        secret_wipe(text.data, text.cap);
+    buf_deinit(&text);
+    return error == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static bool any_server(const struct config *config, enum config_isolation isolation) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        if (config->servers[i].isolation == isolation)
+            return true;
+    }
+    return false;
+}
+
+int cli_start_spawners(const struct config *config, const char *data_dir, struct log *log,
+                       struct cli_spawners *ret_spawners) {
+    struct cli_spawners spawners = {0};
+    int error = 0;
+    if (any_server(config, CONFIG_ISOLATION_AUTO)) {
+        struct spawner_options options = {
+            .hide_path = data_dir,
+            .allow_namespaces = true,
+            .allow_landlock = true,
+        };
+        error = spawner_start(&options, &spawners.isolated);
+        if (error == 0 && spawner_isolation(spawners.isolated) == SPAWNER_ISOLATION_NONE) {
+            log_write(
+                log, LOG_ERROR, "gateway",
+                "this kernel allows no isolation of children (namespaces, Landlock): upstreams "
+                "with a cmd do not start; isolation = \"none\" in their table opens that");
+            spawners.isolated = spawner_free(spawners.isolated);
+        }
+        if (spawners.isolated != NULL)
+            log_write(log, LOG_DEBUG, "gateway", "children are isolated",
+                      LOG_CSTR("by", spawner_isolation_name(spawner_isolation(spawners.isolated))));
+    }
+    if (error == 0 && any_server(config, CONFIG_ISOLATION_NONE)) {
+        struct spawner_options options = {0};
+        error = spawner_start(&options, &spawners.plain);
+    }
+    if (error != 0) {
+        fprintf(stderr, "cardea: cannot start the spawner: %s\n", strerror(-error));
+        cli_stop_spawners(&spawners);
+        return CLI_FAILED;
+    }
+    *ret_spawners = spawners;
+    return CLI_OK;
+}
+
+void cli_stop_spawners(struct cli_spawners *spawners) {
+    spawners->plain = spawner_free(spawners->plain);
+    spawners->isolated = spawner_free(spawners->isolated);
+}

@@ -1,0 +1,135 @@
+/*
+ * What upstreams tell on their own: lists that changed, log messages. It goes to the GET stream of
+ * each session concerned, which lives on one worker; changes that come while there is no stream are
+ * kept as a mask, logs are not kept.
+ */
+#include "base/mem.h"
+#include "private.h"
+
+struct session_note {
+    struct io_message message;
+    struct gw_worker *worker;
+    struct gw_session *session; /* a reference */
+    bool ends_stream;
+    size_t len; /* of a log message's params; 0: only look what has changed */
+    char params[];
+};
+
+static void deliver(struct io_message *message) {
+    struct session_note *note = CONTAINER_OF(message, struct session_note, message);
+    struct gw_exchange *stream =
+        map_get(&note->worker->streams, slice_from_cstr(note->session->id));
+    if (note->ends_stream) {
+        if (stream != NULL)
+            gw_exchange_end_stream(stream);
+    } else if (note->len == 0) {
+        gw_notify_flush(note->worker, note->session);
+    } else if (stream != NULL) {
+        struct buf *out = gw_worker_scratch(note->worker);
+        mcp_write_notification(out, MCP_NOTIFY_MESSAGE, slice_make(note->params, note->len));
+        if (buf_error(out) == 0)
+            gw_exchange_notify(stream, buf_slice(out));
+    }
+    gw_session_unref(note->session);
+    mem_free(note);
+}
+
+/* Any thread. Nothing happens when the session has no stream. */
+static void post(struct gw_session *session, struct slice params, bool ends_stream) {
+    pthread_mutex_lock(&session->mutex);
+    struct gw_worker *worker = session->stream_worker;
+    pthread_mutex_unlock(&session->mutex);
+    if (worker == NULL)
+        return;
+    struct session_note *note = mem_alloc(sizeof *note + params.len);
+    if (note == NULL)
+        return;
+    note->message.deliver = deliver;
+    note->worker = worker;
+    note->session = gw_session_ref(session);
+    note->ends_stream = ends_stream;
+    note->len = params.len;
+    if (params.len != 0)
+        memcpy(note->params, params.ptr, params.len);
+    io_loop_post(worker->loop, &note->message);
+}
+
+void gw_notify_end_stream(struct gw_session *session) {
+    post(session, SLICE_EMPTY, true);
+}
+
+void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
+    struct gw_exchange *stream = map_get(&worker->streams, slice_from_cstr(session->id));
+    if (stream == NULL)
+        return;
+    unsigned mask = atomic_exchange(&session->changed, 0);
+    enum mcp_method last = MCP_METHOD_UNKNOWN;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        enum mcp_method method = mcp_list_info((enum mcp_list)i)->changed;
+        if ((mask & (1u << i)) == 0 || method == last)
+            continue; /* resources and templates share a notification */
+        last = method;
+        struct buf *out = gw_worker_scratch(worker);
+        mcp_write_notification(out, method, SLICE_EMPTY);
+        gw_exchange_notify(stream, buf_slice(out));
+    }
+}
+
+static bool concerns(const struct gw_session *session, const struct upstream *upstream,
+                     struct slice owner) {
+    if (session->only != NULL && session->only != upstream)
+        return false;
+    return upstream_config(upstream)->share != CONFIG_SHARE_SESSION ||
+           slice_eq(slice_from_cstr(session->id), owner);
+}
+
+static void tell_principal(struct gw_principal *principal, const struct upstream *upstream,
+                           struct slice owner, unsigned list_mask, int level, struct slice params) {
+    if (upstream_config(upstream)->share == CONFIG_SHARE_PRINCIPAL &&
+        !slice_eq(principal->id, owner))
+        return;
+    pthread_mutex_lock(&principal->mutex);
+    LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
+        struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
+        if (!concerns(session, upstream, owner))
+            continue;
+        if (list_mask != 0) {
+            atomic_fetch_or(&session->changed, list_mask);
+            post(session, SLICE_EMPTY, false);
+        } else if (level >= atomic_load(&session->log_level)) {
+            post(session, params, false);
+        }
+    }
+    pthread_mutex_unlock(&principal->mutex);
+}
+
+static void deliver_recheck(struct io_message *message) {
+    struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, recheck_message);
+    atomic_store(&worker->recheck_posted, false);
+    gw_calls_recheck(worker);
+    if (worker->index == 0 && worker->gateway->on_change != NULL)
+        worker->gateway->on_change(worker->gateway->change_context);
+}
+
+void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
+                       unsigned list_mask) {
+    struct gateway *gateway = context;
+    if (list_mask != 0) {
+        tell_principal(&gateway->local, upstream, owner, list_mask, -1, SLICE_EMPTY);
+        tell_principal(&gateway->anonymous, upstream, owner, list_mask, -1, SLICE_EMPTY);
+    }
+    for (size_t i = 0; i < gateway->n_workers; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        if (atomic_exchange(&worker->recheck_posted, true))
+            continue;
+        worker->recheck_message.deliver = deliver_recheck;
+        io_loop_post(worker->loop, &worker->recheck_message);
+    }
+}
+
+void gw_notify_log(void *context, const struct upstream *upstream, struct slice owner, int level,
+                   struct slice params) {
+    struct gateway *gateway = context;
+    tell_principal(&gateway->local, upstream, owner, 0, level, params);
+    tell_principal(&gateway->anonymous, upstream, owner, 0, level, params);
+}

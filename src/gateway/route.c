@@ -1,0 +1,361 @@
+/*
+ * One call to one upstream: which one has the tool, prompt or resource; what has to be said
+ * differently there (name, progress token, id); the way back.
+ */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "json/writer.h"
+#include "mcp/name.h"
+#include "private.h"
+
+/* Which upstream, and under which name it knows the thing. */
+struct route {
+    struct gw_view_item *item;        /* NULL: nobody has it */
+    const struct catalog_item *found; /* NULL: passed on unlisted */
+    struct slice rename_span;         /* in the document: the value to replace; empty: none */
+    uint64_t patience_ms;             /* nobody has it, but somebody who may is still starting */
+    struct slice down;                /* the upstream that would have it, but is down */
+};
+
+/* What the call is about. */
+struct subject {
+    enum mcp_list list;
+    const struct json_node *node; /* its string in the message */
+    struct buf text;              /* unescaped */
+};
+
+static bool find_reference(const struct json_reader *reader, const struct mcp_message *message,
+                           struct subject *subject) {
+    const struct json_node *ref = mcp_param(reader, message, SLICE("ref"), JSON_OBJECT);
+    const struct json_node *type =
+        ref != NULL ? json_member_typed(reader, ref, SLICE("type"), JSON_STRING) : NULL;
+    if (type == NULL)
+        return false;
+    bool is_prompt = json_string_is(type, SLICE("ref/prompt"));
+    if (!is_prompt && !json_string_is(type, SLICE("ref/resource")))
+        return false;
+    subject->list = is_prompt ? MCP_LIST_PROMPTS : MCP_LIST_TEMPLATES;
+    subject->node =
+        json_member_typed(reader, ref, is_prompt ? SLICE("name") : SLICE("uri"), JSON_STRING);
+    return subject->node != NULL;
+}
+
+/* False: the parameters do not say what the call is about; *ret_problem says what is missing. */
+static bool find_subject(const struct json_reader *reader, const struct mcp_message *message,
+                         struct subject *subject, const char **ret_problem) {
+    bool is_uri = message->method == MCP_RESOURCES_READ;
+    if (message->method == MCP_COMPLETION_COMPLETE) {
+        *ret_problem = "params.ref must be a ref/prompt with a name or a ref/resource with a uri";
+        if (!find_reference(reader, message, subject))
+            return false;
+    } else {
+        *ret_problem = is_uri ? "params.uri must be a string" : "params.name must be a string";
+        subject->list = is_uri                               ? MCP_LIST_RESOURCES
+                        : message->method == MCP_PROMPTS_GET ? MCP_LIST_PROMPTS
+                                                             : MCP_LIST_TOOLS;
+        subject->node =
+            mcp_param(reader, message, is_uri ? SLICE("uri") : SLICE("name"), JSON_STRING);
+        if (subject->node == NULL)
+            return false;
+    }
+    *ret_problem = "params name something that is too long";
+    return json_string_append(&subject->text, subject->node) == 0;
+}
+
+static const struct catalog_item *find_in(const struct gw_view_item *item,
+                                          const struct subject *subject, bool exposed) {
+    const struct catalog *catalog = item->status.catalog;
+    if (catalog == NULL)
+        return NULL;
+    struct slice text = buf_slice(&subject->text);
+    const struct catalog_item *found = catalog_find(catalog, subject->list, text, exposed);
+    /* The reference of a completion may be to a plain resource. */
+    if (found == NULL && subject->list == MCP_LIST_TEMPLATES)
+        found = catalog_find(catalog, MCP_LIST_RESOURCES, text, exposed);
+    return found;
+}
+
+/* A resource that nobody lists: by template, else to the only one that has resources at all. */
+static struct gw_view_item *find_unlisted(struct gw_view *view, struct slice uri, bool is_only) {
+    struct gw_view_item *candidate = NULL;
+    size_t n_candidates = 0;
+    for (size_t i = 0; i < view->n; i++) {
+        const struct catalog *catalog = view->items[i].status.catalog;
+        if (catalog == NULL)
+            continue;
+        if (catalog_find_template(catalog, uri) != NULL)
+            return &view->items[i];
+        if (is_only || (catalog->declared & (1u << MCP_LIST_RESOURCES)) != 0) {
+            candidate = &view->items[i];
+            n_candidates++;
+        }
+    }
+    return n_candidates == 1 ? candidate : NULL;
+}
+
+/* Nobody has it; but would somebody, were it up? Names tell by their prefix, URIs do not. */
+static void look_for_absent(struct route *route, struct gw_view *view, const struct gw_call *call,
+                            const struct subject *subject) {
+    const struct config *config = call->worker->gateway->config;
+    uint64_t now = io_loop_now(call->worker->loop);
+    struct slice text = buf_slice(&subject->text);
+    if (!mcp_list_info(subject->list)->is_named && call->only == NULL) {
+        route->patience_ms = gw_view_patience(view, now, config->list_timeout_ms);
+        return;
+    }
+    for (size_t i = 0; i < view->n; i++) {
+        struct gw_view_item *item = &view->items[i];
+        struct slice name = upstream_name(item->upstream);
+        bool is_meant = call->only != NULL || slice_eq(mcp_exposed_upstream(text), name);
+        if (!is_meant || item->status.catalog != NULL)
+            continue;
+        struct gw_view one = {.items = item, .n = 1};
+        route->patience_ms =
+            gw_view_patience(&one, now, upstream_config(item->upstream)->startup_timeout_ms);
+        if (route->patience_ms == 0)
+            route->down = name;
+    }
+}
+
+static struct route find_route(struct gw_view *view, const struct gw_call *call,
+                               const struct subject *subject) {
+    struct route route = {0};
+    bool exposed = call->only == NULL;
+    for (size_t i = 0; i < view->n && route.item == NULL; i++) {
+        route.found = find_in(&view->items[i], subject, exposed);
+        if (route.found != NULL)
+            route.item = &view->items[i];
+    }
+    if (route.item == NULL && subject->list == MCP_LIST_RESOURCES)
+        route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
+    if (route.item == NULL)
+        look_for_absent(&route, view, call, subject);
+    else if (exposed && route.found != NULL && !slice_eq(route.found->key, route.found->exposed))
+        route.rename_span = subject->node->raw;
+    return route;
+}
+
+static void answer_unknown(struct gw_call *call, const struct subject *subject,
+                           const struct route *route) {
+    struct buf text = BUF_INIT(KIB(64)), data = BUF_INIT(KIB(64));
+    struct slice name = buf_slice(&subject->text);
+    if (route->down.len != 0) {
+        buf_printf(&text, "the upstream %.*s is down; the gateway tries to start it again",
+                   SLICE_ARGS(route->down));
+        gw_call_refuse(call, MCP_E_UNAVAILABLE, buf_slice(&text));
+    } else if (subject->list == MCP_LIST_RESOURCES) {
+        struct json_writer writer;
+        json_writer_init(&writer, &data);
+        json_object_begin(&writer);
+        json_kv_string(&writer, SLICE("uri"), name);
+        json_object_end(&writer);
+        gw_call_answer_error(call, MCP_E_RESOURCE_NOT_FOUND, SLICE("Resource not found"),
+                             buf_slice(&data));
+    } else {
+        const char *what = subject->list == MCP_LIST_TOOLS     ? "tool"
+                           : subject->list == MCP_LIST_PROMPTS ? "prompt"
+                                                               : "resource template";
+        buf_printf(&text, "Unknown %s: ", what);
+        buf_append(&text, slice_sub(name, 0, 256));
+        gw_call_answer_error(call, MCP_E_INVALID_PARAMS, buf_slice(&text), SLICE_EMPTY);
+    }
+    buf_deinit(&text);
+    buf_deinit(&data);
+}
+
+/* The way back. */
+
+static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
+    struct gw_call *call = context;
+    call->upstream_call = NULL;
+    switch (outcome) {
+    case UPSTREAM_RESULT:
+        gw_call_answer_result(call, bytes);
+        return;
+    case UPSTREAM_ERROR:
+        mcp_write_error_object(gw_worker_scratch(call->worker), gw_call_id(call), bytes);
+        gw_call_answer_scratch(call);
+        return;
+    case UPSTREAM_FAILED:
+        gw_call_refuse(call, MCP_E_UNAVAILABLE, bytes);
+        return;
+    case UPSTREAM_TIMEOUT:
+        gw_call_refuse(call, MCP_E_TIMEOUT, bytes);
+        return;
+    }
+}
+
+static bool is_loud_enough(struct gw_call *call, struct slice params) {
+    int wanted = call->session != NULL ? atomic_load(&call->session->log_level) : -1;
+    if (wanted < 0)
+        return true;
+    struct json_reader *reader = call->worker->reader;
+    if (json_read(reader, params, &json_want_root, NULL, NULL) != 0)
+        return false;
+    const struct json_node *node =
+        json_member_typed(reader, json_root(reader), SLICE("level"), JSON_STRING);
+    return node != NULL && mcp_log_level_parse(json_string_raw(node)) >= wanted;
+}
+
+/* Gives the progress back under the token that the client chose. */
+static bool write_progress(struct gw_call *call, struct buf *out, struct slice params) {
+    struct json_reader *reader = call->worker->reader;
+    if (call->token == NULL || json_read(reader, params, &json_want_root, NULL, NULL) != 0)
+        return false;
+    const struct json_node *token = json_member(reader, json_root(reader), SLICE("progressToken"));
+    if (token == NULL)
+        return false;
+    struct mcp_edit edit = {.span = token->raw,
+                            .replacement = slice_make(call->token, call->token_len)};
+    struct buf edited = BUF_INIT(LIMIT_UPSTREAM_MESSAGE + LIMIT_RPC_ID);
+    mcp_splice(&edited, params, &edit, 1);
+    mcp_write_notification(out, MCP_NOTIFY_PROGRESS, buf_slice(&edited));
+    bool is_whole = buf_error(&edited) == 0 && buf_error(out) == 0;
+    buf_deinit(&edited);
+    return is_whole;
+}
+
+static void on_notification(void *context, enum mcp_method method, struct slice params) {
+    struct gw_call *call = context;
+    struct buf *out = gw_worker_scratch(call->worker);
+    if (method == MCP_NOTIFY_PROGRESS) {
+        if (!write_progress(call, out, params))
+            return;
+    } else {
+        if (!is_loud_enough(call, params))
+            return;
+        mcp_write_notification(out, method, params);
+    }
+    if (buf_error(out) == 0)
+        gw_exchange_notify(call->exchange, buf_slice(out));
+}
+
+/* The way there. */
+
+static void add_edit(struct mcp_edit *edits, size_t *n, struct slice span,
+                     struct slice replacement) {
+    size_t at = (*n)++;
+    for (; at > 0 && edits[at - 1].span.ptr > span.ptr; at--)
+        edits[at] = edits[at - 1];
+    edits[at] = (struct mcp_edit){.span = span, .replacement = replacement};
+}
+
+/* One line: JSON may hold line ends between its tokens, the transport ends a message at them. */
+static void end_line(struct buf *line) {
+    char *text = line->data + line->start;
+    for (size_t i = 0; i < buf_len(line); i++) {
+        if (text[i] == '\n' || text[i] == '\r')
+            text[i] = ' ';
+    }
+    buf_append_byte(line, '\n');
+}
+
+static int build_line(struct gw_call *call, const struct mcp_message *message,
+                      const struct route *route, uint64_t id, struct buf *line) {
+    struct buf name = BUF_INIT(KIB(8)), params = BUF_INIT(LIMIT_REQUEST_BODY + KIB(16));
+    struct mcp_edit edits[2];
+    size_t n_edits = 0;
+    char number[24];
+    int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
+    struct slice id_text = slice_make(number, (size_t)len);
+    if (route->rename_span.len != 0) {
+        buf_append_byte(&name, '"');
+        json_escape(&name, route->found->key);
+        buf_append_byte(&name, '"');
+        add_edit(edits, &n_edits, route->rename_span, buf_slice(&name));
+    }
+    /* Tokens of different clients meet in one child: each call's own id takes their place. */
+    const struct json_node *token =
+        message->meta != NULL
+            ? json_member(call->worker->reader, message->meta, SLICE("progressToken"))
+            : NULL;
+    if (token != NULL)
+        add_edit(edits, &n_edits, token->raw, id_text);
+    mcp_splice(&params, message->params->raw, edits, n_edits);
+    int error = buf_error(&name) != 0 ? buf_error(&name) : buf_error(&params);
+    if (error == 0)
+        error = mcp_write_request(line, id_text, message->method, buf_slice(&params));
+    if (error == 0)
+        end_line(line);
+    buf_deinit(&name);
+    buf_deinit(&params);
+    return error != 0 ? error : buf_error(line);
+}
+
+static void send(struct gw_call *call, const struct mcp_message *message,
+                 const struct route *route) {
+    static const struct upstream_call_events events = {
+        .on_notification = on_notification,
+        .on_done = on_done,
+    };
+    struct buf *line = gw_worker_scratch(call->worker);
+    uint64_t id = upstream_next_id(call->worker->gateway->upstreams);
+    int error = build_line(call, message, route, id, line);
+    if (error == 0) {
+        call->upstream_call = upstream_call_start(route->item->instance, call->worker->loop, id,
+                                                  buf_slice(line), &events, call);
+        error = call->upstream_call == NULL;
+    }
+    if (error != 0) {
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
+        return;
+    }
+    gw_exchange_wait(call->exchange);
+}
+
+static void try_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
+
+static void resume(struct gw_call *call, bool is_late) {
+    struct mcp_message message;
+    struct mcp_refusal refusal;
+    struct slice document = slice_make(call->document, call->document_len);
+    /* It was read once already. */
+    if (mcp_message_read(call->worker->reader, document, &message, &refusal) != 0)
+        mem_exhausted(call->document_len);
+    try_route(call, &message, is_late);
+}
+
+/* Keeps the message for when the upstream is up: the reader's tape and the request's body will be
+ * gone. */
+static void wait_for_upstream(struct gw_call *call, const struct mcp_message *message,
+                              uint64_t patience_ms) {
+    if (call->document == NULL) {
+        struct buf copy = BUF_INIT(LIMIT_REQUEST_BODY + KIB(16));
+        mcp_write_request(&copy, message->id, message->method, message->params->raw);
+        call->document = buf_take(&copy, &call->document_len);
+        buf_deinit(&copy);
+        if (call->document == NULL) {
+            gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                                 SLICE_EMPTY);
+            return;
+        }
+    }
+    gw_call_wait(call, resume, patience_ms);
+}
+
+static void try_route(struct gw_call *call, const struct mcp_message *message, bool is_late) {
+    struct subject subject = {.text = BUF_INIT(LIMIT_URI_LENGTH)};
+    const char *problem = "";
+    if (!find_subject(call->worker->reader, message, &subject, &problem)) {
+        buf_deinit(&subject.text);
+        gw_call_answer_error(call, MCP_E_INVALID_PARAMS, slice_from_cstr(problem), SLICE_EMPTY);
+        return;
+    }
+    struct gw_view view;
+    gw_view_open(&view, call->worker, call->principal, call->session, call->only);
+    struct route route = find_route(&view, call, &subject);
+    if (route.item != NULL)
+        send(call, message, &route);
+    else if (route.patience_ms != 0 && !is_late)
+        wait_for_upstream(call, message, route.patience_ms);
+    else
+        answer_unknown(call, &subject, &route);
+    gw_view_close(&view);
+    buf_deinit(&subject.text);
+}
+
+void gw_route_start(struct gw_call *call, const struct mcp_message *message) {
+    try_route(call, message, false);
+}

@@ -1,0 +1,195 @@
+/*
+ * Legacy sessions (MCP 2025-03-26 to 2025-11-25, Streamable HTTP). A session belongs to a principal
+ * and an endpoint; for everybody else it does not exist. Its fixed facts are readable on every
+ * worker; calls may land on any of them.
+ */
+#include "base/base64.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "private.h"
+
+void gw_sessions_init(struct gw_sessions *sessions) {
+    for (size_t i = 0; i < GW_SESSION_SHARDS; i++) {
+        pthread_mutex_init(&sessions->shards[i].mutex, NULL);
+        map_init(&sessions->shards[i].by_id);
+    }
+    random_bytes(&sessions->key, sizeof sessions->key);
+}
+
+void gw_sessions_deinit(struct gw_sessions *sessions) {
+    for (size_t i = 0; i < GW_SESSION_SHARDS; i++) {
+        size_t cursor = 0;
+        void *session = NULL;
+        while (map_next(&sessions->shards[i].by_id, &cursor, NULL, &session))
+            gw_session_unref(session);
+        map_deinit(&sessions->shards[i].by_id);
+        pthread_mutex_destroy(&sessions->shards[i].mutex);
+    }
+}
+
+static struct gw_session_shard *shard_of(struct gw_sessions *sessions, struct slice id) {
+    return &sessions->shards[hash_siphash(&sessions->key, id) % GW_SESSION_SHARDS];
+}
+
+struct gw_session *gw_session_ref(struct gw_session *session) {
+    atomic_fetch_add(&session->refs, 1);
+    return session;
+}
+
+struct gw_session *gw_session_unref(struct gw_session *session) {
+    if (session != NULL && atomic_fetch_sub(&session->refs, 1) == 1) {
+        size_t cursor = 0;
+        void *place = NULL;
+        while (map_next(&session->calls, &cursor, NULL, &place))
+            mem_free(place);
+        map_deinit(&session->calls);
+        pthread_mutex_destroy(&session->mutex);
+        mem_free(session);
+    }
+    return NULL;
+}
+
+static void make_id(struct gw_session *session) {
+    char bytes[GW_SESSION_ID_BYTES];
+    struct buf text = BUF_INIT(64);
+    random_bytes(bytes, sizeof bytes);
+    if (base64url_encode(&text, slice_make(bytes, sizeof bytes)) != 0)
+        mem_exhausted(sizeof session->id);
+    memcpy(session->id, buf_slice(&text).ptr, GW_SESSION_ID_CHARS);
+    buf_deinit(&text);
+}
+
+static bool is_in_use(struct gw_session *session) {
+    pthread_mutex_lock(&session->mutex);
+    bool is_used = session->calls.count != 0 || session->stream_worker != NULL;
+    pthread_mutex_unlock(&session->mutex);
+    return is_used;
+}
+
+/* Makes room: clients that never end their sessions must not lock themselves out. False: all are in
+ * use. */
+static bool close_oldest_unused(struct gw_principal *principal) {
+    struct gw_session *oldest = NULL;
+    pthread_mutex_lock(&principal->mutex);
+    LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
+        struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
+        if (oldest == NULL && !is_in_use(session))
+            oldest = gw_session_ref(session);
+    }
+    pthread_mutex_unlock(&principal->mutex);
+    if (oldest == NULL)
+        return false;
+    gw_session_close(oldest);
+    gw_session_unref(oldest);
+    return true;
+}
+
+struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
+                                  struct upstream *only, enum mcp_revision revision,
+                                  uint64_t now_ms) {
+    if (atomic_fetch_add(&gateway->sessions.count, 1) >= gateway->config->max_sessions &&
+        !close_oldest_unused(principal)) {
+        atomic_fetch_sub(&gateway->sessions.count, 1);
+        return NULL;
+    }
+    struct gw_session *session = mem_xalloc(sizeof *session);
+    atomic_init(&session->refs, 2); /* the table's and the caller's */
+    session->gateway = gateway;
+    session->principal = principal;
+    session->only = only;
+    session->revision = revision;
+    atomic_init(&session->last_used_ms, now_ms);
+    atomic_init(&session->log_level, -1);
+    pthread_mutex_init(&session->mutex, NULL);
+    map_init(&session->calls);
+    make_id(session);
+    struct slice id = slice_from_cstr(session->id);
+    struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
+    pthread_mutex_lock(&shard->mutex);
+    int error = map_set(&shard->by_id, id, session);
+    pthread_mutex_unlock(&shard->mutex);
+    if (error != 0)
+        mem_exhausted(sizeof *session);
+    pthread_mutex_lock(&principal->mutex);
+    list_push_back(&principal->sessions, &session->principal_link);
+    principal->n_sessions++;
+    pthread_mutex_unlock(&principal->mutex);
+    return session;
+}
+
+struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
+                                   const struct gw_principal *principal,
+                                   const struct upstream *only, uint64_t now_ms) {
+    struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
+    pthread_mutex_lock(&shard->mutex);
+    struct gw_session *session = map_get(&shard->by_id, id);
+    bool is_ours = session != NULL && session->principal == principal && session->only == only;
+    if (is_ours)
+        gw_session_ref(session);
+    pthread_mutex_unlock(&shard->mutex);
+    if (!is_ours)
+        return NULL;
+    atomic_store(&session->last_used_ms, now_ms);
+    return session;
+}
+
+void gw_session_close(struct gw_session *session) {
+    struct gateway *gateway = session->gateway;
+    if (atomic_exchange(&session->is_closed, true))
+        return;
+    struct slice id = slice_from_cstr(session->id);
+    pthread_mutex_lock(&session->principal->mutex);
+    list_remove(&session->principal_link);
+    session->principal->n_sessions--;
+    pthread_mutex_unlock(&session->principal->mutex);
+    gw_notify_end_stream(session);
+    upstream_set_forget_session(gateway->upstreams, id);
+    struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
+    pthread_mutex_lock(&shard->mutex);
+    struct gw_session *removed = map_remove(&shard->by_id, id);
+    pthread_mutex_unlock(&shard->mutex);
+    atomic_fetch_sub(&gateway->sessions.count, 1);
+    gw_session_unref(removed);
+}
+
+static bool is_expired(struct gw_session *session, uint64_t now_ms) {
+    uint64_t timeout = session->gateway->config->session_idle_timeout_ms;
+    uint64_t last_used = atomic_load(&session->last_used_ms);
+    if (timeout == 0 || now_ms < last_used || now_ms - last_used < timeout)
+        return false;
+    return !is_in_use(session);
+}
+
+void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms) {
+    for (size_t i = 0; i < GW_SESSION_SHARDS; i++) {
+        struct gw_session_shard *shard = &gateway->sessions.shards[i];
+        struct gw_session *expired = NULL;
+        do { /* one at a time, so that closing happens without the shard's lock */
+            size_t cursor = 0;
+            void *session = NULL;
+            expired = NULL;
+            pthread_mutex_lock(&shard->mutex);
+            while (expired == NULL && map_next(&shard->by_id, &cursor, NULL, &session)) {
+                if (is_expired(session, now_ms))
+                    expired = gw_session_ref(session);
+            }
+            pthread_mutex_unlock(&shard->mutex);
+            if (expired != NULL)
+                gw_session_close(expired);
+            gw_session_unref(expired);
+        } while (expired != NULL);
+    }
+}
+
+int gw_principal_log_level(struct gw_principal *principal) {
+    int least = -1;
+    pthread_mutex_lock(&principal->mutex);
+    LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
+        struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
+        int level = atomic_load(&session->log_level);
+        if (level >= 0 && (least < 0 || level < least))
+            least = level;
+    }
+    pthread_mutex_unlock(&principal->mutex);
+    return least;
+}

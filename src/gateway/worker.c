@@ -1,0 +1,317 @@
+/*
+ * Workers: a thread, a loop, a listening socket each. Worker 0 is the calling thread; signals,
+ * spawners and the end are its business. Ending happens in steps: no new connections, what runs is
+ * answered, upstreams stop, loops stop.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/random.h"
+#include "io/file.h"
+#include "private.h"
+
+enum { HOUSEKEEPING_MS = 30000 };
+
+static void on_spawner_lost(void *context);
+
+static void on_housekeeping(void *context) {
+    struct gw_worker *worker = context;
+    gw_sessions_expire(worker->gateway, io_loop_now(worker->loop));
+    io_timer_start(worker->housekeeping, HOUSEKEEPING_MS);
+}
+
+static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t index) {
+    worker->gateway = gateway;
+    worker->index = index;
+    worker->listen_fd = -1;
+    list_init(&worker->connections);
+    list_init(&worker->calls);
+    list_init(&worker->waiters);
+    map_init(&worker->calls_by_serial);
+    map_init(&worker->streams);
+    buf_init(&worker->scratch, KIB(1));
+    int error = json_reader_new(&worker->reader);
+    if (error == 0)
+        error = io_loop_new(&worker->loop);
+    if (error == 0 && index == 0)
+        worker->housekeeping = io_timer_new(worker->loop, on_housekeeping, worker);
+    return error;
+}
+
+static void worker_deinit(struct gw_worker *worker) {
+    io_timer_free(worker->housekeeping);
+    io_listener_free(worker->listener);
+    io_fd_close(&worker->listen_fd);
+    io_loop_free(worker->loop);
+    json_reader_free(worker->reader);
+    map_deinit(&worker->calls_by_serial);
+    map_deinit(&worker->streams);
+    buf_deinit(&worker->scratch);
+}
+
+static void principal_init(struct gw_principal *principal, struct slice id) {
+    principal->id = id;
+    pthread_mutex_init(&principal->mutex, NULL);
+    list_init(&principal->sessions);
+}
+
+static size_t count_workers(const struct config *config) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (config->workers != 0)
+        return (size_t)config->workers;
+    return cores > 0 ? (size_t)cores : 1;
+}
+
+int gateway_new(const struct gateway_options *options, struct gateway **ret_gateway) {
+    struct gateway *gateway = mem_xalloc(sizeof *gateway);
+    gateway->config = options->config;
+    gateway->log = options->log;
+    gateway->token = options->token;
+    gateway->version = options->version;
+    gateway->is_local = options->is_local;
+    random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
+    principal_init(&gateway->local, SLICE("local"));
+    principal_init(&gateway->anonymous, SLICE("anonymous"));
+    gw_sessions_init(&gateway->sessions);
+    gateway->n_workers = count_workers(options->config);
+    gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
+    struct io_loop **loops = mem_xalloc(gateway->n_workers * sizeof(struct io_loop *));
+    int error = 0;
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
+        error = worker_init(&gateway->workers[i], gateway, i);
+        loops[i] = gateway->workers[i].loop;
+    }
+    if (error == 0) {
+        struct upstream_set_options set = {
+            .config = options->config,
+            .log = options->log,
+            .loops = loops,
+            .n_loops = gateway->n_workers,
+            .isolated = options->isolated,
+            .plain = options->plain,
+            .version = options->version,
+            .hooks = {.context = gateway,
+                      .on_changed = gw_notify_changed,
+                      .on_log = gw_notify_log,
+                      .on_spawner_lost = on_spawner_lost},
+        };
+        error = upstream_set_new(&set, &gateway->upstreams);
+    }
+    mem_free(loops);
+    if (error != 0) {
+        gateway_free(gateway);
+        return error;
+    }
+    *ret_gateway = gateway;
+    return 0;
+}
+
+struct gateway *gateway_free(struct gateway *gateway) {
+    if (gateway == NULL)
+        return NULL;
+    upstream_set_free(gateway->upstreams);
+    for (size_t i = 0; i < gateway->n_workers; i++)
+        worker_deinit(&gateway->workers[i]);
+    gw_sessions_deinit(&gateway->sessions);
+    pthread_mutex_destroy(&gateway->local.mutex);
+    pthread_mutex_destroy(&gateway->anonymous.mutex);
+    mem_free(gateway->workers);
+    mem_free(gateway);
+    return NULL;
+}
+
+int gateway_listen(struct gateway *gateway) {
+    int error = io_address_parse(gateway->config->listen_address, &gateway->address);
+    if (error != 0)
+        return error;
+    if (!gateway->address.is_loopback)
+        return -EPERM;
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
+        error = io_listen_socket(&gateway->address, i == 0, &gateway->workers[i].listen_fd);
+    return error;
+}
+
+const struct io_address *gateway_address(const struct gateway *gateway) {
+    return &gateway->address;
+}
+
+struct io_loop *gateway_loop(struct gateway *gateway) {
+    return gateway->workers[0].loop;
+}
+
+void gateway_on_change(struct gateway *gateway, void (*fn)(void *context), void *context) {
+    gateway->on_change = fn;
+    gateway->change_context = context;
+}
+
+/* Running. */
+
+static void on_accept(void *context, int fd) {
+    gw_connection_new(context, fd);
+}
+
+static void *run_worker(void *context) {
+    struct gw_worker *worker = context;
+    io_loop_run(worker->loop);
+    return NULL;
+}
+
+/* The upstreams of the principal that will most likely call: so that the first list is there at
+ * once. */
+static void start_upstreams(struct gateway *gateway) {
+    struct slice owner =
+        gateway->config->auth_anonymous ? gateway->anonymous.id : gateway->local.id;
+    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
+        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
+        if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
+            continue;
+        struct upstream_instance *instance = upstream_get(
+            upstream, owner, SLICE_EMPTY, gateway->workers[i % gateway->n_workers].loop);
+        if (instance != NULL)
+            upstream_instance_start(instance);
+        upstream_instance_unref(instance);
+    }
+}
+
+int gateway_run(struct gateway *gateway) {
+    int error = 0;
+    start_upstreams(gateway);
+    io_timer_start(gateway->workers[0].housekeeping, HOUSEKEEPING_MS);
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        if (worker->listen_fd < 0)
+            continue;
+        int fd = worker->listen_fd;
+        worker->listen_fd = -1;
+        error = io_listener_new(worker->loop, fd, on_accept, worker, &worker->listener);
+    }
+    for (size_t i = 1; i < gateway->n_workers && error == 0; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        error = -pthread_create(&worker->thread, NULL, run_worker, worker);
+        worker->has_thread = error == 0;
+    }
+    if (error != 0)
+        gateway->result = error; /* started threads are still told to end */
+    if (error == 0)
+        io_loop_run(gateway->workers[0].loop);
+    for (size_t i = 1; i < gateway->n_workers; i++) {
+        if (!gateway->workers[i].has_thread)
+            continue;
+        io_loop_stop(gateway->workers[i].loop);
+        pthread_join(gateway->workers[i].thread, NULL);
+    }
+    return gateway->result;
+}
+
+/* Ending. */
+
+static void on_upstreams_stopped(void *context) {
+    struct gateway *gateway = context;
+    for (size_t i = 0; i < gateway->n_workers; i++)
+        io_loop_stop(gateway->workers[i].loop);
+}
+
+static void end_worker(struct gw_worker *worker) {
+    worker->is_ended = true;
+    LIST_FOREACH_SAFE (&worker->calls, link, tmp)
+        gw_call_cancel(worker, CONTAINER_OF(link, struct gw_call, link)->serial,
+                       SLICE("the gateway stops"));
+    LIST_FOREACH_SAFE (&worker->connections, link, tmp)
+        gw_connection_free(CONTAINER_OF(link, struct gw_connection, link));
+}
+
+static void deliver_drained(struct io_message *message) {
+    struct gateway *gateway = CONTAINER_OF(message, struct gateway, drained_message);
+    if (gateway->upstreams_stopping)
+        return;
+    gateway->upstreams_stopping = true;
+    gateway->drain_timer = io_timer_free(gateway->drain_timer);
+    gateway->workers[0].housekeeping = io_timer_free(gateway->workers[0].housekeeping);
+    upstream_set_stop(gateway->upstreams, on_upstreams_stopped, gateway);
+}
+
+static void deliver_end(struct io_message *message) {
+    end_worker(CONTAINER_OF(message, struct gw_worker, end_message));
+}
+
+/* Serving is over on every worker, in time or not. */
+static void end_now(struct gateway *gateway) {
+    for (size_t i = 0; i < gateway->n_workers; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        if (list_is_linked(&worker->end_message.link) || worker->end_message.deliver != NULL)
+            continue;
+        worker->end_message.deliver = deliver_end;
+        io_loop_post(worker->loop, &worker->end_message);
+    }
+}
+
+void gw_worker_check_drained(struct gw_worker *worker) {
+    struct gateway *gateway = worker->gateway;
+    if (!worker->is_draining || worker->n_connections != 0 || !list_is_empty(&worker->calls))
+        return;
+    worker->is_draining = false; /* counted once */
+    worker->is_ended = true;
+    if (atomic_fetch_sub(&gateway->n_undrained, 1) != 1)
+        return;
+    gateway->drained_message.deliver = deliver_drained;
+    io_loop_post(gateway->workers[0].loop, &gateway->drained_message);
+}
+
+static void deliver_drain(struct io_message *message) {
+    struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, drain_message);
+    worker->is_draining = true;
+    worker->listener = io_listener_free(worker->listener);
+    size_t cursor = 0;
+    void *stream = NULL;
+    while (map_next(&worker->streams, &cursor, NULL, &stream)) {
+        gw_exchange_end_stream(stream);
+        cursor = 0;
+    }
+    LIST_FOREACH_SAFE (&worker->connections, link, tmp) {
+        struct gw_connection *connection = CONTAINER_OF(link, struct gw_connection, link);
+        if (connection->exchange == NULL && !connection->closes)
+            gw_connection_free(connection);
+    }
+    gw_worker_check_drained(worker);
+}
+
+static void on_drain_timeout(void *context) {
+    end_now(context);
+}
+
+void gateway_stop(struct gateway *gateway) {
+    if (gateway->is_stopping) {
+        log_write(gateway->log, LOG_WARN, "gateway", "stops at once");
+        end_now(gateway);
+        return;
+    }
+    gateway->is_stopping = true;
+    log_write(gateway->log, LOG_INFO, "gateway", "draining");
+    atomic_store(&gateway->n_undrained, gateway->n_workers);
+    gateway->drain_timer = io_timer_new(gateway->workers[0].loop, on_drain_timeout, gateway);
+    io_timer_start(gateway->drain_timer, gateway->config->shutdown_timeout_ms);
+    for (size_t i = 0; i < gateway->n_workers; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        worker->drain_message.deliver = deliver_drain;
+        io_loop_post(worker->loop, &worker->drain_message);
+    }
+}
+
+static void deliver_lost(struct io_message *message) {
+    struct gateway *gateway = CONTAINER_OF(message, struct gateway, lost_message);
+    log_write(gateway->log, LOG_ERROR, "gateway",
+              "the spawner is gone, and all children with it: the gateway ends; start it again");
+    gateway->result = -EPIPE;
+    if (!gateway->is_stopping)
+        gateway_stop(gateway);
+    end_now(gateway);
+}
+
+static void on_spawner_lost(void *context) {
+    struct gateway *gateway = context;
+    if (atomic_exchange(&gateway->lost_posted, true))
+        return;
+    gateway->lost_message.deliver = deliver_lost;
+    io_loop_post(gateway->workers[0].loop, &gateway->lost_message);
+}
