@@ -76,18 +76,14 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gw_sessions_init(&gateway->sessions);
     gateway->n_workers = count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
-    struct io_loop **loops = mem_xalloc(gateway->n_workers * sizeof(struct io_loop *));
     int error = 0;
-    for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
         error = worker_init(&gateway->workers[i], gateway, i);
-        loops[i] = gateway->workers[i].loop;
-    }
     if (error == 0) {
         struct upstream_set_options set = {
             .config = options->config,
             .log = options->log,
-            .loops = loops,
-            .n_loops = gateway->n_workers,
+            .loop = gateway_loop(gateway),
             .isolated = options->isolated,
             .plain = options->plain,
             .version = options->version,
@@ -98,7 +94,6 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
         };
         error = upstream_set_new(&set, &gateway->upstreams);
     }
-    mem_free(loops);
     if (error != 0) {
         gateway_free(gateway);
         return error;

@@ -22,14 +22,18 @@ static void deliver_all(struct list *messages) {
     }
 }
 
-static void on_async(uv_async_t *async) {
-    struct io_loop *loop = async->data;
+static void drain_mailbox(struct io_loop *loop) {
     struct list batch;
     list_init(&batch);
     pthread_mutex_lock(&loop->mutex);
     list_splice_back(&batch, &loop->mailbox);
     pthread_mutex_unlock(&loop->mutex);
     deliver_all(&batch);
+}
+
+static void on_async(uv_async_t *async) {
+    struct io_loop *loop = async->data;
+    drain_mailbox(loop);
     if (atomic_load(&loop->stop_wanted))
         uv_stop(&loop->uv);
 }
@@ -66,7 +70,7 @@ struct io_loop *io_loop_free(struct io_loop *loop) {
     if (loop == NULL)
         return NULL;
     /* Messages that nobody will deliver to a running gateway still own memory: let them free it. */
-    on_async(&loop->async);
+    drain_mailbox(loop);
     while (!list_is_empty(&loop->local))
         deliver_all(&loop->local);
     uv_close((uv_handle_t *)&loop->async, NULL);

@@ -14,7 +14,7 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
     const struct config *config = options->config;
     struct upstream_set *set = mem_xalloc(sizeof *set);
     set->options = *options;
-    int error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
+    int error = children_new(options->loop, options->isolated, options->plain, on_spawner_lost,
                              set, &set->children);
     if (error != 0) {
         mem_free(set);
@@ -45,7 +45,7 @@ static void check_stopped(struct upstream_set *set) {
         atomic_exchange(&set->stopped_sent, true))
         return;
     set->stopped_message.deliver = deliver_stopped;
-    io_loop_post(set->options.loops[0], &set->stopped_message);
+    io_loop_post(set->options.loop, &set->stopped_message);
 }
 
 void set_instance_closed(struct upstream_set *set) {

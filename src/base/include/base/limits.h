@@ -48,3 +48,4 @@
 #define LIMIT_CONFIG_PROBLEMS 200u     /* that are told before the rest is left out */
 #define LIMIT_TOML_DEPTH      32u      /* of brackets */
 #define LIMIT_TOML_KEY_PARTS  32u
+#define LIMIT_TOML_VALUES     400000u

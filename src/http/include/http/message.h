@@ -21,15 +21,15 @@
 #include "base/slice.h"
 
 enum http_method {
-    HTTP_GET,
-    HTTP_HEAD,
-    HTTP_POST,
-    HTTP_PUT,
-    HTTP_DELETE,
-    HTTP_CONNECT,
-    HTTP_OPTIONS,
-    HTTP_TRACE,
-    HTTP_PATCH,
+    HTTP_METHOD_GET,
+    HTTP_METHOD_HEAD,
+    HTTP_METHOD_POST,
+    HTTP_METHOD_PUT,
+    HTTP_METHOD_DELETE,
+    HTTP_METHOD_CONNECT,
+    HTTP_METHOD_OPTIONS,
+    HTTP_METHOD_TRACE,
+    HTTP_METHOD_PATCH,
     HTTP_METHOD_OTHER, /* a token that is none of these: 501 */
 };
 
@@ -49,8 +49,9 @@ struct http_head {
     /* requests */
     enum http_method method;
     struct slice method_text;
-    struct slice target;    /* as sent */
-    struct slice path;      /* origin-form: without the query; absolute-form: the path of the URI */
+    struct slice target; /* as sent */
+    struct slice
+        path; /* origin-form: without the query; absolute-form: the path of the URI, "/" if empty */
     struct slice query;     /* behind '?', empty when there is none */
     struct slice authority; /* of the absolute form, else empty */
     struct slice host;      /* the one Host field's value; empty only in HTTP/1.0 without one */
@@ -76,10 +77,11 @@ size_t http_head_count(const struct http_head *head, struct slice name);
 
 enum http_role { HTTP_REQUESTS, HTTP_RESPONSES };
 
-struct http_limits { /* a 0 takes the default of limits.h */
-    size_t max_head;
-    size_t max_line;
-    size_t max_fields;
+struct http_limits {   /* a 0 takes the default of limits.h */
+    size_t max_head;   /* start line, fields and the empty line, with all line ends */
+    size_t max_line;   /* any line of the head, without its end; 0: LIMIT_HTTP_START_LINE and
+                          _FIELD_LINE */
+    size_t max_fields; /* of the head, and again of the trailers */
     uint64_t
         max_body; /* of one message; a longer one is refused with 413 (as soon as it is known) */
 };
@@ -120,16 +122,17 @@ bool http_parser_in_message(const struct http_parser *parser);
 const struct http_head *http_parser_head(const struct http_parser *parser);
 
 struct http_refusal {
-    uint16_t status;    /* 400, 413, 414, 417, 431, 501, 505; 502 for responses */
+    uint16_t status; /* 400, 413, 414, 415, 417, 431, 505; 500 after -ENOMEM; 502 for responses */
     const char *reason; /* a fixed sentence that names rule or limit */
 };
 struct http_refusal http_parser_refusal(const struct http_parser *parser);
 
 /* Writing. */
 
-/* "HTTP/1.1 200 OK\r\n". */
+/* "HTTP/1.1 200 OK\r\n". -EINVAL outside 100 to 999. */
 int http_write_status(struct buf *out, uint16_t status);
-/* "POST /path HTTP/1.1\r\n". -EINVAL for a target with spaces or controls. */
+/* "POST /path HTTP/1.1\r\n". -EINVAL for HTTP_METHOD_OTHER, and a target that is empty or has
+ * spaces, controls or bytes from 0x80. */
 MUST_CHECK int http_write_request_line(struct buf *out, enum http_method method,
                                        struct slice target);
 /* "Name: value\r\n". -EINVAL (nothing written) for a name that is no token or a value with CR, LF,

@@ -90,7 +90,7 @@ MUST_CHECK int json_read(struct json_reader *reader, struct slice document,
                          const struct json_want *want, const struct json_limits *limits,
                          struct json_error *ret_error);
 
-/* The root of the last document read with 0. */
+/* The root of the last document, or NULL when that was refused. */
 const struct json_node *json_root(const struct json_reader *reader);
 /* First member or element of an opened container, NULL when it has none or was not opened. */
 const struct json_node *json_first(const struct json_reader *reader,
@@ -113,7 +113,10 @@ struct slice json_string_raw(const struct json_node *node);
 bool json_string_is(const struct json_node *node, struct slice text);
 /* Appends the unescaped content of a string. 0 or the buffer's error. */
 MUST_CHECK int json_string_append(struct buf *out, const struct json_node *node);
-/* Appends unescaped what stands between two quotes of a document that was read with 0. */
+/*
+ * Appends unescaped what stands between two quotes of a document that was read with 0: 0 or the
+ * buffer's error. Of other text, an escape that is none gives -EINVAL and appends nothing.
+ */
 MUST_CHECK int json_unescape(struct buf *out, struct slice between_quotes);
 
 /* A number that is an integer in plain digits (optional minus, no fraction, no exponent) and fits;

@@ -15,6 +15,8 @@
 struct json_writer {
     struct buf *out;
     uint32_t depth;
+    uint64_t
+        objects; /* bit n: the container at depth n is an object; deeper ones are not told apart */
     bool need_comma;
     bool after_key;
 };

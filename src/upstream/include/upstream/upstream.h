@@ -49,8 +49,7 @@ struct upstream_hooks {
 struct upstream_set_options {
     const struct config *config; /* outlives the set */
     struct log *log;
-    struct io_loop *const *loops; /* of the workers; [0] also watches the spawners */
-    size_t n_loops;
+    struct io_loop *loop; /* of worker 0: watches the spawners, hears of the end */
     struct spawner *isolated; /* for isolation = "auto"; may be NULL when no upstream needs it */
     struct spawner *plain;    /* for isolation = "none"; may be NULL when no upstream needs it */
     struct slice version;     /* of the gateway, told to upstreams */
@@ -59,7 +58,7 @@ struct upstream_set_options {
 
 MUST_CHECK int upstream_set_new(const struct upstream_set_options *options,
                                 struct upstream_set **ret_set);
-/* Stops every child; `on_stopped` runs on loops[0] when the last one is gone. Once. */
+/* Stops every child; `on_stopped` runs on options.loop when the last one is gone. Once. */
 void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *context), void *context);
 /* After the loops have stopped. */
 struct upstream_set *upstream_set_free(struct upstream_set *set);

@@ -1,0 +1,117 @@
+/* What the values of single options must look like. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "http/uri.h"
+#include "options.h"
+
+static bool is_one_of(char c, const char *more) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr(more, c) != NULL);
+}
+
+static bool all_of(struct slice value, const char *more) {
+    for (size_t i = 0; i < value.len; i++) {
+        if (!is_one_of(value.ptr[i], more))
+            return false;
+    }
+    return true;
+}
+
+const char *check_filled(struct slice value) {
+    return value.len > 0 ? NULL : "must not be empty";
+}
+
+/* Decimal, 0 to 65535, no leading zero. */
+static bool is_port(struct slice text) {
+    uint64_t port;
+    return text.len <= 5 && slice_to_u64(text, &port) == 0 && port <= 65535 &&
+           (text.len == 1 || text.ptr[0] != '0');
+}
+
+static bool is_loopback(struct slice host) {
+    char text[INET6_ADDRSTRLEN];
+    struct in_addr v4;
+    struct in6_addr v6;
+    bool bracketed = host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
+    if (bracketed)
+        host = slice_sub(host, 1, host.len - 1);
+    if (slice_to_cstr(host, text, sizeof text) != 0)
+        return false;
+    if (bracketed)
+        return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+    return inet_pton(AF_INET, text, &v4) == 1 && (ntohl(v4.s_addr) >> 24) == 127;
+}
+
+const char *check_listen_address(struct slice value) {
+    size_t colon = value.len;
+    while (colon > 0 && value.ptr[colon - 1] != ':')
+        colon--;
+    if (colon == 0 || !is_port(slice_from(value, colon)))
+        return "must be an IP address and a port, such as \"127.0.0.1:8000\" or \"[::1]:8000\"";
+    if (!is_loopback(slice_sub(value, 0, colon - 1)))
+        return "must be a loopback address in this version (127.0.0.0/8 or [::1]): listening for "
+               "other machines needs the encryption and authentication that are not built yet";
+    return NULL;
+}
+
+/* Plain segments, so that no two parts of the gateway can read a path in two ways. */
+const char *check_url_path(struct slice value) {
+    static const char reason[] =
+        "must be a path such as \"/mcp\": segments of letters, digits, '-', '_', '.' and '~', "
+        "each after one '/', and no '/' at the end";
+    if (value.len < 2 || value.len > 256 || value.ptr[0] != '/')
+        return reason;
+    struct slice rest = slice_from(value, 1);
+    bool more = true;
+    while (more) {
+        struct slice segment;
+        more = slice_cut(rest, '/', &segment, &rest);
+        if (segment.len == 0 || !all_of(segment, "-_.~") || slice_eq(segment, SLICE(".")) ||
+            slice_eq(segment, SLICE("..")))
+            return reason;
+    }
+    return NULL;
+}
+
+const char *check_host(struct slice value) {
+    struct uri_authority authority;
+    if (uri_parse_authority(value, &authority) == 0 && authority.host.len > 0)
+        return NULL;
+    return "must be a host name or an address, with or without a port (\"gw.example.com\", "
+           "\"gw.example.com:8000\", \"[::1]:8000\")";
+}
+
+/* What environ(7) allows and a child can be given: printable, no '='. */
+const char *check_env_name(struct slice value) {
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.ptr[i] <= 0x20 || value.ptr[i] >= 0x7f || value.ptr[i] == '=')
+            return "must be the name of an environment variable";
+    }
+    return value.len > 0 ? NULL : "must be the name of an environment variable";
+}
+
+/* As useradd(8) has them, or a number. */
+const char *check_user(struct slice value) {
+    bool fine = value.len > 0 && value.len <= 32 && value.ptr[0] != '-' && value.ptr[0] != '.' &&
+                all_of(value, "-_.");
+    return fine ? NULL : "must be the name or number of a user";
+}
+
+/*
+ * The name is the part of a tool's name before "__" and a segment of the endpoint's path, so "__"
+ * must not be in it (a_b__c has one reading), and neither may the segments with a meaning.
+ */
+const char *check_server_name(struct slice value) {
+    static const struct slice taken[] = {SLICE_INIT("sse"), SLICE_INIT("message"),
+                                         SLICE_INIT("server-card")};
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        if (slice_eq_nocase(value, taken[i]))
+            return "is taken by an address of the gateway itself; choose another name";
+    }
+    bool fine = value.len > 0 && value.len <= 32 && all_of(value, "-_") && value.ptr[0] != '_' &&
+                value.ptr[value.len - 1] != '_' && slice_find(value, SLICE("__")) == SIZE_MAX;
+    return fine ? NULL
+                : "is no name for a server: at most 32 letters, digits and '-', with single '_' "
+                  "between them";
+}

@@ -1,0 +1,142 @@
+#include "load.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "io/file.h"
+
+static const char *process_getenv(void *context, const char *name) {
+    (void)context;
+    return getenv(name);
+}
+
+/* The absolute folder of the file, by its name alone: a symbolic link counts where it lies. */
+static int find_folder(struct loader *l) {
+    char here[PATH_MAX];
+    size_t slash = l->file.len;
+    while (slash > 0 && l->file.ptr[slash - 1] != '/')
+        slash--;
+    struct slice folder = slice_sub(l->file, 0, slash > 1 ? slash - 1 : slash);
+    bool absolute = slice_starts_with(folder, SLICE("/"));
+    if (!absolute && getcwd(here, sizeof here) == NULL)
+        return -errno;
+    const char *text = absolute
+                           ? arena_printf(&l->config->arena, "%.*s", (int)folder.len, folder.ptr)
+                           : arena_printf(&l->config->arena, "%s%s%.*s", here,
+                                          folder.len > 0 ? "/" : "", (int)folder.len, folder.ptr);
+    l->folder = slice_from_cstr(text);
+    return text != NULL ? 0 : -ENOMEM;
+}
+
+static void tell_syntax(struct loader *l, const struct toml_error *error) {
+    problem_at(l, CONFIG_ERROR, error->at, "not valid TOML: %s", error->message);
+}
+
+/* The tree into the configuration. */
+static int load_tree(struct loader *l, struct arena *tree, struct slice text) {
+    struct toml_node *root;
+    struct toml_error error;
+    int r = toml_parse(tree, text, &root, &error);
+    if (r == TOML_E_SYNTAX) {
+        tell_syntax(l, &error);
+        return 0;
+    }
+    if (r != 0)
+        return r;
+    store_defaults(l, OPTION_OF_CONFIG, l->config);
+    walk_table(l, NULL, root, "", l->config, WALK_ALL);
+    if (l->error == 0)
+        check_config(l, root);
+    return l->error;
+}
+
+static int load(struct loader *l, struct slice text) {
+    l->config->path = arena_dup(&l->config->arena, l->file);
+    if (l->config->path.ptr == NULL)
+        return -ENOMEM;
+    int r = find_folder(l);
+    if (r != 0)
+        return r;
+    struct arena tree = ARENA_INIT(LIMIT_CONFIG_MEMORY);
+    r = load_tree(l, &tree, text);
+    arena_deinit(&tree);
+    if (r != 0)
+        return r;
+    problems_finish(l);
+    return l->error != 0 ? l->error : l->n_errors > 0 ? CONFIG_E_INVALID : 0;
+}
+
+int config_load_text(struct slice path_for_messages, struct slice text, config_getenv *getenv_fn,
+                     void *context, struct config_problems *problems, struct config **ret_config) {
+    CLEANUP(config_freep) struct config *config = mem_alloc(sizeof *config);
+    if (config == NULL)
+        return -ENOMEM;
+    arena_init(&config->arena, LIMIT_CONFIG_MEMORY);
+    struct loader l = {
+        .config = config,
+        .problems = problems,
+        .first_problem = problems->n,
+        .file = path_for_messages,
+        .getenv_fn = getenv_fn != NULL ? getenv_fn : process_getenv,
+        .context = context,
+    };
+    int r = load(&l, text);
+    if (r == 0)
+        *ret_config = TAKE(config);
+    return r;
+}
+
+static int tell_unreadable(struct config_problems *problems, const char *path, int error) {
+    CLEANUP(buf_deinit) struct buf message = BUF_INIT(KIB(1));
+    if (error == -EFBIG)
+        buf_printf(&message, "the file is longer than %zu MiB", LIMIT_CONFIG_FILE / MIB(1));
+    else
+        buf_printf(&message, "the file can not be read: %s", strerror(-error));
+    int r = buf_error(&message);
+    if (r == 0)
+        r = problem_add(problems, CONFIG_ERROR, slice_from_cstr(path), (struct toml_position){0, 0},
+                        buf_slice(&message));
+    return r != 0 ? r : error;
+}
+
+int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
+                     struct config_problems *problems, struct config **ret_config) {
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(LIMIT_CONFIG_FILE);
+    int r = io_file_read(path, &text);
+    if (r == -ENOMEM)
+        return r;
+    if (r != 0)
+        return tell_unreadable(problems, path, r);
+    return config_load_text(slice_from_cstr(path), buf_slice(&text), getenv_fn, context, problems,
+                            ret_config);
+}
+
+/* The variables of servers are where the secrets are. */
+static void wipe_values(struct config *config) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        const struct config_server *server = &config->servers[i];
+        for (size_t k = 0; k < server->n_env; k++) {
+            struct slice value = server->env[k].value;
+            if (value.len > 0)
+                secret_wipe((void *)(uintptr_t)value.ptr, value.len);
+        }
+    }
+}
+
+struct config *config_free(struct config *config) {
+    if (config == NULL)
+        return NULL;
+    wipe_values(config);
+    arena_deinit(&config->arena);
+    mem_free(config);
+    return NULL;
+}
+
+void config_freep(struct config **config) {
+    *config = config_free(*config);
+}

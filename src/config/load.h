@@ -1,0 +1,71 @@
+/*
+ * The loader's own types. It walks the tree once, with a row of the option table for each key, and
+ * goes on after a problem; only lack of memory (struct loader.error) stops it.
+ */
+#pragma once
+
+#include "base/compiler.h"
+#include "config/config.h"
+#include "options.h"
+#include "toml.h"
+
+struct loader {
+    struct config *config;
+    struct config_problems *problems;
+    size_t first_problem; /* of this load */
+    size_t left_out;      /* problems past LIMIT_CONFIG_PROBLEMS */
+    size_t n_errors;
+    struct slice file;   /* as messages name it */
+    struct slice folder; /* absolute; relative paths start here */
+    config_getenv *getenv_fn;
+    void *context;
+    int error; /* sticky: 0, -ENOMEM */
+};
+
+/* Where in the tree: a chain on the stack, written as mcp.servers.github.cmd[0]. */
+struct place {
+    const struct place *up;
+    struct slice key; /* ptr NULL: the element `index` of a list */
+    size_t index;
+};
+
+/* How deep to look into what is switched off or ignored: keys and types, no values, no warnings. */
+enum walk { WALK_ALL, WALK_NAMES };
+
+/* Every key of `table`, whose row path is `parent`. `object` is the struct that the rows of its
+ * owner store into. */
+void walk_table(struct loader *l, const struct place *place, const struct toml_node *table,
+                const char *parent, void *object, enum walk walk);
+
+/* [mcp.servers] */
+void load_servers(struct loader *l, const struct place *place, const struct toml_node *table);
+/* Rules over several keys of the whole file. */
+void check_config(struct loader *l, const struct toml_node *root);
+
+/* The type alone. Says so and returns false when it is wrong. */
+bool check_type(struct loader *l, const struct place *place, const struct option *row,
+                const struct toml_node *node);
+/* Type, content and bounds; then into the struct. */
+void store_value(struct loader *l, const struct place *place, const struct option *row,
+                 const struct toml_node *node, void *object);
+/* The rows' defaults. */
+void store_defaults(struct loader *l, enum option_owner owner, void *object);
+
+/* "SENTENCE" */
+void problem_at(struct loader *l, enum config_severity severity, struct toml_position at,
+                const char *format, ...) PRINTF_LIKE(4, 5);
+/* "NAME SENTENCE" */
+void problem_of(struct loader *l, enum config_severity severity, struct toml_position at,
+                const struct place *place, const char *format, ...) PRINTF_LIKE(5, 6);
+/* "unknown key NAME (did you mean X?)" */
+void problem_unknown_key(struct loader *l, const struct place *place, struct toml_position at,
+                         const char *parent);
+/* In the order of the file; the ones that were left out are counted. */
+void problems_finish(struct loader *l);
+/* problems->items grows; 0 or -ENOMEM. */
+MUST_CHECK int problem_add(struct config_problems *problems, enum config_severity severity,
+                           struct slice file, struct toml_position at, struct slice message);
+
+/* The number of edits (insert, delete, replace, swap of neighbours) between two words without
+ * case; SIZE_MAX for words that are too long to be a slip. */
+size_t edit_distance(struct slice a, struct slice b);

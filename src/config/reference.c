@@ -1,0 +1,155 @@
+/* docs/CONFIGURATION.md, from the option table. */
+#include "config/config.h"
+#include "options.h"
+
+static const char intro[] =
+    "# Configuration\n"
+    "\n"
+    "<!-- Made by `config-reference` from the option table, src/config/options.c. Do not edit. "
+    "-->\n"
+    "\n"
+    "Cardea reads one TOML 1.0 file, `cardea.toml` in the working directory or the one named with "
+    "`--config`. `cardea check FILE` reports everything that is wrong with it at once. A file of "
+    "Nexus is read too, see [NEXUS.md](NEXUS.md).\n"
+    "\n"
+    "- A key that is not listed here is an error.\n"
+    "- Durations are strings of numbers with units: `\"500ms\"`, `\"30s\"`, `\"5m\"`, "
+    "`\"1h 30m\"`, `\"2d\"`.\n"
+    "- Sizes are an integer of bytes, or a string with `KiB`, `MiB` or `GiB`: `\"4MiB\"`.\n"
+    "- Relative paths start in the folder of the configuration file.\n"
+    "- Every string may hold `{{ env.NAME }}`, which becomes the value of an environment variable, "
+    "and `{{ env.NAME | default(\"text\") }}`, which becomes the text when the variable is not "
+    "set. Without a default, a variable that is not set is an error. Values are put in after the "
+    "file was parsed and are not looked at again, so what they hold can not change its structure. "
+    "Keys are not expanded. Two opening braces that are meant as such are written "
+    "`{{ \"{{\" }}`.\n"
+    "- What is ignored or switched off is not expanded: its variables need not be set.\n";
+
+static void write_choices(struct buf *out, const struct option *row) {
+    for (size_t i = 0; row->choices[i] != NULL; i++)
+        buf_printf(out, "%s`\"%s\"`", i == 0 ? "" : ", ", row->choices[i]);
+    if (row->type == OPTION_STDERR)
+        buf_append_cstr(out, ", `{ file = PATH }`");
+}
+
+static void write_type(struct buf *out, const struct option *row) {
+    static const char *const names[] = {
+        [OPTION_TABLE] = "table",       [OPTION_BOOL] = "boolean",
+        [OPTION_INTEGER] = "integer",   [OPTION_NUMBER] = "number",
+        [OPTION_DURATION] = "duration", [OPTION_SIZE] = "size",
+        [OPTION_STRING] = "string",     [OPTION_PATH] = "path",
+        [OPTION_LIST] = "strings",      [OPTION_MAP] = "table of strings",
+        [OPTION_ANY] = "any",
+    };
+    if (row->choices != NULL)
+        write_choices(out, row);
+    else
+        buf_append_cstr(out, names[row->type]);
+    if (row->max > 0 && row->type != OPTION_BOOL) {
+        buf_append_cstr(out, ", ");
+        option_write_number(out, row, row->min);
+        buf_append_cstr(out, " to ");
+        option_write_number(out, row, row->max);
+    }
+}
+
+static void write_default(struct buf *out, const struct option *row) {
+    if (row->choices != NULL) {
+        buf_printf(out, "`\"%s\"`", row->choices[row->fallback]);
+    } else if (row->type == OPTION_BOOL) {
+        buf_append_cstr(out, row->fallback != 0 ? "`true`" : "`false`");
+    } else if (row->type == OPTION_INTEGER) {
+        buf_printf(out, "`%llu`", (unsigned long long)row->fallback);
+    } else if (row->type == OPTION_DURATION || row->type == OPTION_SIZE) {
+        buf_append_cstr(out, "`\"");
+        option_write_number(out, row, row->fallback);
+        buf_append_cstr(out, "\"`");
+    } else if (row->text != NULL) {
+        buf_printf(out, "`\"%s\"`", row->text);
+    }
+}
+
+static struct slice last_part(const struct option *row) {
+    struct slice path = slice_from_cstr(row->path);
+    size_t at = path.len;
+    while (at > 0 && path.ptr[at - 1] != '.')
+        at--;
+    return slice_from(path, at);
+}
+
+/* "mcp.servers.*" as people write it. */
+static void write_path(struct buf *out, const char *path) {
+    for (; *path != '\0'; path++) {
+        if (*path == '*')
+            buf_append_cstr(out, "NAME");
+        else
+            buf_append_byte(out, *path);
+    }
+}
+
+/* The keys of one table; the tables in it have sections of their own. */
+static void write_keys(struct buf *out, const struct option *table) {
+    bool any = false;
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *row = &option_rows[i];
+        struct slice name;
+        if (row->status != OPTION_BUILT || row->type == OPTION_TABLE ||
+            !option_is_child(row, table->path, &name))
+            continue;
+        if (!any)
+            buf_append_cstr(out, "\n| key | type | default | |\n| --- | --- | --- | --- |\n");
+        any = true;
+        buf_printf(out, "| `%.*s` | ", SLICE_ARGS(last_part(row)));
+        write_type(out, row);
+        buf_append_cstr(out, " | ");
+        write_default(out, row);
+        buf_printf(out, " | %s |\n", row->doc);
+    }
+}
+
+static void write_built(struct buf *out) {
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *row = &option_rows[i];
+        if (row->status != OPTION_BUILT || row->type != OPTION_TABLE)
+            continue;
+        buf_append_cstr(out, "\n## [");
+        write_path(out, row->path);
+        buf_printf(out, "]\n\n%s\n", row->doc);
+        write_keys(out, row);
+    }
+}
+
+static void write_status(struct buf *out, enum option_status status) {
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *row = &option_rows[i];
+        if (row->status != status || (row->why == NULL && status != OPTION_HTTP))
+            continue;
+        buf_append_cstr(out, "- `");
+        write_path(out, row->path);
+        buf_append_cstr(out, "`");
+        if (row->why != NULL)
+            buf_printf(out, ": %s", row->why);
+        buf_append_byte(out, '\n');
+    }
+}
+
+int config_write_reference(struct buf *out) {
+    buf_append_cstr(out, intro);
+    write_built(out);
+    buf_append_cstr(out, "\n## Not built yet: refuses to start\n"
+                         "\n"
+                         "These restrict or protect. The gateway does not start with one of them, "
+                         "rather than start without what it promises (exit code 78). A table that "
+                         "says `enabled = false` is a warning.\n"
+                         "\n");
+    write_status(out, OPTION_RESTRICTS);
+    buf_append_cstr(out,
+                    "\nUpstreams over HTTP are not built yet; a server with a `url` refuses to "
+                    "start, unless it says `enabled = false`:\n"
+                    "\n");
+    write_status(out, OPTION_HTTP);
+    buf_append_cstr(out, "\n## Known, without effect: a warning\n"
+                         "\n");
+    write_status(out, OPTION_IGNORED);
+    return buf_error(out);
+}

@@ -1,0 +1,156 @@
+/* [mcp.servers.NAME], and the rules over several keys. */
+#include <errno.h>
+
+#include "load.h"
+
+#define SERVER_ROW "mcp.servers.*"
+
+static void check_command(struct loader *l, const struct place *place, const struct toml_node *cmd,
+                          const struct config_server *server) {
+    struct place inner = {.up = place, .key = cmd->key};
+    if (cmd->type != TOML_ARRAY)
+        return; /* told already */
+    bool no_program =
+        server->n_cmd > 0 && server->cmd[0].ptr != NULL && slice_is_empty(server->cmd[0]);
+    if (cmd->n_children == 0 || no_program)
+        problem_of(l, CONFIG_ERROR, cmd->at, &inner, "must begin with a program");
+}
+
+/* With cmd, everything that is about HTTP is a mistake. */
+static void check_no_http(struct loader *l, const struct place *place,
+                          const struct toml_node *node) {
+    for (size_t i = 0; i < node->n_children; i++) {
+        const struct toml_node *child = &node->children[i];
+        const struct option *row = option_find(SERVER_ROW, child->key);
+        struct place inner = {.up = place, .key = child->key};
+        if (row != NULL && row->status == OPTION_HTTP)
+            problem_of(l, CONFIG_ERROR, child->key_at, &inner,
+                       "is for servers with url, and this one has cmd");
+    }
+}
+
+/* One problem for what kind of server it is; keys of a kind that cannot be are not looked at. */
+static void check_kind(struct loader *l, const struct place *place, const struct toml_node *node,
+                       const struct config_server *server) {
+    const struct toml_node *cmd = toml_get(node, "cmd");
+    const struct toml_node *url = toml_get(node, "url");
+    if (cmd != NULL && url != NULL) {
+        problem_of(l, CONFIG_ERROR, url->key_at, place, "has both cmd and url; keep one of them");
+    } else if (url != NULL) {
+        problem_of(l, CONFIG_ERROR, url->key_at, place,
+                   "has a url: HTTP upstreams are not built yet; remove the server or set "
+                   "enabled = false in it");
+    } else if (cmd == NULL) {
+        problem_of(l, CONFIG_ERROR, node->key_at, place,
+                   "needs cmd or url: the command that speaks MCP on its standard input and "
+                   "output, or the address of a server");
+    } else {
+        check_command(l, place, cmd, server);
+        check_no_http(l, place, node);
+    }
+}
+
+static void check_times(struct loader *l, const struct place *place, const struct toml_node *node,
+                        struct config_server *server) {
+    const struct toml_node *idle = toml_get(node, "timeout");
+    struct place timeout = {.up = place, .key = SLICE("timeout")};
+    if (server->call_idle_timeout_ms > server->call_total_timeout_ms) {
+        if (idle != NULL)
+            problem_of(l, CONFIG_ERROR, idle->at, &timeout, "must not be longer than max_timeout");
+        else
+            server->call_idle_timeout_ms = server->call_total_timeout_ms;
+    }
+    const struct toml_node *restart = toml_get(node, "restart");
+    struct place inner = {.up = place, .key = SLICE("restart")};
+    if (restart != NULL && server->restart_initial_ms > server->restart_max_ms)
+        problem_of(l, CONFIG_ERROR, restart->key_at, &inner,
+                   "must have an initial that is not longer than its max");
+}
+
+static bool is_switched_off(const struct toml_node *node) {
+    const struct toml_node *enabled = toml_get(node, "enabled");
+    return enabled != NULL && enabled->type == TOML_BOOL && !enabled->boolean;
+}
+
+static void load_server(struct loader *l, const struct place *place, const struct toml_node *node) {
+    const struct option *row = option_find("mcp.servers", SLICE_EMPTY);
+    const char *wrong = check_server_name(node->key);
+    if (wrong != NULL)
+        problem_of(l, CONFIG_ERROR, node->key_at, place, "%s", wrong);
+    if (!check_type(l, place, row, node))
+        return;
+    if (is_switched_off(node)) {
+        walk_table(l, place, node, SERVER_ROW, NULL, WALK_NAMES);
+        return;
+    }
+    struct config_server *server = &l->config->servers[l->config->n_servers];
+    store_defaults(l, OPTION_OF_SERVER, server);
+    server->name = arena_dup(&l->config->arena, node->key);
+    if (server->name.ptr == NULL)
+        l->error = -ENOMEM;
+    server->line = node->key_at.line;
+    l->config->n_servers++;
+    walk_table(l, place, node, SERVER_ROW, server, WALK_ALL);
+    check_kind(l, place, node, server);
+    check_times(l, place, node, server);
+}
+
+void load_servers(struct loader *l, const struct place *place, const struct toml_node *table) {
+    l->config->servers =
+        arena_alloc_array(&l->config->arena, table->n_children + 1, sizeof *l->config->servers);
+    if (l->config->servers == NULL) {
+        l->error = -ENOMEM;
+        return;
+    }
+    for (size_t i = 0; i < table->n_children && l->error == 0; i++) {
+        struct place inner = {.up = place, .key = table->children[i].key};
+        load_server(l, &inner, &table->children[i]);
+    }
+}
+
+/* `path` is `above` or lies below it. */
+static bool is_within(struct slice path, struct slice above) {
+    return slice_starts_with(path, above) && (path.len == above.len || path.ptr[above.len] == '/');
+}
+
+/* Both of table and key, or NULL. */
+static const struct toml_node *get2(const struct toml_node *root, const char *table,
+                                    const char *key) {
+    return toml_get(toml_get(root, table), key);
+}
+
+static struct toml_position position_of(const struct toml_node *node) {
+    return node != NULL ? node->at : (struct toml_position){0, 0};
+}
+
+static void check_paths(struct loader *l, const struct toml_node *root) {
+    static const struct slice taken[] = {SLICE_INIT("/ready"), SLICE_INIT("/metrics"),
+                                         SLICE_INIT("/.well-known")};
+    const struct config *config = l->config;
+    const struct toml_node *mcp = get2(root, "mcp", "path");
+    const struct toml_node *health = toml_get(get2(root, "server", "health"), "path");
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        if (is_within(config->mcp_path, taken[i]))
+            problem_at(l, CONFIG_ERROR, position_of(mcp),
+                       "mcp.path must not be %s, which the gateway uses itself", taken[i].ptr);
+        if (is_within(config->health_path, taken[i]))
+            problem_at(l, CONFIG_ERROR, position_of(health),
+                       "server.health.path must not be %s, which the gateway uses itself",
+                       taken[i].ptr);
+    }
+    if (config->health_enabled && config->mcp_enabled &&
+        is_within(config->health_path, config->mcp_path))
+        problem_at(l, CONFIG_ERROR, position_of(health != NULL ? health : mcp),
+                   "server.health.path must not lie inside mcp.path");
+}
+
+void check_config(struct loader *l, const struct toml_node *root) {
+    check_paths(l, root);
+    if (!l->config->edit_mode)
+        problem_at(l, CONFIG_ERROR, position_of(get2(root, "security", "edit_mode")),
+                   "security.edit_mode must be true: read-only mode is not built yet, and the "
+                   "gateway does not start as if it were");
+    if (l->config->mcp_enabled && l->config->n_servers == 0 && l->n_errors == 0)
+        problem_at(l, CONFIG_WARNING, (struct toml_position){0, 0},
+                   "no MCP servers are configured: [mcp.servers.NAME] with a cmd adds one");
+}

@@ -1,0 +1,78 @@
+#include "load.h"
+
+static void walk_key(struct loader *l, const struct place *place, const struct option *row,
+                     const struct toml_node *node, void *object, enum walk walk);
+
+void walk_table(struct loader *l, const struct place *place, const struct toml_node *table,
+                const char *parent, void *object, enum walk walk) {
+    for (size_t i = 0; i < table->n_children && l->error == 0; i++) {
+        const struct toml_node *child = &table->children[i];
+        struct place inner = {.up = place, .key = child->key};
+        const struct option *row = option_find(parent, child->key);
+        if (row == NULL)
+            problem_unknown_key(l, &inner, child->key_at, parent);
+        else
+            walk_key(l, &inner, row, child, object, walk);
+    }
+}
+
+static void walk_names(struct loader *l, const struct place *place, const struct option *row,
+                       const struct toml_node *node) {
+    if (!check_type(l, place, row, node) || node->type != TOML_TABLE)
+        return;
+    if (row->type == OPTION_TABLE || row->type == OPTION_STDERR)
+        walk_table(l, place, node, row->path, NULL, WALK_NAMES);
+}
+
+/*
+ * One problem for the table as a whole. Only an explicit `enabled = false` says that nobody counts
+ * on it; that Nexus takes a missing `enabled` for false is not something to rest safety on.
+ */
+static void walk_restricting(struct loader *l, const struct place *place, const struct option *row,
+                             const struct toml_node *node) {
+    const struct toml_node *enabled = toml_get(node, "enabled");
+    if (enabled != NULL && enabled->type == TOML_BOOL && !enabled->boolean) {
+        problem_of(l, CONFIG_WARNING, node->key_at, place,
+                   "is switched off, and could not be switched on: it is not built yet");
+        walk_names(l, place, row, node);
+        return;
+    }
+    problem_of(l, CONFIG_ERROR, node->key_at, place,
+               "%s and is not built yet; the gateway does not start as if it were there: remove "
+               "it, if you can do without",
+               row->why);
+}
+
+static void walk_built(struct loader *l, const struct place *place, const struct option *row,
+                       const struct toml_node *node, void *object) {
+    if (row->type != OPTION_TABLE)
+        store_value(l, place, row, node, object);
+    else if (!check_type(l, place, row, node))
+        return;
+    else if (slice_eq(slice_from_cstr(row->path), SLICE("mcp.servers")))
+        load_servers(l, place, node);
+    else
+        walk_table(l, place, node, row->path, object, WALK_ALL);
+}
+
+static void walk_key(struct loader *l, const struct place *place, const struct option *row,
+                     const struct toml_node *node, void *object, enum walk walk) {
+    if (walk == WALK_NAMES) {
+        walk_names(l, place, row, node);
+        return;
+    }
+    switch (row->status) {
+    case OPTION_BUILT:
+        walk_built(l, place, row, node, object);
+        return;
+    case OPTION_RESTRICTS:
+        walk_restricting(l, place, row, node);
+        return;
+    case OPTION_IGNORED:
+        problem_of(l, CONFIG_WARNING, node->key_at, place, "has no effect: %s", row->why);
+        walk_names(l, place, row, node);
+        return;
+    case OPTION_HTTP:
+        return; /* server.c speaks of the server as a whole */
+    }
+}
