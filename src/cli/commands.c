@@ -100,8 +100,7 @@ static void print_string(const struct json_node *node, size_t max) {
 static const struct json_want want_nothing[] = {{0}};
 
 static int print_tools(struct session *session) {
-    static const struct json_want tool[] = {{"tool", want_nothing}, {0}};
-    static const struct json_want each[] = {{"*", tool}, {0}};
+    static const struct json_want each[] = {{"*", want_nothing}, {0}};
     static const struct json_want want[] = {{"tools", each}, {0}};
     struct buf list = BUF_INIT(MIB(256));
     struct json_reader *reader = NULL;
@@ -115,14 +114,12 @@ static int print_tools(struct session *session) {
         const struct json_node *tools = json_member(reader, json_root(reader), SLICE("tools"));
         for (const struct json_node *node = json_first(reader, tools); node != NULL;
              node = json_next(reader, node)) {
-            const struct json_node *definition = json_member(reader, node, SLICE("tool"));
-            const struct json_node *name = json_member(reader, definition, SLICE("name"));
+            const struct json_node *name = json_member(reader, node, SLICE("name"));
             print_string(name, 100);
             for (size_t width = json_string_raw(name).len; width < 40; width++)
                 putchar(' ');
             putchar(' ');
-            print_string(json_member_typed(reader, definition, SLICE("description"), JSON_STRING),
-                         100);
+            print_string(json_member_typed(reader, node, SLICE("description"), JSON_STRING), 100);
             putchar('\n');
         }
         result = CLI_OK;

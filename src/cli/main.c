@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "io/stream.h"
 
 #ifndef CARDEA_VERSION
 #error "CARDEA_VERSION comes from meson.build"
@@ -113,12 +114,15 @@ static const struct option *find_option(const char *text, const char **ret_value
 
 /* CLI_OK, or CLI_USAGE with the reason on stderr. */
 static int apply(struct cli_options *options, enum option_id id, const char *value) {
+    struct io_address address;
     switch (id) {
     case OPTION_CONFIG:
         options->config_path = value;
         return CLI_OK;
     case OPTION_LISTEN:
         options->listen_address = value;
+        if (io_address_parse(slice_from_cstr(value), &address) != 0)
+            return usage_error("an address is IP:PORT or [IPV6]:PORT, not", value);
         return CLI_OK;
     case OPTION_DATA_DIR:
         options->data_dir = value;

@@ -264,8 +264,8 @@ const struct option option_rows[] = {
      OF_SERVER(env),
      .count_offset = offsetof(struct config_server, n_env),
      .check = check_env_name,
-     .doc = "Variables for the server. It gets these, a few harmless ones (`PATH`, `HOME`, `LANG` "
-            "and their like) and `inherit_env`, and nothing else of the gateway's environment."},
+     .doc = "Variables for the server. It gets these, the gateway's `PATH`, `HOME`, `LANG`, `TZ`, "
+            "`USER` and `TMPDIR`, and `inherit_env`; nothing else of the gateway's environment."},
     {.path = SERVER ".inherit_env",
      .type = OPTION_LIST,
      OF_SERVER(inherit_env),
@@ -314,7 +314,7 @@ const struct option option_rows[] = {
      .type = OPTION_DURATION,
      OF_SERVER(startup_timeout_ms),
      .fallback = SECONDS(30),
-     .min = SECONDS(1),
+     .min = 100,
      .max = MINUTES(10),
      .doc = "How long it may take from its start to the end of its initialization."},
     {.path = SERVER ".shutdown_timeout",

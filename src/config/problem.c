@@ -156,7 +156,8 @@ static void sort(struct config_problem *items, size_t n) {
 
 void problems_finish(struct loader *l) {
     struct config_problems *problems = l->problems;
-    sort(problems->items + l->first_problem, problems->n - l->first_problem);
+    if (problems->n > l->first_problem)
+        sort(problems->items + l->first_problem, problems->n - l->first_problem);
     if (l->left_out == 0 || l->error != 0)
         return;
     CLEANUP(buf_deinit) struct buf message = BUF_INIT(MESSAGE_MAX);

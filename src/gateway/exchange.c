@@ -256,15 +256,16 @@ static enum phase_verdict answer_status(struct gw_exchange *exchange, bool is_fi
 /* Exempt from everything that follows, and saying nothing but alive and ready. */
 static enum phase_verdict phase_health(struct gw_exchange *exchange, const struct http_head *head) {
     const struct config *config = exchange->worker->gateway->config;
-    bool is_read = head->method == HTTP_METHOD_GET || head->method == HTTP_METHOD_HEAD;
-    if (!config->health_enabled || !is_read)
+    bool is_health = slice_eq(head->path, config->health_path);
+    if (!config->health_enabled || (!is_health && !slice_eq(head->path, SLICE("/ready"))))
         return PHASE_CONTINUE;
-    if (slice_eq(head->path, config->health_path))
+    if (head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_HEAD)
+        return answer_early(exchange, 405, SLICE("Allow: GET, HEAD\r\n"), MCP_E_INVALID_REQUEST,
+                            "this path takes GET and HEAD");
+    if (is_health)
         return answer_status(exchange, true, "{\"status\":\"healthy\"}", "");
-    if (slice_eq(head->path, SLICE("/ready")))
-        return answer_status(exchange, !exchange->worker->is_draining, "{\"status\":\"ready\"}",
-                             "{\"status\":\"draining\"}");
-    return PHASE_CONTINUE;
+    return answer_status(exchange, !exchange->worker->is_draining, "{\"status\":\"ready\"}",
+                         "{\"status\":\"draining\"}");
 }
 
 static enum phase_verdict phase_origin(struct gw_exchange *exchange, const struct http_head *head) {
@@ -379,6 +380,12 @@ void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head
 
 /* The session that the fields name, or an answer. */
 static bool find_session(struct gw_exchange *exchange) {
+    if (exchange->has_version_header && !(exchange->version_header_known &&
+                                          mcp_revision_is_legacy_http(exchange->version_header))) {
+        gw_exchange_refuse(exchange, 400, MCP_E_INVALID_REQUEST,
+                           "MCP-Protocol-Version must be 2025-03-26, 2025-06-18 or 2025-11-25");
+        return false;
+    }
     if (!exchange->session_id_sent) {
         gw_exchange_refuse(exchange, 400, MCP_E_INVALID_REQUEST,
                            "Mcp-Session-Id is missing: send initialize first");

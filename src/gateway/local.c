@@ -6,17 +6,10 @@
 #include "json/writer.h"
 #include "private.h"
 
-static void write_tool(struct json_writer *writer, const struct catalog_item *item,
-                       struct slice upstream) {
+static void write_tool(struct json_writer *writer, const struct catalog_item *item) {
     struct buf definition = BUF_INIT(LIMIT_DEFINITION + KIB(4));
-    json_object_begin(writer);
-    json_kv_string(writer, SLICE("upstream"), upstream);
-    json_key(writer, SLICE("tool"));
     if (catalog_item_write(&definition, item, true) == 0)
         json_raw(writer, buf_slice(&definition));
-    else
-        json_null(writer);
-    json_object_end(writer);
     buf_deinit(&definition);
 }
 
@@ -27,17 +20,15 @@ int gateway_write_tools(struct gateway *gateway, struct buf *out) {
     json_key(&writer, SLICE("tools"));
     json_array_begin(&writer);
     for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
-        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
         struct upstream_instance *instance =
-            gw_own_instance(gateway, upstream, gateway_loop(gateway));
+            gw_own_instance(gateway, upstream_set_at(gateway->upstreams, i), gateway_loop(gateway));
         if (instance == NULL)
             continue;
         struct upstream_status status;
         upstream_instance_status(instance, &status);
         for (size_t k = 0; status.is_listed && k < status.catalog->lists[MCP_LIST_TOOLS]->n_items;
              k++)
-            write_tool(&writer, &status.catalog->lists[MCP_LIST_TOOLS]->items[k],
-                       upstream_name(upstream));
+            write_tool(&writer, &status.catalog->lists[MCP_LIST_TOOLS]->items[k]);
         catalog_unref(status.catalog);
         upstream_instance_unref(instance);
     }

@@ -355,6 +355,26 @@ static void deliver_cancel(struct io_message *message) {
 }
 
 /* The call may run on another worker: the order goes there. */
+static void order_cancel(const struct gw_call_place *place, struct slice reason) {
+    struct cancel_order *order = mem_xalloc(sizeof *order + reason.len);
+    order->message.deliver = deliver_cancel;
+    order->worker = place->worker;
+    order->serial = place->serial;
+    order->reason_len = reason.len;
+    if (reason.len != 0)
+        memcpy(order->reason, reason.ptr, reason.len);
+    io_loop_post(place->worker->loop, &order->message);
+}
+
+void gw_session_cancel_calls(struct gw_session *session) {
+    size_t cursor = 0;
+    void *place = NULL;
+    pthread_mutex_lock(&session->mutex);
+    while (map_next(&session->calls, &cursor, NULL, &place))
+        order_cancel(place, SLICE("the session has ended"));
+    pthread_mutex_unlock(&session->mutex);
+}
+
 static void handle_cancelled(struct gw_exchange *exchange, const struct mcp_message *message) {
     enum { MAX_REASON = 200 };
     struct json_reader *reader = exchange->worker->reader;
@@ -377,14 +397,7 @@ static void handle_cancelled(struct gw_exchange *exchange, const struct mcp_mess
         if (text != NULL && json_string_append(&reason, text) != 0)
             buf_reset(&reason, 0);
         struct slice cut = slice_sub(buf_slice(&reason), 0, MAX_REASON);
-        struct cancel_order *order = mem_xalloc(sizeof *order + cut.len);
-        order->message.deliver = deliver_cancel;
-        order->worker = place.worker;
-        order->serial = place.serial;
-        order->reason_len = cut.len;
-        if (cut.len != 0)
-            memcpy(order->reason, cut.ptr, cut.len);
-        io_loop_post(place.worker->loop, &order->message);
+        order_cancel(&place, cut);
     }
     buf_deinit(&key);
     buf_deinit(&reason);
@@ -446,22 +459,13 @@ static bool refuse_modern(struct gw_exchange *exchange, const struct mcp_message
     return true;
 }
 
-static bool refuse_version_header(struct gw_exchange *exchange) {
-    if (!exchange->has_version_header ||
-        (exchange->version_header_known && mcp_revision_is_legacy_http(exchange->version_header)))
-        return false;
-    gw_exchange_refuse(exchange, 400, MCP_E_INVALID_REQUEST,
-                       "MCP-Protocol-Version must be 2025-03-26, 2025-06-18 or 2025-11-25");
-    return true;
-}
-
 static void run_batch(struct gw_exchange *exchange) {
     struct json_reader *reader = exchange->worker->reader;
     struct slice elements[MAX_BATCH];
     struct mcp_message message;
     struct mcp_refusal refusal = {0};
     size_t count = 0, n_requests = 0;
-    if (refuse_version_header(exchange) || !gw_exchange_has_session(exchange))
+    if (!gw_exchange_has_session(exchange))
         return;
     if (exchange->session->revision != MCP_2025_03_26) {
         refusal = (struct mcp_refusal){.code = MCP_E_INVALID_REQUEST,
@@ -526,7 +530,7 @@ void gw_message_run(struct gw_exchange *exchange) {
         refuse_message(exchange, &refusal);
         return;
     }
-    if (refuse_modern(exchange, &message) || refuse_version_header(exchange))
+    if (refuse_modern(exchange, &message))
         return;
     bool is_initialize = message.kind == MCP_REQUEST && message.method == MCP_INITIALIZE;
     if (is_initialize && exchange->session_id_sent) {

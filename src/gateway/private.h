@@ -252,6 +252,8 @@ void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice
 void gw_call_answer_scratch(struct gw_call *call);
 /* Empty, for one message to be put together in it. */
 struct buf *gw_worker_scratch(struct gw_worker *worker);
+/* The session ends: what it has running is cancelled, wherever it runs. */
+void gw_session_cancel_calls(struct gw_session *session);
 void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reason);
 /* Waits until an upstream changes, at most `most_ms` in all. */
 void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, bool is_late),
@@ -304,7 +306,7 @@ enum gw_authn gw_authenticate(struct gateway *gateway, const struct http_head *h
 
 /* status.c */
 struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream,
-                                       struct io_loop *loop);
+                                          struct io_loop *loop);
 
 /* worker.c */
 void gw_worker_check_drained(struct gw_worker *worker);

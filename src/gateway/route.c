@@ -131,7 +131,8 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
         route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
     if (route.item == NULL)
         look_for_absent(&route, view, call, subject);
-    else if (exposed && route.found != NULL && !slice_eq(route.found->key, route.found->exposed))
+    else if (route.found != NULL &&
+             !slice_eq(route.found->key, exposed ? route.found->exposed : route.found->own))
         route.rename_span = subject->node->raw;
     return route;
 }

@@ -143,6 +143,7 @@ void gw_session_close(struct gw_session *session) {
     session->principal->n_sessions--;
     pthread_mutex_unlock(&session->principal->mutex);
     gw_notify_end_stream(session);
+    gw_session_cancel_calls(session);
     upstream_set_forget_session(gateway->upstreams, id);
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);

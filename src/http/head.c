@@ -180,20 +180,26 @@ static bool note_content_encoding(struct http_parser *parser, struct slice value
            http_refuse(parser, 415, "Content-Encoding is not identity");
 }
 
+static const struct {
+    struct slice name;
+    bool (*note)(struct http_parser *parser, struct slice value);
+} notes[] = {
+    {SLICE_INIT("host"), note_host},
+    {SLICE_INIT("expect"), note_expect},
+    {SLICE_INIT("connection"), note_connection},
+    {SLICE_INIT("content-length"), note_content_length},
+    {SLICE_INIT("content-encoding"), note_content_encoding},
+    {SLICE_INIT("transfer-encoding"), note_transfer_encoding},
+};
+
+/* The lengths of these names, a bit each: most fields need no further look. */
+static const uint32_t note_lengths = 1u << 4 | 1u << 6 | 1u << 10 | 1u << 14 | 1u << 16 | 1u << 17;
+
 bool http_note_field(struct http_parser *parser, const struct http_field *field) {
-    static const struct {
-        struct slice name;
-        bool (*note)(struct http_parser *parser, struct slice value);
-    } notes[] = {
-        {SLICE_INIT("host"), note_host},
-        {SLICE_INIT("expect"), note_expect},
-        {SLICE_INIT("connection"), note_connection},
-        {SLICE_INIT("content-length"), note_content_length},
-        {SLICE_INIT("content-encoding"), note_content_encoding},
-        {SLICE_INIT("transfer-encoding"), note_transfer_encoding},
-    };
+    if (field->name.len >= 32 || (note_lengths >> field->name.len & 1u) == 0)
+        return true;
     for (size_t i = 0; i < ARRAY_LEN(notes); i++) {
-        if (field->name.len == notes[i].name.len && slice_eq_nocase(field->name, notes[i].name))
+        if (slice_eq_nocase(field->name, notes[i].name))
             return notes[i].note(parser, field->value);
     }
     return true;

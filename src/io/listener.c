@@ -109,6 +109,11 @@ int io_listen_socket(struct io_address *address, bool exclusive, int *ret_fd) {
     int error = bind_socket(address, true, &fd);
     if (error != 0)
         return error;
+    if (listen(fd, BACKLOG) != 0) {
+        error = -errno;
+        io_fd_close(&fd);
+        return error;
+    }
     socklen_t size = sizeof address->storage;
     if (getsockname(fd, (struct sockaddr *)(void *)address->storage, &size) == 0) {
         address->size = size;
@@ -129,8 +134,9 @@ int io_listen_unix(const char *path, int *ret_fd) {
     /* The directory is 0700 already; the mode of the socket itself is set before anybody may
      * connect. */
     mode_t old_mask = umask(0177);
-    int failed = bind(fd, (const struct sockaddr *)&address, sizeof address);
-    int error = failed != 0 ? -errno : 0;
+    bool failed = bind(fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
+                  listen(fd, BACKLOG) != 0;
+    int error = failed ? -errno : 0;
     umask(old_mask);
     if (error != 0) {
         io_fd_close(&fd);
@@ -189,9 +195,7 @@ int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *contex
     listener->fn = fn;
     listener->context = context;
     listener->pause = io_timer_new(loop, on_pause_over, listener);
-    int error = listen(fd, BACKLOG) != 0 ? -errno : 0;
-    if (error == 0)
-        error = io_watch_new(loop, fd, on_acceptable, listener, &listener->watch);
+    int error = io_watch_new(loop, fd, on_acceptable, listener, &listener->watch);
     if (error != 0) {
         io_listener_free(listener);
         return error;

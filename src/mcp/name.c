@@ -55,14 +55,15 @@ int mcp_expose_name(struct buf *out, struct slice upstream, struct slice name) {
     static const struct hash_key fixed = {0x6361726465610000U, 0x6e616d6573000001U};
     static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
     size_t begin = buf_len(out);
-    if (upstream.len + 2 + name.len <= LIMIT_EXPOSED_NAME && is_plain(name)) {
+    struct slice separator = upstream.len != 0 ? SLICE("__") : SLICE_EMPTY;
+    if (upstream.len + separator.len + name.len <= LIMIT_EXPOSED_NAME && is_plain(name)) {
         buf_append(out, upstream);
-        buf_append(out, SLICE("__"));
+        buf_append(out, separator);
         return buf_append(out, name);
     }
     struct buf whole = BUF_INIT(MCP_UPSTREAM_NAME_MAX + 2 + MCP_ITEM_NAME_MAX);
     buf_append(&whole, upstream);
-    buf_append(&whole, SLICE("__"));
+    buf_append(&whole, separator);
     int error = buf_append(&whole, name);
     if (error != 0) {
         buf_deinit(&whole);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "json/writer.h"
 #include "mcp/name.h"
+#include "shape.h"
 
 /* All definitions of one list together. */
 #define LIST_BYTES MIB(64)
@@ -16,7 +17,7 @@ struct catalog_list *catalog_list_new(void) {
     struct catalog_list *list = mem_xalloc(sizeof *list);
     atomic_init(&list->refs, 1);
     arena_init(&list->arena, LIST_BYTES);
-    map_init(&list->by_key);
+    map_init(&list->by_own);
     map_init(&list->by_exposed);
     return list;
 }
@@ -28,7 +29,7 @@ struct catalog_list *catalog_list_ref(struct catalog_list *list) {
 
 struct catalog_list *catalog_list_unref(struct catalog_list *list) {
     if (list != NULL && atomic_fetch_sub(&list->refs, 1) == 1) {
-        map_deinit(&list->by_key);
+        map_deinit(&list->by_own);
         map_deinit(&list->by_exposed);
         arena_deinit(&list->arena);
         mem_free(list->items);
@@ -77,31 +78,26 @@ static struct slice own_string(struct arena *arena, const struct json_node *node
     return owned;
 }
 
-static const char *check_item(const struct json_reader *reader, const struct json_node *node,
-                              enum mcp_list kind, const struct json_node **ret_key) {
-    const struct mcp_list_info *info = mcp_list_info(kind);
-    if (node->type != JSON_OBJECT)
-        return "it is not an object";
-    if (node->raw.len > LIMIT_DEFINITION)
-        return "its definition is longer than 256 KiB";
-    const struct json_node *key = json_member_typed(reader, node, info->item_key, JSON_STRING);
-    if (key == NULL)
-        return "it has no name or URI";
-    if (kind == MCP_LIST_TOOLS &&
-        json_member_typed(reader, node, SLICE("inputSchema"), JSON_OBJECT) == NULL)
-        return "it has no inputSchema";
-    *ret_key = key;
-    return NULL;
+/* What clients see, in the form with or without the upstream's prefix. */
+static struct slice own_name(struct catalog_list *list, struct slice upstream, struct slice key) {
+    struct buf name = BUF_INIT(2 * LIMIT_EXPOSED_NAME);
+    struct slice owned = slice_make(NULL, 0);
+    if (mcp_expose_name(&name, upstream, key) == 0)
+        owned = arena_dup(&list->arena, buf_slice(&name));
+    buf_deinit(&name);
+    return owned;
 }
 
 static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice upstream,
                     const struct json_reader *reader, const struct json_node *node,
                     struct log *log) {
     const struct mcp_list_info *info = mcp_list_info(kind);
-    const struct json_node *key_node = NULL;
-    const char *problem = check_item(reader, node, kind, &key_node);
+    const char *problem = node->raw.len > LIMIT_DEFINITION ? "its definition is longer than 256 KiB"
+                                                           : shape_check(reader, node, kind);
+    const struct json_node *key_node = json_member(reader, node, info->item_key);
     if (problem != NULL) {
-        drop(list, log, upstream, info, SLICE_EMPTY, problem);
+        drop(list, log, upstream, info,
+             key_node != NULL ? slice_sub(key_node->raw, 0, 100) : SLICE_EMPTY, problem);
         return 0;
     }
     struct slice key = own_string(&list->arena, key_node, LIMIT_URI_LENGTH);
@@ -112,23 +108,19 @@ static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice 
              "its name is empty, too long or has control characters");
         return 0;
     }
-    if (map_has(&list->by_key, key)) {
-        drop(list, log, upstream, info, key, "the list has it already");
-        return 0;
-    }
     if (list->n_items >= LIMIT_TOOLS_PER_UPSTREAM) {
         drop(list, log, upstream, info, key, "the list is longer than 1,000 items");
         return 0;
     }
-    struct catalog_item item = {.key = key, .exposed = key};
+    struct catalog_item item = {.key = key, .own = key, .exposed = key};
     if (info->is_named) {
-        struct buf exposed = BUF_INIT(2 * LIMIT_EXPOSED_NAME);
-        if (mcp_expose_name(&exposed, upstream, key) == 0)
-            item.exposed = arena_dup(&list->arena, buf_slice(&exposed));
-        buf_deinit(&exposed);
+        item.own = own_name(list, SLICE_EMPTY, key);
+        item.exposed = own_name(list, upstream, key);
     }
-    if (map_has(&list->by_exposed, item.exposed)) {
-        drop(list, log, upstream, info, key, "another item has the same name for clients");
+    if (arena_failed(&list->arena))
+        return -ENOMEM;
+    if (map_has(&list->by_own, item.own) || map_has(&list->by_exposed, item.exposed)) {
+        drop(list, log, upstream, info, key, "the list has it already");
         return 0;
     }
     item.json = arena_dup(&list->arena, node->raw);
@@ -138,7 +130,7 @@ static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice 
     list->items[list->n_items++] = item;
     /* The maps get their pointers when the list no longer moves; until then they tell duplicates.
      */
-    if (map_set(&list->by_key, item.key, list) != 0 ||
+    if (map_set(&list->by_own, item.own, list) != 0 ||
         map_set(&list->by_exposed, item.exposed, list) != 0)
         return -ENOMEM;
     return 0;
@@ -148,7 +140,7 @@ static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice 
 static int index_items(struct catalog_list *list) {
     for (size_t i = 0; i < list->n_items; i++) {
         struct catalog_item *item = &list->items[i];
-        if (map_set(&list->by_key, item->key, item) != 0 ||
+        if (map_set(&list->by_own, item->own, item) != 0 ||
             map_set(&list->by_exposed, item->exposed, item) != 0)
             return -ENOMEM;
     }
@@ -156,7 +148,7 @@ static int index_items(struct catalog_list *list) {
 }
 
 static const struct json_want want_nothing[] = {{0}};
-static const struct json_want want_items[] = {{"*", want_nothing}, {0}};
+static const struct json_want want_items[] = {{"*", shape_want_item}, {0}};
 static const struct json_want want_page[MCP_LIST_COUNT][2] = {
     [MCP_LIST_TOOLS] = {{"tools", want_items}, {0}},
     [MCP_LIST_PROMPTS] = {{"prompts", want_items}, {0}},
@@ -295,7 +287,7 @@ int catalog_read_initialize(struct catalog *catalog, struct slice result,
 const struct catalog_item *catalog_find(const struct catalog *catalog, enum mcp_list kind,
                                         struct slice name, bool exposed) {
     const struct catalog_list *list = catalog->lists[kind];
-    return map_get(exposed ? &list->by_exposed : &list->by_key, name);
+    return map_get(exposed ? &list->by_exposed : &list->by_own, name);
 }
 
 const struct catalog_item *catalog_find_template(const struct catalog *catalog, struct slice uri) {
@@ -308,12 +300,13 @@ const struct catalog_item *catalog_find_template(const struct catalog *catalog, 
 }
 
 int catalog_item_write(struct buf *out, const struct catalog_item *item, bool exposed) {
-    if (!exposed || slice_eq(item->key, item->exposed))
+    struct slice name = exposed ? item->exposed : item->own;
+    if (slice_eq(item->key, name))
         return buf_append(out, item->json);
     const char *behind = item->name.ptr + item->name.len;
     buf_append(out, slice_make(item->json.ptr, (size_t)(item->name.ptr - item->json.ptr)));
     buf_append_byte(out, '"');
-    json_escape(out, item->exposed);
+    json_escape(out, name);
     buf_append_byte(out, '"');
     return buf_append(out, slice_make(behind, (size_t)(item->json.ptr + item->json.len - behind)));
 }

@@ -551,6 +551,7 @@ static void finish_closing(struct upstream_instance *instance) {
     instance->retry_timer = instance->tick_timer = NULL;
     set_state(instance, UPSTREAM_CLOSED);
     set_instance_closed(instance->upstream->set);
+    upstream_instance_unref(instance); /* its own: it lives until it is closed */
 }
 
 static void on_gone(void *context, struct slice reason) {
@@ -747,7 +748,7 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     char *text = mem_xalloc(owner.len + 1);
     if (owner.len != 0)
         memcpy(text, owner.ptr, owner.len);
-    atomic_init(&instance->refs, 1);
+    atomic_init(&instance->refs, 2); /* the caller's and its own */
     instance->upstream = upstream;
     instance->owner = slice_make(text, owner.len);
     instance->loop = loop;

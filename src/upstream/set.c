@@ -14,8 +14,8 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
     const struct config *config = options->config;
     struct upstream_set *set = mem_xalloc(sizeof *set);
     set->options = *options;
-    int error = children_new(options->loop, options->isolated, options->plain, on_spawner_lost,
-                             set, &set->children);
+    int error = children_new(options->loop, options->isolated, options->plain, on_spawner_lost, set,
+                             &set->children);
     if (error != 0) {
         mem_free(set);
         return error;

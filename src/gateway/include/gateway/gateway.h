@@ -62,7 +62,7 @@ bool gateway_is_settled(struct gateway *gateway);
 
 /* For the command line. */
 
-/* {"tools":[...]}: every tool that is served now, whole, with the name that clients see and "upstream" beside it. */
+/* {"tools":[...]}: every tool that is served now, whole, with the name that clients see. */
 int gateway_write_tools(struct gateway *gateway, struct buf *out);
 /*
  * Calls a tool as the local principal; `arguments` is a JSON object. `done` comes once, on worker 0: `result` is the

@@ -18,7 +18,7 @@
 bool mcp_upstream_name_is_valid(struct slice name);
 /* Non-empty, at most MCP_ITEM_NAME_MAX bytes, no control characters. */
 bool mcp_item_name_is_valid(struct slice name);
-/* Appends what clients see. */
+/* Appends what clients see; without a prefix when `upstream` is empty. */
 int mcp_expose_name(struct buf *out, struct slice upstream, struct slice name);
 /* The part before the first "__", or an empty slice with a NULL ptr. */
 struct slice mcp_exposed_upstream(struct slice exposed);

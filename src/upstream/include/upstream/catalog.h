@@ -23,8 +23,8 @@
 
 struct catalog_item {
     struct slice key; /* name, URI or template, unescaped: what the upstream knows */
-    struct slice
-        exposed;       /* what clients of the merged endpoint see; the key for what has no name */
+    struct slice own;     /* what clients of the upstream's own endpoint see */
+    struct slice exposed; /* what clients of the merged one see; both the key for what has no name */
     struct slice json; /* the definition as the upstream wrote it */
     struct slice name; /* in json: the name's value with its quotes, to be replaced by exposed */
 };
@@ -34,7 +34,7 @@ struct catalog_list {
     struct catalog_item *items;
     size_t n_items, cap_items;
     size_t n_dropped;
-    struct map by_key, by_exposed; /* to struct catalog_item */
+    struct map by_own, by_exposed; /* to struct catalog_item */
     struct arena arena;
 };
 
@@ -78,7 +78,7 @@ MUST_CHECK int catalog_read_initialize(struct catalog *catalog, struct slice res
                                        struct json_reader *reader, unsigned *ret_list_mask,
                                        const char **ret_reason);
 
-/* By the upstream's own key, or by what clients see. NULL: none. */
+/* By what clients of the merged or of the upstream's own endpoint see. NULL: none. */
 const struct catalog_item *catalog_find(const struct catalog *catalog, enum mcp_list kind,
                                         struct slice name, bool exposed);
 /* The first template that the URI can come from. */

@@ -49,7 +49,7 @@ struct upstream_hooks {
 struct upstream_set_options {
     const struct config *config; /* outlives the set */
     struct log *log;
-    struct io_loop *loop; /* of worker 0: watches the spawners, hears of the end */
+    struct io_loop *loop;     /* of worker 0: watches the spawners, hears of the end */
     struct spawner *isolated; /* for isolation = "auto"; may be NULL when no upstream needs it */
     struct spawner *plain;    /* for isolation = "none"; may be NULL when no upstream needs it */
     struct slice version;     /* of the gateway, told to upstreams */
