@@ -97,8 +97,7 @@ bool http_parse_chunk_line(struct http_parser *parser, struct slice line) {
     return true;
 }
 
-/* Names that a peer may not move out of sight: into the trailers, or into the list of Connection.
- */
+/* Names that a peer may not move out of sight: into trailers, or into the list of Connection. */
 
 enum { IN_TRAILERS = 1, IN_CONNECTION = 2, IN_BOTH = 3 };
 

@@ -1,7 +1,4 @@
-/*
- * The start line and the fields of a head. Lines come whole, so each is read once from front to
- * end.
- */
+/* The start line and the fields of a head. Lines come whole; each is read once, front to end. */
 #include "chars.h"
 #include "http/uri.h"
 #include "parser.h"

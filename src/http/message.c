@@ -282,8 +282,8 @@ static int end_of_head(struct http_parser *parser, struct feed *feed) {
 
 /* The head's text has one more whole line, at line_start. */
 static int parse_head_line(struct http_parser *parser, struct feed *feed) {
-    struct slice line, whole = slice_make(parser->text + parser->line_start,
-                                          parser->text_len - parser->line_start);
+    struct slice line = SLICE_EMPTY, whole = slice_make(parser->text + parser->line_start,
+                                                        parser->text_len - parser->line_start);
     parser->line_start = parser->text_len;
     if (!strip_line_end(parser, whole, &line))
         return STEP_AGAIN;
@@ -400,7 +400,7 @@ static int take_line(struct http_parser *parser, struct feed *feed, size_t max_l
 }
 
 static int step_chunk_line(struct http_parser *parser, struct feed *feed) {
-    struct slice line;
+    struct slice line = SLICE_EMPTY;
     bool is_whole;
     if (feed->rest.len == 0)
         return report(feed, HTTP_NEED_MORE);
@@ -428,7 +428,7 @@ static int step_chunk_end(struct http_parser *parser, struct feed *feed, char ex
 }
 
 static int step_trailers(struct http_parser *parser, struct feed *feed) {
-    struct slice line;
+    struct slice line = SLICE_EMPTY;
     bool is_whole;
     if (feed->rest.len == 0)
         return report(feed, HTTP_NEED_MORE);

@@ -144,7 +144,7 @@ static void forget_asks(struct upstream_instance *instance) {
     instance->ask = ASK_NOTHING;
     instance->page_list = catalog_list_unref(instance->page_list);
     instance->next = catalog_unref(instance->next);
-    instance->lists_wanted = instance->lists_changed = 0;
+    instance->lists_wanted = instance->lists_changed = instance->lists_told = 0;
     io_timer_stop(instance->start_timer);
     io_timer_stop(instance->probe_timer);
 }
@@ -283,7 +283,9 @@ static void lists_done(struct upstream_instance *instance) {
     struct catalog *new = TAKE(instance->next);
     pthread_mutex_lock(&upstream->mutex);
     struct catalog *old = instance->catalog;
-    unsigned mask = changed_lists(instance->is_listed ? old : NULL, new);
+    /* What the server itself calls changed is passed on, also when the lists look the same. */
+    unsigned mask = changed_lists(instance->is_listed ? old : NULL, new) | instance->lists_told;
+    instance->lists_told = 0;
     instance->catalog = new;
     instance->is_listed = true;
     instance->is_first_start = false;
@@ -299,7 +301,7 @@ static void lists_done(struct upstream_instance *instance) {
     /* Also with an empty mask: whoever waits for this upstream looks again. */
     announce(instance, mask);
     if (instance->lists_changed != 0) {
-        instance->lists_wanted = instance->lists_changed;
+        instance->lists_wanted = instance->lists_told = instance->lists_changed;
         instance->lists_changed = 0;
         instance->next = catalog_new(instance->catalog);
         ask_next_list(instance, SLICE_EMPTY);
@@ -373,7 +375,7 @@ static void on_lists_changed(struct upstream_instance *instance, unsigned mask) 
         instance->lists_changed |= mask;
         return;
     }
-    instance->lists_wanted = mask;
+    instance->lists_wanted = instance->lists_told = mask;
     instance->next = catalog_new(instance->catalog);
     ask_next_list(instance, SLICE_EMPTY);
 }
@@ -478,6 +480,18 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
     }
 }
 
+/* The first number behind an "id" of a line that cannot be read as JSON; empty: there is none. */
+static struct slice shown_id(struct slice line) {
+    size_t at = slice_find(line, SLICE("\"id\":"));
+    if (at == SIZE_MAX)
+        return SLICE_EMPTY;
+    struct slice rest = slice_trim(slice_from(line, at + 5));
+    size_t len = 0;
+    while (len < rest.len && rest.ptr[len] >= '0' && rest.ptr[len] <= '9')
+        len++;
+    return slice_sub(rest, 0, len);
+}
+
 /* A line that is no message: banners on stdout are common and harmless, endless garbage is not. */
 static void on_garbage(struct upstream_instance *instance, struct slice line, const char *reason) {
     if (instance->n_garbage++ < 10)
@@ -488,12 +502,12 @@ static void on_garbage(struct upstream_instance *instance, struct slice line, co
         give_up(instance, "it wrote more than 1,000 lines that are no messages");
         return;
     }
-    /* An answer that was refused: when it can only be for one call, that one need not wait for its
-     * timeout. */
-    if (slice_starts_with(line, SLICE("{")) && instance->n_calls == 1 &&
-        instance->ask == ASK_NOTHING)
-        calls_fail_all(instance,
-                       SLICE("the upstream's answer is not a valid message and was refused"));
+    /* An answer that was refused: the call whose id it shows need not wait for its timeout. */
+    struct slice id = shown_id(line);
+    if (id.len != 0)
+        (void)!calls_answer(
+            instance, id, UPSTREAM_FAILED,
+            SLICE("the upstream's answer is not a valid message and was refused"));
 }
 
 static void on_line(void *context, struct slice line) {

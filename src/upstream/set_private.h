@@ -71,7 +71,7 @@ struct upstream_instance {
     enum ask ask;
     uint64_t ask_id;
     enum mcp_list ask_list;
-    unsigned lists_wanted, lists_declared, lists_changed;
+    unsigned lists_wanted, lists_declared, lists_changed, lists_told;
     struct catalog *next;           /* being built */
     struct catalog_list *page_list; /* the list being read */
     unsigned n_pages;

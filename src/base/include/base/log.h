@@ -31,7 +31,12 @@ struct log_field {
     int64_t number;
 };
 
-#define LOG_TEXT(k, s) ((struct log_field){.key = (k), .text = (s)})
+/* An empty slice may have a NULL ptr, which in a field means a number. */
+static inline struct slice log_text(struct slice text) {
+    return slice_make(text.ptr != NULL ? text.ptr : "", text.len);
+}
+
+#define LOG_TEXT(k, s) ((struct log_field){.key = (k), .text = log_text(s)})
 #define LOG_CSTR(k, s) ((struct log_field){.key = (k), .text = slice_from_cstr(s)})
 #define LOG_NUM(k, n)  ((struct log_field){.key = (k), .number = (int64_t)(n)})
 

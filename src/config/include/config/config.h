@@ -107,7 +107,9 @@ typedef const char *config_getenv(void *context, const char *name);
 
 /*
  * Reads and checks. 0: *ret_config is whole (there may be warnings). CONFIG_E_INVALID: problems say
- * why. -errno: the file could not be read (a problem says so too), -ENOMEM.
+ * why. -errno: the file could not be read (a problem says so too), -ENOMEM. Problems are appended,
+ * in the order of the file, at most LIMIT_CONFIG_PROBLEMS and a note how many there are beyond.
+ * Relative paths in the file start in its folder, that of path_for_messages.
  */
 enum { CONFIG_E_INVALID = 1 };
 MUST_CHECK int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
@@ -118,8 +120,11 @@ MUST_CHECK int config_load_text(struct slice path_for_messages, struct slice tex
 struct config *config_free(struct config *config);
 void config_freep(struct config **config);
 
-/* "gw.toml:14:9: error: unknown key ..." one line each; with `source` the line and a caret under
- * it. */
+/*
+ * Appends one line: "gw.toml:14:9: error: unknown key server.workrs (did you mean workers?)". Bytes
+ * of the file are escaped; values, which may be secrets, are never in it, and so neither is the
+ * line of the file.
+ */
 int config_problem_format(struct buf *out, const struct config_problem *problem);
 
 /* The reference in Markdown, from the option table. */

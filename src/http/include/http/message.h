@@ -77,13 +77,12 @@ size_t http_head_count(const struct http_head *head, struct slice name);
 
 enum http_role { HTTP_REQUESTS, HTTP_RESPONSES };
 
-struct http_limits {   /* a 0 takes the default of limits.h */
+/* A 0 takes the default of limits.h. */
+struct http_limits {
     size_t max_head;   /* start line, fields and the empty line, with all line ends */
-    size_t max_line;   /* any line of the head, without its end; 0: LIMIT_HTTP_START_LINE and
-                          _FIELD_LINE */
+    size_t max_line;   /* any line of the head without its end; the defaults are two, by its kind */
     size_t max_fields; /* of the head, and again of the trailers */
-    uint64_t
-        max_body; /* of one message; a longer one is refused with 413 (as soon as it is known) */
+    uint64_t max_body; /* of one message; a longer one is refused as soon as that is known */
 };
 
 struct http_parser; /* opaque */
@@ -109,8 +108,10 @@ enum http_event {
 MUST_CHECK int http_parser_feed(struct http_parser *parser, struct slice input,
                                 size_t *ret_consumed, enum http_event *ret_event,
                                 struct slice *ret_data);
-/* The peer closed. HTTP_END for a body that ends so, HTTP_NEED_MORE between messages, HTTP_REFUSED
- * in the midst of one. */
+/*
+ * The peer closed. HTTP_END for a body that ends so, and for a whole message whose HTTP_END was not
+ * fetched yet; HTTP_NEED_MORE between messages; HTTP_REFUSED in the midst of one.
+ */
 enum http_event http_parser_eof(struct http_parser *parser);
 /* Ready for the next message on the connection; the old head is gone. */
 void http_parser_next(struct http_parser *parser);
@@ -131,12 +132,16 @@ struct http_refusal http_parser_refusal(const struct http_parser *parser);
 
 /* "HTTP/1.1 200 OK\r\n". -EINVAL outside 100 to 999. */
 int http_write_status(struct buf *out, uint16_t status);
-/* "POST /path HTTP/1.1\r\n". -EINVAL for HTTP_METHOD_OTHER, and a target that is empty or has
- * spaces, controls or bytes from 0x80. */
+/*
+ * "POST /path HTTP/1.1\r\n". -EINVAL for HTTP_METHOD_OTHER, and a target that is empty or has
+ * spaces, controls or bytes from 0x80.
+ */
 MUST_CHECK int http_write_request_line(struct buf *out, enum http_method method,
                                        struct slice target);
-/* "Name: value\r\n". -EINVAL (nothing written) for a name that is no token or a value with CR, LF,
- * NUL or controls. */
+/*
+ * "Name: value\r\n". -EINVAL (nothing written) for a name that is no token or a value with CR, LF,
+ * NUL, controls or bytes from 0x80: what is written here, the parser above accepts.
+ */
 MUST_CHECK int http_write_field(struct buf *out, struct slice name, struct slice value);
 int http_write_field_u64(struct buf *out, struct slice name, uint64_t number);
 /* One chunk of a chunked body; an empty slice writes nothing. */

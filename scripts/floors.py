@@ -1,0 +1,31 @@
+"""The floors: which module may include which. Lint checks the #include lines against this table, and
+test/structure/test_floors.py that what the table does not allow does not compile. A new edge is a decision: it is
+made here, and explained in docs/ARCHITECTURE.md. The order is from the lowest floor up; no row names a later one.
+"""
+
+MAY_INCLUDE = {
+    "base": set(),
+    "json": {"base"},
+    "http": {"base"},
+    "mcp": {"base", "json"},
+    "io": {"base"},
+    "config": {"base", "http"},
+    "upstream": {"base", "json", "http", "mcp", "io", "config"},
+    "gateway": {"base", "json", "http", "mcp", "io", "config", "upstream"},
+    "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},
+    "cli": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway", "admin"},
+}
+
+# What a module may use of the system beyond the C library: the loop and the sockets belong to io/ and to those who
+# serve with it; protocol code (json, http, mcp) has neither file descriptors nor clocks nor threads.
+PROTOCOL = {"json", "http", "mcp"}
+NOT_IN_PROTOCOL = {
+    "fcntl.h", "netdb.h", "poll.h", "pthread.h", "signal.h", "sys/epoll.h", "sys/mman.h", "sys/select.h",
+    "sys/socket.h", "sys/stat.h", "sys/time.h", "sys/wait.h", "threads.h", "time.h", "unistd.h", "uv.h",
+    "base/clock.h", "base/log.h", "base/random.h",
+}
+
+_seen: set[str] = set()
+for _module, _allowed in MAY_INCLUDE.items():
+    assert _allowed <= _seen, f"{_module} may include a module of a higher floor"
+    _seen.add(_module)

@@ -1,0 +1,98 @@
+/*
+ * What must hold for any configuration file: the scan and the parser stay inside their limits; a
+ * load ends with a configuration or with an error, never both and never neither; positions lie in
+ * the file; problems are in order; messages are one printable line and hold no value of an
+ * environment variable; loading twice says the same. A rule that breaks ends the process.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "config/config.h"
+#include "toml.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define MUST(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            abort();                                                                               \
+    } while (0)
+
+#define SECRET "}}s3cr3t{{ env.B }}"
+
+static const char *fuzz_getenv(void *context, const char *name) {
+    (void)context;
+    MUST(name[0] != '\0' && strlen(name) < 256);
+    return strcmp(name, "A") == 0 ? SECRET : NULL;
+}
+
+static size_t check_tree(const struct toml_node *node, size_t depth) {
+    MUST(depth <= (LIMIT_TOML_DEPTH + 1) * (LIMIT_TOML_KEY_PARTS + 1));
+    MUST(node->at.line > 0 && node->at.column > 0 && node->key_at.line > 0);
+    size_t n = 1;
+    for (size_t i = 0; i < node->n_children; i++) {
+        const struct toml_node *child = &node->children[i];
+        MUST(utf8_is_valid(child->key) && utf8_is_valid(child->string));
+        for (size_t k = 0; k < i && i < 50 && node->type == TOML_TABLE; k++)
+            MUST(!slice_eq(node->children[k].key, child->key));
+        n += check_tree(child, depth + 1);
+    }
+    return n;
+}
+
+static void check_problems(const struct config_problems *problems, struct slice text,
+                           struct buf *out) {
+    size_t lines = 1, errors = 0;
+    for (size_t i = 0; i < text.len; i++)
+        lines += text.ptr[i] == '\n';
+    for (size_t i = 0; i < problems->n; i++) {
+        const struct config_problem *problem = &problems->items[i];
+        MUST(problem->line <= lines && problem->column <= text.len + 1);
+        MUST(i == 0 || problem->line == 0 || problems->items[i - 1].line <= problem->line);
+        errors += problem->severity == CONFIG_ERROR;
+        size_t before = buf_len(out);
+        MUST(config_problem_format(out, problem) == 0);
+        struct slice line = slice_from(buf_slice(out), before);
+        MUST(slice_find_byte(line, '\n') == line.len - 1 && utf8_is_valid(line));
+    }
+    MUST(errors <= problems->n_errors);
+    /* The value can get into a message only when the file itself spells it. */
+    if (slice_find(text, SLICE("s3cr3t")) == SIZE_MAX)
+        MUST(slice_find(buf_slice(out), SLICE("s3cr3t")) == SIZE_MAX);
+}
+
+static void load_once(struct slice text, struct buf *out) {
+    struct config_problems problems;
+    struct config *config = NULL;
+    config_problems_init(&problems);
+    int r = config_load_text(SLICE("f"), text, fuzz_getenv, NULL, &problems, &config);
+    MUST(r == 0 || r == CONFIG_E_INVALID);
+    MUST((r == 0) == (config != NULL) && (r == 0) == (problems.n_errors == 0));
+    check_problems(&problems, text, out);
+    for (size_t i = 0; config != NULL && i < config->n_servers; i++)
+        MUST(config->servers[i].n_cmd > 0 && config->servers[i].cmd[0].len > 0);
+    config_free(config);
+    config_problems_deinit(&problems);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct slice text = slice_make(data, size);
+    struct arena arena = ARENA_INIT(LIMIT_CONFIG_MEMORY);
+    struct toml_node *root;
+    struct toml_error error;
+    int r = toml_parse(&arena, text, &root, &error);
+    if (r == 0)
+        MUST(check_tree(root, 0) > 0);
+    arena_deinit(&arena);
+
+    struct buf first = BUF_INIT(MIB(64)), second = BUF_INIT(MIB(64));
+    load_once(text, &first);
+    load_once(text, &second);
+    MUST(slice_eq(buf_slice(&first), buf_slice(&second)));
+    buf_deinit(&first);
+    buf_deinit(&second);
+    return 0;
+}

@@ -1,0 +1,353 @@
+/*
+ * A file of Nexus: each of its keys with what becomes of it (docs/NEXUS.md), each example of the
+ * text that this project started from, and the files that we ship.
+ */
+#include <errno.h>
+
+#include "loaded.h"
+
+#define ONE "[mcp.servers.a]\ncmd = [\"x\"]\n"
+
+enum verdict { FINE, WARNS, REFUSES };
+
+/* The key alone, beside a server that is complete. One problem at most, and it names the key. */
+static const struct {
+    const char *toml;
+    enum verdict verdict;
+    const char *named;
+} keys[] = {
+    /* [server] */
+    {"server.listen_address = '127.0.0.1:8000'", FINE, NULL},
+    {"server.listen_address = '0.0.0.0:8000'", REFUSES, "server.listen_address"},
+    {"[server.tls]\ncertificate = 'c'\nkey = 'k'", REFUSES, "server.tls"},
+    {"server.tls.certificate = 'c'", REFUSES, "server.tls"},
+    {"server.tls.key = 'c'", REFUSES, "server.tls"},
+    {"server.health.enabled = false", FINE, NULL},
+    {"server.health.path = '/up'", FINE, NULL},
+    {"server.health.listen = '127.0.0.1:9000'", REFUSES, "server.health.listen"},
+    {"server.cors.allow_credentials = true", WARNS, "server.cors"},
+    {"server.cors.allow_origins = '*'", WARNS, "server.cors"},
+    {"server.cors.allow_origins = ['https://a']", WARNS, "server.cors"},
+    {"server.cors.allow_methods = ['GET']", WARNS, "server.cors"},
+    {"server.cors.allow_headers = '*'", WARNS, "server.cors"},
+    {"server.cors.expose_headers = '*'", WARNS, "server.cors"},
+    {"server.cors.max_age = '60s'", WARNS, "server.cors"},
+    {"server.cors.allow_private_network = true", WARNS, "server.cors"},
+    {"server.csrf.enabled = true", REFUSES, "server.csrf"},
+    {"server.csrf.enabled = false", WARNS, "server.csrf"},
+    {"server.csrf.enabled = 'false'", REFUSES, "server.csrf"},
+    {"server.csrf = { enabled = false, header_name = 'X' }", WARNS, "server.csrf"},
+    {"server.csrf.header_name = 'X'", REFUSES, "server.csrf"},
+    {"server.oauth.url = 'https://a'", REFUSES, "server.oauth"},
+    {"server.oauth = {}", REFUSES, "server.oauth"},
+    {"server.oauth = false", REFUSES, "server.oauth"},
+    {"server.oauth.poll_interval = '5m'", REFUSES, "server.oauth"},
+    {"server.oauth.expected_issuer = 'a'", REFUSES, "server.oauth"},
+    {"server.oauth.expected_audience = 'a'", REFUSES, "server.oauth"},
+    {"[server.oauth.protected_resource]\nresource = 'a'\nauthorization_servers = ['b']", REFUSES,
+     "server.oauth"},
+    {"server.client_identification.enabled = true", REFUSES, "server.client_identification"},
+    {"[server.client_identification]\nenabled = false\nclient_id.jwt_claim = 'sub'\n"
+     "client_id.http_header = 'X'\ngroup_id.jwt_claim = 'plan'\ngroup_id.http_header = 'Y'\n"
+     "validation.group_values = ['a']",
+     WARNS, "server.client_identification"},
+    {"server.client_ip.x_real_ip = true", WARNS, "server.client_ip"},
+    {"server.client_ip.x_forwarded_for_trusted_hops = 1", WARNS, "server.client_ip"},
+    {"server.rate_limits.enabled = true", REFUSES, "server.rate_limits"},
+    {"server.rate_limits.global = { limit = 1, interval = '1s' }", REFUSES, "server.rate_limits"},
+    {"[server.rate_limits]\nenabled = false\nglobal = { limit = 1, interval = '1s' }\n"
+     "per_ip = { limit = 1, interval = '1s' }\n[server.rate_limits.storage]\ntype = 'redis'\n"
+     "url = 'redis://a'\nkey_prefix = 'p'\nresponse_timeout = '1s'\nconnection_timeout = '1s'\n"
+     "pool = { max_size = 1, min_idle = 0, timeout_create = '1s', timeout_wait = '1s', "
+     "timeout_recycle = '1s' }\n"
+     "tls = { enabled = true, insecure = false, ca_cert_path = 'a', client_cert_path = 'b', "
+     "client_key_path = 'c' }",
+     WARNS, "server.rate_limits"},
+    /* [mcp] */
+    {"mcp.enabled = true", FINE, NULL},
+    {"mcp.path = '/mcp'", FINE, NULL},
+    {"mcp.enable_structured_content = false", WARNS, "mcp.enable_structured_content"},
+    {"[[mcp.headers]]\nrule = 'insert'\nname = 'X'\nvalue = 'y'", WARNS, "mcp.headers"},
+    {"mcp.downstream_cache.max_size = 1000", WARNS, "mcp.downstream_cache"},
+    {"mcp.downstream_cache.idle_timeout = '10m'", WARNS, "mcp.downstream_cache"},
+    /* [mcp.servers.X] */
+    {"mcp.servers.b = { cmd = ['x'], env = { A = '1' }, cwd = '/tmp' }", FINE, NULL},
+    {"mcp.servers.b = { cmd = ['x'], stderr = 'null' }", FINE, NULL},
+    {"mcp.servers.b = { cmd = ['x'], stderr = 'inherit' }", FINE, NULL},
+    {"mcp.servers.b = { cmd = ['x'], stderr = 'pipe' }", FINE, NULL},
+    {"mcp.servers.b = { cmd = ['x'], stderr = { file = '/tmp/l' } }", FINE, NULL},
+    {"mcp.servers.b = { cmd = [] }", REFUSES, "mcp.servers.b.cmd"},
+    {"mcp.servers.b.url = 'https://a'", REFUSES, "mcp.servers.b"},
+    {"mcp.servers.b = { url = 'https://a', protocol = 'sse', message_url = 'https://a/m' }",
+     REFUSES, "mcp.servers.b"},
+    {"mcp.servers.b = { url = 'https://a', tls = { verify_certs = false, "
+     "accept_invalid_hostnames = true, root_ca_cert_path = 'r', client_cert_path = 'c', "
+     "client_key_path = 'k' } }",
+     REFUSES, "mcp.servers.b"},
+    {"mcp.servers.b = { url = 'https://a', auth.type = 'forward' }", REFUSES, "mcp.servers.b"},
+    {"mcp.servers.b = { url = 'https://a', auth.token = 't' }", REFUSES, "mcp.servers.b"},
+    {"[mcp.servers.b]\nurl = 'https://a'\n[[mcp.servers.b.headers]]\nrule = 'insert'\n"
+     "name = 'X'\nvalue = 'y'",
+     REFUSES, "mcp.servers.b"},
+    {"mcp.servers.b = { cmd = ['x'], protocol = 'sse' }", REFUSES, "mcp.servers.b.protocol"},
+    {"mcp.servers.b = { cmd = ['x'], message_url = 'x' }", REFUSES, "mcp.servers.b.message_url"},
+    {"mcp.servers.b = { cmd = ['x'], tls.verify_certs = true }", REFUSES, "mcp.servers.b.tls"},
+    {"mcp.servers.b = { cmd = ['x'], auth.token = 't' }", REFUSES, "mcp.servers.b.auth"},
+    {"mcp.servers.b = { cmd = ['x'], headers = [] }", REFUSES, "mcp.servers.b.headers"},
+    {"mcp.servers.b = { cmd = ['x'], rate_limits = { limit = 1, interval = '1s' } }", REFUSES,
+     "mcp.servers.b.rate_limits"},
+    {"mcp.servers.b = { cmd = ['x'], rate_limits.tools.t = { limit = 1, interval = '1s' } }",
+     REFUSES, "mcp.servers.b.rate_limits"},
+    {"mcp.servers.b = { cmd = ['x'], allow = ['g'] }", REFUSES, "mcp.servers.b.allow"},
+    {"mcp.servers.b = { cmd = ['x'], allow = [] }", REFUSES, "mcp.servers.b.allow"},
+    {"mcp.servers.b = { cmd = ['x'], deny = ['g'] }", REFUSES, "mcp.servers.b.deny"},
+    {"mcp.servers.b = { cmd = ['x'], tools.t.allow = ['g'] }", REFUSES, "mcp.servers.b.tools"},
+    {"mcp.servers.b = { cmd = ['x'], tools.t.deny = ['g'] }", REFUSES, "mcp.servers.b.tools"},
+    {"mcp.servers.b = { enabled = false, url = 'https://a', protocol = 'sse', message_url = "
+     "'m',"
+     " headers = [], tls = { verify_certs = true, ca_bundle = 'c' }, auth = { type = 'forward',"
+     " token = 't' }, allow = ['g'], deny = ['h'], tools.t = { allow = [], deny = [] }, "
+     "rate_limits = { limit = 1, interval = '1s', tools.t = { limit = 1, interval = '1s' }, "
+     "per_user = { limit = 1, interval = '1s', groups.g = { limit = 1, interval = '1s' } } } }",
+     FINE, NULL},
+    {"mcp.servers.a__b = { cmd = ['x'] }", REFUSES, "mcp.servers.a__b"},
+    /* [telemetry] */
+    {"telemetry.enabled = true", WARNS, "telemetry"},
+    {"telemetry.service_name = 's'", WARNS, "telemetry"},
+    {"telemetry.resource_attributes = { a = 'b' }", WARNS, "telemetry"},
+    {"telemetry.exporters.otlp = { enabled = true, endpoint = 'http://a', protocol = 'grpc', "
+     "timeout = '60s', grpc = { headers = { a = 'b' }, tls = { domain_name = 'd', key = 'k', "
+     "cert = 'c', ca = 'a' } }, http = { headers = [{ name = 'a', value = 'b' }] }, "
+     "batch_export = { scheduled_delay = '5s', max_queue_size = 1, max_export_batch_size = 1, "
+     "max_concurrent_exports = 1 } }",
+     WARNS, "telemetry"},
+    {"telemetry.tracing = { sampling = 0.15, parent_based_sampler = false, collect = { "
+     "max_events_per_span = 1, max_attributes_per_span = 1, max_links_per_span = 1, "
+     "max_attributes_per_event = 1, max_attributes_per_link = 1 }, propagation = { "
+     "trace_context = true, aws_xray = false } }",
+     WARNS, "telemetry"},
+    {"telemetry.tracing.sampling = 1", WARNS, "telemetry"},
+    {"telemetry.tracing.exporters.otlp.enabled = true", WARNS, "telemetry"},
+    {"telemetry.metrics.exporters.otlp.enabled = true", WARNS, "telemetry"},
+    {"telemetry.logs.exporters.otlp.enabled = false", WARNS, "telemetry"},
+    /* [llm]: whatever is in it */
+    {"[llm]\nenabled = true\n[llm.providers.x]\ntype = 'openai'\napi_key = '{{ env.NONE }}'", WARNS,
+     "llm"},
+    {"llm.proxy.anthropic = { enabled = true, path = '/p' }", WARNS, "llm"},
+};
+
+static void test_every_key(void) {
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        test_row(keys[i].toml);
+        CLEANUP(buf_deinit) struct buf toml = BUF_INIT(KIB(8));
+        buf_printf(&toml, "%s\n" ONE, keys[i].toml);
+        struct loaded l = load(buf_slice(&toml));
+        CHECK_INT(l.problems.n_errors, keys[i].verdict == REFUSES);
+        CHECK_INT(l.problems.n, keys[i].verdict != FINE);
+        CHECK_INT(l.result, keys[i].verdict == REFUSES ? CONFIG_E_INVALID : 0);
+        if (l.problems.n == 1) {
+            struct slice message = l.problems.items[0].message;
+            size_t named = strlen(keys[i].named);
+            CHECK(slice_starts_with(message, slice_from_cstr(keys[i].named)) &&
+                  message.len > named && message.ptr[named] == ' ');
+            CHECK(l.problems.items[0].line > 0);
+        }
+        unload(&l);
+    }
+}
+
+/* Unknown keys are told inside of what is ignored or switched off, too. */
+static void test_unknown_inside(void) {
+    static const struct {
+        const char *toml, *problem;
+    } rows[] = {
+        {"telemetry.exporters.otlp.endpont = 'x'",
+         "1:26: error: unknown key telemetry.exporters.otlp.endpont (did you mean endpoint?)\n"},
+        {"server.cors.alow_origins = '*'",
+         "1:13: error: unknown key server.cors.alow_origins (did you mean allow_origins?)\n"},
+        {"server.csrf = { enabled = false, heder_name = 'x' }",
+         "1:34: error: unknown key server.csrf.heder_name (did you mean header_name?)\n"},
+        {"server.client_ip.x_real_ip = 'yes'",
+         "1:30: error: server.client_ip.x_real_ip must be true or false\n"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        test_row(rows[i].toml);
+        CLEANUP(buf_deinit) struct buf toml = BUF_INIT(KIB(8)), out = BUF_INIT(KIB(8));
+        buf_printf(&toml, "%s\n" ONE, rows[i].toml);
+        struct loaded l = load(buf_slice(&toml));
+        CHECK_INT(l.problems.n_errors, 1);
+        CHECK(slice_ends_with(without_file(&l, &out), slice_from_cstr(rows[i].problem)));
+        unload(&l);
+    }
+}
+
+#define NOT_BUILT                                                                                  \
+    " and is not built yet; the gateway does not start as if it were there: remove it, if you "    \
+    "can do without\n"
+#define HTTP                                                                                       \
+    " has a url: HTTP upstreams are not built yet; remove the server or set enabled = false in "   \
+    "it\n"
+#define TELEMETRY " has no effect: traces, metrics and logs are not exported yet\n"
+#define NO_SERVERS                                                                                 \
+    "warning: no MCP servers are configured: [mcp.servers.NAME] with a cmd adds one\n"
+#define KIND                                                                                       \
+    " needs cmd or url: the command that speaks MCP on its standard input and output, or the "     \
+    "address of a server\n"
+
+/* The examples of the seed, in its order, each as a file of its own. */
+static const struct {
+    const char *name, *toml, *problems;
+} examples[] = {
+    {"oauth",
+     "[server.oauth]\n"
+     "url = \"https://your-auth-provider.com/.well-known/jwks.json\"\n"
+     "expected_issuer = \"https://auth.yourcompany.com\"\n"
+     "expected_audience = \"nexus-production\"\n"
+     "[server.oauth.protected_resource]\n"
+     "resource = \"https://nexus.example.com\"\n"
+     "authorization_servers = [\"https://your-auth-provider.com\"]\n",
+     "1:9: error: server.oauth restricts who may call" NOT_BUILT},
+    {"groups",
+     "[server.client_identification]\n"
+     "enabled = true\n"
+     "client_id.jwt_claim = \"sub\"\n"
+     "group_id.jwt_claim = \"plan\"\n"
+     "# Free tier users get limited access\n"
+     "[mcp.servers.database.rate_limits.per_user.groups.free]\n"
+     "limit = 100\n"
+     "interval = \"3600s\"\n"
+     "# Enterprise users get higher limits\n"
+     "[mcp.servers.database.rate_limits.per_user.groups.enterprise]\n"
+     "limit = 10000\n"
+     "interval = \"3600s\"\n",
+     "1:9: error: server.client_identification refuses callers without an identity or with an "
+     "unknown group" NOT_BUILT "6:14: error: mcp.servers.database" KIND
+     "6:23: error: mcp.servers.database.rate_limits limits how often the server may be "
+     "called" NOT_BUILT},
+    {"limits",
+     "[mcp.servers.github]\n"
+     "url = \"https://api.github.com/mcp\"\n"
+     "# Global rate limit for this server\n"
+     "[mcp.servers.github.rate_limits]\n"
+     "limit = 1000\n"
+     "interval = \"3600s\"\n"
+     "# Tool-specific limits\n"
+     "[mcp.servers.github.rate_limits.tools]\n"
+     "search_code = { limit = 30, interval = \"60s\" }\n"
+     "create_issue = { limit = 10, interval = \"60s\" }\n",
+     "2:1: error: mcp.servers.github" HTTP
+     "4:21: error: mcp.servers.github.rate_limits limits how often the server may be "
+     "called" NOT_BUILT},
+    {"variables",
+     "[mcp.servers.database]\n"
+     "cmd = [\"psql-mcp\"]\n"
+     "env = { PGHOST = \"{{ env.DB_HOST }}\", PGUSER = \"{{ env.DB_USER }}\", "
+     "PGPASSWORD = \"{{ env.DB_PASSWORD }}\" }\n",
+     ""},
+    {"forward",
+     "[mcp.servers.internal]\n"
+     "url = \"https://internal.company.com/mcp\"\n"
+     "[mcp.servers.internal.auth]\n"
+     "type = \"forward\" # Forward user's OAuth2 token\n",
+     "2:1: error: mcp.servers.internal" HTTP},
+    {"tls",
+     "[server.tls]\n"
+     "certificate = \"/etc/nexus/cert.pem\"\n"
+     "key = \"/etc/nexus/key.pem\"\n"
+     "[mcp.servers.api.tls]\n"
+     "verify_certs = true\n"
+     "ca_bundle = \"/etc/nexus/ca-bundle.crt\"\n",
+     "1:9: error: server.tls encrypts the connections of clients" NOT_BUILT
+     "4:14: error: mcp.servers.api" KIND},
+    {"cache",
+     "[mcp.downstream_cache]\n"
+     "max_size = 1000\n"
+     "idle_timeout = \"10m\"\n",
+     NO_SERVERS
+     "1:6: warning: mcp.downstream_cache has no effect: what is kept is set for each server, "
+     "with share, max_instances and idle_timeout\n"},
+    {"exporter",
+     "[telemetry.exporters.otlp]\n"
+     "enabled = true\n"
+     "endpoint = \"https://otlp.yourcompany.com:4317\"\n"
+     "protocol = \"grpc\"\n",
+     NO_SERVERS "1:2: warning: telemetry" TELEMETRY},
+    {"namespaces",
+     "[mcp]\n"
+     "enabled = true\n"
+     "path = \"/mcp\"\n"
+     "[mcp.servers.github]\n"
+     "url = \"https://api.github.com/mcp\"\n"
+     "[mcp.servers.gitlab]\n"
+     "url = \"https://gitlab.company.com/mcp\"\n",
+     "5:1: error: mcp.servers.github" HTTP "7:1: error: mcp.servers.gitlab" HTTP},
+    {"telemetry",
+     "[telemetry]\n"
+     "enabled = true\n"
+     "[telemetry.exporters.otlp]\n"
+     "endpoint = \"https://otlp.yourcompany.com\"\n",
+     NO_SERVERS "1:2: warning: telemetry" TELEMETRY},
+    {"first steps",
+     "[mcp.servers.github]\n"
+     "url = \"https://api.github.com/mcp\"\n"
+     "auth.token = \"{{ env.GITHUB_TOKEN }}\"\n",
+     "2:1: error: mcp.servers.github" HTTP},
+};
+
+static void test_seed(void) {
+    for (size_t i = 0; i < ARRAY_LEN(examples); i++) {
+        test_row(examples[i].name);
+        CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(8));
+        struct loaded l = load(slice_from_cstr(examples[i].toml));
+        CHECK_STR(without_file(&l, &out), examples[i].problems);
+        CHECK((l.result == 0) == (l.problems.n_errors == 0));
+        unload(&l);
+    }
+}
+
+static void read_file(const char *path, struct buf *out) {
+    FILE *stream = fopen(path, "rb");
+    if (stream == NULL)
+        return;
+    char chunk[4096];
+    size_t n;
+    while ((n = fread(chunk, 1, sizeof chunk, stream)) > 0)
+        buf_append(out, slice_make(chunk, n));
+    fclose(stream);
+}
+
+static void test_reference_is_fresh(void) {
+    CLEANUP(buf_deinit) struct buf made = BUF_INIT(MIB(1)), kept = BUF_INIT(MIB(1));
+    CHECK_INT(config_write_reference(&made), 0);
+    read_file(REFERENCE, &kept);
+    /* When this fails: config-reference > docs/CONFIGURATION.md */
+    CHECK(slice_eq(buf_slice(&made), buf_slice(&kept)));
+    CHECK(buf_len(&made) > 1000);
+}
+
+static void test_example(void) {
+    struct config_problems problems;
+    struct config *config = NULL;
+    config_problems_init(&problems);
+    CHECK_INT(config_load_file(EXAMPLES "cardea.toml", test_getenv, NULL, &problems, &config), 0);
+    for (size_t i = 0; i < problems.n; i++)
+        CHECK_STR(problems.items[i].message, "");
+    REQUIRE(config != NULL);
+    CHECK_INT(config->n_servers, 1);
+    config_free(config);
+    config_problems_deinit(&problems);
+}
+
+static void write_for_torture(void *arg) {
+    (void)arg;
+    CLEANUP(buf_deinit) struct buf out = BUF_INIT(MIB(1));
+    int r = config_write_reference(&out);
+    CHECK(r == 0 || r == -ENOMEM);
+}
+
+static void test_reference_without_memory(void) {
+    test_torture(write_for_torture, NULL);
+}
+
+TEST_MAIN(TEST(test_every_key), TEST(test_unknown_inside), TEST(test_seed),
+          TEST(test_reference_is_fresh), TEST(test_example), TEST(test_reference_without_memory))

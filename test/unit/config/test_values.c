@@ -1,0 +1,255 @@
+/* Single values, and the option table itself. */
+#include "base/buf.h"
+#include "base/limits.h"
+#include "load.h"
+#include "options.h"
+#include "test.h"
+
+static void test_durations(void) {
+    static const struct {
+        const char *text;
+        bool valid;
+        uint64_t ms;
+        const char *written;
+    } rows[] = {
+        {"30s", true, 30000, "30s"},
+        {"500ms", true, 500, "500ms"},
+        {"5m", true, 300000, "5m"},
+        {"1h 30m", true, 5400000, "1h 30m"},
+        {"1h30m", true, 5400000, "1h 30m"},
+        {" 2 days ", true, 172800000, "2d"},
+        {"1w", true, 604800000, "7d"},
+        {"90 sec", true, 90000, "1m 30s"},
+        {"3600s", true, 3600000, "1h"},
+        {"0s", true, 0, "0s"},
+        {"1500ms", true, 1500, "1s 500ms"},
+        {"18446744073709551615ms", true, UINT64_MAX, NULL},
+        {"18446744073709551616ms", false, 0, NULL},
+        {"18446744073709551615ms 1ms", false, 0, NULL},
+        {"99999999999999999999999999999s", false, 0, NULL},
+        {"18446744073709551615s", false, 0, NULL},
+        {"", false, 0, NULL},
+        {" ", false, 0, NULL},
+        {"30", false, 0, NULL},
+        {"s", false, 0, NULL},
+        {"-1s", false, 0, NULL},
+        {"+1s", false, 0, NULL},
+        {"1.5s", false, 0, NULL},
+        {"1s,2s", false, 0, NULL},
+        {"10us", false, 0, NULL},
+        {"1S", false, 0, NULL},
+        {"1y", false, 0, NULL},
+        {"0x10s", false, 0, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint64_t ms = 42;
+        const char *reason = NULL;
+        test_row(rows[i].text);
+        int r = option_parse_duration(slice_from_cstr(rows[i].text), &ms, &reason);
+        CHECK_INT(r, rows[i].valid ? 0 : OPTION_E_INVALID);
+        CHECK(ms == (rows[i].valid ? rows[i].ms : 42));
+        CHECK((reason != NULL) == !rows[i].valid);
+        if (rows[i].written == NULL)
+            continue;
+        CLEANUP(buf_deinit) struct buf out = BUF_INIT(100);
+        CHECK_INT(option_write_duration(&out, ms), 0);
+        CHECK_STR(buf_slice(&out), rows[i].written);
+    }
+}
+
+static void test_sizes(void) {
+    static const struct {
+        const char *text;
+        bool valid;
+        uint64_t bytes;
+        const char *written;
+    } rows[] = {
+        {"4MiB", true, 4194304, "4MiB"},
+        {"4 MiB", true, 4194304, "4MiB"},
+        {"512KiB", true, 524288, "512KiB"},
+        {"1GiB", true, 1073741824, "1GiB"},
+        {"1000B", true, 1000, "1000B"},
+        {"1025KiB", true, 1049600, "1025KiB"},
+        {"0B", true, 0, "0B"},
+        {"17179869184GiB", false, 0, NULL},
+        {"4MB", false, 0, NULL},
+        {"4M", false, 0, NULL},
+        {"4", false, 0, NULL},
+        {"MiB", false, 0, NULL},
+        {"1MiB 1KiB", false, 0, NULL},
+        {"-1B", false, 0, NULL},
+        {"", false, 0, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint64_t bytes = 42;
+        const char *reason = NULL;
+        test_row(rows[i].text);
+        int r = option_parse_size(slice_from_cstr(rows[i].text), &bytes, &reason);
+        CHECK_INT(r, rows[i].valid ? 0 : OPTION_E_INVALID);
+        CHECK(bytes == (rows[i].valid ? rows[i].bytes : 42));
+        CHECK((reason != NULL) == !rows[i].valid);
+        if (rows[i].written == NULL)
+            continue;
+        CLEANUP(buf_deinit) struct buf out = BUF_INIT(100);
+        CHECK_INT(option_write_size(&out, bytes), 0);
+        CHECK_STR(buf_slice(&out), rows[i].written);
+    }
+}
+
+static const struct {
+    option_check *check;
+    const char *value;
+    bool fine;
+} checks[] = {
+    {check_listen_address, "127.0.0.1:8000", true},
+    {check_listen_address, "127.9.8.7:0", true},
+    {check_listen_address, "[::1]:65535", true},
+    {check_listen_address, "[0:0:0:0:0:0:0:1]:1", true},
+    {check_listen_address, "0.0.0.0:8000", false},
+    {check_listen_address, "[::]:8000", false},
+    {check_listen_address, "[::ffff:127.0.0.1]:8000", false},
+    {check_listen_address, "192.168.0.1:8000", false},
+    {check_listen_address, "128.0.0.1:8000", false},
+    {check_listen_address, "localhost:8000", false},
+    {check_listen_address, "127.0.0.1", false},
+    {check_listen_address, "127.0.0.1:", false},
+    {check_listen_address, "127.0.0.1:65536", false},
+    {check_listen_address, "127.0.0.1:08000", false},
+    {check_listen_address, "127.0.0.1:+80", false},
+    {check_listen_address, "127.1:80", false},
+    {check_listen_address, "127.0.0.01:80", false},
+    {check_listen_address, "::1:8000", false},
+    {check_listen_address, "[127.0.0.1]:8000", false},
+    {check_listen_address, "[::1%lo]:8000", false},
+    {check_listen_address, ":8000", false},
+    {check_listen_address, "8000", false},
+    {check_listen_address, "", false},
+    {check_url_path, "/mcp", true},
+    {check_url_path, "/a/b-c_d.e~f", true},
+    {check_url_path, "/", false},
+    {check_url_path, "", false},
+    {check_url_path, "mcp", false},
+    {check_url_path, "/mcp/", false},
+    {check_url_path, "//mcp", false},
+    {check_url_path, "/a//b", false},
+    {check_url_path, "/a/../b", false},
+    {check_url_path, "/.", false},
+    {check_url_path, "/a?b", false},
+    {check_url_path, "/a#b", false},
+    {check_url_path, "/a%2fb", false},
+    {check_url_path, "/a b", false},
+    {check_url_path, "/\xc3\xa4", false},
+    {check_host, "gw.example.com", true},
+    {check_host, "gw.example.com:8000", true},
+    {check_host, "GW", true},
+    {check_host, "10.0.0.1", true},
+    {check_host, "[::1]:8000", true},
+    {check_host, "", false},
+    {check_host, ":80", false},
+    {check_host, "a b", false},
+    {check_host, "a/b", false},
+    {check_host, "http://a", false},
+    {check_host, "user@a", false},
+    {check_host, "*.example.com", false},
+    {check_host, "a:99999", false},
+    {check_env_name, "PATH", true},
+    {check_env_name, "npm_config_//r/:_authToken", true},
+    {check_env_name, "", false},
+    {check_env_name, "A=B", false},
+    {check_env_name, "A B", false},
+    {check_env_name, "A\n", false},
+    {check_env_name, "\xc3\xa4", false},
+    {check_user, "nobody", true},
+    {check_user, "1000", true},
+    {check_user, "a.b-c_d", true},
+    {check_user, "", false},
+    {check_user, "-x", false},
+    {check_user, "a b", false},
+    {check_user, "../x", false},
+    {check_user, "a:b", false},
+    {check_user, "a23456789012345678901234567890123", false},
+    {check_server_name, "github", true},
+    {check_server_name, "GitHub-2", true},
+    {check_server_name, "a_b_c", true},
+    {check_server_name, "-", true},
+    {check_server_name, "abcdefghijklmnopqrstuvwxyz012345", true},
+    {check_server_name, "abcdefghijklmnopqrstuvwxyz0123456", false},
+    {check_server_name, "", false},
+    {check_server_name, "a__b", false},
+    {check_server_name, "_a", false},
+    {check_server_name, "a_", false},
+    {check_server_name, "a.b", false},
+    {check_server_name, "a/b", false},
+    {check_server_name, "a b", false},
+    {check_server_name, "\xc3\xa4", false},
+    {check_server_name, "sse", false},
+    {check_server_name, "message", false},
+    {check_server_name, "server-card", false},
+    {check_server_name, "SSE", false},
+    {check_server_name, "sse2", true},
+    {check_filled, "x", true},
+    {check_filled, "", false},
+};
+
+static void test_checks(void) {
+    for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
+        test_row(checks[i].value);
+        CHECK((checks[i].check(slice_from_cstr(checks[i].value)) == NULL) == checks[i].fine);
+    }
+    CHECK(check_listen_address(SLICE("127.0.0.1\0:80")) != NULL);
+    CHECK(check_url_path(SLICE("/a\0b")) != NULL);
+    CHECK(check_server_name(SLICE("a\0b")) != NULL);
+    CHECK(check_user(SLICE("a\0")) != NULL);
+    CHECK(check_host(SLICE("a\0b")) != NULL);
+}
+
+/* Each default lies within its bounds and passes its own check; each built key has its words. */
+static void test_rows(void) {
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *row = &option_rows[i];
+        test_row(row->path);
+        if (row->max > 0)
+            CHECK(row->fallback >= row->min && row->fallback <= row->max);
+        if (row->text != NULL && row->check != NULL)
+            CHECK(row->check(slice_from_cstr(row->text)) == NULL);
+        if (row->type == OPTION_MAP && row->status == OPTION_BUILT)
+            CHECK(row->check != NULL);
+        CHECK((row->status == OPTION_BUILT) == (row->doc != NULL));
+        if (row->status == OPTION_RESTRICTS)
+            CHECK(row->why != NULL);
+        for (size_t k = 0; k < i; k++)
+            CHECK(strcmp(option_rows[k].path, row->path) != 0);
+        /* The table that it is in has a row too. */
+        const char *dot = strrchr(row->path, '.');
+        bool found = dot == NULL;
+        for (size_t k = 0; k < option_count && !found; k++)
+            found = slice_eq(slice_from_cstr(option_rows[k].path),
+                             slice_make(row->path, (size_t)(dot - row->path)));
+        CHECK(found);
+    }
+}
+
+static void test_distance(void) {
+    static const struct {
+        const char *a, *b;
+        size_t distance;
+    } rows[] = {
+        {"", "", 0},         {"", "abc", 3},   {"abc", "abc", 0},        {"abc", "ABC", 0},
+        {"abc", "abd", 1},   {"abc", "ab", 1}, {"abc", "xabc", 1},       {"abc", "acb", 1},
+        {"abcd", "badc", 2}, {"ca", "abc", 3}, {"kitten", "sitting", 3}, {"workers", "wrokres", 2},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct slice a = slice_from_cstr(rows[i].a), b = slice_from_cstr(rows[i].b);
+        test_row(rows[i].b);
+        CHECK_INT(edit_distance(a, b), rows[i].distance);
+        CHECK_INT(edit_distance(b, a), rows[i].distance);
+    }
+    char word[49];
+    memset(word, 'x', sizeof word);
+    CHECK_INT(edit_distance(slice_make(word, 48), SLICE("x")), 47);
+    CHECK(edit_distance(slice_make(word, 49), SLICE("x")) == SIZE_MAX);
+    CHECK(edit_distance(SLICE("x"), slice_make(word, 49)) == SIZE_MAX);
+}
+
+TEST_MAIN(TEST(test_durations), TEST(test_sizes), TEST(test_checks), TEST(test_rows),
+          TEST(test_distance))
