@@ -335,7 +335,7 @@ void store_value(struct loader *l, const struct place *place, const struct optio
 
 static void store_default(struct loader *l, const struct option *row, void *object) {
     void *place = member(object, row->offset);
-    struct slice string = SLICE_EMPTY;
+    struct slice string;
     unsigned choice = 0;
     switch (row->type) {
     case OPTION_BOOL:

@@ -83,15 +83,13 @@ const char *http_parse_field_line(struct slice line, struct http_field *ret_fiel
 
 /* target.c */
 bool http_parse_target(struct http_parser *parser);
-/* The authority of the target, if it has one, is the one that Host names (RFC 9112 section 3.2.2).
- */
+/* The target's authority, if it has one, is what Host names (RFC 9112 section 3.2.2). */
 bool http_check_target_host(struct http_parser *parser);
 
 /* chunked.c */
 bool http_parse_chunk_line(struct http_parser *parser, struct slice line);
 bool http_parse_trailer_line(struct http_parser *parser, struct slice line);
-/* A name that Connection may not list, because to drop that field would change what the message
- * means. */
+/* Connection may not list this name: without the field, the message would mean something else. */
 bool http_is_end_to_end(struct slice name);
 
 /*

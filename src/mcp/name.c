@@ -56,9 +56,7 @@ int mcp_expose_name(struct buf *out, struct slice upstream, struct slice name) {
     static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
     size_t begin = buf_len(out);
     struct slice separator = upstream.len != 0 ? SLICE("__") : SLICE_EMPTY;
-    /* Without a prefix a name that the specification allows stays as it is. */
-    size_t longest = upstream.len != 0 ? LIMIT_EXPOSED_NAME : LIMIT_TOOL_NAME;
-    if (upstream.len + separator.len + name.len <= longest && is_plain(name)) {
+    if (upstream.len + separator.len + name.len <= LIMIT_EXPOSED_NAME && is_plain(name)) {
         buf_append(out, upstream);
         buf_append(out, separator);
         return buf_append(out, name);

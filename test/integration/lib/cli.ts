@@ -27,7 +27,7 @@ export async function cardea(args: string[], options: { env?: NodeJS.ProcessEnv;
     });
     try {
         const run = await within(ended, () => `cardea ${args.join(" ")} ends; ${stdout} ${stderr}`);
-        const complaint = /ERROR: \w+Sanitizer|: runtime error: .*/.exec(run.stderr);
+        const complaint = /(ERROR|WARNING): \w+Sanitizer|: runtime error: .*/.exec(run.stderr);
         if (complaint !== null) throw new Error(`a sanitizer complained:\n${run.stderr}`);
         return run;
     } finally {

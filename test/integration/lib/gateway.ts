@@ -170,7 +170,7 @@ export class Gateway {
             if (!killed && (code !== 0 || signal !== null)) {
                 throw new Error(`the gateway ended with code ${code}, signal ${signal}`);
             }
-            const complaint = this.#raw.find((line) => /ERROR: \w+Sanitizer|: runtime error: /.test(line));
+            const complaint = this.#raw.find((line) => /(ERROR|WARNING): \w+Sanitizer|: runtime error: /.test(line));
             if (complaint !== undefined) throw new Error(`a sanitizer complained: ${complaint}`);
         } catch (error) {
             throw new Error(`${String(error)}\n${this.tail()}`);

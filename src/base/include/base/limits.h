@@ -35,7 +35,6 @@
 #define LIMIT_DEFINITION         KIB(256)
 #define LIMIT_LIST_PAGES         100u /* pages that are read of one upstream's list */
 #define LIMIT_EXPOSED_NAME       64u
-#define LIMIT_TOOL_NAME          128u /* MCP 2025-11-25, server/tools */
 #define LIMIT_URI_LENGTH         KIB(8)
 
 /* Calls. */

@@ -24,7 +24,7 @@ struct sse_event {
 
 struct sse_parser; /* opaque */
 
-/* `max_event`: bytes of data of one event, and of any one line. */
+/* `max_event`: bytes of data of one event; a line may have LIMIT_SSE_LINE_OVERHEAD more. */
 MUST_CHECK int sse_parser_new(size_t max_event, struct sse_parser **ret_parser);
 struct sse_parser *sse_parser_free(struct sse_parser *parser);
 void sse_parser_freep(struct sse_parser **parser);

@@ -45,8 +45,11 @@ struct uri_authority {
 };
 MUST_CHECK int uri_parse_authority(struct slice text, struct uri_authority *ret_authority);
 
-/* A host name: labels of letters, digits, '-' and '_', at most 253 bytes; one trailing dot is
- * refused. */
+/*
+ * A host name: labels of letters, digits, '-' and '_' that neither begin nor end with '-', at most
+ * 253 bytes; a trailing dot is refused, and so is what could be taken for an address ("1",
+ * "0x7f.1").
+ */
 bool uri_is_host_name(struct slice text);
 
 /* Scheme, host (without case) and port are equal: RFC 6454. */

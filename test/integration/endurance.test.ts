@@ -1,0 +1,105 @@
+/*
+ * The same thing a thousand times: starts and stops of children, and kills of the gateway. Nothing may be left: no
+ * process, no descriptor. The children are a small C program (test/hostile/tiny_server.c), so that a thousand are cheap.
+ */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import net from "node:net";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { startGateway, type Gateway } from "./lib/gateway.ts";
+import { openSession, text } from "./lib/http.ts";
+import { removeFolder, temporaryFolder } from "./lib/temp.ts";
+import { until, within } from "./lib/wait.ts";
+
+const BUILD = process.env.CARDEA_BUILD_DIR ?? fileURLToPath(new URL("../../build-asan", import.meta.url));
+const TINY = join(BUILD, "test", "hostile", "tiny_server");
+const STARTS = 1000;
+const AT_ONCE = 8;
+const KILLS = 50;
+
+const descriptors = (gateway: Gateway): number => readdirSync(`/proc/${gateway.pid}/fd`).length;
+
+/** Descendants of a process, by the parents that /proc names. */
+function descendants(pid: number): number[] {
+    const parents = new Map<number, number>();
+    for (const name of readdirSync("/proc")) {
+        if (!/^\d+$/.test(name)) continue;
+        try {
+            const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+            const rest = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+            if (rest[0] !== "Z") parents.set(Number(name), Number(rest[1]));
+        } catch {
+            // it has ended in between
+        }
+    }
+    const found: number[] = [];
+    for (let from = [pid]; from.length > 0; ) {
+        from = [...parents].filter(([, parent]) => from.includes(parent)).map(([child]) => child);
+        found.push(...from);
+    }
+    return found;
+}
+
+describe("endurance", () => {
+    test(`${STARTS} starts and stops of a child leave no process and no descriptor`, async (t) => {
+        const servers = { tiny: { cmd: [TINY], share: "session", max_instances: 100 } };
+        const gateway = await startGateway({ config: { servers }, args: ["--log", "info"] }, t);
+        const once = async () => {
+            const session = await openSession(gateway);
+            const answer = await session.call("tiny__t");
+            assert.match(text(answer), /^pid \d+$/);
+            assert.ok((await session.end()).status < 300);
+            return text(answer);
+        };
+        await once();
+        await until(() => descendants(gateway.pid).length <= 2, "only the spawner is left");
+        const processes = descendants(gateway.pid).length;
+        const before = descriptors(gateway);
+        const seen = new Set<string>();
+        let left = STARTS;
+        await Promise.all(
+            Array.from({ length: AT_ONCE }, async () => {
+                while (left-- > 0) seen.add(await once());
+            }),
+        );
+        assert.ok(seen.size > STARTS / 2, `a process of its own for each session, not ${seen.size}`);
+        await until(() => descendants(gateway.pid).length <= processes, "every child is gone");
+        await until(() => descriptors(gateway) <= before, () => `${descriptors(gateway)} descriptors, ${before} before`);
+    });
+
+    test(`${KILLS} times kill -9 of the gateway leaves no child and no grandchild`, async () => {
+        const folder = temporaryFolder();
+        const path = join(folder, "held.sock");
+        const held = new Set<net.Socket>();
+        let connected = () => {};
+        let gone = () => {};
+        const listener = net.createServer((socket) => {
+            held.add(socket);
+            socket.on("error", () => {});
+            socket.on("close", () => {
+                held.delete(socket);
+                gone();
+            });
+            socket.resume();
+            connected();
+        });
+        await new Promise<void>((resolve) => listener.listen(path, resolve));
+        for (let round = 0; round < KILLS; round++) {
+            const up = new Promise<void>((resolve) => (connected = resolve));
+            const down = new Promise<void>((resolve) => (gone = resolve));
+            const servers = { tiny: { cmd: [TINY, path] } };
+            const gateway = await startGateway({ config: { servers }, args: ["--log", "info"] });
+            await within(up, "the grandchild is up");
+            await gateway.kill();
+            // The kernel closes the grandchild's socket when the grandchild is dead.
+            await within(down, "the grandchild is gone");
+            await until(() => held.size === 0, "nobody holds the socket");
+            await gateway.stop();
+        }
+        await new Promise((resolve) => listener.close(resolve));
+        removeFolder(folder);
+    });
+});
