@@ -9,7 +9,7 @@ MAY_INCLUDE = {
     "http": {"base"},
     "mcp": {"base", "json"},
     "io": {"base"},
-    "config": {"base", "http"},
+    "config": {"base", "http", "io"},
     "upstream": {"base", "json", "http", "mcp", "io", "config"},
     "gateway": {"base", "json", "http", "mcp", "io", "config", "upstream"},
     "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},
@@ -24,6 +24,8 @@ NOT_IN_PROTOCOL = {
     "sys/socket.h", "sys/stat.h", "sys/time.h", "sys/wait.h", "threads.h", "time.h", "unistd.h", "uv.h",
     "base/clock.h", "base/log.h", "base/random.h",
 }
+# The hash that finds duplicate keys has to have a key that no peer knows. It never shows in what the reader answers.
+EXEMPT_IN_PROTOCOL = {("json", "base/random.h")}
 
 _seen: set[str] = set()
 for _module, _allowed in MAY_INCLUDE.items():

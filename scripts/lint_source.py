@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from floors import MAY_INCLUDE, NOT_IN_PROTOCOL, PROTOCOL
+from floors import EXEMPT_IN_PROTOCOL, MAY_INCLUDE, NOT_IN_PROTOCOL, PROTOCOL
 
 FILE_WANTED, FILE_REFUSED = 500, 1200
 FUNCTION_WANTED, FUNCTION_REFUSED = 60, 120
@@ -200,7 +200,8 @@ def check_includes(source):
             yield Finding(source.path, number, f'"{name}" climbs out of its folder and around the floors')
         if not source.module:
             continue
-        if source.module in PROTOCOL and name in NOT_IN_PROTOCOL:
+        exempt = (source.module, name) in EXEMPT_IN_PROTOCOL
+        if source.module in PROTOCOL and name in NOT_IN_PROTOCOL and not exempt:
             yield Finding(source.path, number, f"{name}: protocol code has no descriptors, clocks, threads or log")
         other = name.split("/")[0]
         if quoted and "/" in name and other in MAY_INCLUDE and other != source.module:

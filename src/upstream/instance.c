@@ -505,9 +505,8 @@ static void on_garbage(struct upstream_instance *instance, struct slice line, co
     /* An answer that was refused: the call whose id it shows need not wait for its timeout. */
     struct slice id = shown_id(line);
     if (id.len != 0)
-        (void)!calls_answer(
-            instance, id, UPSTREAM_FAILED,
-            SLICE("the upstream's answer is not a valid message and was refused"));
+        (void)!calls_answer(instance, id, UPSTREAM_FAILED,
+                            SLICE("the upstream's answer is not a valid message and was refused"));
 }
 
 static void on_line(void *context, struct slice line) {

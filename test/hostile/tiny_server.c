@@ -1,7 +1,8 @@
 /*
- * The smallest MCP server that can be started a thousand times in a test: it answers every request with the same
- * result, which fits initialize, tools/list and tools/call alike, and ends with its input. With an argument it first
- * leaves a grandchild in a session of its own behind, which holds a connection to that Unix socket until it dies.
+ * The smallest MCP server that can be started a thousand times in a test: it answers every request
+ * with the same result, which fits initialize, tools/list and tools/call alike, and ends with its
+ * input. With an argument it first leaves a grandchild in a session of its own behind, which holds
+ * a connection to that Unix socket until it dies.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,11 +34,12 @@ int main(int argc, char **argv) {
         const char *id = strstr(line, "\"id\":");
         if (id == NULL)
             continue;
-        printf("{\"jsonrpc\":\"2.0\",\"id\":%ld,\"result\":{\"protocolVersion\":\"2025-11-25\","
-               "\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"tiny\",\"version\":\"1\"},"
-               "\"tools\":[{\"name\":\"t\",\"inputSchema\":{\"type\":\"object\"}}],"
-               "\"content\":[{\"type\":\"text\",\"text\":\"pid %d\"}]}}\n",
-               strtol(id + 5, NULL, 10), (int)getpid());
+        printf(
+            "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"result\":{\"protocolVersion\":\"2025-11-25\","
+            "\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"tiny\",\"version\":\"1\"},"
+            "\"tools\":[{\"name\":\"t\",\"inputSchema\":{\"type\":\"object\"}}],"
+            "\"content\":[{\"type\":\"text\",\"text\":\"pid %d\"}]}}\n",
+            strtol(id + 5, NULL, 10), (int)getpid());
         fflush(stdout);
     }
     return 0;

@@ -65,8 +65,9 @@ bool gateway_is_settled(struct gateway *gateway);
 /* {"tools":[...]}: every tool that is served now, whole, with the name that clients see. */
 int gateway_write_tools(struct gateway *gateway, struct buf *out);
 /*
- * Calls a tool as the local principal; `arguments` is a JSON object. `done` comes once, on worker 0: `result` is the
- * result object, or empty and `error` says why. 0; -ENOENT: there is no such tool; -EINVAL: arguments are no object.
+ * Calls a tool as the local principal; `arguments` is a JSON object. `done` comes once, on worker
+ * 0: `result` is the result object, or empty and `error` says why. 0; -ENOENT: there is no such
+ * tool; -EINVAL: arguments are no object.
  */
 typedef void gateway_called_fn(void *context, struct slice result, struct slice error);
 MUST_CHECK int gateway_call_tool(struct gateway *gateway, struct slice tool, struct slice arguments,

@@ -23,8 +23,9 @@
 
 struct catalog_item {
     struct slice key; /* name, URI or template, unescaped: what the upstream knows */
-    struct slice own;     /* what clients of the upstream's own endpoint see */
-    struct slice exposed; /* what clients of the merged one see; both the key for what has no name */
+    struct slice own; /* what clients of the upstream's own endpoint see */
+    struct slice
+        exposed;       /* what clients of the merged one see; both the key for what has no name */
     struct slice json; /* the definition as the upstream wrote it */
     struct slice name; /* in json: the name's value with its quotes, to be replaced by exposed */
 };
