@@ -6,10 +6,6 @@
 #include "cli.h"
 #include "io/stream.h"
 
-#ifndef CARDEA_VERSION
-#error "CARDEA_VERSION comes from meson.build"
-#endif
-
 struct command {
     const char *name, *arguments, *help;
     int n_arguments; /* required */

@@ -255,7 +255,7 @@ static void end_line(struct buf *line) {
 static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
     struct buf name = BUF_INIT(KIB(8)), params = BUF_INIT(LIMIT_REQUEST_BODY + KIB(16));
-    struct mcp_edit edits[2];
+    struct mcp_edit edits[2] = {0};
     size_t n_edits = 0;
     char number[24];
     int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);

@@ -193,7 +193,7 @@ int hidden_paths_find(const char *hide_path, struct hidden_paths *ret_hidden) {
     if (error == 0)
         error = hidden_paths_add(&hidden, hide_path);
     CLEANUP(mem_freep) struct mount_paths *own = mem_xalloc(sizeof *own);
-    struct slice device;
+    struct slice device = SLICE_EMPTY;
     if (error == 0 && !find_own_mount(buf_slice(&text), hide_path, &device, own))
         error = -ENOENT;
     char within[8192];

@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "children.h"
+#include "mcp/message.h"
 #include "stdio_child.h"
 #include "upstream/upstream.h"
 
@@ -111,6 +112,15 @@ struct upstream_call {
 };
 
 /* instance.c, on the home */
+struct log *instance_log(const struct upstream_instance *instance);
+struct slice instance_name(const struct upstream_instance *instance);
+/* Ends the line, writes it and frees the buffer. */
+int instance_send_line(struct upstream_instance *instance, struct buf *line);
+void instance_announce(struct upstream_instance *instance, unsigned list_mask);
+/* Ends a process that has not kept its side; it is started again after a pause. */
+void instance_give_up(struct upstream_instance *instance, const char *reason);
+/* The handshake is over. */
+void instance_ready(struct upstream_instance *instance);
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
                                        struct io_loop *loop);
 struct upstream_instance *instance_ref(struct upstream_instance *instance);
@@ -118,6 +128,17 @@ struct upstream_instance *instance_ref(struct upstream_instance *instance);
 void instance_wake(struct upstream_instance *instance);
 /* Any thread: closes it for good on its home. */
 void instance_close(struct upstream_instance *instance);
+
+/* handshake.c, on the home */
+void handshake_begin(struct upstream_instance *instance);
+/* The answer to what was asked last. */
+void handshake_answer(struct upstream_instance *instance, const struct mcp_message *message);
+void handshake_lists_changed(struct upstream_instance *instance, unsigned list_mask);
+void handshake_forget(struct upstream_instance *instance);
+void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
+
+/* inbound.c, on the home */
+void instance_handle_line(struct upstream_instance *instance, struct slice line);
 
 /* call.c, on the home */
 void calls_flush(struct upstream_instance *instance);

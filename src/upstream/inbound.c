@@ -1,0 +1,116 @@
+/* What an upstream sends: answers to us, requests, notifications, and what is none of these. */
+#include "base/buf.h"
+#include "base/limits.h"
+#include "mcp/message.h"
+#include "set_private.h"
+
+enum { MAX_GARBAGE = 1000 }; /* lines that are no messages, in a process's life */
+
+static void on_server_request(struct upstream_instance *instance,
+                              const struct mcp_message *message) {
+    struct buf line = BUF_INIT(KIB(8));
+    if (message->method == MCP_PING)
+        mcp_write_result(&line, message->id, SLICE("{}"));
+    else
+        mcp_write_error(&line, message->id, MCP_E_METHOD_NOT_FOUND,
+                        SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
+    (void)!instance_send_line(instance, &line);
+}
+
+static void on_log_message(struct upstream_instance *instance, const struct mcp_message *message) {
+    const struct json_node *node =
+        mcp_param(instance->reader, message, SLICE("level"), JSON_STRING);
+    int level = node != NULL ? mcp_log_level_parse(json_string_raw(node)) : -1;
+    if (level < 0)
+        return;
+    const struct upstream_hooks *hooks = &instance->upstream->set->options.hooks;
+    if (instance->upstream->config->share == CONFIG_SHARE_ALL) {
+        /* What one owner's call caused is not for another's eyes: to the operator alone. */
+        log_write(instance_log(instance), LOG_INFO, "upstream", "log",
+                  LOG_TEXT("upstream", instance_name(instance)),
+                  LOG_TEXT("level", mcp_log_level_name(level)),
+                  LOG_TEXT("params", message->params->raw));
+        return;
+    }
+    if (!calls_log(instance, message->params->raw) && hooks->on_log != NULL)
+        hooks->on_log(hooks->context, instance->upstream, instance->owner, level,
+                      message->params->raw);
+}
+
+static void on_notification(struct upstream_instance *instance, const struct mcp_message *message) {
+    if (message->method == MCP_NOTIFY_PROGRESS) {
+        const struct json_node *token =
+            mcp_param(instance->reader, message, SLICE("progressToken"), JSON_NUMBER);
+        if (token != NULL)
+            (void)!calls_progress(instance, token->raw, message->params->raw);
+    } else if (message->method == MCP_NOTIFY_MESSAGE) {
+        on_log_message(instance, message);
+    } else {
+        unsigned mask = 0;
+        for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+            if (mcp_list_info((enum mcp_list)i)->changed == message->method)
+                mask |= 1u << i;
+        }
+        handshake_lists_changed(instance, mask);
+    }
+}
+
+/* The first number behind an "id" of a line that cannot be read as JSON; empty: there is none. */
+static struct slice shown_id(struct slice line) {
+    size_t at = slice_find(line, SLICE("\"id\":"));
+    if (at == SIZE_MAX)
+        return SLICE_EMPTY;
+    struct slice rest = slice_trim(slice_from(line, at + 5));
+    size_t len = 0;
+    while (len < rest.len && rest.ptr[len] >= '0' && rest.ptr[len] <= '9')
+        len++;
+    return slice_sub(rest, 0, len);
+}
+
+/* A line that is no message: banners on stdout are common and harmless, endless garbage is not. */
+static void on_garbage(struct upstream_instance *instance, struct slice line, const char *reason) {
+    if (instance->n_garbage++ < 10)
+        log_write(instance_log(instance), LOG_WARN, "upstream",
+                  "wrote a line that is no valid message",
+                  LOG_TEXT("upstream", instance_name(instance)), LOG_CSTR("reason", reason),
+                  LOG_TEXT("line", slice_sub(line, 0, 200)));
+    if (instance->n_garbage > MAX_GARBAGE) {
+        instance_give_up(instance, "it wrote more than 1,000 lines that are no messages");
+        return;
+    }
+    /* An answer that was refused: the call whose id it shows need not wait for its timeout. */
+    struct slice id = shown_id(line);
+    if (id.len != 0)
+        (void)!calls_answer(instance, id, UPSTREAM_FAILED,
+                            SLICE("the upstream's answer is not a valid message and was refused"));
+}
+
+void instance_handle_line(struct upstream_instance *instance, struct slice line) {
+    struct mcp_message message;
+    struct mcp_refusal refusal;
+    int error = mcp_message_read(instance->reader, line, &message, &refusal);
+    if (error != 0) {
+        on_garbage(instance, line, error > 0 ? refusal.reason : "out of memory");
+        return;
+    }
+    uint64_t id;
+    switch (message.kind) {
+    case MCP_RESULT:
+    case MCP_ERROR:
+        if (instance->ask != ASK_NOTHING && slice_to_u64(message.id, &id) == 0 &&
+            id == instance->ask_id)
+            handshake_answer(instance, &message);
+        else if (!calls_answer(instance, message.id,
+                               message.kind == MCP_RESULT ? UPSTREAM_RESULT : UPSTREAM_ERROR,
+                               message.kind == MCP_RESULT ? message.result : message.error))
+            log_write(instance_log(instance), LOG_DEBUG, "upstream", "answered nobody",
+                      LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("id", message.id));
+        return;
+    case MCP_REQUEST:
+        on_server_request(instance, &message);
+        return;
+    case MCP_NOTIFICATION:
+        on_notification(instance, &message);
+        return;
+    }
+}
