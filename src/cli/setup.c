@@ -129,6 +129,14 @@ int cli_load_token(const char *data_dir, struct secret **ret_token) {
     return error == 0 ? CLI_OK : CLI_FAILED;
 }
 
+static bool any_runs_as_root(const struct config *config) {
+    for (size_t i = 0; geteuid() == 0 && i < config->n_servers; i++) {
+        if (config->servers[i].user.len == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool any_server(const struct config *config, enum config_isolation isolation) {
     for (size_t i = 0; i < config->n_servers; i++) {
         if (config->servers[i].isolation == isolation)
@@ -141,6 +149,11 @@ int cli_start_spawners(const struct config *config, const char *data_dir, struct
                        struct cli_spawners *ret_spawners) {
     struct cli_spawners spawners = {0};
     int error = 0;
+    if (any_runs_as_root(config))
+        log_write(
+            log, LOG_WARN, "gateway",
+            "the gateway runs as root, and so do servers without `user` in their table; name an "
+            "account there, or run the gateway as one");
     if (any_server(config, CONFIG_ISOLATION_AUTO)) {
         struct spawner_options options = {
             .hide_path = data_dir,

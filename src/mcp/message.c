@@ -274,6 +274,8 @@ int mcp_batch_split(struct json_reader *reader, struct slice document, struct sl
     size_t count = 0;
     if (error != 0) {
         error = refuse(&refusal, MCP_E_PARSE, json_error.reason);
+    } else if (json_root(reader)->type != JSON_ARRAY) {
+        error = refuse_request(&refusal, "a batch must be a JSON array");
     } else {
         for (const struct json_node *node = json_first(reader, json_root(reader));
              node != NULL && error == 0; node = json_next(reader, node)) {
@@ -304,7 +306,7 @@ int mcp_id_key(struct buf *out, struct slice id) {
         return json_unescape(out, slice_sub(id, 1, id.len - 1));
     }
     buf_append_byte(out, 'i');
-    return buf_append(out, id);
+    return buf_append(out, slice_eq(id, SLICE("-0")) ? SLICE("0") : id);
 }
 
 static void write_begin(struct json_writer *writer, struct buf *out, struct slice id) {

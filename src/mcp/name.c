@@ -59,7 +59,9 @@ int mcp_expose_name(struct buf *out, struct slice upstream, struct slice name) {
     if (upstream.len + separator.len + name.len <= LIMIT_EXPOSED_NAME && is_plain(name)) {
         buf_append(out, upstream);
         buf_append(out, separator);
-        return buf_append(out, name);
+        if (buf_append(out, name) != 0)
+            buf_truncate(out, begin);
+        return buf_error(out);
     }
     struct buf whole = BUF_INIT(MCP_UPSTREAM_NAME_MAX + 2 + MCP_ITEM_NAME_MAX);
     buf_append(&whole, upstream);
@@ -89,39 +91,54 @@ struct slice mcp_exposed_upstream(struct slice exposed) {
     return at != SIZE_MAX ? slice_sub(exposed, 0, at) : slice_make(NULL, 0);
 }
 
-/* The text of a URI that an expression may stand for, up to `end`. */
-static bool expression_allows(struct slice expression, struct slice text) {
+/*
+ * Matching keeps the set of places in the URI that the template read so far can end at, and moves
+ * it over literals and expressions. So the cost is the template's parts times the URI's length,
+ * whatever an upstream and a client make up together; trying one place after the other would be
+ * exponential.
+ */
+enum { MAX_EXPRESSIONS = 16 };
+
+struct places {
+    struct slice uri;
+    bool is_end[LIMIT_URI_LENGTH + 1]; /* [n]: the part read so far matches the first n bytes */
+};
+
+static void pass_literal(struct places *places, struct slice literal) {
+    for (size_t n = places->uri.len + 1; n-- > 0;)
+        places->is_end[n] = n >= literal.len && places->is_end[n - literal.len] &&
+                            slice_eq(slice_sub(places->uri, n - literal.len, n), literal);
+}
+
+static void pass_expression(struct places *places, struct slice expression) {
     bool allows_slash =
         expression.len != 0 &&
         (expression.ptr[0] == '+' || expression.ptr[0] == '#' || expression.ptr[0] == '/');
-    return allows_slash || slice_find_byte(text, '/') == SIZE_MAX;
-}
-
-/* Bounds the backtracking: templates of servers are not to cost more than a look. */
-enum { MAX_EXPRESSIONS = 16, MAX_STEPS = 20000 };
-
-static bool matches(struct slice pattern, struct slice uri, size_t depth, size_t *steps) {
-    if (depth > MAX_EXPRESSIONS || ++*steps > MAX_STEPS)
-        return false;
-    size_t open = slice_find_byte(pattern, '{');
-    if (open == SIZE_MAX)
-        return slice_eq(pattern, uri);
-    size_t close = slice_find_byte(pattern, '}');
-    if (close == SIZE_MAX || close < open || !slice_starts_with(uri, slice_sub(pattern, 0, open)))
-        return false;
-    struct slice expression = slice_sub(pattern, open + 1, close);
-    struct slice rest_pattern = slice_from(pattern, close + 1);
-    struct slice rest = slice_from(uri, open);
-    for (size_t n = 0; n <= rest.len; n++) {
-        if (!expression_allows(expression, slice_sub(rest, 0, n)))
-            return false;
-        if (matches(rest_pattern, slice_from(rest, n), depth + 1, steps))
-            return true;
+    bool is_inside = false;
+    for (size_t n = 0; n <= places->uri.len; n++) {
+        if (n != 0 && places->uri.ptr[n - 1] == '/' && !allows_slash)
+            is_inside = false;
+        is_inside = is_inside || places->is_end[n];
+        places->is_end[n] = is_inside;
     }
-    return false;
 }
 
 bool mcp_template_matches(struct slice uri_template, struct slice uri) {
-    size_t steps = 0;
-    return matches(uri_template, uri, 0, &steps);
+    if (uri.len > LIMIT_URI_LENGTH)
+        return false;
+    struct places places;
+    places.uri = uri;
+    memset(places.is_end, 0, uri.len + 1);
+    places.is_end[0] = true;
+    for (size_t n_expressions = 0;; n_expressions++) {
+        size_t open = slice_find_byte(uri_template, '{');
+        pass_literal(&places, slice_sub(uri_template, 0, open));
+        if (open == SIZE_MAX)
+            return places.is_end[uri.len];
+        size_t close = slice_find_byte(uri_template, '}');
+        if (close == SIZE_MAX || close < open || n_expressions == MAX_EXPRESSIONS)
+            return false;
+        pass_expression(&places, slice_sub(uri_template, open + 1, close));
+        uri_template = slice_from(uri_template, close + 1);
+    }
 }

@@ -3,8 +3,9 @@
  *
  *     IDLE -> STARTING (process; probe; initialize; lists) -> READY -> IDLE (nobody used it)
  *                 |                                             |
- *                 +------------------> BACKOFF <----------------+   (any failure; starts again by
- * itself)
+ *                 +------------------> BACKOFF <----------------+   (any failure)
+ *
+ * BACKOFF ends by itself: the process is started again after a pause that doubles.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,7 +23,6 @@ enum {
     PROBE_MS = 2000,
     STABLE_MS = 10000,  /* ready for so long: the next failure starts with the first delay again */
     PATIENCE_MS = 2000, /* a call waits for a restart that comes sooner */
-    MAX_GARBAGE = 1000, /* lines that are no messages, in a process's life */
     DETAIL = 160,
 };
 

@@ -83,8 +83,8 @@ static void test_batch_limit(void) {
         for (size_t i = 0; i < n; i++)
             buf_append_cstr(&document, i == 0 ? "[{" PING "}" : ",{" PING "}");
         buf_append_cstr(&document, "]");
-        int r = mcp_batch_split(reader, buf_slice(&document), elements, MAX_ELEMENTS, &count,
-                                &refusal);
+        int r =
+            mcp_batch_split(reader, buf_slice(&document), elements, MAX_ELEMENTS, &count, &refusal);
         CHECK_INT(r, n <= MAX_ELEMENTS ? 0 : MCP_E_REFUSED);
         CHECK_INT(count, n <= MAX_ELEMENTS ? n : 0);
     }
@@ -121,8 +121,7 @@ static void test_id_key(void) {
 static void test_write(void) {
     struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
     CHECK_INT(mcp_write_request(&out, SLICE("7"), MCP_TOOLS_CALL, SLICE("{\"a\": 1}")), 0);
-    CHECK_STR(buf_slice(&out),
-              "{" V "\"id\":7,\"method\":\"tools/call\",\"params\":{\"a\": 1}}");
+    CHECK_STR(buf_slice(&out), "{" V "\"id\":7,\"method\":\"tools/call\",\"params\":{\"a\": 1}}");
     buf_reset(&out, KIB(4));
     CHECK_INT(mcp_write_request(&out, SLICE("\"x\""), MCP_PING, SLICE_EMPTY), 0);
     CHECK_STR(buf_slice(&out), "{" V "\"id\":\"x\",\"method\":\"ping\"}");

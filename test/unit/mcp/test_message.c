@@ -157,8 +157,7 @@ static void test_members(void) {
          .id = "1"},
         {"error without code", DOC("{" V "\"id\":1,\"error\":{\"message\":\"m\"}}"),
          REQUEST("integer code"), .id = "1"},
-        {"error code string",
-         DOC("{" V "\"id\":1,\"error\":{\"code\":\"1\",\"message\":\"m\"}}"),
+        {"error code string", DOC("{" V "\"id\":1,\"error\":{\"code\":\"1\",\"message\":\"m\"}}"),
          REQUEST("integer code"), .id = "1"},
         {"error code with a fraction",
          DOC("{" V "\"id\":1,\"error\":{\"code\":1.5,\"message\":\"m\"}}"), REQUEST("integer code"),
@@ -168,9 +167,8 @@ static void test_members(void) {
          REQUEST("integer code"), .id = "1"},
         {"error without message", DOC("{" V "\"id\":1,\"error\":{\"code\":1}}"),
          REQUEST("a message"), .id = "1"},
-        {"error message number",
-         DOC("{" V "\"id\":1,\"error\":{\"code\":1,\"message\":1}}"), REQUEST("a message"),
-         .id = "1"},
+        {"error message number", DOC("{" V "\"id\":1,\"error\":{\"code\":1,\"message\":1}}"),
+         REQUEST("a message"), .id = "1"},
     };
     CHECK_ROWS(rows);
 }
@@ -288,7 +286,8 @@ static void test_confusable_keys(void) {
         struct mcp_message message = {0};
         struct mcp_refusal refusal = {0};
         test_row(rows[i].name);
-        buf_printf(&document, "{" PING ",\"id\":7,\"params\":{\"other\":0,\"%s\":{}}}", rows[i].key);
+        buf_printf(&document, "{" PING ",\"id\":7,\"params\":{\"other\":0,\"%s\":{}}}",
+                   rows[i].key);
         int r = mcp_message_read(reader, buf_slice(&document), &message, &refusal);
         CHECK_INT(r, rows[i].refused ? MCP_E_REFUSED : 0);
         CHECK_STR(refusal.id, rows[i].refused ? "7" : "");
@@ -331,8 +330,8 @@ static void test_confusable_places(void) {
         {"_meta, another's prefix",
          DOC("{" PING ",\"params\":{\"_meta\":{\"com.example/PROGRESSTOKEN\":1}}}"),
          .kind = MCP_NOTIFICATION, .method = MCP_PING},
-        {"both spellings of name",
-         DOC("{" PING ",\"params\":{\"name\":\"a\",\"NAME\":\"b\"}}"), REQUEST("of params")},
+        {"both spellings of name", DOC("{" PING ",\"params\":{\"name\":\"a\",\"NAME\":\"b\"}}"),
+         REQUEST("of params")},
         {"both, equal after unescaping",
          DOC("{" PING ",\"params\":{\"name\":\"a\",\"nam\\u0065\":\"b\"}}"), PARSE("twice")},
         {"the longest _meta key, every byte escaped",

@@ -74,15 +74,15 @@ static void test_expose(void) {
         {"up", "a.b-c_D9", "up__a.b-c_D9"},
         {"up", X16 X16 X16 "123456789012", "up__" X16 X16 X16 "123456789012"},
         {"", X16 X16 X16 X16, X16 X16 X16 X16},
-        {"up", "two words", "up__two_words_PIN1"},
-        {"up", X16 X16 X16 "1234567890123", "up__" X16 X16 X16 "1_PIN2"},
+        {"up", "two words", "up__two_words_edlj7v4k5b"},
+        {"up", X16 X16 X16 "1234567890123", "up__" X16 X16 X16 "1_pyuq42ehgq"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct buf out CLEANUP(buf_deinit) = BUF_INIT(LIMIT_EXPOSED_NAME);
         test_row(rows[i].name);
-        CHECK_INT(mcp_expose_name(&out, slice_from_cstr(rows[i].upstream),
-                                  slice_from_cstr(rows[i].name)),
-                  0);
+        CHECK_INT(
+            mcp_expose_name(&out, slice_from_cstr(rows[i].upstream), slice_from_cstr(rows[i].name)),
+            0);
         CHECK_STR(buf_slice(&out), rows[i].expected);
         if (rows[i].upstream[0] != '\0')
             CHECK_STR(mcp_exposed_upstream(buf_slice(&out)), rows[i].upstream);
@@ -118,11 +118,20 @@ static void test_expose_any(void) {
 /* Names that look alike after the replacement of bytes, or are cut at the same place. */
 static void test_expose_apart(void) {
     static const struct slice names[] = {
-        SLICE_INIT("a b"),         SLICE_INIT("a_b"),      SLICE_INIT("a/b"),
-        SLICE_INIT("a\tb"),        SLICE_INIT("a  b"),     SLICE_INIT("a\u00e9b"),
-        SLICE_INIT("a\u00e8b"),    SLICE_INIT("A b"),      SLICE_INIT(X16 X16 X16 X16 "1"),
-        SLICE_INIT(X16 X16 X16 X16 "2"), SLICE_INIT(X16 X16 X16 X16 X16),
-        SLICE_INIT(X16 X16 X16 X16), SLICE_INIT("a b\0"), SLICE_INIT("a b\0\0"),
+        SLICE_INIT("a b"),
+        SLICE_INIT("a_b"),
+        SLICE_INIT("a/b"),
+        SLICE_INIT("a\tb"),
+        SLICE_INIT("a  b"),
+        SLICE_INIT("a\u00e9b"),
+        SLICE_INIT("a\u00e8b"),
+        SLICE_INIT("A b"),
+        SLICE_INIT(X16 X16 X16 X16 "1"),
+        SLICE_INIT(X16 X16 X16 X16 "2"),
+        SLICE_INIT(X16 X16 X16 X16 X16),
+        SLICE_INIT(X16 X16 X16 X16),
+        SLICE_INIT("a b\0"),
+        SLICE_INIT("a b\0\0"),
     };
     struct buf seen[ARRAY_LEN(names)];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -212,9 +221,9 @@ static void test_template(void) {
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         test_row(rows[i].pattern);
-        CHECK_INT(mcp_template_matches(slice_from_cstr(rows[i].pattern),
-                                       slice_from_cstr(rows[i].uri)),
-                  rows[i].matches);
+        CHECK_INT(
+            mcp_template_matches(slice_from_cstr(rows[i].pattern), slice_from_cstr(rows[i].uri)),
+            rows[i].matches);
     }
 }
 
@@ -233,16 +242,23 @@ static void test_template_cost(void) {
     uint64_t begin = clock_monotonic_ms();
     for (size_t round = 0; round < 20; round++) {
         for (size_t i = 0; i < ARRAY_LEN(patterns); i++)
-            CHECK_INT(mcp_template_matches(slice_from_cstr(patterns[i]),
-                                           slice_make(uri, sizeof uri)),
-                      i == 2);
+            CHECK_INT(
+                mcp_template_matches(slice_from_cstr(patterns[i]), slice_make(uri, sizeof uri)),
+                i == 2);
     }
     uint64_t spent = clock_monotonic_ms() - begin;
     printf("# %llu ms for %zu matches\n", (unsigned long long)spent, 20 * ARRAY_LEN(patterns));
     CHECK(spent < 5000);
-    /* The last place at which it can match is found. */
+    /* However many places have to be tried, the one that matches is found. */
     uri[sizeof uri - 1] = '!';
     CHECK(mcp_template_matches(slice_from_cstr(patterns[0]), slice_make(uri, sizeof uri)));
+    uri[sizeof uri / 2] = uri[sizeof uri - 2] = '/';
+    CHECK(mcp_template_matches(SLICE("x:{+a}a{b}/!"), slice_make(uri, sizeof uri)));
+    CHECK(!mcp_template_matches(SLICE("x:{+a}b{b}/!"), slice_make(uri, sizeof uri)));
+    static char longer[LIMIT_URI_LENGTH + 1];
+    memset(longer, 'x', sizeof longer);
+    CHECK(mcp_template_matches(SLICE("{a}"), slice_make(longer, sizeof longer - 1)));
+    CHECK(!mcp_template_matches(SLICE("{a}"), slice_make(longer, sizeof longer)));
 }
 
 TEST_MAIN(TEST(test_upstream_name), TEST(test_item_name), TEST(test_expose), TEST(test_expose_any),

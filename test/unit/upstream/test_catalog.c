@@ -1,0 +1,370 @@
+/* Catalogs: pages of lists, names, limits, sharing, the answer to initialize. */
+#include <errno.h>
+
+#include "base/limits.h"
+#include "test.h"
+#include "upstream/catalog.h"
+
+static struct json_reader *new_reader(void) {
+    struct json_reader *reader = NULL;
+    if (json_reader_new(&reader) != 0)
+        abort();
+    return reader;
+}
+
+#define UP     SLICE("up")
+#define SCHEMA "\"inputSchema\":{\"type\":\"object\"}"
+/* A tool as JSON; `name` is a JSON string's content. */
+#define TOOL(name) "{\"name\":\"" name "\"," SCHEMA "}"
+
+static int add(struct catalog_list *list, enum mcp_list kind, struct slice page) {
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    const char *reason = NULL;
+    int r = catalog_list_add_page(list, kind, UP, page, reader, NULL, &cursor, &reason);
+    CHECK((r == CATALOG_E_INVALID) == (reason != NULL));
+    return r;
+}
+
+/* A catalog with this one page. */
+static struct catalog *one_list(enum mcp_list kind, struct slice page) {
+    struct catalog *catalog = catalog_new(NULL);
+    struct catalog_list *list = catalog_list_new();
+    CHECK_INT(add(list, kind, page), 0);
+    catalog_set_list(catalog, kind, list);
+    return catalog;
+}
+
+static void check_written(const struct catalog_item *item, bool exposed, const char *expected) {
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    REQUIRE(item != NULL);
+    CHECK_INT(catalog_item_write(&out, item, exposed), 0);
+    CHECK_STR(buf_slice(&out), expected);
+}
+
+static void test_names(void) {
+    CLEANUP(catalog_unrefp)
+    struct catalog *catalog =
+        one_list(MCP_LIST_TOOLS,
+                 SLICE("{\"tools\":[{\"x\":1.50, \"name\" : \"plain\"," SCHEMA "},"
+                       "{\"title\":\"name\",\"n\\u0061me\":\"esc\\u0061ped\"," SCHEMA "},"
+                       "{\"name\":\"two words\"," SCHEMA ",\"_meta\":{\"name\":\"two words\"}}]}"));
+    CHECK_INT(catalog->lists[MCP_LIST_TOOLS]->n_items, 3);
+    CHECK_INT(catalog->lists[MCP_LIST_TOOLS]->n_dropped, 0);
+    const struct catalog_item *item =
+        catalog_find(catalog, MCP_LIST_TOOLS, SLICE("up__plain"), true);
+    check_written(item, true, "{\"x\":1.50, \"name\" : \"up__plain\"," SCHEMA "}");
+    CHECK(catalog_find(catalog, MCP_LIST_TOOLS, SLICE("plain"), false) == item);
+    check_written(item, false, "{\"x\":1.50, \"name\" : \"plain\"," SCHEMA "}");
+    CHECK(catalog_find(catalog, MCP_LIST_TOOLS, SLICE("plain"), true) == NULL);
+    CHECK(catalog_find(catalog, MCP_LIST_TOOLS, SLICE("up__plain"), false) == NULL);
+    CHECK(catalog_find(catalog, MCP_LIST_PROMPTS, SLICE("plain"), false) == NULL);
+    item = catalog_find(catalog, MCP_LIST_TOOLS, SLICE("escaped"), false);
+    check_written(item, true, "{\"title\":\"name\",\"n\\u0061me\":\"up__escaped\"," SCHEMA "}");
+    check_written(item, false, "{\"title\":\"name\",\"n\\u0061me\":\"esc\\u0061ped\"," SCHEMA "}");
+    /* Only the shortened form is known to clients; the upstream is called by its own. */
+    CHECK(catalog_find(catalog, MCP_LIST_TOOLS, SLICE("two words"), false) == NULL);
+    item = &catalog->lists[MCP_LIST_TOOLS]->items[2];
+    CHECK_STR(item->key, "two words");
+    CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->own, false) == item);
+    CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->exposed, true) == item);
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    CHECK_INT(catalog_item_write(&out, item, true), 0);
+    CHECK(slice_starts_with(buf_slice(&out), SLICE("{\"name\":\"up__two_words_")));
+    CHECK(slice_ends_with(buf_slice(&out), SLICE("\"_meta\":{\"name\":\"two words\"}}")));
+}
+
+static void test_uris(void) {
+    CLEANUP(catalog_unrefp)
+    struct catalog *catalog = one_list(
+        MCP_LIST_RESOURCES, SLICE("{\"resources\":[{\"name\":\"a\",\"uri\":\"file:\\/\\/\\/a\"},"
+                                  "{\"name\":\"a\",\"uri\":\"file:///b\"}]}"));
+    const struct catalog_item *item =
+        catalog_find(catalog, MCP_LIST_RESOURCES, SLICE("file:///a"), true);
+    check_written(item, true, "{\"name\":\"a\",\"uri\":\"file:\\/\\/\\/a\"}");
+    CHECK(item == catalog_find(catalog, MCP_LIST_RESOURCES, SLICE("file:///a"), false));
+    CHECK(catalog_find(catalog, MCP_LIST_RESOURCES, SLICE("file:///b"), true) != NULL);
+    CHECK(catalog_find_template(catalog, SLICE("file:///a")) == NULL);
+    struct catalog_list *templates = catalog_list_new();
+    CHECK_INT(add(templates, MCP_LIST_TEMPLATES,
+                  SLICE("{\"resourceTemplates\":[{\"name\":\"t\",\"uriTemplate\":\"x:{a}\"},"
+                        "{\"name\":\"t\",\"uriTemplate\":\"x:{+a}\"}]}")),
+              0);
+    catalog_set_list(catalog, MCP_LIST_TEMPLATES, templates);
+    item = catalog_find_template(catalog, SLICE("x:1"));
+    CHECK(item != NULL && item == &templates->items[0]);
+    CHECK(catalog_find_template(catalog, SLICE("x:1/2")) == &templates->items[1]);
+    CHECK(catalog_find_template(catalog, SLICE("y:1")) == NULL);
+}
+
+/* One bad item never spoils a list. */
+static void test_dropped(void) {
+    static const struct {
+        const char *name;
+        struct slice page;
+        size_t kept, dropped;
+    } rows[] = {
+        {"empty", SLICE_INIT("{\"tools\":[]}"), 0, 0},
+        {"no object", SLICE_INIT("{\"tools\":[1,null,[],\"a\"," TOOL("a") "]}"), 1, 4},
+        {"no name", SLICE_INIT("{\"tools\":[{" SCHEMA "}," TOOL("a") "]}"), 1, 1},
+        {"empty name", SLICE_INIT("{\"tools\":[" TOOL("") "," TOOL("a") "]}"), 1, 1},
+        {"control character",
+         SLICE_INIT("{\"tools\":[" TOOL("a\\u0007") "," TOOL("\\u0000") "," TOOL("b\\u007f") "]}"),
+         0, 3},
+        {"twice", SLICE_INIT("{\"tools\":[" TOOL("a") "," TOOL("a") "," TOOL("\\u0061") "]}"), 1,
+         2},
+        {"case matters", SLICE_INIT("{\"tools\":[" TOOL("a") "," TOOL("A") "]}"), 2, 0},
+        {"bad schema",
+         SLICE_INIT("{\"tools\":[{\"name\":\"a\",\"inputSchema\":{}}," TOOL("a") "]}"), 1, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct catalog_list *list = catalog_list_new();
+        test_row(rows[i].name);
+        CHECK_INT(add(list, MCP_LIST_TOOLS, rows[i].page), 0);
+        CHECK_INT(list->n_items, rows[i].kept);
+        CHECK_INT(list->n_dropped, rows[i].dropped);
+        list = catalog_list_unref(list);
+    }
+}
+
+static void test_invalid_pages(void) {
+    static const char *const pages[] = {
+        "",
+        "[]",
+        "{}",
+        "null",
+        "{\"tools\":{}}",
+        "{\"tools\":null}",
+        "{\"tools\":[" TOOL("a") "]",
+        "{\"tools\":[" TOOL("b") "],\"tools\":[]}",
+        "{\"tools\":[" TOOL("b") ",{\"a\":1,\"a\":2}]}",
+        "{\"Tools\":[]}",
+        "{\"prompts\":[]}",
+    };
+    struct catalog_list *list = catalog_list_new();
+    CHECK_INT(add(list, MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("a") "]}")), 0);
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+        test_row(pages[i]);
+        CHECK_INT(add(list, MCP_LIST_TOOLS, slice_from_cstr(pages[i])), CATALOG_E_INVALID);
+        CHECK_INT(list->n_items, 1);
+        CHECK_INT(list->n_dropped, 0);
+    }
+    struct map *maps[] = {&list->by_own, &list->by_exposed};
+    CHECK(map_get(maps[0], SLICE("a")) == &list->items[0]);
+    CHECK(map_get(maps[1], SLICE("up__a")) == &list->items[0]);
+    list = catalog_list_unref(list);
+}
+
+static void test_cursor(void) {
+    static const struct {
+        const char *page, *cursor;
+    } rows[] = {
+        {"{\"tools\":[]}", ""},
+        {"{\"tools\":[],\"nextCursor\":\"a\\u0062 \"}", "\"a\\u0062 \""},
+        {"{\"tools\":[],\"nextCursor\":\"\"}", "\"\""},
+        {"{\"nextCursor\":\"x\",\"tools\":[]}", "\"x\""},
+        {"{\"tools\":[],\"nextCursor\":null}", ""},
+        {"{\"tools\":[],\"nextCursor\":1}", ""},
+    };
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct catalog_list *list = catalog_list_new();
+        struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+        const char *reason = NULL;
+        test_row(rows[i].page);
+        CHECK_INT(catalog_list_add_page(list, MCP_LIST_TOOLS, UP, slice_from_cstr(rows[i].page),
+                                        reader, NULL, &cursor, &reason),
+                  0);
+        CHECK_STR(buf_slice(&cursor), rows[i].cursor);
+        list = catalog_list_unref(list);
+    }
+}
+
+/* `n` tools from number `first` on, in pages; the maps point at items that have moved meanwhile. */
+static void test_many(void) {
+    struct catalog_list *list = catalog_list_new();
+    struct buf page CLEANUP(buf_deinit) = BUF_INIT(MIB(1));
+    for (unsigned first = 0; first < LIMIT_TOOLS_PER_UPSTREAM + 7; first += 10) {
+        buf_reset(&page, MIB(1));
+        buf_append_cstr(&page, "{\"tools\":[");
+        for (unsigned i = first; i < first + 10; i++)
+            buf_printf(&page, "%s{\"name\":\"t%u\"," SCHEMA "}", i != first ? "," : "", i);
+        buf_append_cstr(&page, "]}");
+        CHECK_INT(add(list, MCP_LIST_TOOLS, buf_slice(&page)), 0);
+        CHECK(map_get(&list->by_own, SLICE("t3")) == &list->items[3]);
+    }
+    CHECK_INT(list->n_items, LIMIT_TOOLS_PER_UPSTREAM);
+    CHECK_INT(list->n_dropped, 10);
+    CHECK(map_get(&list->by_exposed, SLICE("up__t999")) == &list->items[999]);
+    CHECK(map_get(&list->by_exposed, SLICE("up__t1000")) == NULL);
+    list = catalog_list_unref(list);
+}
+
+/* One item with a member that is filled up to `len` bytes in all. */
+static void fill_page(struct buf *page, const char *before, size_t len, const char *behind) {
+    buf_reset(page, 0);
+    buf_append_cstr(page, before);
+    for (size_t i = 0; i < len; i++)
+        buf_append_byte(page, 'x');
+    buf_append_cstr(page, behind);
+}
+
+static void test_limits(void) {
+    static const struct {
+        const char *name;
+        enum mcp_list kind;
+        const char *before, *behind;
+        size_t max;
+    } rows[] = {
+        {"definition", MCP_LIST_TOOLS, "{\"tools\":[{\"name\":\"a\"," SCHEMA ",\"description\":\"",
+         "\"}]}",
+         LIMIT_DEFINITION - sizeof("{\"name\":\"a\"," SCHEMA ",\"description\":\"\"}") + 1},
+        {"uri", MCP_LIST_RESOURCES, "{\"resources\":[{\"name\":\"a\",\"uri\":\"a:", "\"}]}",
+         LIMIT_URI_LENGTH - 2},
+        {"name", MCP_LIST_PROMPTS, "{\"prompts\":[{\"name\":\"", "\"}]}", 512},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf page CLEANUP(buf_deinit) = BUF_INIT(MIB(1));
+        test_row(rows[i].name);
+        for (size_t past = 0; past <= 1; past++) {
+            struct catalog_list *list = catalog_list_new();
+            fill_page(&page, rows[i].before, rows[i].max + past, rows[i].behind);
+            CHECK_INT(add(list, rows[i].kind, buf_slice(&page)), 0);
+            CHECK_INT(list->n_items, 1 - past);
+            CHECK_INT(list->n_dropped, past);
+            list = catalog_list_unref(list);
+        }
+    }
+}
+
+static void test_equal(void) {
+    struct catalog_list *lists[4] = {catalog_list_new(), catalog_list_new(), catalog_list_new(),
+                                     catalog_list_new()};
+    CHECK_INT(add(lists[0], MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("a") "," TOOL("b") "]}")), 0);
+    CHECK_INT(add(lists[1], MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("a") "]}")), 0);
+    CHECK_INT(add(lists[1], MCP_LIST_TOOLS, SLICE("{\"tools\":[1," TOOL("b") "]}")), 0);
+    CHECK_INT(add(lists[2], MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("b") "," TOOL("a") "]}")), 0);
+    CHECK_INT(add(lists[3], MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("a") "]}")), 0);
+    CHECK(catalog_list_equal(lists[0], lists[0]) && catalog_list_equal(lists[0], lists[1]));
+    CHECK(!catalog_list_equal(lists[0], lists[2]));
+    CHECK(!catalog_list_equal(lists[0], lists[3]) && !catalog_list_equal(lists[3], lists[0]));
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        lists[i] = catalog_list_unref(lists[i]);
+}
+
+/* A copy shares the lists, and both outlive each other; the sanitizer sees what is freed. */
+static void test_sharing(void) {
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    struct catalog *first = one_list(MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("a") "]}"));
+    unsigned mask = 0;
+    const char *reason = NULL;
+    CHECK_INT(
+        catalog_read_initialize(first,
+                                SLICE("{\"protocolVersion\":\"2025-06-18\",\"serverInfo\":"
+                                      "{\"name\":\"s\",\"version\":\"1\"},\"capabilities\":"
+                                      "{\"tools\":{},\"logging\":{}},\"instructions\":\"i\"}"),
+                                reader, &mask, &reason),
+        0);
+    struct catalog *second = catalog_new(first);
+    CHECK(second->lists[MCP_LIST_TOOLS] == first->lists[MCP_LIST_TOOLS]);
+    catalog_set_list(second, MCP_LIST_PROMPTS, catalog_list_new());
+    CHECK(second->lists[MCP_LIST_PROMPTS] != first->lists[MCP_LIST_PROMPTS]);
+    CHECK(catalog_ref(second) == second);
+    first = catalog_unref(first);
+    CHECK(first == NULL);
+    CHECK(catalog_find(second, MCP_LIST_TOOLS, SLICE("up__a"), true) != NULL);
+    CHECK_STR(second->server_name, "s");
+    CHECK_STR(second->server_version, "1");
+    CHECK_STR(second->instructions, "i");
+    CHECK_INT(second->revision, MCP_2025_06_18);
+    CHECK(second->has_logging && !second->has_completions);
+    catalog_unrefp(&second);
+    CHECK(second == NULL);
+    /* One reference is left, which only this test knows of. */
+    CHECK(catalog_unref(NULL) == NULL && catalog_list_unref(NULL) == NULL);
+}
+
+static void test_initialize(void) {
+#define INIT(version, rest) "{\"protocolVersion\":" version rest "}"
+#define BIT(kind)           (1u << (kind))
+    static const struct {
+        const char *result;
+        int r;
+        enum mcp_revision revision;
+        unsigned mask;
+        const char *server, *instructions;
+        bool logging, completions;
+    } rows[] = {
+        {INIT("\"2024-11-05\"", ""), 0, MCP_2024_11_05, 0, "", ""},
+        {INIT("\"2025-11-25\"", ",\"capabilities\":{\"tools\":{},\"prompts\":{}}"), 0,
+         MCP_2025_11_25, BIT(MCP_LIST_TOOLS) | BIT(MCP_LIST_PROMPTS), "", ""},
+        {INIT("\"2025-03-26\"", ",\"capabilities\":{\"resources\":{},\"logging\":{},"
+                                "\"completions\":{}}"),
+         0, MCP_2025_03_26, BIT(MCP_LIST_RESOURCES) | BIT(MCP_LIST_TEMPLATES), "", "", true, true},
+        {INIT("\"2025-06-18\"", ",\"serverInfo\":{\"name\":\"a\\u0062\"},\"instructions\":\"\\n\""),
+         0, MCP_2025_06_18, 0, "ab", "\n"},
+        {INIT("\"2025-06-18\"", ",\"capabilities\":[],\"serverInfo\":1,\"instructions\":{}"), 0,
+         MCP_2025_06_18, 0, "", ""},
+        {INIT("\"2026-07-28\"", ""), CATALOG_E_INVALID},
+        {INIT("\"1999-01-01\"", ""), CATALOG_E_INVALID},
+        {INIT("\"\"", ""), CATALOG_E_INVALID},
+        {INIT("20250618", ""), CATALOG_E_INVALID},
+        {INIT("null", ""), CATALOG_E_INVALID},
+        {"{}", CATALOG_E_INVALID},
+        {"[]", CATALOG_E_INVALID},
+        {"null", CATALOG_E_INVALID},
+        {"", CATALOG_E_INVALID},
+        {INIT("\"2025-06-18\"", ",\"protocolVersion\":\"2025-06-18\""), CATALOG_E_INVALID},
+    };
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(catalog_unrefp) struct catalog *catalog = catalog_new(NULL);
+        unsigned mask = 4711;
+        const char *reason = NULL;
+        test_row(rows[i].result);
+        CHECK_INT(catalog_read_initialize(catalog, slice_from_cstr(rows[i].result), reader, &mask,
+                                          &reason),
+                  rows[i].r);
+        CHECK((reason != NULL) == (rows[i].r != 0));
+        CHECK_INT(catalog->revision, rows[i].revision);
+        CHECK_INT(mask, rows[i].r == 0 ? rows[i].mask : 4711);
+        CHECK_INT(catalog->declared, rows[i].mask);
+        CHECK_STR(catalog->server_name, rows[i].server != NULL ? rows[i].server : "");
+        CHECK_STR(catalog->instructions, rows[i].instructions != NULL ? rows[i].instructions : "");
+        CHECK_INT(catalog->has_logging, rows[i].logging);
+        CHECK_INT(catalog->has_completions, rows[i].completions);
+    }
+}
+
+/* Without memory a page fails as a whole or all of it is there, under the right names. */
+static void torture_body(void *arg) {
+    static const struct slice page = SLICE_INIT("{\"tools\":[" TOOL("a") "," TOOL(
+        "esc\\u0061ped") "," TOOL("two words") "],"
+                                               "\"nextCursor\":\"c\"}");
+    CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
+    struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    const char *reason = NULL;
+    (void)arg;
+    if (json_reader_new(&reader) != 0)
+        return;
+    struct catalog_list *list = catalog_list_new();
+    int r = catalog_list_add_page(list, MCP_LIST_TOOLS, UP, page, reader, NULL, &cursor, &reason);
+    CHECK(r == 0 || r == -ENOMEM);
+    if (r == 0) {
+        CHECK_INT(list->n_items, 3);
+        CHECK_INT(list->n_dropped, 0);
+        CHECK(map_get(&list->by_own, SLICE("escaped")) == &list->items[1]);
+        CHECK_STR(buf_slice(&cursor), "\"c\"");
+    }
+    for (size_t i = 0; i < list->n_items; i++)
+        CHECK(list->items[i].own.len != 0 && list->items[i].exposed.len != 0);
+    list = catalog_list_unref(list);
+}
+
+static void test_out_of_memory(void) {
+    test_torture(torture_body, NULL);
+}
+
+TEST_MAIN(TEST(test_names), TEST(test_uris), TEST(test_dropped), TEST(test_invalid_pages),
+          TEST(test_cursor), TEST(test_many), TEST(test_limits), TEST(test_equal),
+          TEST(test_sharing), TEST(test_initialize), TEST(test_out_of_memory))
