@@ -103,8 +103,9 @@ int log_escape(struct buf *out, struct slice bytes, size_t max) {
  * escaped. */
 static void append_json_string(struct buf *out, struct slice text) {
     struct buf safe = BUF_INIT(MAX_LINE);
-    log_escape(&safe, text, MAX_FIELD);
-    struct slice rest = buf_slice(&safe);
+    int error = log_escape(&safe, text, MAX_FIELD);
+    /* A value that could not be written is not to look like an empty one. */
+    struct slice rest = error == 0 ? buf_slice(&safe) : SLICE("(no memory)");
     buf_append_byte(out, '"');
     for (size_t i = 0; i < rest.len; i++) {
         if (rest.ptr[i] == '"' || rest.ptr[i] == '\\')

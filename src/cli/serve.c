@@ -123,6 +123,15 @@ static void raise_descriptor_limit(void) {
     }
 }
 
+/* One more signal must not end us between the last answer and the end of the children. */
+static void block_signals(const int *signals, size_t n) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < n; i++)
+        sigaddset(&set, signals[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 static int run(struct serving *serving, const char *data_dir, const struct secret *token) {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct io_signal *watches[ARRAY_LEN(signals)] = {NULL};
@@ -152,6 +161,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
               LOG_CSTR("data_dir", data_dir));
     error = gateway_run(serving->gateway);
     log_write(serving->log, LOG_INFO, "gateway", "stopped");
+    block_signals(signals, ARRAY_LEN(signals));
     for (size_t i = 0; i < ARRAY_LEN(signals); i++)
         io_signal_free(watches[i]);
     control_free(control);

@@ -59,8 +59,10 @@ static void on_end(void *context, int error) {
 
 static void on_drain(void *context) {
     struct gw_connection *connection = context;
-    if (connection->closes)
+    if (connection->closes) {
         io_stream_shutdown(connection->stream);
+        io_timer_start(connection->timer, LINGER_MS);
+    }
 }
 
 static void on_timer(void *context) {
@@ -98,26 +100,28 @@ void gw_connection_new(struct gw_worker *worker, int fd) {
     io_stream_read(connection->stream, true);
 }
 
-/* The connection ends when the answer is out; the client gets a moment to read it. */
-static void close_gently(struct gw_connection *connection) {
+void gw_connection_close(struct gw_connection *connection) {
+    bool is_sent = io_stream_queued(connection->stream) == 0;
     connection->closes = true;
-    io_timer_start(connection->timer, LINGER_MS);
+    io_timer_start(connection->timer, is_sent ? LINGER_MS : IDLE_TIMEOUT_MS);
     if (connection->is_paused) {
         connection->is_paused = false;
         io_stream_read(connection->stream, true);
     }
-    if (io_stream_queued(connection->stream) == 0)
+    if (is_sent)
         io_stream_shutdown(connection->stream);
 }
 
-bool gw_connection_write(struct gw_connection *connection, struct slice bytes) {
-    int error = io_stream_write(connection->stream, bytes, WRITE_QUEUE);
-    if (error == 0)
-        return true;
-    /* The stream is of no use any more; the timer ends the connection outside of the caller's work.
-     */
+/* By the timer, so that it happens outside of the caller's work. */
+void gw_connection_abort(struct gw_connection *connection) {
     connection->closes = true;
     io_timer_start(connection->timer, 0);
+}
+
+bool gw_connection_write(struct gw_connection *connection, struct slice bytes) {
+    if (io_stream_write(connection->stream, bytes, WRITE_QUEUE) == 0)
+        return true;
+    gw_connection_abort(connection);
     return false;
 }
 
@@ -139,7 +143,7 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
     log_write(connection->worker->gateway->log, LOG_INFO, "http", "refused a request",
               LOG_NUM("status", refusal.status), LOG_CSTR("reason", refusal.reason));
     if (is_written)
-        close_gently(connection);
+        gw_connection_close(connection);
 }
 
 /* One event of the parser. False: stop feeding. */
@@ -195,8 +199,11 @@ static void process(struct gw_connection *connection, struct slice bytes) {
             on_read(connection, bytes);
         return;
     }
-    io_timer_start(connection->timer,
-                   http_parser_in_message(connection->parser) ? HEAD_TIMEOUT_MS : IDLE_TIMEOUT_MS);
+    bool is_in_message = http_parser_in_message(connection->parser);
+    bool is_in_head = is_in_message && connection->exchange == NULL;
+    if (!is_in_head || !connection->is_head_timed)
+        io_timer_start(connection->timer, is_in_message ? HEAD_TIMEOUT_MS : IDLE_TIMEOUT_MS);
+    connection->is_head_timed = is_in_head;
 }
 
 void gw_connection_answered(struct gw_connection *connection, bool keep_alive) {
@@ -205,7 +212,7 @@ void gw_connection_answered(struct gw_connection *connection, bool keep_alive) {
     if (connection->closes)
         return;
     if (!keep_alive || connection->worker->is_draining) {
-        close_gently(connection);
+        gw_connection_close(connection);
         return;
     }
     http_parser_next(connection->parser);

@@ -97,6 +97,16 @@ static void append_whole(struct buf *out, struct gw_exchange *exchange, uint16_t
         buf_append(out, body);
 }
 
+/* Frees the buffer. A part of an answer is worth nothing: without memory for it the connection
+ * ends. */
+static void write_or_abort(struct gw_exchange *exchange, struct buf *out) {
+    if (exchange->connection != NULL && buf_error(out) != 0)
+        gw_connection_abort(exchange->connection);
+    else if (exchange->connection != NULL)
+        (void)!gw_connection_write(exchange->connection, buf_slice(out));
+    buf_deinit(out);
+}
+
 /* Sends a whole answer and ends the exchange. */
 static void send_whole(struct gw_exchange *exchange, uint16_t status, struct slice extra_fields,
                        struct slice body) {
@@ -104,9 +114,7 @@ static void send_whole(struct gw_exchange *exchange, uint16_t status, struct sli
     if (exchange->connection != NULL) {
         struct buf out = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2);
         append_whole(&out, exchange, status, extra_fields, body);
-        if (buf_error(&out) == 0)
-            (void)!gw_connection_write(exchange->connection, buf_slice(&out));
-        buf_deinit(&out);
+        write_or_abort(exchange, &out);
     }
     if (exchange->n_calls == 0)
         finish(exchange);
@@ -122,12 +130,6 @@ void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_
     buf_deinit(&body);
 }
 
-static void write_or_drop(struct gw_exchange *exchange, struct buf *out) {
-    if (exchange->connection != NULL && buf_error(out) == 0)
-        (void)!gw_connection_write(exchange->connection, buf_slice(out));
-    buf_deinit(out);
-}
-
 static void append_chunk(struct buf *out, const struct gw_exchange *exchange, struct slice data) {
     if (exchange->is_http10)
         buf_append(out, data);
@@ -141,7 +143,7 @@ static void on_alive(void *context) {
     if (!exchange->streams)
         gw_exchange_notify(exchange, SLICE_EMPTY);
     append_chunk(&out, exchange, SLICE(": alive\n\n"));
-    write_or_drop(exchange, &out);
+    write_or_abort(exchange, &out);
     if (exchange->connection != NULL)
         io_timer_start(exchange->alive_timer, ALIVE_MS);
 }
@@ -195,7 +197,7 @@ void gw_exchange_notify(struct gw_exchange *exchange, struct slice json) {
         begin_stream(exchange, &out);
     if (json.len != 0)
         append_event(&out, exchange, json);
-    write_or_drop(exchange, &out);
+    write_or_abort(exchange, &out);
     if (exchange->connection != NULL)
         keep_alive_soon(exchange);
 }
@@ -205,7 +207,7 @@ void gw_exchange_end_stream(struct gw_exchange *exchange) {
     exchange->is_answered = true;
     if (!exchange->is_http10)
         http_write_last_chunk(&out);
-    write_or_drop(exchange, &out);
+    write_or_abort(exchange, &out);
     finish(exchange);
 }
 
@@ -363,17 +365,30 @@ static const struct head_phase head_phases[] = {
     {"endpoint", phase_endpoint}, {"method", phase_method}, {"mcp fields", phase_mcp_fields},
 };
 
+/* A client that waits for "100 Continue" gets the refusal in its place, at once. */
+static void answer_expectation(struct gw_exchange *exchange) {
+    struct gw_connection *connection = exchange->connection;
+    exchange->is_answered = true;
+    if (gw_connection_write(connection, buf_slice(&exchange->early)))
+        gw_connection_close(connection);
+}
+
 void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head) {
     exchange->method = head->method;
-    exchange->keep_alive = head->keep_alive;
     exchange->is_http10 = head->minor_version == 0;
+    /* Whether a refused body comes nevertheless is not known: the connection ends (RFC 9110 section
+     * 10.1.1). */
+    exchange->keep_alive = head->keep_alive && !head->expect_continue;
     for (size_t i = 0; i < ARRAY_LEN(head_phases); i++) {
         if (head_phases[i].run(exchange, head) == PHASE_ANSWERED) {
             log_write(exchange->worker->gateway->log, LOG_DEBUG, "http", "answered by phase",
                       LOG_CSTR("phase", head_phases[i].name), LOG_TEXT("path", head->path));
+            if (head->expect_continue)
+                answer_expectation(exchange);
             return;
         }
     }
+    exchange->keep_alive = head->keep_alive;
     if (head->expect_continue && exchange->connection != NULL)
         (void)!gw_connection_write(exchange->connection, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
 }

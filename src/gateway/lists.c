@@ -28,6 +28,9 @@ void gw_view_open(struct gw_view *view, struct gw_worker *worker, struct gw_prin
             upstream_instance_start(item.instance);
         view->items[view->n++] = item;
     }
+    /* Closed in the meantime: an instance that was made for it just now would stay for ever. */
+    if (session != NULL && atomic_load(&session->is_closed))
+        upstream_set_forget_session(set, session_id);
 }
 
 void gw_view_close(struct gw_view *view) {

@@ -9,12 +9,12 @@
 
 enum { MAX_BATCH = 100 };
 
-#define SCRATCH_MAX  (LIMIT_UPSTREAM_MESSAGE + LIMIT_REQUEST_BODY + MIB(1))
 #define SCRATCH_KEPT KIB(256)
 
 struct buf *gw_worker_scratch(struct gw_worker *worker) {
     buf_reset(&worker->scratch, SCRATCH_KEPT);
-    worker->scratch.max = SCRATCH_MAX;
+    worker->scratch.max =
+        LIMIT_UPSTREAM_MESSAGE + worker->gateway->config->max_request_body + MIB(1);
     return &worker->scratch;
 }
 
@@ -46,7 +46,7 @@ static void forget_place(struct gw_call *call) {
     buf_deinit(&key);
 }
 
-static void stop_waiting(struct gw_call *call) {
+void gw_call_stop_waiting(struct gw_call *call) {
     list_remove(&call->waiter_link);
     call->wait_timer = io_timer_free(call->wait_timer);
     mem_free(TAKE(call->document));
@@ -56,7 +56,7 @@ static void stop_waiting(struct gw_call *call) {
 static void free_call(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
     forget_place(call);
-    stop_waiting(call);
+    gw_call_stop_waiting(call);
     list_remove(&call->link);
     map_remove(&worker->calls_by_serial, serial_key(&call->serial));
     upstream_instance_unref(call->instance);
@@ -216,8 +216,10 @@ static void handle_set_level(struct gw_call *call, const struct mcp_message *mes
     struct gw_view view;
     gw_view_open(&view, call->worker, call->principal, call->session, call->only);
     for (size_t i = 0; i < view.n; i++) {
-        bool is_own = upstream_config(view.items[i].upstream)->share == CONFIG_SHARE_SESSION;
-        upstream_instance_set_log_level(view.items[i].instance, is_own ? level : owner_level);
+        enum config_share share = upstream_config(view.items[i].upstream)->share;
+        if (share != CONFIG_SHARE_ALL) /* whose log nobody gets but the operator */
+            upstream_instance_set_log_level(view.items[i].instance,
+                                            share == CONFIG_SHARE_SESSION ? level : owner_level);
     }
     gw_view_close(&view);
     gw_call_answer_result(call, SLICE("{}"));
@@ -289,7 +291,7 @@ static void handle_initialize(struct gw_call *call, const struct mcp_message *me
     exchange->returns_session = true;
     struct gw_view view;
     struct json_writer writer;
-    struct buf result = BUF_INIT(KIB(256));
+    struct buf result = BUF_INIT(KIB(512)); /* escaping makes six bytes of one */
     gw_view_open(&view, call->worker, call->principal, exchange->session, call->only);
     json_writer_init(&writer, &result);
     json_object_begin(&writer);
@@ -329,6 +331,11 @@ static void start_call(struct gw_exchange *exchange, const struct mcp_message *m
     if (call->session != NULL && !note_place(call)) {
         gw_call_answer_error(call, MCP_E_INVALID_REQUEST,
                              SLICE("a request with this id is still running"), SLICE_EMPTY);
+        return;
+    }
+    if (call->session != NULL && atomic_load(&call->session->is_closed)) {
+        /* Ended on another worker after it was found here, perhaps too early to see this call. */
+        gw_call_cancel(call->worker, call->serial, SLICE("the session has ended"));
         return;
     }
     if (handlers[message->method] == NULL) {

@@ -129,18 +129,23 @@ struct gw_connection {
     struct gw_exchange *exchange; /* the one being received or answered */
     struct buf pipelined;         /* what came while the exchange was being answered */
     struct io_timer *timer;
-    bool is_busy;    /* the request is whole, the answer is not */
-    bool is_paused;  /* enough was pipelined */
-    bool closes;     /* after what is queued */
-    bool is_reading; /* inside the feeding loop */
+    bool is_busy;       /* the request is whole, the answer is not */
+    bool is_paused;     /* enough was pipelined */
+    bool closes;        /* after what is queued */
+    bool is_reading;    /* inside the feeding loop */
+    bool is_head_timed; /* the timer runs for the whole head, however it drips in */
 };
 
 void gw_connection_new(struct gw_worker *worker, int fd);
 struct gw_connection *gw_connection_free(struct gw_connection *connection);
 /* Writes; closes the connection when the client does not read or is gone (returns false then). */
 bool gw_connection_write(struct gw_connection *connection, struct slice bytes);
+/* Ends the connection soon: what should have been written cannot be. */
+void gw_connection_abort(struct gw_connection *connection);
 /* The answer is whole: next request, or the end. */
 void gw_connection_answered(struct gw_connection *connection, bool keep_alive);
+/* The connection ends when what is queued is out; the client gets a moment to read it. */
+void gw_connection_close(struct gw_connection *connection);
 
 /* exchange.c */
 
@@ -258,6 +263,8 @@ void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reas
 /* Waits until an upstream changes, at most `most_ms` in all. */
 void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, bool is_late),
                   uint64_t most_ms);
+/* It waits no more; its document is gone. */
+void gw_call_stop_waiting(struct gw_call *call);
 void gw_calls_recheck(struct gw_worker *worker);
 
 /* lists.c */

@@ -254,7 +254,8 @@ static void end_line(struct buf *line) {
 
 static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
-    struct buf name = BUF_INIT(KIB(8)), params = BUF_INIT(LIMIT_REQUEST_BODY + KIB(16));
+    struct buf name = BUF_INIT(KIB(8)),
+               params = BUF_INIT(call->worker->gateway->config->max_request_body + KIB(16));
     struct mcp_edit edits[2] = {0};
     size_t n_edits = 0;
     char number[24];
@@ -291,6 +292,11 @@ static void send(struct gw_call *call, const struct mcp_message *message,
         .on_done = on_done,
     };
     struct buf *line = gw_worker_scratch(call->worker);
+    log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "call",
+              LOG_TEXT("method", mcp_method_name(call->method)),
+              LOG_TEXT("upstream", upstream_name(route->item->upstream)),
+              LOG_TEXT("name", route->found != NULL ? route->found->key : SLICE_EMPTY),
+              LOG_TEXT("principal", call->principal->id));
     uint64_t id = upstream_next_id(call->worker->gateway->upstreams);
     int error = build_line(call, message, route, id, line);
     if (error == 0) {
@@ -298,6 +304,7 @@ static void send(struct gw_call *call, const struct mcp_message *message,
                                                   buf_slice(line), &events, call);
         error = call->upstream_call == NULL;
     }
+    gw_call_stop_waiting(call); /* or it would be sent again when its patience ends */
     if (error != 0) {
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
                              SLICE_EMPTY);
@@ -323,7 +330,7 @@ static void resume(struct gw_call *call, bool is_late) {
 static void wait_for_upstream(struct gw_call *call, const struct mcp_message *message,
                               uint64_t patience_ms) {
     if (call->document == NULL) {
-        struct buf copy = BUF_INIT(LIMIT_REQUEST_BODY + KIB(16));
+        struct buf copy = BUF_INIT(call->worker->gateway->config->max_request_body + KIB(16));
         mcp_write_request(&copy, message->id, message->method, message->params->raw);
         call->document = buf_take(&copy, &call->document_len);
         buf_deinit(&copy);

@@ -66,16 +66,22 @@ static bool is_in_use(struct gw_session *session) {
     return is_used;
 }
 
-/* Makes room: clients that never end their sessions must not lock themselves out. False: all are in
- * use. */
+/* Makes room: clients that never end their sessions must not lock themselves out, nor push out the
+ * one that works. False: all are in use. */
 static bool close_oldest_unused(struct gw_principal *principal) {
     struct gw_session *oldest = NULL;
+    uint64_t oldest_ms = UINT64_MAX;
     pthread_mutex_lock(&principal->mutex);
     LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
         struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
-        if (oldest == NULL && !is_in_use(session))
-            oldest = gw_session_ref(session);
+        uint64_t last_used_ms = atomic_load(&session->last_used_ms);
+        if (last_used_ms < oldest_ms && !is_in_use(session)) {
+            oldest = session;
+            oldest_ms = last_used_ms;
+        }
     }
+    if (oldest != NULL)
+        gw_session_ref(oldest);
     pthread_mutex_unlock(&principal->mutex);
     if (oldest == NULL)
         return false;

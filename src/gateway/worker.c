@@ -234,8 +234,8 @@ static void deliver_end(struct io_message *message) {
 static void end_now(struct gateway *gateway) {
     for (size_t i = 0; i < gateway->n_workers; i++) {
         struct gw_worker *worker = &gateway->workers[i];
-        if (list_is_linked(&worker->end_message.link) || worker->end_message.deliver != NULL)
-            continue;
+        if (worker->end_message.deliver != NULL)
+            continue; /* told already */
         worker->end_message.deliver = deliver_end;
         io_loop_post(worker->loop, &worker->end_message);
     }

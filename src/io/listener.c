@@ -157,6 +157,7 @@ struct io_listener {
     struct io_timer *pause;
     io_accept_fn *fn;
     void *context;
+    bool is_accepting, is_freed; /* fn may free the listener */
 };
 
 enum { ACCEPTS_PER_TURN = 64, PAUSE_MS = 100 };
@@ -171,7 +172,8 @@ static void on_pause_over(void *context) {
 
 static void on_acceptable(void *context) {
     struct io_listener *listener = context;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    listener->is_accepting = true;
+    for (int i = 0; i < ACCEPTS_PER_TURN && !listener->is_freed; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             listener->fn(listener->context, fd);
@@ -183,8 +185,11 @@ static void on_acceptable(void *context) {
             listener->watch = io_watch_free(listener->watch);
             io_timer_start(listener->pause, PAUSE_MS);
         }
-        return;
+        break;
     }
+    listener->is_accepting = false;
+    if (listener->is_freed)
+        mem_free(listener);
 }
 
 int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *context,
@@ -209,7 +214,9 @@ struct io_listener *io_listener_free(struct io_listener *listener) {
         io_watch_free(listener->watch);
         io_timer_free(listener->pause);
         io_fd_close(&listener->fd);
-        mem_free(listener);
+        listener->is_freed = true;
+        if (!listener->is_accepting)
+            mem_free(listener);
     }
     return NULL;
 }

@@ -69,10 +69,14 @@ int io_loop_new(struct io_loop **ret_loop) {
 struct io_loop *io_loop_free(struct io_loop *loop) {
     if (loop == NULL)
         return NULL;
-    /* Messages that nobody will deliver to a running gateway still own memory: let them free it. */
-    drain_mailbox(loop);
-    while (!list_is_empty(&loop->local))
+    /*
+     * Messages that nobody will deliver to a running gateway still own memory: let them free it,
+     * and what they post in turn. Local ones are older: no post is local since the loop stopped.
+     */
+    while (!list_is_empty(&loop->local) || !list_is_empty(&loop->mailbox)) {
         deliver_all(&loop->local);
+        drain_mailbox(loop);
+    }
     uv_close((uv_handle_t *)&loop->async, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
@@ -82,12 +86,23 @@ struct io_loop *io_loop_free(struct io_loop *loop) {
     return NULL;
 }
 
+/* What this thread posted before it ran the loop comes before what it posts from now on. */
+static void adopt_mailbox(struct io_loop *loop) {
+    pthread_mutex_lock(&loop->mutex);
+    list_splice_back(&loop->local, &loop->mailbox);
+    pthread_mutex_unlock(&loop->mutex);
+    if (!list_is_empty(&loop->local))
+        uv_idle_start(&loop->idle, on_idle);
+}
+
 void io_loop_run(struct io_loop *loop) {
+    adopt_mailbox(loop);
     loop->thread = pthread_self();
     atomic_store(&loop->has_thread, true);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     /* From here on every post takes the locked way, whoever makes it. */
     atomic_store(&loop->has_thread, false);
+    atomic_store(&loop->stop_wanted, false); /* one stop ends one run */
 }
 
 void io_loop_stop(struct io_loop *loop) {

@@ -281,7 +281,7 @@ int landlock_separate(int *ret_fd) {
        forbid to move files between directories, which is too much. */
     if (abi < 2)
         return -EOPNOTSUPP;
-    int fd;
+    int fd = -1;
     int error = ruleset_new(LL_MAKE_BLOCK | LL_REFER, 0, &fd);
     if (error != 0)
         return error;

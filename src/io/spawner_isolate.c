@@ -488,7 +488,7 @@ static int build_namespaces(const struct isolation_request *request,
 int isolation_build(const struct isolation_request *request, struct confinement *ret_confinement,
                     enum spawner_stage *ret_stage) {
     struct confinement confinement = {.ruleset_fd = -1};
-    struct hidden_paths hidden;
+    struct hidden_paths hidden = {0};
     uint64_t keep = request->gateway_caps & caps_harmless();
     int error = hidden_paths_find(request->hide_path, &hidden);
     if (error != 0) {

@@ -288,7 +288,7 @@ uint64_t process_ticks_now(void) {
 static bool start_ticks(pid_t pid, uint64_t *ret_ticks) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    struct buf text = BUF_INIT(KIB(4));
+    struct buf text = BUF_INIT(KIB(16)); /* reads ask for room for 4 KiB more */
     bool found = process_read_file(path, &text) == 0;
     struct slice rest = buf_slice(&text);
     size_t bracket = rest.len;

@@ -13,6 +13,8 @@
 #define LIST_BYTES MIB(64)
 #define INFO_BYTES KIB(256)
 
+enum { MAX_TOLD = 100 }; /* items left out of a list that the log names */
+
 struct catalog_list *catalog_list_new(void) {
     struct catalog_list *list = mem_xalloc(sizeof *list);
     atomic_init(&list->refs, 1);
@@ -50,7 +52,11 @@ bool catalog_list_equal(const struct catalog_list *a, const struct catalog_list 
 
 static void drop(struct catalog_list *list, struct log *log, struct slice upstream,
                  const struct mcp_list_info *info, struct slice key, const char *reason) {
-    list->n_dropped++;
+    if (list->n_dropped++ == MAX_TOLD)
+        log_write(log, LOG_WARN, "catalog", "left out more items, which are not named",
+                  LOG_TEXT("upstream", upstream), LOG_TEXT("list", info->result_key));
+    if (list->n_dropped > MAX_TOLD)
+        return;
     log_write(log, LOG_WARN, "catalog", "left an item out of a list",
               LOG_TEXT("upstream", upstream), LOG_TEXT("list", info->result_key),
               LOG_TEXT("item", key), LOG_CSTR("reason", reason));
@@ -68,24 +74,32 @@ static int grow(struct catalog_list *list) {
     return 0;
 }
 
-/* Unescapes a string into the arena; a NULL ptr when it is too long or there is no room. */
-static struct slice own_string(struct arena *arena, const struct json_node *node, size_t max) {
-    struct buf text = BUF_INIT(max);
-    struct slice owned = slice_make(NULL, 0);
-    if (json_string_append(&text, node) == 0)
-        owned = arena_dup(arena, buf_slice(&text));
-    buf_deinit(&text);
-    return owned;
+/* Unescapes a string into the arena. -E2BIG when it is longer than `max`, -ENOMEM. */
+static int own_string(struct arena *arena, const struct json_node *node, size_t max,
+                      struct slice *ret_owned) {
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(max);
+    int error = json_string_append(&text, node);
+    if (error != 0)
+        return error;
+    struct slice owned = arena_dup(arena, buf_slice(&text));
+    if (owned.ptr == NULL)
+        return -ENOMEM;
+    *ret_owned = owned;
+    return 0;
 }
 
 /* What clients see, in the form with or without the upstream's prefix. */
-static struct slice own_name(struct catalog_list *list, struct slice upstream, struct slice key) {
-    struct buf name = BUF_INIT(2 * LIMIT_EXPOSED_NAME);
-    struct slice owned = slice_make(NULL, 0);
-    if (mcp_expose_name(&name, upstream, key) == 0)
-        owned = arena_dup(&list->arena, buf_slice(&name));
-    buf_deinit(&name);
-    return owned;
+static int own_name(struct catalog_list *list, struct slice upstream, struct slice key,
+                    struct slice *ret_owned) {
+    struct buf name CLEANUP(buf_deinit) = BUF_INIT(LIMIT_EXPOSED_NAME);
+    int error = mcp_expose_name(&name, upstream, key);
+    if (error != 0)
+        return error;
+    struct slice owned = arena_dup(&list->arena, buf_slice(&name));
+    if (owned.ptr == NULL)
+        return -ENOMEM;
+    *ret_owned = owned;
+    return 0;
 }
 
 static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice upstream,
@@ -100,12 +114,13 @@ static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice 
              key_node != NULL ? slice_sub(key_node->raw, 0, 100) : SLICE_EMPTY, problem);
         return 0;
     }
-    struct slice key = own_string(&list->arena, key_node, LIMIT_URI_LENGTH);
-    if (arena_failed(&list->arena))
-        return -ENOMEM;
-    if (key.ptr == NULL || (info->is_named && !mcp_item_name_is_valid(key))) {
-        drop(list, log, upstream, info, key.ptr != NULL ? key : SLICE_EMPTY,
-             "its name is empty, too long or has control characters");
+    struct slice key = SLICE_EMPTY;
+    int error = own_string(&list->arena, key_node, LIMIT_URI_LENGTH, &key);
+    if (error == -ENOMEM)
+        return error;
+    problem = error != 0 ? "what identifies it is too long" : shape_check_key(key, kind);
+    if (problem != NULL) {
+        drop(list, log, upstream, info, key, problem);
         return 0;
     }
     if (list->n_items >= LIMIT_TOOLS_PER_UPSTREAM) {
@@ -114,11 +129,12 @@ static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice 
     }
     struct catalog_item item = {.key = key, .own = key, .exposed = key};
     if (info->is_named) {
-        item.own = own_name(list, SLICE_EMPTY, key);
-        item.exposed = own_name(list, upstream, key);
+        error = own_name(list, SLICE_EMPTY, key, &item.own);
+        if (error == 0)
+            error = own_name(list, upstream, key, &item.exposed);
+        if (error != 0)
+            return error;
     }
-    if (arena_failed(&list->arena))
-        return -ENOMEM;
     if (map_has(&list->by_own, item.own) || map_has(&list->by_exposed, item.exposed)) {
         drop(list, log, upstream, info, key, "the list has it already");
         return 0;
@@ -136,15 +152,17 @@ static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice 
     return 0;
 }
 
-/* Points the maps at the items, which stay where they are from now on. */
+/* Points the maps at the items, which stay where they are from now on. All of them, whatever fails:
+ * a list that was cut is served as far as it goes. */
 static int index_items(struct catalog_list *list) {
+    int error = 0;
     for (size_t i = 0; i < list->n_items; i++) {
         struct catalog_item *item = &list->items[i];
         if (map_set(&list->by_own, item->own, item) != 0 ||
             map_set(&list->by_exposed, item->exposed, item) != 0)
-            return -ENOMEM;
+            error = -ENOMEM;
     }
-    return 0;
+    return error;
 }
 
 static const struct json_want want_nothing[] = {{0}};
@@ -175,17 +193,17 @@ int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, struct 
         *ret_reason = "the result has no array of items";
         return CATALOG_E_INVALID;
     }
-    for (const struct json_node *node = json_first(reader, items); node != NULL;
-         node = json_next(reader, node)) {
+    for (const struct json_node *node = json_first(reader, items); node != NULL && error == 0;
+         node = json_next(reader, node))
         error = add_item(list, kind, upstream, reader, node, log);
-        if (error != 0)
-            return error;
-    }
+    int index_error = index_items(list);
+    if (error != 0 || index_error != 0)
+        return error != 0 ? error : index_error;
     const struct json_node *cursor =
         json_member_typed(reader, json_root(reader), SLICE("nextCursor"), JSON_STRING);
     if (cursor != NULL)
         error = buf_append(next_cursor, cursor->raw);
-    return error != 0 ? error : index_items(list);
+    return error;
 }
 
 struct catalog *catalog_new(const struct catalog *from) {
@@ -234,8 +252,10 @@ static struct slice own_member(struct catalog *catalog, const struct json_reader
                                const struct json_node *object, struct slice key) {
     const struct json_node *node =
         object != NULL ? json_member_typed(reader, object, key, JSON_STRING) : NULL;
-    struct slice text = node != NULL ? own_string(&catalog->arena, node, KIB(32)) : SLICE_EMPTY;
-    return text.ptr != NULL ? text : SLICE_EMPTY;
+    struct slice text = SLICE_EMPTY;
+    if (node != NULL && own_string(&catalog->arena, node, KIB(32), &text) != 0)
+        return SLICE_EMPTY;
+    return text;
 }
 
 int catalog_read_initialize(struct catalog *catalog, struct slice result,

@@ -123,6 +123,7 @@ static void lists_done(struct upstream_instance *instance) {
     pthread_mutex_unlock(&upstream->mutex);
     catalog_unref(old);
     instance->ask = ASK_NOTHING;
+    io_timer_stop(instance->start_timer);
     if (instance->state == UPSTREAM_STARTING)
         instance_ready(instance);
     /* Also with an empty mask: whoever waits for this upstream looks again. */
@@ -157,6 +158,16 @@ static void ask_next_list(struct upstream_instance *instance, struct slice curso
     ask_server(instance, ASK_LIST, mcp_list_info(instance->ask_list)->method,
                buf_error(&params) == 0 ? buf_slice(&params) : SLICE_EMPTY);
     buf_deinit(&params);
+    if (instance->state == UPSTREAM_READY)
+        io_timer_start(instance->start_timer, instance->upstream->config->startup_timeout_ms);
+}
+
+void handshake_lists_late(struct upstream_instance *instance) {
+    log_write(instance_log(instance), LOG_WARN, "upstream",
+              "did not list again what it said has changed",
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("list", mcp_list_info(instance->ask_list)->result_key));
+    handshake_forget(instance);
 }
 
 /* The list is as long as it gets: takes it over and goes on with the next one. */
@@ -210,6 +221,13 @@ void handshake_lists_changed(struct upstream_instance *instance, unsigned mask) 
 
 /* The handshake. */
 
+static bool is_modern(struct upstream *upstream) {
+    pthread_mutex_lock(&upstream->mutex);
+    bool is_modern = upstream->verdict == VERDICT_MODERN;
+    pthread_mutex_unlock(&upstream->mutex);
+    return is_modern;
+}
+
 static void on_initialize_answer(struct upstream_instance *instance,
                                  const struct mcp_message *message) {
     const char *reason = "it refused initialize";
@@ -220,7 +238,7 @@ static void on_initialize_answer(struct upstream_instance *instance,
                                         &instance->lists_declared, &reason);
     if (error != 0) {
         catalog_unref(catalog);
-        if (instance->upstream->verdict == VERDICT_MODERN)
+        if (is_modern(instance->upstream))
             reason = "it speaks 2026-07-28 only, which this version cannot use over stdio yet";
         instance_give_up(instance, error < 0 ? "the gateway is out of memory" : reason);
         return;

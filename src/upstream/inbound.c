@@ -4,7 +4,10 @@
 #include "mcp/message.h"
 #include "set_private.h"
 
-enum { MAX_GARBAGE = 1000 }; /* lines that are no messages, in a process's life */
+enum {
+    MAX_GARBAGE = 1000, /* lines that are no messages, in a process's life */
+    LOGS_PER_SECOND = 50,
+};
 
 static void on_server_request(struct upstream_instance *instance,
                               const struct mcp_message *message) {
@@ -17,6 +20,20 @@ static void on_server_request(struct upstream_instance *instance,
     (void)!instance_send_line(instance, &line);
 }
 
+/* Of what goes to the operator's log, no more than a reader can take. */
+static bool may_log(struct upstream_instance *instance) {
+    uint64_t second = io_loop_now(instance->loop) / 1000;
+    if (second != instance->log_second) {
+        if (instance->n_logged > LOGS_PER_SECOND)
+            log_write(instance_log(instance), LOG_WARN, "upstream", "left out log messages",
+                      LOG_TEXT("upstream", instance_name(instance)),
+                      LOG_NUM("messages", instance->n_logged - LOGS_PER_SECOND));
+        instance->log_second = second;
+        instance->n_logged = 0;
+    }
+    return ++instance->n_logged <= LOGS_PER_SECOND;
+}
+
 static void on_log_message(struct upstream_instance *instance, const struct mcp_message *message) {
     const struct json_node *node =
         mcp_param(instance->reader, message, SLICE("level"), JSON_STRING);
@@ -26,9 +43,11 @@ static void on_log_message(struct upstream_instance *instance, const struct mcp_
     const struct upstream_hooks *hooks = &instance->upstream->set->options.hooks;
     if (instance->upstream->config->share == CONFIG_SHARE_ALL) {
         /* What one owner's call caused is not for another's eyes: to the operator alone. */
+        if (!may_log(instance))
+            return;
         log_write(instance_log(instance), LOG_INFO, "upstream", "log",
                   LOG_TEXT("upstream", instance_name(instance)),
-                  LOG_TEXT("level", mcp_log_level_name(level)),
+                  LOG_TEXT("server_level", mcp_log_level_name(level)),
                   LOG_TEXT("params", message->params->raw));
         return;
     }

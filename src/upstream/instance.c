@@ -142,7 +142,11 @@ void instance_give_up(struct upstream_instance *instance, const char *reason) {
 }
 
 static void on_start_timeout(void *context) {
-    instance_give_up(context, "it was not ready within startup_timeout");
+    struct upstream_instance *instance = context;
+    if (instance->state == UPSTREAM_READY)
+        handshake_lists_late(instance);
+    else
+        instance_give_up(instance, "it was not ready within startup_timeout");
 }
 
 static void on_probe_timeout(void *context) {

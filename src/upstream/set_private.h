@@ -80,6 +80,8 @@ struct upstream_instance {
     uint64_t retry_delay_ms, ready_since_ms, last_used_ms;
     int sent_level;
     unsigned n_garbage;
+    uint64_t log_second;
+    unsigned n_logged; /* in that second */
     const char *complaint; /* why the gateway ends the process; NULL: it ended by itself */
     struct map pending;    /* id to struct upstream_call: sent, not answered */
     struct list calls;     /* all: waiting and sent, in order of arrival */
@@ -134,6 +136,8 @@ void handshake_begin(struct upstream_instance *instance);
 /* The answer to what was asked last. */
 void handshake_answer(struct upstream_instance *instance, const struct mcp_message *message);
 void handshake_lists_changed(struct upstream_instance *instance, unsigned list_mask);
+/* A list that is read again does not come: the old one stays. */
+void handshake_lists_late(struct upstream_instance *instance);
 void handshake_forget(struct upstream_instance *instance);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 

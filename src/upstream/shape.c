@@ -1,6 +1,7 @@
 #include "shape.h"
 
 #include "base/compiler.h"
+#include "mcp/name.h"
 
 static const struct json_want nothing[] = {{0}};
 static const struct json_want elements[] = {{"*", nothing}, {0}};
@@ -79,8 +80,7 @@ static const char *check_prompt(const struct json_reader *reader, const struct j
 }
 
 /* RFC 3986 section 3.1, as far as telling a URI from a name takes. */
-static const char *check_uri(const struct json_reader *reader, const struct json_node *item) {
-    struct slice uri = json_string_raw(json_member(reader, item, SLICE("uri")));
+static const char *check_uri(struct slice uri) {
     size_t colon = slice_find_byte(uri, ':');
     bool is_scheme = colon != SIZE_MAX && colon != 0;
     for (size_t i = 0; is_scheme && i < colon; i++) {
@@ -92,8 +92,7 @@ static const char *check_uri(const struct json_reader *reader, const struct json
     return is_scheme ? NULL : "its uri has no scheme";
 }
 
-static const char *check_template(const struct json_reader *reader, const struct json_node *item) {
-    struct slice text = json_string_raw(json_member(reader, item, SLICE("uriTemplate")));
+static const char *check_template(struct slice text) {
     bool is_open = false;
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] != '{' && text.ptr[i] != '}')
@@ -123,9 +122,24 @@ const char *shape_check(const struct json_reader *reader, const struct json_node
     case MCP_LIST_PROMPTS:
         return check_prompt(reader, item);
     case MCP_LIST_RESOURCES:
-        return check_uri(reader, item);
     case MCP_LIST_TEMPLATES:
-        return check_template(reader, item);
+    case MCP_LIST_COUNT:
+        break;
+    }
+    return NULL;
+}
+
+const char *shape_check_key(struct slice key, enum mcp_list kind) {
+    switch (kind) {
+    case MCP_LIST_RESOURCES:
+        return check_uri(key);
+    case MCP_LIST_TEMPLATES:
+        return check_template(key);
+    case MCP_LIST_TOOLS:
+    case MCP_LIST_PROMPTS:
+        return mcp_item_name_is_valid(key)
+                   ? NULL
+                   : "its name is empty, too long or has control characters";
     case MCP_LIST_COUNT:
         break;
     }

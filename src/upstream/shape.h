@@ -11,3 +11,5 @@ extern const struct json_want shape_want_item[];
 /* NULL, or a sentence that says what is wrong. */
 const char *shape_check(const struct json_reader *reader, const struct json_node *item,
                         enum mcp_list kind);
+/* The same about what identifies the item (mcp_list_info), unescaped: clients see it so. */
+const char *shape_check_key(struct slice key, enum mcp_list kind);

@@ -170,7 +170,12 @@ static void on_in_end(void *context, int error) {
 int stdio_write(struct stdio *stdio, struct slice line) {
     if (stdio->in == NULL || stdio->stop != STOP_NOT)
         return -EPIPE;
-    return io_stream_write(stdio->in, line, STDIN_QUEUE);
+    /* One line always has room: how long it may be was decided where it came from. */
+    size_t max = io_stream_queued(stdio->in) == 0 ? SIZE_MAX : STDIN_QUEUE;
+    int error = io_stream_write(stdio->in, line, max);
+    if (error != 0 && error != -ENOBUFS)
+        stdio_stop(stdio); /* it closed its stdin; nobody reads this pipe and would notice */
+    return error;
 }
 
 /* The process. */

@@ -206,8 +206,9 @@ static int measure(const char *name, struct slice document, const struct json_wa
     }
     qsort(times, rounds, sizeof times[0], compare);
     double bytes = (double)document.len * 1000.0;
+    size_t middle = rounds / 2;
     printf("%-28s %8.2f MB   best %6.0f MB/s   median %6.0f MB/s\n", name,
-           (double)document.len / 1e6, bytes / (double)times[0], bytes / (double)times[rounds / 2]);
+           (double)document.len / 1e6, bytes / (double)times[0], bytes / (double)times[middle]);
     return 0;
 }
 

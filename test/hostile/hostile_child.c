@@ -29,8 +29,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 struct world {
     const char *hidden; /* the directory: token, victim, control.sock */
     const char *alias;  /* another mount of the same */
@@ -672,8 +670,9 @@ static int tree(bool stays) {
             pause();
     if (say_ready() != 0)
         return 1;
-    while (stays)
-        pause();
+    if (stays)
+        for (;;)
+            pause();
     return 0;
 }
 

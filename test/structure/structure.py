@@ -75,6 +75,11 @@ def compiles(flags, text):
     return done.returncode == 0, done.stderr
 
 
+def objects():
+    """The objects that the release binary is linked from."""
+    return sorted([*(RELEASE / "src").rglob("*.o"), *(RELEASE / "cardea.p").glob("*.o")])
+
+
 def public_headers():
     """{module: ["module/name.h", ...]}"""
     headers = {}

@@ -278,9 +278,11 @@ static void test_sharing(void) {
     CHECK_STR(second->instructions, "i");
     CHECK_INT(second->revision, MCP_2025_06_18);
     CHECK(second->has_logging && !second->has_completions);
+    struct catalog *other = second;
     catalog_unrefp(&second);
     CHECK(second == NULL);
-    /* One reference is left, which only this test knows of. */
+    CHECK_STR(other->server_name, "s");
+    other = catalog_unref(other);
     CHECK(catalog_unref(NULL) == NULL && catalog_list_unref(NULL) == NULL);
 }
 
@@ -295,26 +297,35 @@ static void test_initialize(void) {
         const char *server, *instructions;
         bool logging, completions;
     } rows[] = {
-        {INIT("\"2024-11-05\"", ""), 0, MCP_2024_11_05, 0, "", ""},
-        {INIT("\"2025-11-25\"", ",\"capabilities\":{\"tools\":{},\"prompts\":{}}"), 0,
-         MCP_2025_11_25, BIT(MCP_LIST_TOOLS) | BIT(MCP_LIST_PROMPTS), "", ""},
-        {INIT("\"2025-03-26\"", ",\"capabilities\":{\"resources\":{},\"logging\":{},"
-                                "\"completions\":{}}"),
-         0, MCP_2025_03_26, BIT(MCP_LIST_RESOURCES) | BIT(MCP_LIST_TEMPLATES), "", "", true, true},
-        {INIT("\"2025-06-18\"", ",\"serverInfo\":{\"name\":\"a\\u0062\"},\"instructions\":\"\\n\""),
-         0, MCP_2025_06_18, 0, "ab", "\n"},
-        {INIT("\"2025-06-18\"", ",\"capabilities\":[],\"serverInfo\":1,\"instructions\":{}"), 0,
-         MCP_2025_06_18, 0, "", ""},
-        {INIT("\"2026-07-28\"", ""), CATALOG_E_INVALID},
-        {INIT("\"1999-01-01\"", ""), CATALOG_E_INVALID},
-        {INIT("\"\"", ""), CATALOG_E_INVALID},
-        {INIT("20250618", ""), CATALOG_E_INVALID},
-        {INIT("null", ""), CATALOG_E_INVALID},
-        {"{}", CATALOG_E_INVALID},
-        {"[]", CATALOG_E_INVALID},
-        {"null", CATALOG_E_INVALID},
-        {"", CATALOG_E_INVALID},
-        {INIT("\"2025-06-18\"", ",\"protocolVersion\":\"2025-06-18\""), CATALOG_E_INVALID},
+        {.result = INIT("\"2024-11-05\"", ""), .revision = MCP_2024_11_05},
+        {.result = INIT("\"2025-11-25\"", ",\"capabilities\":{\"tools\":{},\"prompts\":{}}"),
+         .revision = MCP_2025_11_25,
+         .mask = BIT(MCP_LIST_TOOLS) | BIT(MCP_LIST_PROMPTS)},
+        {.result = INIT("\"2025-03-26\"", ",\"capabilities\":{\"resources\":{},"
+                                          "\"logging\":{},\"completions\":{}}"),
+         .revision = MCP_2025_03_26,
+         .mask = BIT(MCP_LIST_RESOURCES) | BIT(MCP_LIST_TEMPLATES),
+         .logging = true,
+         .completions = true},
+        {.result = INIT("\"2025-06-18\"",
+                        ",\"serverInfo\":{\"name\":\"a\\u0062\"},\"instructions\":\"\\n\""),
+         .revision = MCP_2025_06_18,
+         .server = "ab",
+         .instructions = "\n"},
+        {.result =
+             INIT("\"2025-06-18\"", ",\"capabilities\":[],\"serverInfo\":1,\"instructions\":{}"),
+         .revision = MCP_2025_06_18},
+        {.result = INIT("\"2026-07-28\"", ""), .r = CATALOG_E_INVALID},
+        {.result = INIT("\"1999-01-01\"", ""), .r = CATALOG_E_INVALID},
+        {.result = INIT("\"\"", ""), .r = CATALOG_E_INVALID},
+        {.result = INIT("20250618", ""), .r = CATALOG_E_INVALID},
+        {.result = INIT("null", ""), .r = CATALOG_E_INVALID},
+        {.result = "{}", .r = CATALOG_E_INVALID},
+        {.result = "[]", .r = CATALOG_E_INVALID},
+        {.result = "null", .r = CATALOG_E_INVALID},
+        {.result = "", .r = CATALOG_E_INVALID},
+        {.result = INIT("\"2025-06-18\"", ",\"protocolVersion\":\"2025-06-18\""),
+         .r = CATALOG_E_INVALID},
     };
     CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -16,7 +16,17 @@ static const char *check(enum mcp_list kind, struct slice item) {
     const struct json_want want = {.children = shape_want_item};
     if (json_read(reader, item, &want, NULL, NULL) != 0)
         return "(not JSON)";
-    const char *problem = shape_check(reader, json_root(reader), kind);
+    const struct json_node *root = json_root(reader);
+    struct buf key CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
+    const char *problem = shape_check(reader, root, kind);
+    if (problem == NULL) {
+        /* What passes has the key, and it is a string. */
+        const struct json_node *node =
+            json_member_typed(reader, root, mcp_list_info(kind)->item_key, JSON_STRING);
+        if (node == NULL || json_string_append(&key, node) != 0)
+            return "(no key)";
+        problem = shape_check_key(buf_slice(&key), kind);
+    }
     return problem != NULL ? problem : "";
 }
 

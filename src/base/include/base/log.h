@@ -26,7 +26,7 @@ struct log *log_free(struct log *log);
 bool log_is_on(const struct log *log, enum log_level level);
 
 struct log_field {
-    const char *key;
+    const char *key;   /* not time, level, module or message: a JSON line has those already */
     struct slice text; /* used when ptr is not NULL, else number */
     int64_t number;
 };

@@ -23,7 +23,7 @@ struct io_loop *io_loop_free(struct io_loop *loop);
 
 /* Runs until io_loop_stop(); the calling thread becomes the loop's thread. */
 void io_loop_run(struct io_loop *loop);
-/* Any thread, also before io_loop_run(). */
+/* Any thread, also before io_loop_run(). One stop ends one run. */
 void io_loop_stop(struct io_loop *loop);
 /* Milliseconds of the monotonic clock, as of this turn of the loop. */
 uint64_t io_loop_now(const struct io_loop *loop);

@@ -67,7 +67,8 @@ MUST_CHECK int io_listen_socket(struct io_address *address, bool exclusive, int 
 /* A Unix socket at `path` with mode 0600; an old socket file is replaced. */
 MUST_CHECK int io_listen_unix(const char *path, int *ret_fd);
 
-/* on_accept gets a connected descriptor, which it owns. Takes `fd` over. */
+/* on_accept gets a connected descriptor, which it owns, and may free the listener. Takes `fd` over.
+ */
 typedef void io_accept_fn(void *context, int fd);
 MUST_CHECK int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *context,
                                struct io_listener **ret_listener);

@@ -25,6 +25,7 @@ struct slice mcp_exposed_upstream(struct slice exposed);
 
 /*
  * Whether a URI can come from a resource template (RFC 6570): literals must be equal, an expression
- * takes any text up to the next literal, without '/' unless its operator allows one (+, #, /).
+ * takes any text up to the next literal, without '/' unless its operator allows one (+, #, /). More
+ * than 16 expressions, or a URI past LIMIT_URI_LENGTH, match nothing.
  */
 bool mcp_template_matches(struct slice uri_template, struct slice uri);

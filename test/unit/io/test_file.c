@@ -1,0 +1,185 @@
+/* Small files: limits, modes, links in the way, locks; and without memory. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/file.h"
+#include "test.h"
+
+struct place {
+    char base[64];
+};
+
+static bool place_make(struct place *place) {
+    snprintf(place->base, sizeof place->base, "%s/cardea-test-XXXXXX", P_tmpdir);
+    return mkdtemp(place->base) != NULL;
+}
+
+/* Valid until the sixteenth call behind it. */
+static const char *path_in(const struct place *place, const char *name) {
+    static char paths[16][256];
+    static unsigned next;
+    char *path = paths[next++ % 16];
+    snprintf(path, sizeof paths[0], "%s/%s", place->base, name);
+    return path;
+}
+
+static int mode_of(const char *path) {
+    struct stat info;
+    return lstat(path, &info) == 0 ? (int)(info.st_mode & 07777) : -1;
+}
+
+static void test_create_and_read(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    const char *path = path_in(&place, "file"), *link = path_in(&place, "link");
+    static char content[40000];
+    for (size_t i = 0; i < sizeof content; i++)
+        content[i] = (char)(i * 7);
+    mode_t mask = umask(0);
+    CHECK_INT(io_file_create_private(path, slice_make(content, sizeof content)), 0);
+    umask(mask);
+    CHECK_INT(mode_of(path), 0600);
+    CHECK_INT(io_file_create_private(path, SLICE("other")), -EEXIST);
+    struct buf exact CLEANUP(buf_deinit) = BUF_INIT(sizeof content);
+    CHECK_INT(io_file_read(path, &exact), 0);
+    CHECK_SLICE(buf_slice(&exact), slice_make(content, sizeof content));
+    struct buf small CLEANUP(buf_deinit) = BUF_INIT(sizeof content - 1);
+    CHECK_INT(io_file_read(path, &small), -EFBIG);
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+    CHECK_INT(io_file_read(path_in(&place, "none"), &out), -ENOENT);
+    CHECK_INT(io_file_read(place.base, &out), -EISDIR);
+    CHECK_INT(buf_len(&out), 0);
+    /* A link in the way is never followed, wherever it leads. */
+    CHECK_INT(symlink(path_in(&place, "none"), link), 0);
+    CHECK_INT(io_file_create_private(link, SLICE("x")), -EEXIST);
+    CHECK_INT(access(path_in(&place, "none"), F_OK), -1);
+    CHECK_INT(io_file_create_private(path_in(&place, "none/file"), SLICE("x")), -ENOENT);
+    CHECK_INT(unlink(link), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+static void test_empty_file(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    const char *path = path_in(&place, "file");
+    CHECK_INT(io_file_create_private(path, SLICE("")), 0);
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(0);
+    CHECK_INT(io_file_read(path, &out), 0);
+    CHECK_INT(buf_len(&out), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+static void test_directories(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    mode_t mask = umask(0);
+    CHECK_INT(io_directory_make(path_in(&place, "a/b//c/")), 0);
+    umask(mask);
+    CHECK_INT(mode_of(path_in(&place, "a")), 0700);
+    CHECK_INT(mode_of(path_in(&place, "a/b")), 0700);
+    CHECK_INT(mode_of(path_in(&place, "a/b/c")), 0700);
+    CHECK_INT(io_directory_make(path_in(&place, "a/b/c")), 0);
+    CHECK_INT(io_directory_make(place.base), 0);
+    CHECK_INT(io_file_create_private(path_in(&place, "file"), SLICE("x")), 0);
+    CHECK_INT(io_directory_make(path_in(&place, "file")), -ENOTDIR);
+    CHECK_INT(io_directory_make(path_in(&place, "file/below")), -ENOTDIR);
+    CHECK_INT(io_directory_make(""), -ENOENT);
+    CHECK_INT(io_directory_make("/"), 0);
+    CHECK_INT(symlink(path_in(&place, "nowhere"), path_in(&place, "link")), 0);
+    CHECK(io_directory_make(path_in(&place, "link")) < 0);
+    CHECK_INT(unlink(path_in(&place, "link")), 0);
+    CHECK_INT(unlink(path_in(&place, "file")), 0);
+    CHECK_INT(rmdir(path_in(&place, "a/b/c")), 0);
+    CHECK_INT(rmdir(path_in(&place, "a/b")), 0);
+    CHECK_INT(rmdir(path_in(&place, "a")), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+static void test_lock(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    const char *path = path_in(&place, "lock"), *link = path_in(&place, "link");
+    int first = -1, second = -1;
+    REQUIRE(io_lock_file(path, &first) == 0);
+    CHECK_INT(mode_of(path), 0600);
+    CHECK((fcntl(first, F_GETFD) & FD_CLOEXEC) != 0);
+    CHECK_INT(io_lock_file(path, &second), -EWOULDBLOCK);
+    CHECK_INT(second, -1);
+    io_fd_close(&first);
+    CHECK_INT(first, -1);
+    io_fd_close(&first);
+    CHECK_INT(io_lock_file(path, &second), 0);
+    io_fd_close(&second);
+    CHECK_INT(symlink(path, link), 0);
+    CHECK_INT(io_lock_file(link, &second), -ELOOP);
+    CHECK_INT(unlink(link), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+static void test_append(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    const char *path = path_in(&place, "log"), *link = path_in(&place, "link");
+    for (int round = 0; round < 2; round++) {
+        int fd = -1;
+        REQUIRE(io_file_open_append(path, &fd) == 0);
+        CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+        CHECK_INT(write(fd, "ab", 2), 2);
+        io_fd_close(&fd);
+    }
+    CHECK_INT(mode_of(path), 0600);
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(10);
+    CHECK_INT(io_file_read(path, &out), 0);
+    CHECK_STR(buf_slice(&out), "abab");
+    int fd = -1;
+    CHECK_INT(symlink(path, link), 0);
+    CHECK_INT(io_file_open_append(link, &fd), -ELOOP);
+    CHECK_INT(fd, -1);
+    CHECK_INT(unlink(link), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+static void test_descriptors(void) {
+    int fds[2] = {-1, -1}, null = -1;
+    char byte = 0;
+    REQUIRE(io_pipe(&fds[0], &fds[1]) == 0);
+    CHECK((fcntl(fds[0], F_GETFD) & FD_CLOEXEC) != 0 && (fcntl(fds[1], F_GETFD) & FD_CLOEXEC) != 0);
+    CHECK_INT(write(fds[1], "x", 1), 1);
+    CHECK_INT(read(fds[0], &byte, 1), 1);
+    CHECK_INT(byte, 'x');
+    CHECK_INT(io_null_open(&null), 0);
+    CHECK_INT(read(null, &byte, 1), 0);
+    io_fd_close(&null);
+    io_fd_close(&fds[0]);
+    io_fd_close(&fds[1]);
+}
+
+static void torture_body(void *arg) {
+    const struct place *place = arg;
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+    int r = io_file_read(path_in(place, "file"), &out);
+    CHECK(r == -ENOMEM || (r == 0 && slice_eq(buf_slice(&out), SLICE("content"))));
+    r = io_directory_make(path_in(place, "d/e"));
+    CHECK(r == -ENOMEM || r == 0);
+    CHECK_INT(access(path_in(place, "d/e"), F_OK), r == 0 ? 0 : -1);
+    rmdir(path_in(place, "d/e"));
+    rmdir(path_in(place, "d"));
+}
+
+static void test_out_of_memory(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    CHECK_INT(io_file_create_private(path_in(&place, "file"), SLICE("content")), 0);
+    test_torture(torture_body, &place);
+    CHECK_INT(unlink(path_in(&place, "file")), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+TEST_MAIN(TEST(test_create_and_read), TEST(test_empty_file), TEST(test_directories),
+          TEST(test_lock), TEST(test_append), TEST(test_descriptors), TEST(test_out_of_memory))

@@ -1,0 +1,366 @@
+/*
+ * Streams: what the queue takes, back-pressure, half close, broken peers, freeing inside a
+ * callback. Listeners and addresses.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/limits.h"
+#include "io/file.h"
+#include "io/stream.h"
+#include "loop_guard.h"
+#include "test.h"
+
+/* --- two ends --- */
+
+struct end {
+    struct io_stream *stream;
+    struct io_loop *loop;
+    struct buf got;
+    unsigned reads, ends, drains;
+    int error;
+    size_t stop_after; /* stops the loop when that much came */
+    bool stops_at_end, stops_at_drain, frees_at_read, frees_at_end;
+};
+
+static void on_read(void *context, struct slice bytes) {
+    struct end *end = context;
+    CHECK_INT(end->ends, 0);
+    CHECK(bytes.len > 0);
+    end->reads++;
+    CHECK_INT(buf_append(&end->got, bytes), 0);
+    if (end->frees_at_read)
+        end->stream = io_stream_free(end->stream);
+    if (end->stop_after != 0 && buf_len(&end->got) >= end->stop_after)
+        io_loop_stop(end->loop);
+}
+
+static void on_end(void *context, int error) {
+    struct end *end = context;
+    end->ends++;
+    end->error = error;
+    if (end->frees_at_end)
+        end->stream = io_stream_free(end->stream);
+    if (end->stops_at_end)
+        io_loop_stop(end->loop);
+}
+
+static void on_drain(void *context) {
+    struct end *end = context;
+    end->drains++;
+    CHECK_INT(io_stream_queued(end->stream), 0);
+    if (end->stops_at_drain)
+        io_loop_stop(end->loop);
+}
+
+static const struct io_stream_events events = {
+    .on_read = on_read,
+    .on_end = on_end,
+    .on_drain = on_drain,
+};
+
+/* A connected pair of TCP sockets with small buffers. */
+static bool tcp_pair(int fds[2]) {
+    struct io_address address;
+    int listener = -1, small = 4096;
+    if (io_address_parse(SLICE("127.0.0.1:0"), &address) != 0 ||
+        io_listen_socket(&address, false, &listener) != 0)
+        return false;
+    fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    bool connected = connect(fds[0], (struct sockaddr *)(void *)address.storage, address.size) == 0;
+    fds[1] = connected ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+    io_fd_close(&listener);
+    return fds[1] >= 0;
+}
+
+struct pair {
+    struct guarded guarded;
+    struct end ends[2];
+};
+
+static void pair_open(struct pair *pair, enum io_stream_kind kind) {
+    int fds[2];
+    *pair = (struct pair){.ends = {{.got = BUF_INIT(MIB(8))}, {.got = BUF_INIT(MIB(8))}}};
+    guarded_new(&pair->guarded);
+    bool made =
+        kind == IO_STREAM_TCP ? tcp_pair(fds) : socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0;
+    for (size_t i = 0; i < 2; i++) {
+        struct end *end = &pair->ends[i];
+        end->loop = pair->guarded.loop;
+        if (!made || io_stream_new(end->loop, kind, fds[i], &events, end, &end->stream) != 0)
+            abort();
+    }
+}
+
+static void pair_close(struct pair *pair) {
+    for (size_t i = 0; i < 2; i++) {
+        io_stream_free(pair->ends[i].stream);
+        buf_deinit(&pair->ends[i].got);
+    }
+    guarded_free(&pair->guarded);
+}
+
+static void stop(void *loop) {
+    io_loop_stop(loop);
+}
+
+/* Turns the loop until nothing more can be under way. */
+static void settle(struct pair *pair) {
+    struct later later = {.loop = pair->guarded.loop, .n = 50, .fn = stop};
+    later.context = pair->guarded.loop;
+    later_start(&later);
+    guarded_run(&pair->guarded);
+}
+
+static const enum io_stream_kind kinds[] = {IO_STREAM_TCP, IO_STREAM_PIPE};
+
+/* --- writing --- */
+
+static void test_small_write(void) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct pair pair;
+        pair_open(&pair, kinds[i]);
+        pair.ends[1].stop_after = 5;
+        CHECK_INT(io_stream_write(pair.ends[0].stream, SLICE(""), 0), 0);
+        CHECK_INT(io_stream_write(pair.ends[0].stream, SLICE("hello"), 5), 0);
+        CHECK_INT(io_stream_queued(pair.ends[0].stream), 0);
+        CHECK_INT(io_stream_write(pair.ends[0].stream, SLICE("hello"), 4), -ENOBUFS);
+        io_stream_read(pair.ends[1].stream, true);
+        CHECK_INT(pair.ends[1].reads, 0);
+        guarded_run(&pair.guarded);
+        CHECK_STR(buf_slice(&pair.ends[1].got), "hello");
+        CHECK_INT(pair.ends[0].drains, 0); /* nothing was ever queued */
+        CHECK_INT(pair.ends[0].ends + pair.ends[1].ends, 0);
+        pair_close(&pair);
+    }
+}
+
+enum { BLOCK = 512 * 1024, MAX_QUEUED = 1024 * 1024 };
+
+/* Bytes that tell their place. */
+static char pattern_at(size_t i) {
+    return (char)(i * 31 + i / 251);
+}
+
+static bool has_pattern(struct slice bytes, size_t from) {
+    for (size_t i = 0; i < bytes.len; i++) {
+        if (bytes.ptr[i] != pattern_at(from + i))
+            return false;
+    }
+    return true;
+}
+
+/* Writes blocks until one is refused; how many bytes went in. */
+static size_t fill_queue(struct io_stream *stream) {
+    static char block[BLOCK];
+    size_t written = 0;
+    for (int r = 0; r == 0 && written < 64 * (size_t)BLOCK; written += r == 0 ? BLOCK : 0) {
+        for (size_t i = 0; i < BLOCK; i++)
+            block[i] = pattern_at(written + i);
+        size_t before = io_stream_queued(stream);
+        r = io_stream_write(stream, slice_make(block, BLOCK), MAX_QUEUED);
+        CHECK(r == 0 || r == -ENOBUFS);
+        if (r != 0)
+            CHECK_INT(io_stream_queued(stream), before);
+        CHECK(io_stream_queued(stream) <= MAX_QUEUED);
+    }
+    return written;
+}
+
+static void test_queue(void) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct pair pair;
+        pair_open(&pair, kinds[i]);
+        struct io_stream *stream = pair.ends[0].stream;
+        size_t written = fill_queue(stream);
+        size_t queued = io_stream_queued(stream);
+        CHECK(written > 0 && queued > 0);
+        /* At the limit, and one byte past it. */
+        char next[2] = {pattern_at(written), pattern_at(written + 1)};
+        CHECK_INT(io_stream_write(stream, slice_make(next, 2), queued + 1), -ENOBUFS);
+        CHECK_INT(io_stream_queued(stream), queued);
+        CHECK_INT(io_stream_write(stream, slice_make(next, 2), queued + 2), 0);
+        CHECK_INT(io_stream_queued(stream), queued + 2);
+        CHECK_INT(io_stream_write(stream, slice_make(next, 1), queued), -ENOBUFS);
+        CHECK_INT(io_stream_write(stream, slice_make(next, 1), 0), -ENOBUFS);
+        settle(&pair);
+        CHECK_INT(pair.ends[1].reads, 0); /* reading is off */
+        CHECK_INT(pair.ends[0].drains, 0);
+        written += 2;
+        pair.ends[1].stop_after = written;
+        io_stream_read(pair.ends[1].stream, true);
+        guarded_run(&pair.guarded);
+        CHECK_INT(buf_len(&pair.ends[1].got), written);
+        CHECK(has_pattern(buf_slice(&pair.ends[1].got), 0));
+        settle(&pair);
+        CHECK_INT(pair.ends[0].drains, 1);
+        CHECK_INT(io_stream_queued(stream), 0);
+        pair_close(&pair);
+    }
+}
+
+/* A FIN goes behind what is queued; the other direction stays open. */
+static void test_half_close(void) {
+    struct pair pair;
+    pair_open(&pair, IO_STREAM_TCP);
+    struct end *near = &pair.ends[0], *far = &pair.ends[1];
+    size_t written = fill_queue(near->stream);
+    io_stream_shutdown(near->stream);
+    far->stops_at_end = true;
+    io_stream_read(far->stream, true);
+    io_stream_read(near->stream, true);
+    guarded_run(&pair.guarded);
+    CHECK_INT(buf_len(&far->got), written);
+    CHECK(has_pattern(buf_slice(&far->got), 0));
+    CHECK_INT(far->ends, 1);
+    CHECK_INT(far->error, 0);
+    far->stops_at_end = false;
+    CHECK_INT(near->ends, 0);
+    near->stop_after = 5;
+    CHECK_INT(io_stream_write(far->stream, SLICE("reply"), 5), 0);
+    io_stream_shutdown(near->stream); /* again: nothing */
+    settle(&pair);
+    CHECK_STR(buf_slice(&near->got), "reply");
+    CHECK(io_stream_write(near->stream, SLICE("x"), 10) < 0);
+    CHECK_INT(io_stream_write(near->stream, SLICE("x"), 10), -EPIPE);
+    near->stops_at_end = true;
+    io_stream_shutdown(far->stream);
+    settle(&pair);
+    CHECK_INT(near->ends, 1);
+    CHECK_INT(near->error, 0);
+    io_stream_read(near->stream, true); /* behind the end: nothing */
+    settle(&pair);
+    CHECK_INT(near->ends, 1);
+    CHECK_INT(far->ends, 1);
+    pair_close(&pair);
+}
+
+/* --- reading --- */
+
+static void test_pause(void) {
+    struct pair pair;
+    pair_open(&pair, IO_STREAM_TCP);
+    struct end *far = &pair.ends[1];
+    io_stream_read(far->stream, true);
+    io_stream_read(far->stream, true); /* twice is once */
+    CHECK_INT(io_stream_write(pair.ends[0].stream, SLICE("one"), 10), 0);
+    settle(&pair);
+    CHECK_STR(buf_slice(&far->got), "one");
+    io_stream_read(far->stream, false);
+    CHECK_INT(io_stream_write(pair.ends[0].stream, SLICE("two"), 10), 0);
+    pair.ends[0].stream = io_stream_free(pair.ends[0].stream);
+    settle(&pair);
+    CHECK_STR(buf_slice(&far->got), "one");
+    CHECK_INT(far->ends, 0);
+    io_stream_read(far->stream, true);
+    settle(&pair);
+    CHECK_STR(buf_slice(&far->got), "onetwo");
+    CHECK_INT(far->ends, 1);
+    CHECK_INT(far->error, 0);
+    pair_close(&pair);
+}
+
+static void test_free_inside(void) {
+    for (unsigned mask = 0; mask < 4; mask++) {
+        struct pair pair;
+        pair_open(&pair, kinds[mask % 2]);
+        struct end *far = &pair.ends[1];
+        far->frees_at_read = (mask & 1) != 0;
+        far->frees_at_end = true;
+        io_stream_read(far->stream, true);
+        CHECK_INT(io_stream_write(pair.ends[0].stream, SLICE("bytes"), 10), 0);
+        pair.ends[0].stream = io_stream_free(pair.ends[0].stream);
+        settle(&pair);
+        CHECK(far->stream == NULL);
+        CHECK_INT(far->reads, 1);
+        CHECK_INT(far->ends, far->frees_at_read ? 0 : 1);
+        pair_close(&pair);
+    }
+}
+
+/* What is queued goes with the stream; no callback comes behind. */
+static void test_free_with_queue(void) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct pair pair;
+        pair_open(&pair, kinds[i]);
+        CHECK(fill_queue(pair.ends[0].stream) > 0);
+        io_stream_read(pair.ends[0].stream, true);
+        pair.ends[0].stream = io_stream_free(pair.ends[0].stream);
+        settle(&pair);
+        CHECK_INT(pair.ends[0].ends + pair.ends[0].drains + pair.ends[0].reads, 0);
+        pair_close(&pair);
+    }
+    CHECK(io_stream_free(NULL) == NULL);
+}
+
+/* --- broken peers --- */
+
+/* The peer is gone while bytes are queued: told once, and writing says so. */
+static void test_broken_while_queued(void) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        for (int reading = 0; reading <= 1; reading++) {
+            struct pair pair;
+            pair_open(&pair, kinds[i]);
+            struct end *near = &pair.ends[0];
+            CHECK(fill_queue(near->stream) > 0);
+            io_stream_read(near->stream, reading != 0);
+            pair.ends[1].stream = io_stream_free(pair.ends[1].stream);
+            near->stops_at_end = true;
+            guarded_run(&pair.guarded);
+            near->stops_at_end = false;
+            settle(&pair);
+            CHECK_INT(near->ends, 1);
+            CHECK(reading != 0 || near->error < 0);
+            CHECK_INT(near->drains, 0);
+            CHECK(io_stream_write(near->stream, SLICE("x"), SIZE_MAX) < 0);
+            io_stream_shutdown(near->stream);
+            pair_close(&pair);
+        }
+    }
+}
+
+static void test_reset(void) {
+    struct pair pair;
+    pair_open(&pair, IO_STREAM_TCP);
+    int fds[2];
+    REQUIRE(tcp_pair(fds));
+    struct end end = {.loop = pair.guarded.loop, .got = BUF_INIT(100), .stops_at_end = true};
+    REQUIRE(io_stream_new(end.loop, IO_STREAM_TCP, fds[0], &events, &end, &end.stream) == 0);
+    io_stream_read(end.stream, true);
+    struct linger linger = {.l_onoff = 1};
+    CHECK_INT(setsockopt(fds[1], SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    io_fd_close(&fds[1]);
+    guarded_run(&pair.guarded);
+    CHECK_INT(end.ends, 1);
+    CHECK_INT(end.error, -ECONNRESET);
+    end.stream = io_stream_free(end.stream);
+    buf_deinit(&end.got);
+    pair_close(&pair);
+}
+
+static void test_bad_descriptor(void) {
+    struct guarded guarded;
+    struct end end = {.loop = guarded_new(&guarded)};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        CHECK(io_stream_new(end.loop, kinds[i], -1, &events, &end, &end.stream) < 0);
+        CHECK(end.stream == NULL);
+    }
+    guarded_free(&guarded);
+}
+
+static void prepare(void) {
+    CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR); /* as main() does */
+}
+
+TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_half_close),
+          TEST(test_pause), TEST(test_free_inside), TEST(test_free_with_queue),
+          TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor))
