@@ -52,7 +52,7 @@ char *buf_reserve(struct buf *buf, size_t n) {
     }
     if (buf->cap - buf->end >= n && buf->data != NULL)
         return buf->data + buf->end;
-    if (buf->start != 0) {
+    if (buf->start != 0 && buf->data != NULL) {
         memmove(buf->data, buf->data + buf->start, len);
         buf->start = 0;
         buf->end = len;

@@ -66,7 +66,10 @@ struct spawner {
     int old_dumpable;
     uint32_t reason_stage; /* of the last attempt that was refused */
     int reason_error;
-    _Atomic uint64_t first_order; /* ticks since boot; 0: nothing was ordered yet */
+    atomic_flag has_ordered; /* whoever sends the first order sets the mark, */
+    atomic_bool has_mark;    /* which may be read from here on */
+    struct process_mark
+        mark; /* for the sweep at the end: what was there before cannot be a child's */
 };
 
 const char *spawner_isolation_name(enum spawner_isolation isolation) {
@@ -286,6 +289,7 @@ int spawner_start(const struct spawner_options *options, struct spawner **ret_sp
                     .allow_brokers = options->allow_brokers},
     };
     CLEANUP(mem_freep) struct spawner *spawner = mem_xalloc(sizeof *spawner);
+    atomic_flag_clear(&spawner->has_ordered);
     spawner->old_dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
         return -errno;
@@ -324,11 +328,11 @@ static int send_packet(const struct spawner *spawner, struct msghdr *message) {
     }
 }
 
-/* For the sweep at the end: nothing that began before can be a child's. */
 static void note_first_order(struct spawner *spawner) {
-    uint64_t none = 0;
-    if (atomic_load(&spawner->first_order) == 0)
-        (void)atomic_compare_exchange_strong(&spawner->first_order, &none, process_ticks_now());
+    if (spawner->has_pid_namespace || atomic_flag_test_and_set(&spawner->has_ordered))
+        return;
+    process_mark_set(&spawner->mark);
+    atomic_store(&spawner->has_mark, true);
 }
 
 int spawner_spawn(struct spawner *spawner, const struct spawner_command *command) {
@@ -396,13 +400,12 @@ struct spawner *spawner_free(struct spawner *spawner) {
     wait_for_end(spawner);
     if (spawner->pid_fd >= 0)
         close(spawner->pid_fd);
-    if (!spawner->has_pid_namespace && atomic_load(&spawner->first_order) != 0)
-        process_sweep_orphans(atomic_load(&spawner->first_order));
-#if defined(__SANITIZE_ADDRESS__)
-    /* At exit LeakSanitizer traces this process. In other builds the secrets in memory stay closed
-     * to the end. */
-    (void)prctl(PR_SET_DUMPABLE, spawner->old_dumpable, 0, 0, 0);
-#endif
+    if (atomic_load(&spawner->has_mark))
+        process_sweep_orphans(&spawner->mark);
+    /* At exit LeakSanitizer traces this process. In other builds its memory stays closed to the
+     * end. */
+    if (HAS_ADDRESS_SANITIZER)
+        (void)prctl(PR_SET_DUMPABLE, spawner->old_dumpable, 0, 0, 0);
     mem_free(spawner);
     return NULL;
 }

@@ -151,22 +151,23 @@ static int each_child_by_parent(struct child_visit *visit) {
     return each_process(visit_if_child, visit);
 }
 
+static void visit_listed(struct slice list, const struct child_visit *visit) {
+    for (struct slice word; !slice_is_empty(list);) {
+        pid_t listed, pid;
+        slice_cut(list, ' ', &word, &list);
+        if (parse_pid(word, &listed) && translate(listed, visit->depth, &pid))
+            visit->visit(pid, visit->arg);
+    }
+}
+
 int process_each_child(void (*visit)(pid_t pid, void *arg), void *arg) {
     struct child_visit by_parent = {.visit = visit, .arg = arg, .depth = own_depth()};
     struct buf text = BUF_INIT(MIB(1));
-    if (process_read_file("/proc/thread-self/children", &text) != 0) {
-        buf_deinit(&text);
-        return each_child_by_parent(&by_parent);
-    }
-    struct slice rest = buf_slice(&text);
-    for (struct slice word; !slice_is_empty(rest);) {
-        pid_t listed, pid;
-        slice_cut(rest, ' ', &word, &rest);
-        if (parse_pid(word, &listed) && translate(listed, by_parent.depth, &pid))
-            visit(pid, arg);
-    }
+    int error = process_read_file("/proc/thread-self/children", &text);
+    if (error == 0)
+        visit_listed(buf_slice(&text), &by_parent);
     buf_deinit(&text);
-    return 0;
+    return error == 0 ? 0 : each_child_by_parent(&by_parent);
 }
 
 /* ---- the end of all descendants ---- */
@@ -276,7 +277,35 @@ void process_kill_descendants(bool is_scoped) {
 
 #define TICKS_PER_SECOND 100u /* USER_HZ, a constant of the kernel's interface */
 
-uint64_t process_ticks_now(void) {
+struct pid_list {
+    pid_t *pids;
+    size_t count, max;
+};
+
+static void add_to_list(pid_t pid, void *arg) {
+    struct pid_list *list = arg;
+    if (list->count < list->max)
+        list->pids[list->count++] = pid;
+}
+
+/* The children of this process's first thread, which is the one that makes spawners. */
+static int list_children(pid_t *pids, size_t max, size_t *ret_count) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    struct pid_list list = {.pids = pids, .max = max};
+    const struct child_visit visit = {.visit = add_to_list, .arg = &list};
+    struct buf text = BUF_INIT(MIB(1));
+    int error = process_read_file(path, &text);
+    if (error == 0) {
+        visit_listed(buf_slice(&text), &visit);
+        *ret_count = list.count;
+    }
+    buf_deinit(&text);
+    return error;
+}
+
+/* The time since boot in the unit of process start times. */
+static uint64_t ticks_now(void) {
     struct timespec now;
     if (clock_gettime(CLOCK_BOOTTIME, &now) != 0)
         return UINT64_MAX;
@@ -303,8 +332,23 @@ static bool start_ticks(pid_t pid, uint64_t *ret_ticks) {
     return found;
 }
 
+void process_mark_set(struct process_mark *ret_mark) {
+    struct process_mark mark = {.ticks = ticks_now()};
+    if (list_children(mark.spared, PROCESS_SPARED_MAX, &mark.spared_count) != 0)
+        mark.spared_count = 0; /* then the time alone decides, to the hundredth of a second */
+    *ret_mark = mark;
+}
+
+/* A number may be given again, so the time counts as well. */
+static bool is_spared(const struct process_mark *mark, pid_t pid, uint64_t start) {
+    for (size_t i = 0; i < mark->spared_count; i++)
+        if (mark->spared[i] == pid && start <= mark->ticks)
+            return true;
+    return start < mark->ticks;
+}
+
 struct sweep {
-    uint64_t since;
+    const struct process_mark *mark;
     size_t killed;
 };
 
@@ -312,17 +356,18 @@ static void sweep_visit(pid_t pid, void *arg) {
     struct sweep *sweep = arg;
     uint64_t start;
     pid_t session = getsid(pid);
-    if (session < 0 || session == getsid(0) || !start_ticks(pid, &start) || start < sweep->since)
+    if (session < 0 || session == getsid(0) || !start_ticks(pid, &start) ||
+        is_spared(sweep->mark, pid, start))
         return;
     sweep->killed++;
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, WNOHANG | __WALL);
 }
 
-void process_sweep_orphans(uint64_t since) {
+void process_sweep_orphans(const struct process_mark *mark) {
     uint64_t deadline = clock_monotonic_ms() + KILL_TIMEOUT_MS;
     do {
-        struct sweep sweep = {.since = since};
+        struct sweep sweep = {.mark = mark};
         struct child_visit visit = {.visit = sweep_visit, .arg = &sweep};
         if (each_child_by_parent(&visit) != 0 || sweep.killed == 0)
             return;

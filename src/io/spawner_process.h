@@ -24,10 +24,19 @@ int process_each_child(void (*visit)(pid_t pid, void *arg), void *arg);
  */
 void process_kill_descendants(bool is_scoped);
 
-/* The time since boot in the unit of process start times. */
-uint64_t process_ticks_now(void);
+#define PROCESS_SPARED_MAX 16u
+
+/* What was there before the first order, and so is no orphan of ours: other spawners of this
+ * process. */
+struct process_mark {
+    uint64_t ticks;
+    pid_t spared[PROCESS_SPARED_MAX];
+    size_t spared_count;
+};
+
+void process_mark_set(struct process_mark *ret_mark);
 /*
  * Kills and reaps, generation by generation, the caller's children of foreign sessions that were
- * born at `since` (ticks) or later: what a dead spawner left to its subreaper.
+ * born after the mark: what a dead spawner left to its subreaper.
  */
-void process_sweep_orphans(uint64_t since);
+void process_sweep_orphans(const struct process_mark *mark);

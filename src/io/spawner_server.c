@@ -376,19 +376,14 @@ static NO_RETURN void server_loop(struct server *server) {
     }
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KEEPS_STDERR true /* for the sanitizer's reports */
-#else
-#define KEEPS_STDERR false
-#endif
-
 /* Leaves 0 to 2 on /dev/null and the socket on 3, and nothing else. */
 static int set_up_descriptors(int *fd) {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     int own = fcntl(*fd, F_DUPFD_CLOEXEC, 10);
     if (null < 0 || own < 0)
         return -errno;
-    for (int i = 0; i < (KEEPS_STDERR ? 2 : 3); i++)
+    /* The sanitizer's reports are to be read. */
+    for (int i = 0; i < (HAS_ADDRESS_SANITIZER ? 2 : 3); i++)
         if (dup2(null, i) < 0)
             return -errno;
     if (dup3(own, 3, O_CLOEXEC) < 0)

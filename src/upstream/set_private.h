@@ -81,7 +81,7 @@ struct upstream_instance {
     int sent_level;
     unsigned n_garbage;
     uint64_t log_second;
-    unsigned n_logged; /* in that second */
+    unsigned n_logged;     /* in that second */
     const char *complaint; /* why the gateway ends the process; NULL: it ended by itself */
     struct map pending;    /* id to struct upstream_call: sent, not answered */
     struct list calls;     /* all: waiting and sent, in order of arrival */

@@ -29,6 +29,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/compiler.h"
+
 struct world {
     const char *hidden; /* the directory: token, victim, control.sock */
     const char *alias;  /* another mount of the same */
@@ -41,7 +43,7 @@ struct world {
 
 typedef const char *(*probe_fn)(const struct world *w); /* NULL: it did not work */
 
-static const char *text(const char *format, ...) {
+PRINTF_LIKE(1, 2) static const char *text(const char *format, ...) {
     static char buffer[4][4400];
     static unsigned next;
     char *out = buffer[next++ % 4];

@@ -265,13 +265,10 @@ describe("hostile clients", () => {
         const mine = session.send({ body: { ...echo("same"), params: { name: "hold" } } });
         const theirs = other.call("hold", {}, "same");
         await fixture.events.waitFor((event) => event.event === "held", from);
-        await until(
-            async () => {
-                await fixture.sync();
-                return fixture.events.items.slice(from).filter((event) => event.event === "held").length === 2;
-            },
-            "both are held",
-        );
+        await until(async () => {
+            await fixture.sync();
+            return fixture.events.items.slice(from).filter((event) => event.event === "held").length === 2;
+        }, "both are held");
         const reasons = [undefined, "", "\u00e9".repeat(300), "\u0000\n\r\u001b", 7, {}, ["x"]];
         const ids = ["same", "never", 0, -1, 1e308, null, {}, [], true, "x".repeat(2000), "init"];
         await Promise.all(
@@ -344,9 +341,7 @@ describe("hostile clients", () => {
         }
         const last = await openSession(short, "/mcp/one");
         const { pid } = JSON.parse(text(await last.call("whoami"))) as { pid: number };
-        const others = control.starts.items.filter(
-            (process) => process.name === "short" && process.start.pid !== pid,
-        );
+        const others = control.starts.items.filter((process) => process.name === "short" && process.start.pid !== pid);
         for (const other of others) await other.isGone();
     });
 
@@ -391,14 +386,25 @@ describe("hostile clients", () => {
             [JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/list", params: { cursor: { a: 1 } } }), 200],
             [JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "x".repeat(3e6) } }), 200],
             [JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "\u0000\u202e\n" } }), 200],
-            [JSON.stringify({ jsonrpc: "2.0", id: 1, method: "resources/read", params: { uri: "x:" + "y".repeat(3e6) } }), 200],
+            [
+                JSON.stringify({
+                    jsonrpc: "2.0",
+                    id: 1,
+                    method: "resources/read",
+                    params: { uri: "x:" + "y".repeat(3e6) },
+                }),
+                200,
+            ],
             [JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call" }), 200],
             [JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: [] }), 400],
         ];
         for (const [body, status] of cases) {
             const answer = await session.send({ body });
             assert.equal(answer.status, status, `${body.slice(0, 80)}: ${answer.text.slice(0, 200)}`);
-            assert.ok(answer.messages.at(-1)?.error !== undefined, `${body.slice(0, 80)}: ${answer.text.slice(0, 200)}`);
+            assert.ok(
+                answer.messages.at(-1)?.error !== undefined,
+                `${body.slice(0, 80)}: ${answer.text.slice(0, 200)}`,
+            );
             assert.ok(answer.text.length < 2000, `${body.slice(0, 80)}: an answer of ${answer.text.length}`);
         }
     });
@@ -526,7 +532,11 @@ describe("hostile clients", () => {
     test("without a token nothing is stored, started or told", async () => {
         const before = resident(gateway);
         const rest = request("x".repeat(4_000_000), { Authorization: "Bearer no" });
-        const answers = await Promise.all(Array.from({ length: 20 }, () => exchange(gateway.port, rest.replace("Accept:", "Connection: close\r\nAccept:"))));
+        const answers = await Promise.all(
+            Array.from({ length: 20 }, () =>
+                exchange(gateway.port, rest.replace("Accept:", "Connection: close\r\nAccept:")),
+            ),
+        );
         for (const [answer] of answers) assert.equal(answer!.status, 401);
         assert.ok(resident(gateway) - before < 200_000, `${before} KiB, then ${resident(gateway)} KiB`);
         assert.equal((await send(gateway, { token: "no", body: initialize("2025-11-25") })).status, 401);

@@ -22,13 +22,10 @@ async function start(t: TestContext, mode: string, more: Partial<ServerConfig> =
 /** The gateway and the other upstream serve as before. */
 async function isWell(gateway: Gateway): Promise<void> {
     const session = await openSession(gateway);
-    await until(
-        async () => {
-            const { result } = await session.call("good__echo");
-            return result !== undefined && result.isError !== true;
-        },
-        "the honest upstream answers",
-    );
+    await until(async () => {
+        const { result } = await session.call("good__echo");
+        return result !== undefined && result.isError !== true;
+    }, "the honest upstream answers");
     await session.end();
 }
 
@@ -112,7 +109,10 @@ describe("hostile upstreams", () => {
         }
         assert.equal(text(await session.call("echo", { text: "still" })), "still");
         const { result } = await session.request("tools/list");
-        assert.deepEqual((result!.tools as { name: string }[]).map((tool) => tool.name), ["echo", "forget"]);
+        assert.deepEqual(
+            (result!.tools as { name: string }[]).map((tool) => tool.name),
+            ["echo", "forget"],
+        );
     });
 
     test("restless: lists that change while they are listed hold up nobody", async (t) => {
@@ -155,7 +155,12 @@ describe("hostile upstreams", () => {
             body: { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "echo", arguments: { text: "e" } } },
         });
         const loud = await session.send({
-            body: { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "flood", _meta: { progressToken: "mine" } } },
+            body: {
+                jsonrpc: "2.0",
+                id: 1,
+                method: "tools/call",
+                params: { name: "flood", _meta: { progressToken: "mine" } },
+            },
         });
         const told = loud.messages.filter((message) => message.method === "notifications/progress");
         assert.deepEqual(told, [], "none of the tokens was that of the call");

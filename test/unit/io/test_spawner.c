@@ -54,7 +54,7 @@ struct scenario {
 /* ---- the place ---- */
 
 struct place {
-    char base[64], program[96], scratch[96], hidden[96], alias[96], abstract[32];
+    char base[64], program[96], link[96], scratch[96], hidden[96], alias[96], abstract[32];
 };
 
 static const char *path_in(const char *dir, const char *name) {
@@ -107,17 +107,19 @@ static int listen_at(const char *path, size_t abstract_len, int type) {
 }
 
 static bool place_make(struct place *place) {
-    snprintf(place->base, sizeof place->base, "/tmp/cardea-test-XXXXXX");
+    snprintf(place->base, sizeof place->base, "/tmp/cardea test-XXXXXX");
     if (mkdtemp(place->base) == NULL || chmod(place->base, 0755) != 0)
         return false;
     snprintf(place->program, sizeof place->program, "%s/hostile", place->base);
     snprintf(place->scratch, sizeof place->scratch, "%s/scratch", place->base);
     snprintf(place->hidden, sizeof place->hidden, "%s/parent/data", place->base);
+    snprintf(place->link, sizeof place->link, "%s/link", place->base);
     snprintf(place->alias, sizeof place->alias, "%s/alias", place->base);
     snprintf(place->abstract, sizeof place->abstract, "cardea-test-%d", (int)getpid());
     return mkdir(place->scratch, 0777) == 0 && chmod(place->scratch, 0777) == 0 &&
            mkdir(place->alias, 0755) == 0 && mkdir(path_in(place->base, "parent"), 0755) == 0 &&
-           mkdir(place->hidden, 0700) == 0 && copy_file(HOSTILE_CHILD, place->program, 0755) &&
+           mkdir(place->hidden, 0700) == 0 && symlink("parent/data", place->link) == 0 &&
+           copy_file(HOSTILE_CHILD, place->program, 0755) &&
            copy_file(HOSTILE_CHILD, path_in(place->scratch, "suid"), 04755);
 }
 
@@ -243,8 +245,7 @@ struct host {
 
 static bool host_start(struct host *host) {
     const struct spawner_options options = {
-        .hide_path =
-            host->scenario->expected != SPAWNER_ISOLATION_NONE ? host->place->hidden : NULL,
+        .hide_path = host->scenario->expected != SPAWNER_ISOLATION_NONE ? host->place->link : NULL,
         .allow_namespaces = host->scenario->namespaces,
         .allow_landlock = host->scenario->landlock};
     int error = spawner_start(&options, &host->spawner);
@@ -559,6 +560,14 @@ static void test_probes_can_succeed(void) {
         char line[64];
         snprintf(line, sizeof line, "BREACH %s ", must[i]);
         test_row(must[i]);
+        CHECK(slice_find(buf_slice(&run.output), slice_from_cstr(line)) != SIZE_MAX);
+    }
+    static const char *const with_root[] = {"connect_broker",
+                                            "read_by_alias"}; /* it builds that world */
+    for (size_t i = 0; geteuid() == 0 && i < ARRAY_LEN(with_root); i++) {
+        char line[64];
+        snprintf(line, sizeof line, "BREACH %s ", with_root[i]);
+        test_row(with_root[i]);
         CHECK(slice_find(buf_slice(&run.output), slice_from_cstr(line)) != SIZE_MAX);
     }
     buf_deinit(&run.output);
@@ -925,6 +934,40 @@ static void test_spawner_is_killed(void) {
     for_lives(host_loses_spawner);
 }
 
+/* Two spawners, as the gateway has them: what one leaves behind is swept, the other is spared. */
+static int host_two(struct host *host) {
+    struct spawner_event event;
+    const struct spawner_options plain = {0};
+    struct host other = *host;
+    int out[2];
+    char data[64];
+    if (!host_start(host) || spawner_start(&plain, &other.spawner) != 0 ||
+        pipe2(out, O_CLOEXEC) != 0)
+        return 1;
+    other.out = out[1];
+    if (host_spawn(&other, 1, ARGV(host->place->program, "tree")) != 0 ||
+        !expect(&other, SPAWNER_STARTED, 1, &event) || read(out[0], data, 6) != 6 ||
+        host_spawn(host, 1, ARGV("/bin/sleep", "1000")) != 0 ||
+        !expect(host, SPAWNER_STARTED, 1, &event))
+        return 2;
+    close(out[1]);
+    if (kill(spawner_pid(other.spawner), SIGKILL) != 0 || host_event(&other, &event) != -EPIPE)
+        return 3;
+    other.spawner = spawner_free(other.spawner);
+    struct pollfd readable = {.fd = out[0], .events = POLLIN};
+    if (poll(&readable, 1, 0) != 1 || read(out[0], data, sizeof data) != 0)
+        return 4;
+    if (spawner_signal(host->spawner, 1, SIGTERM) != 0 ||
+        !expect(host, SPAWNER_EXITED, 1, &event) || WTERMSIG(event.status) != SIGTERM)
+        return 5;
+    host->spawner = spawner_free(host->spawner);
+    return 0;
+}
+
+static void test_two_spawners(void) {
+    for_lives(host_two);
+}
+
 /* ---- the rest ---- */
 
 static int host_latency(struct host *host) {
@@ -1130,4 +1173,4 @@ TEST_MAIN(TEST(test_is_subreaper), TEST(test_order_round_trip), TEST(test_order_
           TEST(test_probes), TEST(test_failures_to_start), TEST(test_size_of_orders),
           TEST(test_stopping), TEST(test_daemons), TEST(test_thousand_starts),
           TEST(test_gateway_is_killed), TEST(test_fork_storm), TEST(test_spawner_is_killed),
-          TEST(test_latency))
+          TEST(test_two_spawners), TEST(test_latency))

@@ -118,7 +118,9 @@ static void settle(struct pair *pair) {
     struct later later = {.loop = pair->guarded.loop, .n = 50, .fn = stop};
     later.context = pair->guarded.loop;
     later_start(&later);
-    guarded_run(&pair->guarded);
+    do { /* an end may stop the loop as well, and sooner */
+        guarded_run(&pair->guarded);
+    } while (list_is_linked(&later.message.link));
 }
 
 static const enum io_stream_kind kinds[] = {IO_STREAM_TCP, IO_STREAM_PIPE};

@@ -37,8 +37,9 @@ struct spawner_options {
     bool allow_namespaces; /* false in tests of the fallbacks */
     bool allow_landlock;
     /*
-     * Sockets of those who run commands for whoever asks (D-Bus, systemd, container engines) stay reachable: through
-     * each of them a child can read the hidden path. Only NAMESPACES can cover them; LANDLOCK gives no Unix sockets.
+     * Sockets of those who run commands for whoever asks (D-Bus, systemd, container engines) stay
+     * reachable: through each of them a child can read the hidden path. Only NAMESPACES can cover
+     * them; LANDLOCK gives no Unix sockets.
      */
     bool allow_brokers;
 };
@@ -49,14 +50,16 @@ struct spawner_options {
  */
 MUST_CHECK int spawner_start(const struct spawner_options *options, struct spawner **ret_spawner);
 /*
- * Closes the socket and waits until the spawner (and so every child) is gone, at most some seconds. Accepts NULL. To
- * be called after -EPIPE, too: it ends what a spawner that died left behind. Then every child of this process that is
- * of another session and began after the first order counts as such; start all spawners before the first order.
+ * Closes the socket and waits until the spawner (and so every child) is gone, at most some seconds.
+ * Accepts NULL. To be called after -EPIPE, too: it ends what a spawner that died left behind. Then
+ * every child of this process that is of another session and was not there before the first order
+ * counts as such: start all spawners before that.
  */
 struct spawner *spawner_free(struct spawner *spawner);
 
 enum spawner_isolation spawner_isolation(const struct spawner *spawner);
-/* The step at which a better method was refused (a fixed string) and its errno; NULL when the best was to be had. */
+/* The step at which a better method was refused (a fixed string) and its errno; NULL when the best
+ * was to be had. */
 const char *spawner_isolation_refused(const struct spawner *spawner, int *ret_error);
 pid_t spawner_pid(const struct spawner *spawner);
 int spawner_fd(const struct spawner *spawner);
@@ -75,8 +78,9 @@ struct spawner_command {
 };
 
 /*
- * Sends the order. 0, -E2BIG (argv and envp are longer than 128 KiB), -EINVAL (no argv[0]), -EBADF, -EPIPE (the spawner
- * is gone), -EAGAIN (it did not take the order within 20 ms: too many at once), -errno.
+ * Sends the order. 0, -E2BIG (argv and envp are longer than 128 KiB), -EINVAL (no argv[0]), -EBADF,
+ * -EPIPE (the spawner is gone), -EAGAIN (it did not take the order within 20 ms: too many at once),
+ * -errno.
  */
 MUST_CHECK int spawner_spawn(struct spawner *spawner, const struct spawner_command *command);
 /* Signals the process group of child `id`; unknown ids are ignored by the spawner. */
@@ -97,5 +101,6 @@ struct spawner_event {
     int status;
 };
 
-/* 0 and an event; -EAGAIN: none now; -EPIPE: the spawner is gone, call spawner_free(). Never blocks. */
+/* 0 and an event; -EAGAIN: none now; -EPIPE: the spawner is gone, call spawner_free(). Never
+ * blocks. */
 MUST_CHECK int spawner_receive(struct spawner *spawner, struct spawner_event *ret_event);
