@@ -4,13 +4,19 @@
 #include "mcp/name.h"
 
 static const struct json_want nothing[] = {{0}};
-static const struct json_want elements[] = {{"*", nothing}, {0}};
+static const struct json_want schema[] = {{"required", nothing}, {0}};
+static const struct json_want annotations[] = {{"audience", nothing}, {0}};
+static const struct json_want icon[] = {{"sizes", nothing}, {0}};
+static const struct json_want icons[] = {{"*", icon}, {0}};
+static const struct json_want arguments[] = {{"*", nothing}, {0}};
 
 const struct json_want shape_want_item[] = {
-    {"inputSchema", nothing},
-    {"outputSchema", nothing},
-    {"arguments", elements},
-    {"icons", nothing},
+    {"inputSchema", schema},
+    {"outputSchema", schema},
+    {"arguments", arguments},
+    {"icons", icons},
+    {"execution", nothing},
+    {"annotations", annotations},
     {0},
 };
 
@@ -51,13 +57,107 @@ static const unsigned kind_bits[MCP_LIST_COUNT] = {
     [MCP_LIST_TEMPLATES] = OF_TEMPLATE,
 };
 
+/* What such a member holds, one level deeper. */
+enum inner_type { INNER_STRING, INNER_BOOL, INNER_NUMBER, INNER_OBJECT, INNER_STRINGS };
+
+struct inner {
+    const char *parent, *key;
+    enum inner_type type;
+    bool is_required;
+    unsigned kinds;
+    const char *problem;
+};
+
+#define SCHEMA_OF(parent)                                                                          \
+    {parent, "properties", INNER_OBJECT,                                                           \
+     false,  OF_TOOL,      "properties of its " parent " are no object"},                          \
+    {                                                                                              \
+        parent, "required", INNER_STRINGS, false, OF_TOOL,                                         \
+            "required of its " parent " is no array of strings"                                    \
+    }
+
+static const struct inner inners[] = {
+    SCHEMA_OF("inputSchema"),
+    SCHEMA_OF("outputSchema"),
+    {"annotations", "title", INNER_STRING, false, OF_TOOL, "annotations.title is no string"},
+    {"annotations", "readOnlyHint", INNER_BOOL, false, OF_TOOL, "readOnlyHint is no boolean"},
+    {"annotations", "destructiveHint", INNER_BOOL, false, OF_TOOL, "destructiveHint is no boolean"},
+    {"annotations", "idempotentHint", INNER_BOOL, false, OF_TOOL, "idempotentHint is no boolean"},
+    {"annotations", "openWorldHint", INNER_BOOL, false, OF_TOOL, "openWorldHint is no boolean"},
+    {"annotations", "audience", INNER_STRINGS, false, OF_RESOURCE | OF_TEMPLATE,
+     "annotations.audience is no array of strings"},
+    {"annotations", "priority", INNER_NUMBER, false, OF_RESOURCE | OF_TEMPLATE,
+     "annotations.priority is no number"},
+    {"annotations", "lastModified", INNER_STRING, false, OF_RESOURCE | OF_TEMPLATE,
+     "annotations.lastModified is no string"},
+    {"execution", "taskSupport", INNER_STRING, false, OF_TOOL, "taskSupport is no string"},
+    {"icons", "src", INNER_STRING, true, OF_ALL, "one of its icons has no src"},
+    {"icons", "mimeType", INNER_STRING, false, OF_ALL, "mimeType of one of its icons is no string"},
+    {"icons", "sizes", INNER_STRINGS, false, OF_ALL, "sizes of one of its icons are no strings"},
+    {"icons", "theme", INNER_STRING, false, OF_ALL, "theme of one of its icons is no string"},
+    {"arguments", "name", INNER_STRING, true, OF_PROMPT,
+     "one of its arguments is no object with a name"},
+    {"arguments", "title", INNER_STRING, false, OF_PROMPT,
+     "title of one of its arguments is no string"},
+    {"arguments", "description", INNER_STRING, false, OF_PROMPT,
+     "description of one of its arguments is no string"},
+    {"arguments", "required", INNER_BOOL, false, OF_PROMPT,
+     "required of one of its arguments is no boolean"},
+};
+
+static bool has_type(const struct json_reader *reader, const struct json_node *node,
+                     enum inner_type type) {
+    switch (type) {
+    case INNER_STRING:
+        return node->type == JSON_STRING;
+    case INNER_BOOL:
+        return node->type == JSON_TRUE || node->type == JSON_FALSE;
+    case INNER_NUMBER:
+        return node->type == JSON_NUMBER;
+    case INNER_OBJECT:
+        return node->type == JSON_OBJECT;
+    case INNER_STRINGS:
+        break;
+    }
+    if (node->type != JSON_ARRAY)
+        return false;
+    for (const struct json_node *element = json_first(reader, node); element != NULL;
+         element = json_next(reader, element)) {
+        if (element->type != JSON_STRING)
+            return false;
+    }
+    return true;
+}
+
+static bool holds(const struct json_reader *reader, const struct json_node *object,
+                  const struct inner *inner) {
+    if (object->type != JSON_OBJECT)
+        return false;
+    const struct json_node *node = json_member(reader, object, slice_from_cstr(inner->key));
+    return node == NULL ? !inner->is_required : has_type(reader, node, inner->type);
+}
+
+static bool fits(const struct json_reader *reader, const struct json_node *item,
+                 const struct inner *inner) {
+    const struct json_node *parent = json_member(reader, item, slice_from_cstr(inner->parent));
+    if (parent == NULL)
+        return true;
+    if (parent->type != JSON_ARRAY)
+        return holds(reader, parent, inner);
+    for (const struct json_node *element = json_first(reader, parent); element != NULL;
+         element = json_next(reader, element)) {
+        if (!holds(reader, element, inner))
+            return false;
+    }
+    return true;
+}
+
 /* Up to 2025-11-25 both schemas of a tool have an object at their root. */
 static bool is_object_schema(const struct json_reader *reader, const struct json_node *item,
                              struct slice key) {
-    const struct json_node *schema = json_member(reader, item, key);
-    const struct json_node *type =
-        schema != NULL ? json_member(reader, schema, SLICE("type")) : NULL;
-    return schema == NULL || (type != NULL && json_string_is(type, SLICE("object")));
+    const struct json_node *node = json_member(reader, item, key);
+    const struct json_node *type = node != NULL ? json_member(reader, node, SLICE("type")) : NULL;
+    return node == NULL || (type != NULL && json_string_is(type, SLICE("object")));
 }
 
 static const char *check_tool(const struct json_reader *reader, const struct json_node *item) {
@@ -65,17 +165,12 @@ static const char *check_tool(const struct json_reader *reader, const struct jso
         return "its inputSchema does not have the type \"object\"";
     if (!is_object_schema(reader, item, SLICE("outputSchema")))
         return "its outputSchema does not have the type \"object\"";
-    return NULL;
-}
-
-static const char *check_prompt(const struct json_reader *reader, const struct json_node *item) {
-    const struct json_node *arguments = json_member(reader, item, SLICE("arguments"));
-    for (const struct json_node *node = arguments != NULL ? json_first(reader, arguments) : NULL;
-         node != NULL; node = json_next(reader, node)) {
-        if (node->type != JSON_OBJECT ||
-            json_member_typed(reader, node, SLICE("name"), JSON_STRING) == NULL)
-            return "one of its arguments is no object with a name";
-    }
+    const struct json_node *execution = json_member(reader, item, SLICE("execution"));
+    const struct json_node *support =
+        execution != NULL ? json_member(reader, execution, SLICE("taskSupport")) : NULL;
+    if (support != NULL && !json_string_is(support, SLICE("forbidden")) &&
+        !json_string_is(support, SLICE("optional")) && !json_string_is(support, SLICE("required")))
+        return "its taskSupport is not forbidden, optional or required";
     return NULL;
 }
 
@@ -116,17 +211,11 @@ const char *shape_check(const struct json_reader *reader, const struct json_node
         if (node == NULL ? (members[i].required & bit) != 0 : node->type != members[i].type)
             return members[i].problem;
     }
-    switch (kind) {
-    case MCP_LIST_TOOLS:
-        return check_tool(reader, item);
-    case MCP_LIST_PROMPTS:
-        return check_prompt(reader, item);
-    case MCP_LIST_RESOURCES:
-    case MCP_LIST_TEMPLATES:
-    case MCP_LIST_COUNT:
-        break;
+    for (size_t i = 0; i < ARRAY_LEN(inners); i++) {
+        if ((inners[i].kinds & bit) != 0 && !fits(reader, item, &inners[i]))
+            return inners[i].problem;
     }
-    return NULL;
+    return kind == MCP_LIST_TOOLS ? check_tool(reader, item) : NULL;
 }
 
 const char *shape_check_key(struct slice key, enum mcp_list kind) {

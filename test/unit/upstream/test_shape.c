@@ -179,6 +179,40 @@ static void test_prompts(void) {
     }
 }
 
+/* One level deeper: what the SDKs check as well, and refuse a whole list for. */
+static void test_inner_members(void) {
+    static const struct {
+        const char *members;
+        bool fits;
+    } rows[] = {
+        {"\"annotations\":{\"readOnlyHint\":true,\"title\":\"t\",\"other\":1}", true},
+        {"\"annotations\":{\"readOnlyHint\":\"true\"}", false},
+        {"\"annotations\":{\"title\":1}", false},
+        {"\"annotations\":{\"openWorldHint\":null}", false},
+        {"\"icons\":[]", true},
+        {"\"icons\":[{\"src\":\"https://h/i\",\"sizes\":[\"48x48\"]}]", true},
+        {"\"icons\":[{}]", false},
+        {"\"icons\":[{\"src\":\"https://h/i\"},1]", false},
+        {"\"icons\":[{\"src\":\"https://h/i\",\"sizes\":[1]}]", false},
+        {"\"icons\":[{\"src\":\"https://h/i\",\"sizes\":\"48x48\"}]", false},
+        {"\"execution\":{}", true},
+        {"\"execution\":{\"taskSupport\":\"optional\"}", true},
+        {"\"execution\":{\"taskSupport\":\"sometimes\"}", false},
+        {"\"execution\":{\"taskSupport\":true}", false},
+        {"\"outputSchema\":{\"type\":\"object\",\"required\":[\"a\"]}", true},
+        {"\"outputSchema\":{\"type\":\"object\",\"required\":[1]}", false},
+        {"\"outputSchema\":{\"type\":\"object\",\"required\":\"a\"}", false},
+        {"\"outputSchema\":{\"type\":\"object\",\"properties\":[]}", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf item CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+        test_row(rows[i].members);
+        buf_printf(&item, "{\"name\":\"t\",\"inputSchema\":{\"type\":\"object\"},%s}",
+                   rows[i].members);
+        CHECK((check(MCP_LIST_TOOLS, buf_slice(&item))[0] == '\0') == rows[i].fits);
+    }
+}
+
 static void test_uris(void) {
     static const char bad[] = "its uri has no scheme";
     static const struct {
@@ -240,4 +274,4 @@ static void test_templates(void) {
 }
 
 TEST_MAIN(TEST(test_every_member), TEST(test_no_object), TEST(test_tools), TEST(test_prompts),
-          TEST(test_uris), TEST(test_templates))
+          TEST(test_inner_members), TEST(test_uris), TEST(test_templates))
