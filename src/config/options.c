@@ -91,7 +91,7 @@ const struct option option_rows[] = {
      .fallback = 10000,
      .min = 1,
      .max = 1000000,
-     .doc = "Sessions that may be open at once."},
+     .doc = "Sessions that one principal may have open; the longest unused one makes room."},
     {.path = "server.session_idle_timeout",
      .type = OPTION_DURATION,
      OF_CONFIG(session_idle_timeout_ms),

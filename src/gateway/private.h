@@ -199,7 +199,7 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
 
 void gw_sessions_init(struct gw_sessions *sessions);
 void gw_sessions_deinit(struct gw_sessions *sessions);
-/* NULL: max_sessions are open. With a reference. */
+/* NULL: the principal has max_sessions open, all in use. With a reference. */
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
                                   uint64_t now_ms);

@@ -90,14 +90,23 @@ static bool close_oldest_unused(struct gw_principal *principal) {
     return true;
 }
 
+static bool take_place(struct gw_principal *principal, uint64_t max) {
+    pthread_mutex_lock(&principal->mutex);
+    bool has_room = principal->n_sessions < max;
+    principal->n_sessions += has_room ? 1 : 0;
+    pthread_mutex_unlock(&principal->mutex);
+    return has_room;
+}
+
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
                                   uint64_t now_ms) {
-    if (atomic_fetch_add(&gateway->sessions.count, 1) >= gateway->config->max_sessions &&
-        !close_oldest_unused(principal)) {
-        atomic_fetch_sub(&gateway->sessions.count, 1);
+    uint64_t max = gateway->config->max_sessions;
+    /* Each principal has a number of its own, so that one cannot lock out another. */
+    if (!take_place(principal, max) &&
+        !(close_oldest_unused(principal) && take_place(principal, max)))
         return NULL;
-    }
+    atomic_fetch_add(&gateway->sessions.count, 1);
     struct gw_session *session = mem_xalloc(sizeof *session);
     atomic_init(&session->refs, 2); /* the table's and the caller's */
     session->gateway = gateway;
@@ -118,7 +127,6 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
         mem_exhausted(sizeof *session);
     pthread_mutex_lock(&principal->mutex);
     list_push_back(&principal->sessions, &session->principal_link);
-    principal->n_sessions++;
     pthread_mutex_unlock(&principal->mutex);
     return session;
 }
