@@ -145,6 +145,19 @@ static bool any_server(const struct config *config, enum config_isolation isolat
     return false;
 }
 
+/* What is weaker than the best is worth a word at the usual level. */
+static void log_isolation(const struct spawner *spawner, struct log *log) {
+    int error = 0;
+    const char *name = spawner_isolation_name(spawner_isolation(spawner));
+    const char *step = spawner_isolation_refused(spawner, &error);
+    if (step == NULL)
+        log_write(log, LOG_DEBUG, "gateway", "children are isolated", LOG_CSTR("by", name));
+    else
+        log_write(log, LOG_INFO, "gateway", "children are isolated; better was refused",
+                  LOG_CSTR("by", name), LOG_CSTR("refused", step),
+                  LOG_CSTR("reason", strerror(error)));
+}
+
 int cli_start_spawners(const struct config *config, const char *data_dir, struct log *log,
                        struct cli_spawners *ret_spawners) {
     struct cli_spawners spawners = {0};
@@ -169,8 +182,7 @@ int cli_start_spawners(const struct config *config, const char *data_dir, struct
             spawners.isolated = spawner_free(spawners.isolated);
         }
         if (spawners.isolated != NULL)
-            log_write(log, LOG_DEBUG, "gateway", "children are isolated",
-                      LOG_CSTR("by", spawner_isolation_name(spawner_isolation(spawners.isolated))));
+            log_isolation(spawners.isolated, log);
     }
     if (error == 0 && any_server(config, CONFIG_ISOLATION_NONE)) {
         struct spawner_options options = {0};
