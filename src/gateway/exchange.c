@@ -168,24 +168,19 @@ static void keep_alive_soon(struct gw_exchange *exchange) {
     io_timer_start(exchange->alive_timer, ALIVE_MS);
 }
 
-/* JSON may hold line ends between its tokens; within an event they would end a line. */
-static void flatten(char *text, size_t len) {
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] == '\n' || text[i] == '\r')
-            text[i] = ' ';
-    }
-}
-
 static void append_event(struct buf *out, const struct gw_exchange *exchange, struct slice json) {
-    struct buf event = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2);
-    buf_append_cstr(&event, "event: message\ndata: ");
-    size_t from = buf_len(&event);
-    buf_append(&event, json);
-    if (buf_error(&event) == 0)
-        flatten(event.data + event.start + from, json.len);
-    buf_append_cstr(&event, "\n\n");
-    if (buf_error(&event) == 0)
+    struct buf data = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2),
+               event = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2);
+    int error = buf_append(&data, json);
+    if (error == 0) {
+        mcp_make_one_line(&data, 0);
+        error = sse_write_event(&event, SLICE("message"), SLICE_EMPTY, buf_slice(&data));
+    }
+    if (error == 0)
         append_chunk(out, exchange, buf_slice(&event));
+    else
+        out->error = error; /* an answer without this message would be another answer */
+    buf_deinit(&data);
     buf_deinit(&event);
 }
 

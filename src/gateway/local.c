@@ -73,11 +73,7 @@ static int start(struct gateway *gateway, struct upstream_instance *instance,
     json_kv_raw(&writer, SLICE("arguments"), arguments);
     json_object_end(&writer);
     mcp_write_request(&line, slice_make(id_text, (size_t)len), MCP_TOOLS_CALL, buf_slice(&params));
-    /* Line ends between tokens would end the message. */
-    for (size_t i = line.start; i < line.end; i++) {
-        if (line.data[i] == '\n' || line.data[i] == '\r')
-            line.data[i] = ' ';
-    }
+    mcp_make_one_line(&line, 0);
     buf_append_byte(&line, '\n');
     int error = buf_error(&params) != 0 ? buf_error(&params) : buf_error(&line);
     if (error == 0) {

@@ -242,16 +242,6 @@ static void add_edit(struct mcp_edit *edits, size_t *n, struct slice span,
     edits[at] = (struct mcp_edit){.span = span, .replacement = replacement};
 }
 
-/* One line: JSON may hold line ends between its tokens, the transport ends a message at them. */
-static void end_line(struct buf *line) {
-    char *text = line->data + line->start;
-    for (size_t i = 0; i < buf_len(line); i++) {
-        if (text[i] == '\n' || text[i] == '\r')
-            text[i] = ' ';
-    }
-    buf_append_byte(line, '\n');
-}
-
 static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
     struct buf name = BUF_INIT(KIB(8)),
@@ -278,8 +268,10 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
     int error = buf_error(&name) != 0 ? buf_error(&name) : buf_error(&params);
     if (error == 0)
         error = mcp_write_request(line, id_text, message->method, buf_slice(&params));
-    if (error == 0)
-        end_line(line);
+    if (error == 0) {
+        mcp_make_one_line(line, 0);
+        error = buf_append_byte(line, '\n');
+    }
     buf_deinit(&name);
     buf_deinit(&params);
     return error != 0 ? error : buf_error(line);

@@ -101,10 +101,6 @@ struct io_stream *io_stream_free(struct io_stream *stream) {
     return NULL;
 }
 
-void io_stream_set_context(struct io_stream *stream, void *context) {
-    stream->context = context;
-}
-
 void io_stream_read(struct io_stream *stream, bool on) {
     if (stream->has_ended || stream->is_closed)
         return;

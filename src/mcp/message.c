@@ -381,6 +381,13 @@ int mcp_write_tool_error(struct buf *out, struct slice id, struct slice text) {
     return buf_error(out);
 }
 
+void mcp_make_one_line(struct buf *json, size_t from) {
+    for (size_t i = json->start + from; i < json->end; i++) {
+        if (json->data[i] == '\n' || json->data[i] == '\r')
+            json->data[i] = ' ';
+    }
+}
+
 int mcp_splice(struct buf *out, struct slice document, const struct mcp_edit *edits,
                size_t n_edits) {
     const char *at = document.ptr;

@@ -8,26 +8,6 @@ static bool is_alnum(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-bool mcp_upstream_name_is_valid(struct slice name) {
-    static const struct slice reserved[] = {SLICE_INIT("sse"), SLICE_INIT("message"),
-                                            SLICE_INIT("server-card")};
-    if (name.len == 0 || name.len > MCP_UPSTREAM_NAME_MAX)
-        return false;
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        if (is_alnum(c) || c == '-')
-            continue;
-        bool inside = i != 0 && i + 1 != name.len && name.ptr[i - 1] != '_';
-        if (c != '_' || !inside)
-            return false;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(reserved); i++) {
-        if (slice_eq(name, reserved[i]))
-            return false;
-    }
-    return true;
-}
-
 bool mcp_item_name_is_valid(struct slice name) {
     if (name.len == 0 || name.len > MCP_ITEM_NAME_MAX)
         return false;

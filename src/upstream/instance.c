@@ -382,33 +382,6 @@ void instance_close(struct upstream_instance *instance) {
     io_loop_post(instance->loop, &instance->close_message);
 }
 
-struct notice {
-    struct io_message message;
-    struct upstream_instance *instance;
-    size_t len;
-    char line[];
-};
-
-static void deliver_notice(struct io_message *message) {
-    struct notice *notice = CONTAINER_OF(message, struct notice, message);
-    struct upstream_instance *instance = notice->instance;
-    if (instance->state == UPSTREAM_READY && instance->child != NULL)
-        (void)!stdio_write(instance->child, slice_make(notice->line, notice->len));
-    upstream_instance_unref(instance);
-    mem_free(notice);
-}
-
-void upstream_notify(struct upstream_instance *instance, struct slice line) {
-    struct notice *notice = mem_alloc(sizeof *notice + line.len);
-    if (notice == NULL)
-        return;
-    notice->message.deliver = deliver_notice;
-    notice->instance = instance_ref(instance);
-    notice->len = line.len;
-    memcpy(notice->line, line.ptr, line.len);
-    io_loop_post(instance->loop, &notice->message);
-}
-
 /* Birth and death. */
 
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,

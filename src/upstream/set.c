@@ -173,10 +173,6 @@ void upstream_instance_status(struct upstream_instance *instance,
     pthread_mutex_unlock(&instance->upstream->mutex);
 }
 
-const struct upstream *upstream_instance_upstream(const struct upstream_instance *instance) {
-    return instance->upstream;
-}
-
 const char *upstream_state_name(enum upstream_state state) {
     static const char *const names[] = {
         [UPSTREAM_IDLE] = "idle",    [UPSTREAM_STARTING] = "starting", [UPSTREAM_READY] = "ready",

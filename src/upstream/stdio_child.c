@@ -345,6 +345,16 @@ static int open_streams(struct stdio *stdio, struct ends *ends) {
     return 0;
 }
 
+/* By name, else by number. */
+static int find_user(struct slice name, struct passwd *entry, char *text, size_t size,
+                     struct passwd **ret_user) {
+    uint64_t number;
+    int error = getpwnam_r(name.ptr, entry, text, size, ret_user);
+    if (error != 0 || *ret_user != NULL || slice_to_u64(name, &number) != 0 || number >= UINT32_MAX)
+        return error;
+    return getpwuid_r((uid_t)number, entry, text, size, ret_user);
+}
+
 static int spawn(struct stdio *stdio, const struct ends *ends, const char **ret_reason) {
     const struct config_server *config = stdio->config;
     struct arena arena = ARENA_INIT(MIB(1));
@@ -352,7 +362,7 @@ static int spawn(struct stdio *stdio, const struct ends *ends, const char **ret_
     char entry_text[4096];
     int error = 0;
     if (config->user.len != 0 &&
-        (getpwnam_r(config->user.ptr, &entry, entry_text, sizeof entry_text, &user) != 0 ||
+        (find_user(config->user, &entry, entry_text, sizeof entry_text, &user) != 0 ||
          user == NULL)) {
         *ret_reason = "cannot find the user that the configuration names";
         error = -ENOENT;

@@ -1,4 +1,4 @@
-/* Names of upstreams and items, what clients see of them, and resource templates. */
+/* Names of items, what clients see of them, and resource templates. */
 #include <errno.h>
 
 #include "base/clock.h"
@@ -8,45 +8,6 @@
 #include "test.h"
 
 #define A32 "abcdefghijklmnopqrstuvwxyz012345"
-
-static void test_upstream_name(void) {
-    static const struct {
-        struct slice name;
-        bool is_valid;
-    } rows[] = {
-        {SLICE_INIT("a"), true},
-        {SLICE_INIT("7"), true},
-        {SLICE_INIT("-"), true},
-        {SLICE_INIT("a-b"), true},
-        {SLICE_INIT("a_b"), true},
-        {SLICE_INIT("a_b_c"), true},
-        {SLICE_INIT("A-_-9"), true},
-        {SLICE_INIT("sse2"), true},
-        {SLICE_INIT("messages"), true},
-        {SLICE_INIT(A32), true},
-        {SLICE_INIT(A32 "6"), false},
-        {SLICE_INIT(""), false},
-        {SLICE_INIT("_"), false},
-        {SLICE_INIT("_a"), false},
-        {SLICE_INIT("a_"), false},
-        {SLICE_INIT("a__b"), false},
-        {SLICE_INIT("a_-_b"), true},
-        {SLICE_INIT("a.b"), false},
-        {SLICE_INIT("a/b"), false},
-        {SLICE_INIT("a b"), false},
-        {SLICE_INIT(".."), false},
-        {SLICE_INIT("a\0"), false},
-        {SLICE_INIT("a\n"), false},
-        {SLICE_INIT("\u00e9"), false},
-        {SLICE_INIT("sse"), false},
-        {SLICE_INIT("message"), false},
-        {SLICE_INIT("server-card"), false},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        test_row(rows[i].name.ptr);
-        CHECK_INT(mcp_upstream_name_is_valid(rows[i].name), rows[i].is_valid);
-    }
-}
 
 static void test_item_name(void) {
     char text[MCP_ITEM_NAME_MAX + 1];
@@ -261,6 +222,6 @@ static void test_template_cost(void) {
     CHECK(!mcp_template_matches(SLICE("{a}"), slice_make(longer, sizeof longer)));
 }
 
-TEST_MAIN(TEST(test_upstream_name), TEST(test_item_name), TEST(test_expose), TEST(test_expose_any),
-          TEST(test_expose_apart), TEST(test_expose_without_room), TEST(test_exposed_upstream),
-          TEST(test_template), TEST(test_template_cost), TEST(test_out_of_memory))
+TEST_MAIN(TEST(test_item_name), TEST(test_expose), TEST(test_expose_any), TEST(test_expose_apart),
+          TEST(test_expose_without_room), TEST(test_exposed_upstream), TEST(test_template),
+          TEST(test_template_cost), TEST(test_out_of_memory))

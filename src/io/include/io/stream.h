@@ -35,7 +35,6 @@ MUST_CHECK int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int
 /* Closes at once; what is queued is dropped. No callback afterwards. Accepts NULL. */
 struct io_stream *io_stream_free(struct io_stream *stream);
 
-void io_stream_set_context(struct io_stream *stream, void *context);
 void io_stream_read(struct io_stream *stream, bool on);
 /*
  * Writes or queues a copy. 0; -ENOBUFS when more than `max_queued` bytes would wait (nothing is

@@ -73,6 +73,12 @@ int mcp_write_error(struct buf *out, struct slice id, enum mcp_error_code code, 
 /* A tool's refusal: a result with isError and one text (MCP 2025-11-25 server/tools). */
 int mcp_write_tool_error(struct buf *out, struct slice id, struct slice text);
 
+/*
+ * JSON may hold line ends between its tokens, where stdio ends a message and SSE a field: makes
+ * them spaces, from `from` on.
+ */
+void mcp_make_one_line(struct buf *json, size_t from);
+
 /* Replaces spans of a document. `edits` are sorted and do not overlap; each span lies in the
  * document. */
 struct mcp_edit {

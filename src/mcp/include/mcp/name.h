@@ -15,7 +15,6 @@
 /* Of the name that an upstream gives a tool or prompt; a longer one is dropped from the list. */
 #define MCP_ITEM_NAME_MAX 512u
 
-bool mcp_upstream_name_is_valid(struct slice name);
 /* Non-empty, at most MCP_ITEM_NAME_MAX bytes, no control characters. */
 bool mcp_item_name_is_valid(struct slice name);
 /* Appends what clients see; without a prefix when `upstream` is empty. */

@@ -102,7 +102,6 @@ struct upstream_status {
 
 void upstream_instance_status(struct upstream_instance *instance,
                               struct upstream_status *ret_status);
-const struct upstream *upstream_instance_upstream(const struct upstream_instance *instance);
 const char *upstream_state_name(enum upstream_state state);
 
 /* The most verbose log level that the owner's sessions want; -1: none asked. Sent to the upstream
@@ -141,5 +140,3 @@ upstream_call_start(struct upstream_instance *instance, struct io_loop *loop, ui
  * empty) as plain text.
  */
 void upstream_call_cancel(struct upstream_call *call, struct slice reason);
-/* Sends a notification, one line with its end, to a ready instance; dropped otherwise. */
-void upstream_notify(struct upstream_instance *instance, struct slice line);
