@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { openSession, text } from "./lib/http.ts";
+import { descriptors, unlessRoot } from "./lib/proc.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { until, within } from "./lib/wait.ts";
 
@@ -19,8 +20,6 @@ const TINY = join(BUILD, "test", "hostile", "tiny_server");
 const STARTS = 1000;
 const AT_ONCE = 8;
 const KILLS = 50;
-
-const descriptors = (gateway: Gateway): number => readdirSync(`/proc/${gateway.pid}/fd`).length;
 
 /** Descendants of a process, by the parents that /proc names. */
 function descendants(pid: number): number[] {
@@ -44,7 +43,7 @@ function descendants(pid: number): number[] {
 }
 
 describe("endurance", () => {
-    test(`${STARTS} starts and stops of a child leave no process and no descriptor`, async (t) => {
+    test(`${STARTS} starts and stops of a child leave no process and no descriptor`, { skip: unlessRoot }, async (t) => {
         const servers = { tiny: { cmd: [TINY], share: "session", max_instances: 100 } };
         const gateway = await startGateway({ config: { servers }, args: ["--log", "info"] }, t);
         const once = async () => {
