@@ -363,6 +363,37 @@ static void prepare(void) {
     CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR); /* as main() does */
 }
 
+/*
+ * Writing with the n-th allocation failing: what was refused is refused with a reason, the stream
+ * is not used any more, and nothing is lost or freed twice. The pair is made before, because its
+ * small objects end the process instead.
+ */
+static void write_without_memory(void *arg) {
+    struct pair *pair = arg;
+    static char block[KIB(256)];
+    int error = 0;
+    for (int i = 0; i < 8 && error == 0; i++)
+        error = io_stream_write(pair->ends[0].stream, slice_make(block, sizeof block), MIB(16));
+    CHECK(error == 0 || error == -ENOMEM || error == -EPIPE);
+    if (error != 0)
+        CHECK_INT(io_stream_write(pair->ends[0].stream, SLICE("more"), MIB(16)), -EPIPE);
+}
+
+static void test_write_out_of_memory(void) {
+    uint64_t asked = 1;
+    for (uint64_t n = 1; asked >= n; n++) {
+        struct pair pair;
+        pair_open(&pair, IO_STREAM_TCP);
+        mem_fail_after(n);
+        write_without_memory(&pair);
+        asked = mem_alloc_count();
+        mem_fail_after(0);
+        pair_close(&pair);
+        REQUIRE(n < 1000);
+    }
+}
+
 TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_half_close),
           TEST(test_pause), TEST(test_free_inside), TEST(test_free_with_queue),
-          TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor))
+          TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor),
+          TEST(test_write_out_of_memory))

@@ -1,12 +1,12 @@
 /*
  * The one allocator. Two families, by who chose the size:
  *
- * mem_alloc() and mem_realloc() may fail, and everything in floors 0 and 1 uses them, as does
- * everything sized by a peer. The tests run those floors with the n-th allocation failing
- * (mem_fail_after).
+ * mem_alloc() and mem_realloc() may fail, and floor 0 and the protocol modules use nothing
+ * else, and neither does whatever a peer sizes. The tests run all of that with the n-th allocation
+ * failing (mem_fail_after).
  *
- * mem_xalloc() is for the small, fixed objects of the floors above: it does not return without
- * memory but ends the process, because a half-built gateway is worse than a restarted one.
+ * mem_xalloc() is for the small, fixed objects of io/ and the floors above: it does not return
+ * without memory but ends the process, because a half-built gateway is worse than a restarted one.
  */
 #pragma once
 
