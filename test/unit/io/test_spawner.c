@@ -805,7 +805,7 @@ static size_t count_entries(const char *path) {
 }
 
 static int host_thousand(struct host *host) {
-    struct spawner_event event;
+    struct spawner_event event = {0};
     char fds[64], children[64], line[16];
     /* A descriptor that leaks on either side is felt long before the end. */
     if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){64, 64}) != 0 || !host_start(host))
@@ -815,8 +815,11 @@ static int host_thousand(struct host *host) {
     for (uint64_t id = 1; id <= 1000; id++)
         if (host_spawn(host, id, ARGV("/bin/true")) != 0 ||
             !expect(host, SPAWNER_STARTED, id, &event) ||
-            !expect(host, SPAWNER_EXITED, id, &event) || event.status != 0)
+            !expect(host, SPAWNER_EXITED, id, &event) || event.status != 0) {
+            dprintf(host->out, "HOST start %u ended with status %#x\n", (unsigned)id,
+                    (unsigned)event.status);
             return 2;
+        }
     for (uint64_t id = 1; id <= 100; id++)
         if (!fails(
                 host,
