@@ -1,73 +1,18 @@
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
+#include "address.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "io/stream.h"
 #include "loop_private.h"
 
-_Static_assert(sizeof(struct sockaddr_storage) <= sizeof(((struct io_address *)0)->storage),
-               "io_address holds any socket address");
-
 enum { BACKLOG = 1024 };
-
-static void describe(struct io_address *address) {
-    char host[INET6_ADDRSTRLEN] = "";
-    if (((struct sockaddr *)(void *)address->storage)->sa_family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, address->storage, sizeof in);
-        inet_ntop(AF_INET, &in.sin_addr, host, sizeof host);
-        snprintf(address->text, sizeof address->text, "%s:%u", host, (unsigned)ntohs(in.sin_port));
-        address->is_loopback = (ntohl(in.sin_addr.s_addr) >> 24) == 127;
-    } else {
-        struct sockaddr_in6 in;
-        memcpy(&in, address->storage, sizeof in);
-        inet_ntop(AF_INET6, &in.sin6_addr, host, sizeof host);
-        snprintf(address->text, sizeof address->text, "[%s]:%u", host,
-                 (unsigned)ntohs(in.sin6_port));
-        address->is_loopback = IN6_IS_ADDR_LOOPBACK(&in.sin6_addr) != 0;
-    }
-}
-
-int io_address_parse(struct slice text, struct io_address *ret_address) {
-    struct io_address address = {0};
-    char host[INET6_ADDRSTRLEN];
-    uint64_t port;
-    size_t colon = text.len;
-    while (colon != 0 && text.ptr[colon - 1] != ':')
-        colon--;
-    if (colon == 0 || slice_to_u64(slice_from(text, colon), &port) != 0 || port > UINT16_MAX)
-        return -EINVAL;
-    struct slice name = slice_sub(text, 0, colon - 1);
-    bool is_v6 = slice_starts_with(name, SLICE("[")) && slice_ends_with(name, SLICE("]"));
-    if (is_v6)
-        name = slice_sub(name, 1, name.len - 1);
-    if (slice_to_cstr(name, host, sizeof host) != 0)
-        return -EINVAL;
-    if (is_v6) {
-        struct sockaddr_in6 in = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-        if (inet_pton(AF_INET6, host, &in.sin6_addr) != 1)
-            return -EINVAL;
-        memcpy(address.storage, &in, sizeof in);
-        address.size = sizeof in;
-    } else {
-        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-        if (inet_pton(AF_INET, host, &in.sin_addr) != 1)
-            return -EINVAL;
-        memcpy(address.storage, &in, sizeof in);
-        address.size = sizeof in;
-    }
-    describe(&address);
-    *ret_address = address;
-    return 0;
-}
 
 static int bind_socket(const struct io_address *address, bool reuse_port, int *ret_fd) {
     const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)address->storage;
@@ -117,7 +62,7 @@ int io_listen_socket(struct io_address *address, bool exclusive, int *ret_fd) {
     socklen_t size = sizeof address->storage;
     if (getsockname(fd, (struct sockaddr *)(void *)address->storage, &size) == 0) {
         address->size = size;
-        describe(address);
+        address_describe(address);
     }
     *ret_fd = fd;
     return 0;

@@ -6,32 +6,13 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "io/file.h"
-#include "loop_private.h"
+#include "stream_private.h"
+#include "tls_private.h"
 
-/*
- * Writing goes straight to the kernel while nothing is queued. The rest is collected in `queue`;
- * one uv_write at a time takes it over as `sending`, so that bytes in flight never move.
- */
-struct io_stream {
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
-    struct io_loop *loop;
-    struct io_stream_events events;
-    void *context;
-    uv_write_t write;
-    uv_shutdown_t shutdown;
-    struct buf queue;
-    char *sending; /* owned; NULL when no write is under way */
-    size_t sending_len;
-    bool is_broken, has_ended, is_closed, shutdown_wanted;
-};
-
-static void report_end(struct io_stream *stream, int error) {
+void stream_report_end(struct io_stream *stream, int error) {
     if (stream->has_ended || stream->is_closed)
+        return;
+    if (stream->tls != NULL && tls_stream_break(stream->tls, error))
         return;
     stream->has_ended = true;
     uv_read_stop(&stream->uv.stream);
@@ -46,10 +27,12 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
 
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     struct io_stream *stream = uv->data;
-    if (n > 0)
+    if (UNLIKELY(stream->tls != NULL))
+        tls_stream_input(stream->tls, buf->base, n);
+    else if (n > 0)
         stream->events.on_read(stream->context, slice_make(buf->base, (size_t)n));
     else if (n < 0)
-        report_end(stream, n == UV_EOF ? 0 : (int)n);
+        stream_report_end(stream, n == UV_EOF ? 0 : (int)n);
 }
 
 static int open_handle(struct io_stream *stream, enum io_stream_kind kind, int fd) {
@@ -72,6 +55,8 @@ static void on_closed(uv_handle_t *handle) {
     struct io_stream *stream = handle->data;
     buf_deinit(&stream->queue);
     mem_free(stream->sending);
+    if (stream->tls != NULL)
+        tls_stream_free(stream->tls);
     mem_free(stream);
 }
 
@@ -96,18 +81,27 @@ int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
 struct io_stream *io_stream_free(struct io_stream *stream) {
     if (stream != NULL && !stream->is_closed) {
         stream->is_closed = true;
+        if (stream->tls != NULL)
+            tls_stream_stop(stream->tls);
         uv_close(&stream->uv.handle, on_closed);
     }
     return NULL;
 }
 
-void io_stream_read(struct io_stream *stream, bool on) {
-    if (stream->has_ended || stream->is_closed)
-        return;
+void stream_read_wire(struct io_stream *stream, bool on) {
     if (on)
         uv_read_start(&stream->uv.stream, on_alloc, on_read);
     else
         uv_read_stop(&stream->uv.stream);
+}
+
+void io_stream_read(struct io_stream *stream, bool on) {
+    if (stream->has_ended || stream->is_closed)
+        return;
+    if (stream->tls != NULL)
+        tls_stream_read(stream->tls, on);
+    else
+        stream_read_wire(stream, on);
 }
 
 static void send_queue(struct io_stream *stream);
@@ -128,7 +122,7 @@ static void on_written(uv_write_t *write, int status) {
     if (status != 0) {
         stream->is_broken = true;
         buf_reset(&stream->queue, 0);
-        report_end(stream, status);
+        stream_report_end(stream, status);
         return;
     }
     if (buf_len(&stream->queue) != 0) {
@@ -136,7 +130,7 @@ static void on_written(uv_write_t *write, int status) {
         return;
     }
     finish_shutdown(stream);
-    if (stream->events.on_drain != NULL)
+    if (stream->events.on_drain != NULL && (stream->tls == NULL || tls_stream_is_open(stream->tls)))
         stream->events.on_drain(stream->context);
 }
 
@@ -160,13 +154,8 @@ static void send_queue(struct io_stream *stream) {
     }
 }
 
-int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {
-    if (stream->is_broken || stream->is_closed)
-        return -EPIPE;
-    size_t queued = io_stream_queued(stream);
-    if (queued > max_queued || bytes.len > max_queued - queued)
-        return -ENOBUFS;
-    if (queued == 0 && bytes.len != 0) {
+int stream_send(struct io_stream *stream, struct slice bytes) {
+    if (io_stream_queued(stream) == 0 && bytes.len != 0) {
         /* uv_try_write takes a pointer to non-const, but does not write through it. */
         union {
             const char *in;
@@ -192,6 +181,17 @@ int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_que
     return stream->is_broken ? -EPIPE : 0;
 }
 
+int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {
+    if (stream->is_broken || stream->is_closed)
+        return -EPIPE;
+    size_t queued = io_stream_queued(stream);
+    if (queued > max_queued || bytes.len > max_queued - queued)
+        return -ENOBUFS;
+    if (UNLIKELY(stream->tls != NULL))
+        return tls_stream_write(stream->tls, bytes);
+    return stream_send(stream, bytes);
+}
+
 size_t io_stream_queued(const struct io_stream *stream) {
     return stream->sending_len + buf_len(&stream->queue);
 }
@@ -199,6 +199,8 @@ size_t io_stream_queued(const struct io_stream *stream) {
 void io_stream_shutdown(struct io_stream *stream) {
     if (stream->is_broken || stream->is_closed)
         return;
+    if (stream->tls != NULL)
+        tls_stream_shutdown(stream->tls);
     stream->shutdown_wanted = true;
     finish_shutdown(stream);
 }

@@ -1,0 +1,43 @@
+/*
+ * TLS (OpenSSL 3) on a stream. A stream that was started as TLS is used like any other: on_read
+ * gets plain bytes, io_stream_write() takes plain bytes. TLS 1.2 and 1.3; certificate and name are
+ * checked (RFC 9525: the name as DNS name or IP address in the subject alternative names).
+ *
+ * A context is shared by all workers. Reading the system's roots takes tens of milliseconds, so it
+ * happens on a thread of its own from io_tls_client_new() on; streams that start earlier wait.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+#include "base/slice.h"
+#include "io/stream.h"
+
+struct io_tls; /* immutable but for its loading; any thread */
+
+struct io_tls_client_options {
+    bool use_system_roots;
+    const char *ca_file; /* PEM, further roots; NULL: none */
+};
+
+MUST_CHECK int io_tls_client_new(const struct io_tls_client_options *options,
+                                 struct io_tls **ret_tls);
+struct io_tls *io_tls_ref(struct io_tls *tls);
+/* Waits for the loading thread when it is the last one. Accepts NULL. */
+struct io_tls *io_tls_unref(struct io_tls *tls);
+
+/* Once, on the stream's loop, never from inside io_stream_start_tls(). error 0: the handshake is
+ * done; else -errno, with io_stream_tls_reason(): the stream is of no use any more and on_end is
+ * not called. */
+typedef void io_tls_ready_fn(void *context, int error);
+
+/*
+ * Makes a connected stream, on which nothing was read or written, a TLS client. `name` is the host
+ * to be proved. ALPN offers http/1.1. Turns reading on by itself during the handshake and off at
+ * its end. The stream holds a reference of `tls`.
+ */
+MUST_CHECK int io_stream_start_tls(struct io_stream *stream, struct io_tls *tls, struct slice name,
+                                   io_tls_ready_fn *ready, void *context);
+/* Why the handshake failed, for a person: "the certificate has expired"; a fixed text. */
+const char *io_stream_tls_reason(const struct io_stream *stream);
