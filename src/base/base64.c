@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <stdint.h>
 
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/* RFC 4648, sections 4 and 5: the last two characters are the difference. */
+static const char standard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-int base64url_encode(struct buf *out, struct slice bytes) {
+static int encode(struct buf *out, struct slice bytes, const char *alphabet) {
     uint32_t bits = 0;
     unsigned n_bits = 0;
     for (size_t i = 0; i < bytes.len; i++) {
@@ -21,23 +23,23 @@ int base64url_encode(struct buf *out, struct slice bytes) {
     return buf_error(out);
 }
 
-static int value_of(char c) {
+static int value_of(char c, const char *alphabet) {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
     if (c >= 'a' && c <= 'z')
         return c - 'a' + 26;
     if (c >= '0' && c <= '9')
         return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
+    return c == alphabet[62] ? 62 : c == alphabet[63] ? 63 : -1;
 }
 
-int base64url_decode(struct buf *out, struct slice text) {
+static int decode(struct buf *out, struct slice text, const char *alphabet) {
     uint32_t bits = 0;
     unsigned n_bits = 0;
     if (text.len % 4 == 1)
         return -EINVAL;
     for (size_t i = 0; i < text.len; i++) {
-        int value = value_of(text.ptr[i]);
+        int value = value_of(text.ptr[i], alphabet);
         if (value < 0)
             return -EINVAL;
         bits = (bits << 6) | (uint32_t)value;
@@ -50,4 +52,27 @@ int base64url_decode(struct buf *out, struct slice text) {
     if ((bits & ((1U << n_bits) - 1)) != 0)
         return -EINVAL;
     return buf_error(out);
+}
+
+int base64url_encode(struct buf *out, struct slice bytes) {
+    return encode(out, bytes, url);
+}
+
+int base64url_decode(struct buf *out, struct slice text) {
+    return decode(out, text, url);
+}
+
+int base64_encode(struct buf *out, struct slice bytes) {
+    encode(out, bytes, standard);
+    for (size_t n = bytes.len; n % 3 != 0; n++)
+        buf_append_byte(out, '=');
+    return buf_error(out);
+}
+
+int base64_decode(struct buf *out, struct slice text) {
+    if (text.len % 4 != 0)
+        return -EINVAL;
+    for (int i = 0; i < 2 && slice_ends_with(text, SLICE("=")); i++)
+        text.len--;
+    return decode(out, text, standard);
 }

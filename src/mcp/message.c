@@ -3,14 +3,19 @@
 #include <errno.h>
 
 #include "base/limits.h"
-#include "base/utf8.h"
 #include "json/writer.h"
+#include "mcp/modern.h"
+#include "spelling.h"
 
-/* Members of the envelope, of params and of _meta come on the tape, and of a completion's
- * reference. */
+/* Members of the envelope, of params and of _meta come on the tape, and of what says in them what a
+ * request is about and what its client can do. */
 static const struct json_want want_nothing[] = {{0}};
+static const struct json_want want_meta[] = {
+    {"io.modelcontextprotocol/clientCapabilities", want_nothing},
+    {0},
+};
 static const struct json_want want_params[] = {
-    {"_meta", want_nothing},
+    {"_meta", want_meta},
     {"ref", want_nothing},
     {0},
 };
@@ -21,103 +26,6 @@ static const struct json_want want_envelope[] = {
 };
 
 static const struct json_want want_message = {.children = want_envelope};
-
-/* Keys that the gateway or an upstream acts on. */
-static const struct slice envelope_keys[] = {
-    SLICE_INIT("jsonrpc"), SLICE_INIT("id"),     SLICE_INIT("method"),
-    SLICE_INIT("params"),  SLICE_INIT("result"), SLICE_INIT("error"),
-};
-static const struct slice param_keys[] = {
-    SLICE_INIT("_meta"),          SLICE_INIT("name"),
-    SLICE_INIT("arguments"),      SLICE_INIT("uri"),
-    SLICE_INIT("cursor"),         SLICE_INIT("ref"),
-    SLICE_INIT("argument"),       SLICE_INIT("context"),
-    SLICE_INIT("level"),          SLICE_INIT("requestId"),
-    SLICE_INIT("reason"),         SLICE_INIT("progressToken"),
-    SLICE_INIT("progress"),       SLICE_INIT("total"),
-    SLICE_INIT("message"),        SLICE_INIT("protocolVersion"),
-    SLICE_INIT("capabilities"),   SLICE_INIT("clientInfo"),
-    SLICE_INIT("task"),           SLICE_INIT("taskId"),
-    SLICE_INIT("inputResponses"), SLICE_INIT("requestState"),
-    SLICE_INIT("notifications"),
-};
-static const struct slice meta_keys[] = {
-    SLICE_INIT("progressToken"),
-    SLICE_INIT("traceparent"),
-    SLICE_INIT("tracestate"),
-    SLICE_INIT("baggage"),
-    SLICE_INIT("io.modelcontextprotocol/protocolVersion"),
-    SLICE_INIT("io.modelcontextprotocol/clientCapabilities"),
-    SLICE_INIT("io.modelcontextprotocol/clientInfo"),
-    SLICE_INIT("io.modelcontextprotocol/logLevel"),
-    SLICE_INIT("io.modelcontextprotocol/serverInfo"),
-    SLICE_INIT("io.modelcontextprotocol/subscriptionId"),
-    SLICE_INIT("io.modelcontextprotocol/related-task"),
-};
-
-enum { LONGEST_KEY = 64 };
-
-/*
- * Simple case folding as far as it leads into ASCII: A-Z, U+017F (long s) and U+212A (Kelvin sign).
- * Everything else folds to itself. Writes at most `cap` bytes; SIZE_MAX when the key is longer than
- * any protocol key.
- */
-static size_t fold(struct slice key, char *out, size_t cap) {
-    size_t len = 0;
-    while (key.len != 0) {
-        uint32_t c = 0;
-        size_t n = utf8_decode(key, &c);
-        if (n == 0 || len + 4 > cap)
-            return SIZE_MAX;
-        if (c >= 'A' && c <= 'Z')
-            c += 'a' - 'A';
-        else if (c == 0x17f)
-            c = 's';
-        else if (c == 0x212a)
-            c = 'k';
-        len += utf8_encode(c, out + len);
-        key = slice_from(key, n);
-    }
-    return len;
-}
-
-static bool is_confusable(const struct json_node *node, const struct slice *known, size_t n_known) {
-    char plain[LONGEST_KEY * 6], folded[LONGEST_KEY], known_folded[LONGEST_KEY];
-    struct slice key = node->key;
-    if (key.len > sizeof plain)
-        return false;
-    if (node->key_escaped) {
-        struct buf unescaped = BUF_INIT(sizeof plain);
-        bool fits = json_unescape(&unescaped, key) == 0;
-        if (fits)
-            memcpy(plain, buf_slice(&unescaped).ptr, buf_len(&unescaped));
-        key = slice_make(plain, buf_len(&unescaped));
-        buf_deinit(&unescaped);
-        if (!fits)
-            return true; /* no memory to tell: closed */
-    }
-    size_t len = fold(key, folded, sizeof folded);
-    if (len == SIZE_MAX)
-        return false;
-    for (size_t i = 0; i < n_known; i++) {
-        if (known[i].len != len)
-            continue;
-        size_t known_len = fold(known[i], known_folded, sizeof known_folded);
-        if (slice_eq(slice_make(folded, len), slice_make(known_folded, known_len)))
-            return node->key_escaped || !slice_eq(node->key, known[i]);
-    }
-    return false;
-}
-
-static bool has_confusable_key(const struct json_reader *reader, const struct json_node *object,
-                               const struct slice *known, size_t n_known) {
-    for (const struct json_node *node = json_first(reader, object); node != NULL;
-         node = json_next(reader, node)) {
-        if (is_confusable(node, known, n_known))
-            return true;
-    }
-    return false;
-}
 
 static int refuse(struct mcp_refusal *refusal, enum mcp_error_code code, const char *reason) {
     refusal->code = code;
@@ -145,6 +53,27 @@ static bool is_valid_id(const struct json_node *id) {
     return true;
 }
 
+/* What `arguments` hold belongs to the tool or prompt, and may be spelled as it likes. */
+static int check_keys(const struct json_reader *reader, const struct mcp_message *message,
+                      struct mcp_refusal *refusal) {
+    if (mcp_has_other_spelling(reader, message->params, MCP_PLACE_PARAMS, true))
+        return refuse_request(refusal, "a key of params is another spelling of a protocol key");
+    const struct json_node *ref = json_member(reader, message->params, SLICE("ref"));
+    if (ref != NULL && mcp_has_other_spelling(reader, ref, MCP_PLACE_REF, true))
+        return refuse_request(refusal, "a key of params.ref is another spelling of a protocol key");
+    if (message->meta == NULL)
+        return 0;
+    if (mcp_has_other_spelling(reader, message->meta, MCP_PLACE_META, true))
+        return refuse_request(refusal, "a key of _meta is another spelling of a protocol key");
+    const struct json_node *capabilities =
+        json_member(reader, message->meta, MCP_META_CAPABILITIES);
+    if (capabilities != NULL &&
+        mcp_has_other_spelling(reader, capabilities, MCP_PLACE_CAPABILITIES, true))
+        return refuse_request(refusal,
+                              "a key of clientCapabilities is another spelling of a protocol key");
+    return 0;
+}
+
 static int read_call(const struct json_reader *reader, const struct json_node *root,
                      const struct json_node *method, struct mcp_message *message,
                      struct mcp_refusal *refusal) {
@@ -167,12 +96,7 @@ static int read_call(const struct json_reader *reader, const struct json_node *r
     message->meta = json_member(reader, params, SLICE("_meta"));
     if (message->meta != NULL && message->meta->type != JSON_OBJECT)
         return refuse_request(refusal, "params._meta must be an object");
-    if (has_confusable_key(reader, params, param_keys, ARRAY_LEN(param_keys)))
-        return refuse_request(refusal, "a key of params is another spelling of a protocol key");
-    if (message->meta != NULL &&
-        has_confusable_key(reader, message->meta, meta_keys, ARRAY_LEN(meta_keys)))
-        return refuse_request(refusal, "a key of _meta is another spelling of a protocol key");
-    return 0;
+    return check_keys(reader, message, refusal);
 }
 
 static int read_answer(const struct json_reader *reader, const struct json_node *result,
@@ -207,7 +131,7 @@ static int read_envelope(const struct json_reader *reader, struct mcp_message *m
     const struct json_node *root = json_root(reader);
     if (root->type != JSON_OBJECT)
         return refuse_request(refusal, "a message must be a JSON object");
-    if (has_confusable_key(reader, root, envelope_keys, ARRAY_LEN(envelope_keys)))
+    if (mcp_has_other_spelling(reader, root, MCP_PLACE_ENVELOPE, true))
         return refuse_request(refusal,
                               "a key of the message is another spelling of a protocol key");
     const struct json_node *id = json_member(reader, root, SLICE("id"));

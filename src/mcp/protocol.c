@@ -24,6 +24,10 @@ bool mcp_revision_is_legacy_http(enum mcp_revision revision) {
     return revision >= MCP_2025_03_26 && revision <= MCP_LEGACY_LATEST;
 }
 
+bool mcp_revision_is_modern(enum mcp_revision revision) {
+    return revision > MCP_LEGACY_LATEST;
+}
+
 static const struct slice methods[MCP_METHOD_COUNT] = {
     [MCP_METHOD_UNKNOWN] = SLICE_INIT(""),
     [MCP_INITIALIZE] = SLICE_INIT("initialize"),
@@ -43,6 +47,12 @@ static const struct slice methods[MCP_METHOD_COUNT] = {
     [MCP_SAMPLING_CREATE_MESSAGE] = SLICE_INIT("sampling/createMessage"),
     [MCP_ROOTS_LIST] = SLICE_INIT("roots/list"),
     [MCP_ELICITATION_CREATE] = SLICE_INIT("elicitation/create"),
+    [MCP_SUBSCRIPTIONS_LISTEN] = SLICE_INIT("subscriptions/listen"),
+    [MCP_TASKS_GET] = SLICE_INIT("tasks/get"),
+    [MCP_TASKS_RESULT] = SLICE_INIT("tasks/result"),
+    [MCP_TASKS_LIST] = SLICE_INIT("tasks/list"),
+    [MCP_TASKS_UPDATE] = SLICE_INIT("tasks/update"),
+    [MCP_TASKS_CANCEL] = SLICE_INIT("tasks/cancel"),
     [MCP_NOTIFY_INITIALIZED] = SLICE_INIT("notifications/initialized"),
     [MCP_NOTIFY_CANCELLED] = SLICE_INIT("notifications/cancelled"),
     [MCP_NOTIFY_PROGRESS] = SLICE_INIT("notifications/progress"),
@@ -52,6 +62,11 @@ static const struct slice methods[MCP_METHOD_COUNT] = {
     [MCP_NOTIFY_RESOURCES_CHANGED] = SLICE_INIT("notifications/resources/list_changed"),
     [MCP_NOTIFY_RESOURCE_UPDATED] = SLICE_INIT("notifications/resources/updated"),
     [MCP_NOTIFY_ROOTS_CHANGED] = SLICE_INIT("notifications/roots/list_changed"),
+    [MCP_NOTIFY_SUBSCRIPTIONS_ACKNOWLEDGED] =
+        SLICE_INIT("notifications/subscriptions/acknowledged"),
+    [MCP_NOTIFY_ELICITATION_COMPLETE] = SLICE_INIT("notifications/elicitation/complete"),
+    [MCP_NOTIFY_TASKS] = SLICE_INIT("notifications/tasks"),
+    [MCP_NOTIFY_TASKS_STATUS] = SLICE_INIT("notifications/tasks/status"),
 };
 
 struct slice mcp_method_name(enum mcp_method method) {

@@ -1,4 +1,5 @@
-/* Base64 (RFC 4648): the URL alphabet without padding is what the gateway writes. */
+/* Base64 (RFC 4648): the URL alphabet without padding is what the gateway writes, the standard one
+ * with padding what header fields ask for. */
 #pragma once
 
 #include "base/buf.h"
@@ -11,3 +12,8 @@ int base64url_encode(struct buf *out, struct slice bytes);
  * zero; -EINVAL otherwise, or the error of the buffer.
  */
 MUST_CHECK int base64url_decode(struct buf *out, struct slice text);
+
+/* Appends the form of section 4, padded. */
+int base64_encode(struct buf *out, struct slice bytes);
+/* As base64url_decode, with the alphabet and the padding of section 4. */
+MUST_CHECK int base64_decode(struct buf *out, struct slice text);

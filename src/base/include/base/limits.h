@@ -37,6 +37,18 @@
 #define LIMIT_EXPOSED_NAME       64u
 #define LIMIT_URI_LENGTH         KIB(8)
 
+#define LIMIT_MIRRORS      32u /* tool arguments that are repeated in header fields */
+#define LIMIT_MIRROR_DEPTH 16u /* of objects around such an argument */
+
+/* Connections to upstreams. */
+#define LIMIT_CONNECT_MS       10000u /* name, connection, proxy and TLS together */
+#define LIMIT_DIAL_ADDRESSES   16u    /* of one name that are tried */
+#define LIMIT_KEPT_CONNECTIONS 32u    /* idle, of one partition */
+#define LIMIT_KEPT_IN_ALL      1024u  /* idle, of one worker */
+#define LIMIT_KEPT_MS          4000u  /* idle, unless the server's Keep-Alive says otherwise */
+#define LIMIT_HEADER_RULES     64u
+#define LIMIT_SSE_RETRY_MS     30000u /* the longest pause that a server may ask for */
+
 /* Calls. */
 #define LIMIT_CALL_IDLE_MS  60000u
 #define LIMIT_CALL_TOTAL_MS (30u * 60u * 1000u)

@@ -27,6 +27,8 @@ struct slice mcp_revision_name(enum mcp_revision revision);
 enum mcp_revision mcp_revision_parse(struct slice text);
 /* Served over Streamable HTTP with sessions. */
 bool mcp_revision_is_legacy_http(enum mcp_revision revision);
+/* Without handshake and session: every request says it all. */
+bool mcp_revision_is_modern(enum mcp_revision revision);
 
 enum mcp_method {
     MCP_METHOD_UNKNOWN,
@@ -47,6 +49,13 @@ enum mcp_method {
     MCP_SAMPLING_CREATE_MESSAGE,
     MCP_ROOTS_LIST,
     MCP_ELICITATION_CREATE,
+    /* These, and the last four notifications, are known by name only, to be refused by name. */
+    MCP_SUBSCRIPTIONS_LISTEN,
+    MCP_TASKS_GET,
+    MCP_TASKS_RESULT,
+    MCP_TASKS_LIST,
+    MCP_TASKS_UPDATE,
+    MCP_TASKS_CANCEL,
     MCP_NOTIFY_INITIALIZED,
     MCP_NOTIFY_CANCELLED,
     MCP_NOTIFY_PROGRESS,
@@ -56,6 +65,10 @@ enum mcp_method {
     MCP_NOTIFY_RESOURCES_CHANGED,
     MCP_NOTIFY_RESOURCE_UPDATED,
     MCP_NOTIFY_ROOTS_CHANGED,
+    MCP_NOTIFY_SUBSCRIPTIONS_ACKNOWLEDGED,
+    MCP_NOTIFY_ELICITATION_COMPLETE,
+    MCP_NOTIFY_TASKS,
+    MCP_NOTIFY_TASKS_STATUS,
     MCP_METHOD_COUNT,
 };
 
@@ -90,7 +103,11 @@ enum mcp_error_code {
     MCP_E_METHOD_NOT_FOUND = -32601,
     MCP_E_INVALID_PARAMS = -32602,
     MCP_E_INTERNAL = -32603,
-    MCP_E_RESOURCE_NOT_FOUND = -32002, /* up to 2025-11-25 */
+    MCP_E_RESOURCE_NOT_FOUND = -32002,       /* up to 2025-11-25 */
+    MCP_E_HEADER_MISMATCH = -32020,          /* these three: from 2026-07-28 on, with HTTP 400 */
+    MCP_E_MISSING_CAPABILITY = -32021,       /* data.requiredCapabilities */
+    MCP_E_UNSUPPORTED_VERSION = -32022,      /* data.supported, data.requested */
+    MCP_E_URL_ELICITATION_REQUIRED = -32042, /* 2025-11-25 only */
     MCP_E_UNAUTHENTICATED = 401,
     MCP_E_FORBIDDEN = 403,
     MCP_E_NOT_FOUND = 404,
@@ -102,5 +119,6 @@ enum mcp_error_code {
 
 /* Log levels of RFC 5424 as MCP names them, from debug (0) to emergency (7); -1 for another text.
  */
+enum { MCP_LOG_LEVEL_LAST = 7 };
 int mcp_log_level_parse(struct slice text);
 struct slice mcp_log_level_name(int level);
