@@ -116,15 +116,27 @@ int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
                             ret_config);
 }
 
-/* The variables of servers are where the secrets are. */
+static void wipe(struct slice value) {
+    if (value.len > 0)
+        secret_wipe((void *)(uintptr_t)value.ptr, value.len);
+}
+
+static void wipe_rules(const struct config_header_rule *rules, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        wipe(rules[i].value);
+}
+
+/* Where the secrets are: variables, tokens, headers, the password of a proxy. */
 static void wipe_values(struct config *config) {
+    wipe_rules(config->headers, config->n_headers);
     for (size_t i = 0; i < config->n_servers; i++) {
         const struct config_server *server = &config->servers[i];
-        for (size_t k = 0; k < server->n_env; k++) {
-            struct slice value = server->env[k].value;
-            if (value.len > 0)
-                secret_wipe((void *)(uintptr_t)value.ptr, value.len);
-        }
+        for (size_t k = 0; k < server->n_env; k++)
+            wipe(server->env[k].value);
+        wipe_rules(server->headers, server->n_headers);
+        wipe(server->auth_token);
+        wipe(server->proxy);
+        wipe(server->url);
     }
 }
 

@@ -19,7 +19,8 @@ struct loader {
     struct slice folder; /* absolute; relative paths start here */
     config_getenv *getenv_fn;
     void *context;
-    int error; /* sticky: 0, -ENOMEM */
+    enum option_kind kind; /* of the server at hand; OPTION_FOR_ALL: none, or not known */
+    int error;             /* sticky: 0, -ENOMEM */
 };
 
 /* Where in the tree: a chain on the stack, written as mcp.servers.github.cmd[0]. */
@@ -41,6 +42,8 @@ void walk_table(struct loader *l, const struct place *place, const struct toml_n
 void load_servers(struct loader *l, const struct place *place, const struct toml_node *table);
 /* Rules over several keys of the whole file. */
 void check_config(struct loader *l, const struct toml_node *root);
+/* Those about what HTTP servers are sent (http.c). */
+void check_http(struct loader *l, const struct toml_node *root);
 
 /* The type alone. Says so and returns false when it is wrong. */
 bool check_type(struct loader *l, const struct place *place, const struct option *row,
@@ -48,6 +51,9 @@ bool check_type(struct loader *l, const struct place *place, const struct option
 /* Type, content and bounds; then into the struct. */
 void store_value(struct loader *l, const struct place *place, const struct option *row,
                  const struct toml_node *node, void *object);
+/* An array of tables, once its type is right (tables.c). */
+void store_tables(struct loader *l, const struct place *place, const struct option *row,
+                  const struct toml_node *node, void *object);
 /* The rows' defaults. */
 void store_defaults(struct loader *l, enum option_owner owner, void *object);
 

@@ -42,12 +42,67 @@ static const char *const isolation_choices[] = {
     [CONFIG_ISOLATION_NONE] = "none",
     NULL,
 };
+static const char *const protocol_choices[] = {
+    [CONFIG_PROTOCOL_AUTO] = "auto",
+    [CONFIG_PROTOCOL_STREAMABLE_HTTP] = "streamable-http",
+    NULL,
+};
+static const char *const rule_choices[] = {
+    [CONFIG_HEADER_INSERT] = "insert",
+    [CONFIG_HEADER_REMOVE] = "remove",
+    [CONFIG_HEADER_FORWARD] = "forward",
+    [CONFIG_HEADER_RENAME_DUPLICATE] = "rename_duplicate",
+    NULL,
+};
 static const char *const stderr_choices[] = {
     [CONFIG_STDERR_NULL] = "null",
     [CONFIG_STDERR_INHERIT] = "inherit",
     [CONFIG_STDERR_PIPE] = "pipe",
     NULL,
 };
+
+static const struct option_entry header_rule = {
+    .owner = OPTION_OF_HEADER_RULE,
+    .size = sizeof(struct config_header_rule),
+    .finish = finish_header_rule,
+};
+
+#define OF_RULE(member)                                                                            \
+    .owner = OPTION_OF_HEADER_RULE, .offset = offsetof(struct config_header_rule, member)
+#define RULE_DOC                                                                                   \
+    "`insert` sends `name` with `value`, in place of what an earlier rule set. `remove` sends no " \
+    "`name`. `forward` sends what the caller sent as `name`. `rename_duplicate` sends that under " \
+    "both names."
+#define NAME_DOC                                                                                   \
+    "The header; upper and lower case are the same. Those that belong to HTTP or MCP itself can "  \
+    "not be named."
+#define VALUE_DOC "`insert`: what is sent. Never printed."
+#define DEFAULT_DOC                                                                                \
+    "`forward`, `rename_duplicate`: what is sent when the caller sends no such header; nothing "   \
+    "when not set."
+#define RENAME_DOC                                                                                 \
+    "`forward`: the name under which it is sent, when it is another one. `rename_duplicate`: the " \
+    "second name."
+#define PATTERN_WHY "is not known: list the headers by name, each in a rule of its own"
+/* A key of a header rule; value and default are one field. */
+#define RULE_KEY(of, member, checked, must, words)                                                 \
+    {                                                                                              \
+        .path = (of), .type = OPTION_STRING, OF_RULE(member), .check = (checked),                  \
+        .required = (must), .doc = (words)                                                         \
+    }
+#define HEADER_RULE(of)                                                                            \
+    {.path = of ".rule",                                                                           \
+     .type = OPTION_ENUM,                                                                          \
+     OF_RULE(kind),                                                                                \
+     .choices = rule_choices,                                                                      \
+     .required = true,                                                                             \
+     .doc = RULE_DOC},                                                                             \
+        RULE_KEY(of ".name", name, check_header_name, true, NAME_DOC),                             \
+        RULE_KEY(of ".value", value, check_header_value, false, VALUE_DOC),                        \
+        RULE_KEY(of ".default", value, check_header_value, false, DEFAULT_DOC),                    \
+        RULE_KEY(of ".rename", rename, check_header_name, false, RENAME_DOC), {                    \
+        .path = of ".pattern", .type = OPTION_ANY, .status = OPTION_REFUSED, .why = PATTERN_WHY    \
+    }
 
 const struct option option_rows[] = {
     {.path = "server", .type = OPTION_TABLE, .doc = "The listener and its sessions."},
@@ -223,7 +278,7 @@ const struct option option_rows[] = {
     {.path = "mcp.list_timeout",
      .type = OPTION_DURATION,
      OF_CONFIG(list_timeout_ms),
-     .fallback = SECONDS(3),
+     .fallback = 1500,
      .max = MINUTES(10),
      .doc = "How long a list of tools waits for servers that are in their first start. The list "
             "is sent without those that take longer."},
@@ -232,9 +287,14 @@ const struct option option_rows[] = {
      .status = OPTION_IGNORED,
      .why = "tools answer in the form that their server chose"},
     {.path = "mcp.headers",
-     .type = OPTION_ANY,
-     .status = OPTION_IGNORED,
-     .why = "only upstreams over HTTP are sent headers, and those are not built yet"},
+     .type = OPTION_TABLES,
+     OF_CONFIG(headers),
+     .count_offset = offsetof(struct config, n_headers),
+     .max = LIMIT_HEADER_RULES,
+     .entry = &header_rule,
+     .doc = "Rules for the headers that every HTTP server is sent, one after the other, before "
+            "those of the server itself. [SERVERS.md](SERVERS.md#headers) has examples."},
+    HEADER_RULE("mcp.headers"),
     {.path = "mcp.downstream_cache",
      .type = OPTION_TABLE,
      .status = OPTION_IGNORED,
@@ -248,12 +308,84 @@ const struct option option_rows[] = {
             "`_` between them; `sse`, `message` and `server-card` are taken."},
     {.path = SERVER,
      .type = OPTION_TABLE,
-     .doc = "One server: a command that speaks MCP on stdio."},
+     .doc = "One server: a command that speaks MCP on stdio (`cmd`), or the address of one that "
+            "speaks it over HTTP (`url`). Exactly one of the two."},
     {.path = SERVER ".enabled",
      .type = OPTION_BOOL,
      OF_SERVER(enabled),
      .fallback = true,
      .doc = "`false` leaves the server out; of its other keys only the names are checked then."},
+    {.path = SERVER ".url",
+     .type = OPTION_STRING,
+     OF_SERVER(url),
+     .check = check_upstream_url,
+     .before = "is no URL to use: ",
+     .doc = "The address of the endpoint, `http` or `https`, without user name, password and "
+            "fragment."},
+    {.path = SERVER ".protocol",
+     .type = OPTION_ENUM,
+     OF_SERVER(protocol),
+     .only = OPTION_FOR_HTTP,
+     .choices = protocol_choices,
+     .check = check_protocol,
+     .doc = "The transport. HTTP+SSE (`\"sse\"`) is not built yet, so both mean Streamable HTTP; "
+            "the revision is found by asking the server."},
+    {.path = SERVER ".proxy",
+     .type = OPTION_STRING,
+     OF_SERVER(proxy),
+     .only = OPTION_FOR_HTTP,
+     .check = check_proxy,
+     .before = "must be \"none\" or a URL such as \"http://proxy.example.com:3128\": ",
+     .doc = "The HTTP proxy on the way there, `http://host:port`, with `user:password@` before the "
+            "host where it wants them; `\"none\"` for none. When not set, the variables "
+            "`https_proxy`, `http_proxy`, `all_proxy` and `no_proxy` say so."},
+    {.path = SERVER ".connect_timeout",
+     .type = OPTION_DURATION,
+     OF_SERVER(connect_timeout_ms),
+     .only = OPTION_FOR_HTTP,
+     .fallback = LIMIT_CONNECT_MS,
+     .min = 100,
+     .max = MINUTES(5),
+     .doc = "How long a connection may take: looking up the name, connecting, the proxy and TLS "
+            "together."},
+    {.path = SERVER ".message_url",
+     .type = OPTION_STRING,
+     .status = OPTION_RESTRICTS,
+     .only = OPTION_FOR_HTTP,
+     .why = "is the second address of an HTTP+SSE server"},
+    {.path = SERVER ".auth",
+     .type = OPTION_TABLE,
+     .only = OPTION_FOR_HTTP,
+     .doc = "How the gateway proves to an HTTP server who it is."},
+    {.path = SERVER ".auth.token",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_token),
+     .check = check_token,
+     .doc = "Sent as `Authorization: Bearer`. Best written `{{ env.NAME }}`; never printed."},
+    {.path = SERVER ".auth.type",
+     .type = OPTION_STRING,
+     .status = OPTION_RESTRICTS,
+     .why = "chooses which credentials the server is sent"},
+    {.path = SERVER ".headers",
+     .type = OPTION_TABLES,
+     OF_SERVER(headers),
+     .only = OPTION_FOR_HTTP,
+     .count_offset = offsetof(struct config_server, n_headers),
+     .max = LIMIT_HEADER_RULES,
+     .entry = &header_rule,
+     .doc = "Rules for the headers that this server is sent, after those of `[[mcp.headers]]`."},
+    HEADER_RULE(SERVER ".headers"),
+    {.path = SERVER ".tls",
+     .type = OPTION_TABLE,
+     .status = OPTION_RESTRICTS,
+     .only = OPTION_FOR_HTTP,
+     .why = "decides which certificates are trusted and which one is shown"},
+    INNER(SERVER ".tls.verify_certs", BOOL),
+    INNER(SERVER ".tls.accept_invalid_hostnames", BOOL),
+    INNER(SERVER ".tls.root_ca_cert_path", STRING),
+    INNER(SERVER ".tls.ca_bundle", STRING),
+    INNER(SERVER ".tls.client_cert_path", STRING),
+    INNER(SERVER ".tls.client_key_path", STRING),
     {.path = SERVER ".cmd",
      .type = OPTION_LIST,
      OF_SERVER(cmd),
@@ -262,6 +394,7 @@ const struct option option_rows[] = {
     {.path = SERVER ".env",
      .type = OPTION_MAP,
      OF_SERVER(env),
+     .only = OPTION_FOR_CHILDREN,
      .count_offset = offsetof(struct config_server, n_env),
      .check = check_env_name,
      .doc = "Variables for the server. It gets these, the gateway's `PATH`, `HOME`, `LANG`, `TZ`, "
@@ -269,23 +402,27 @@ const struct option option_rows[] = {
     {.path = SERVER ".inherit_env",
      .type = OPTION_LIST,
      OF_SERVER(inherit_env),
+     .only = OPTION_FOR_CHILDREN,
      .count_offset = offsetof(struct config_server, n_inherit_env),
      .check = check_env_name,
      .doc = "Names of the gateway's own variables that the server gets too."},
     {.path = SERVER ".cwd",
      .type = OPTION_PATH,
      OF_SERVER(cwd),
+     .only = OPTION_FOR_CHILDREN,
      .check = check_filled,
      .doc = "The folder in which it runs; the gateway's when not set."},
     {.path = SERVER ".user",
      .type = OPTION_STRING,
      OF_SERVER(user),
+     .only = OPTION_FOR_CHILDREN,
      .check = check_user,
      .doc = "The user that it runs as; the gateway's when not set. Needs a gateway that runs as "
             "root."},
     {.path = SERVER ".stderr",
      .type = OPTION_STDERR,
      OF_SERVER(stderr_kind),
+     .only = OPTION_FOR_CHILDREN,
      .choices = stderr_choices,
      .check = check_filled,
      .doc = "What becomes of its error output: dropped, the gateway's own, lines in the gateway's "
@@ -295,39 +432,44 @@ const struct option option_rows[] = {
      .type = OPTION_ENUM,
      OF_SERVER(share),
      .choices = share_choices,
-     .doc = "Who shares one process: the sessions of one principal, nobody (one for each session), "
-            "or everybody. `all` is for servers that keep no state between calls."},
+     .doc = "Who shares one process, or what is open to an HTTP server: the sessions of one "
+            "principal, nobody (one for each session), or everybody. `all` is for servers that "
+            "keep no state between calls."},
     {.path = SERVER ".max_instances",
      .type = OPTION_INTEGER,
      OF_SERVER(max_instances),
      .fallback = 16,
      .min = 1,
      .max = 10000,
-     .doc = "Processes of this server that may run at once."},
+     .doc = "Processes of this server, or sessions with it, that may be there at once."},
     {.path = SERVER ".idle_timeout",
      .type = OPTION_DURATION,
      OF_SERVER(idle_timeout_ms),
      .fallback = MINUTES(10),
      .max = DAYS(30),
-     .doc = "A process without a call for this long is stopped. `\"0s\"`: never."},
+     .doc = "A process without a call for this long is stopped, a session with an HTTP server "
+            "ended. `\"0s\"`: never."},
     {.path = SERVER ".startup_timeout",
      .type = OPTION_DURATION,
      OF_SERVER(startup_timeout_ms),
      .fallback = SECONDS(30),
      .min = 100,
      .max = MINUTES(10),
-     .doc = "How long it may take from its start to the end of its initialization."},
+     .doc = "How long it may take from its start, or the first request to it, to the end of its "
+            "initialization."},
     {.path = SERVER ".shutdown_timeout",
      .type = OPTION_DURATION,
      OF_SERVER(shutdown_timeout_ms),
+     .only = OPTION_FOR_CHILDREN,
      .fallback = SECONDS(5),
      .min = 10,
      .max = MINUTES(1),
      .doc = "How long is waited after closing its input, and again after SIGTERM, before SIGKILL."},
     {.path = SERVER ".restart",
      .type = OPTION_TABLE,
-     .doc = "The pause before a server that died is started again: it doubles from `initial` to "
-            "`max`, with some chance in it."},
+     .doc = "The pause before a server that died is started again, and an HTTP server that could "
+            "not be reached is tried again: it doubles from `initial` to `max`, with some chance "
+            "in it."},
     {.path = SERVER ".restart.initial",
      .type = OPTION_DURATION,
      OF_SERVER(restart_initial_ms),
@@ -345,6 +487,7 @@ const struct option option_rows[] = {
     {.path = SERVER ".isolation",
      .type = OPTION_ENUM,
      OF_SERVER(isolation),
+     .only = OPTION_FOR_CHILDREN,
      .choices = isolation_choices,
      .doc = "`auto` hides the gateway's data directory from the server by the best means that the "
             "kernel has; when there is none, the server does not start. `none` lets it start."},
@@ -362,21 +505,6 @@ const struct option option_rows[] = {
      .min = 100,
      .max = HOURS(24),
      .doc = "How long a call may take in all."},
-
-    {.path = SERVER ".url", .type = OPTION_STRING, .status = OPTION_HTTP},
-    {.path = SERVER ".protocol", .type = OPTION_STRING, .status = OPTION_HTTP},
-    {.path = SERVER ".message_url", .type = OPTION_STRING, .status = OPTION_HTTP},
-    {.path = SERVER ".headers", .type = OPTION_ANY, .status = OPTION_HTTP},
-    {.path = SERVER ".tls", .type = OPTION_TABLE, .status = OPTION_HTTP},
-    INNER(SERVER ".tls.verify_certs", BOOL),
-    INNER(SERVER ".tls.accept_invalid_hostnames", BOOL),
-    INNER(SERVER ".tls.root_ca_cert_path", STRING),
-    INNER(SERVER ".tls.ca_bundle", STRING),
-    INNER(SERVER ".tls.client_cert_path", STRING),
-    INNER(SERVER ".tls.client_key_path", STRING),
-    {.path = SERVER ".auth", .type = OPTION_TABLE, .status = OPTION_HTTP},
-    INNER(SERVER ".auth.type", STRING),
-    INNER(SERVER ".auth.token", STRING),
 
     {.path = SERVER ".rate_limits",
      .type = OPTION_TABLE,
@@ -447,62 +575,3 @@ const struct option option_rows[] = {
      .why = "Cardea is a gateway for MCP and does not route models"},
 };
 const size_t option_count = ARRAY_LEN(option_rows);
-
-bool option_is_child(const struct option *row, const char *parent, struct slice *ret_name) {
-    struct slice path = slice_from_cstr(row->path);
-    struct slice above = slice_from_cstr(parent);
-    if (above.len > 0) {
-        if (!slice_starts_with(path, above) || path.len <= above.len || path.ptr[above.len] != '.')
-            return false;
-        path = slice_from(path, above.len + 1);
-    }
-    if (slice_find_byte(path, '.') != SIZE_MAX)
-        return false;
-    *ret_name = path;
-    return true;
-}
-
-const struct option *option_find(const char *parent, struct slice key) {
-    const struct option *any = NULL;
-    for (size_t i = 0; i < option_count; i++) {
-        struct slice name;
-        if (!option_is_child(&option_rows[i], parent, &name))
-            continue;
-        if (slice_eq(name, SLICE("*")))
-            any = &option_rows[i];
-        else if (slice_eq(name, key))
-            return &option_rows[i];
-    }
-    return any;
-}
-
-const char *option_type_name(enum option_type type) {
-    switch (type) {
-    case OPTION_TABLE:
-        return "a table";
-    case OPTION_BOOL:
-        return "true or false";
-    case OPTION_INTEGER:
-        return "an integer";
-    case OPTION_NUMBER:
-        return "a number";
-    case OPTION_DURATION:
-        return "a duration, as a string such as \"30s\" or \"1h 30m\"";
-    case OPTION_SIZE:
-        return "a size: an integer of bytes, or a string such as \"4MiB\"";
-    case OPTION_STRING:
-    case OPTION_ENUM:
-        return "a string";
-    case OPTION_PATH:
-        return "a path, as a string";
-    case OPTION_LIST:
-        return "a list of strings";
-    case OPTION_MAP:
-        return "a table of strings";
-    case OPTION_STDERR:
-        return "a string, or { file = PATH }";
-    case OPTION_ANY:
-        return "anything";
-    }
-    return "";
-}

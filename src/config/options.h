@@ -20,9 +20,10 @@ enum option_type {
     OPTION_DURATION, /* milliseconds in the struct, "1h 30m" in the file */
     OPTION_SIZE,     /* bytes in the struct, 4096 or "4MiB" in the file */
     OPTION_STRING,
-    OPTION_PATH, /* relative to the folder of the file */
-    OPTION_LIST, /* of strings */
-    OPTION_MAP,  /* of strings */
+    OPTION_PATH,   /* relative to the folder of the file */
+    OPTION_LIST,   /* of strings */
+    OPTION_MAP,    /* of strings */
+    OPTION_TABLES, /* an array of tables: rows below it, an object of its own for each */
     OPTION_ENUM,
     OPTION_STDERR, /* an enum, or { file = PATH } */
     OPTION_ANY,
@@ -33,28 +34,51 @@ enum option_status {
     /* Restricts or protects and is not built yet: refuses to start, unless switched off. */
     OPTION_RESTRICTS,
     OPTION_IGNORED, /* without effect on security: a warning */
-    OPTION_HTTP,    /* belongs to upstreams over HTTP, which are not built yet */
+    OPTION_REFUSED, /* known from elsewhere and not for us: `why` says what to write instead */
 };
 
 /* Which struct `offset` is into. */
-enum option_owner { OPTION_OF_NOTHING, OPTION_OF_CONFIG, OPTION_OF_SERVER };
+enum option_owner { OPTION_OF_NOTHING, OPTION_OF_CONFIG, OPTION_OF_SERVER, OPTION_OF_HEADER_RULE };
+
+/* Which servers a key is for; in one of the other kind it is a mistake. */
+enum option_kind { OPTION_FOR_ALL, OPTION_FOR_CHILDREN, OPTION_FOR_HTTP };
 
 /* What is wrong, as the end of a sentence that begins with the key; NULL when nothing is. */
 typedef const char *option_check(struct slice value);
+
+struct loader;
+struct place;
+struct toml_node;
+
+/* Rules over several keys of one entry, when each of them is fine by itself. */
+typedef void option_finish(struct loader *l, const struct place *place,
+                           const struct toml_node *node, void *object);
+
+/* The entries of an array of tables. */
+struct option_entry {
+    enum option_owner owner; /* that its rows name */
+    size_t size;             /* of its struct */
+    option_finish *finish;
+};
 
 struct option {
     const char *path; /* "mcp.servers.*.cwd"; a star stands for one key of any name */
     enum option_type type;
     enum option_status status;
     enum option_owner owner;
-    size_t offset, count_offset; /* of the value; of the number of entries (LIST, MAP) */
-    uint64_t fallback, min, max; /* BOOL, INTEGER, DURATION, SIZE, ENUM */
+    enum option_kind only;
+    bool required;               /* in an entry of TABLES */
+    size_t offset, count_offset; /* of the value; of the number of entries (LIST, MAP, TABLES) */
+    uint64_t fallback, min, max; /* BOOL, INTEGER, DURATION, SIZE, ENUM; max: entries of TABLES */
     const char *text;            /* the default of a STRING */
     const char *const *choices;  /* ENUM: in the order of the enum, NULL at the end */
-    option_check *check;         /* of a STRING, of each entry of a LIST, each key of a MAP */
-    bool lower;                  /* entries are kept in lower case */
-    const char *doc;             /* of a built key: Markdown, full sentences */
-    const char *why; /* what a key restricts ("restricts who may call") or why it is ignored */
+    option_check *check; /* of a STRING or ENUM, of each entry of a LIST, each key of a MAP */
+    const char *before;  /* begins the sentence of which `check` gives the end */
+    const struct option_entry *entry; /* TABLES */
+    bool lower;                       /* entries are kept in lower case */
+    const char *doc;                  /* of a built key: Markdown, full sentences */
+    const char *why; /* what a key restricts ("restricts who may call"), why it is ignored, what
+                        to write instead */
 };
 
 extern const struct option option_rows[];
@@ -78,6 +102,9 @@ int option_write_size(struct buf *out, uint64_t bytes);
 /* A number in the row's own unit. */
 int option_write_number(struct buf *out, const struct option *row, uint64_t number);
 
-/* Checks (check.c). */
+/* Checks (check.c, check_http.c). */
 option_check check_filled, check_listen_address, check_url_path, check_host, check_env_name,
-    check_user, check_server_name;
+    check_user, check_server_name, check_upstream_url, check_protocol, check_proxy, check_token,
+    check_header_name, check_header_value;
+/* Of an entry of headers (header.c). */
+option_finish finish_header_rule;

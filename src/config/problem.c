@@ -117,7 +117,8 @@ static struct slice nearest_key(const char *parent, struct slice key) {
     best_distance = key.len < 3 ? 1 : best_distance;
     for (size_t i = 0; i < option_count; i++) {
         struct slice name;
-        if (!option_is_child(&option_rows[i], parent, &name) || slice_eq(name, SLICE("*")))
+        if (!option_is_child(&option_rows[i], parent, &name) || slice_eq(name, SLICE("*")) ||
+            option_rows[i].status == OPTION_REFUSED)
             continue;
         size_t distance = edit_distance(key, name);
         if (distance < best_distance) {

@@ -39,7 +39,7 @@ static void write_type(struct buf *out, const struct option *row) {
         [OPTION_DURATION] = "duration", [OPTION_SIZE] = "size",
         [OPTION_STRING] = "string",     [OPTION_PATH] = "path",
         [OPTION_LIST] = "strings",      [OPTION_MAP] = "table of strings",
-        [OPTION_ANY] = "any",
+        [OPTION_TABLES] = "tables",     [OPTION_ANY] = "any",
     };
     if (row->choices != NULL)
         write_choices(out, row);
@@ -54,7 +54,9 @@ static void write_type(struct buf *out, const struct option *row) {
 }
 
 static void write_default(struct buf *out, const struct option *row) {
-    if (row->choices != NULL) {
+    if (row->required) {
+        buf_append_cstr(out, "required");
+    } else if (row->choices != NULL) {
         buf_printf(out, "`\"%s\"`", row->choices[row->fallback]);
     } else if (row->type == OPTION_BOOL) {
         buf_append_cstr(out, row->fallback != 0 ? "`true`" : "`false`");
@@ -87,13 +89,29 @@ static void write_path(struct buf *out, const char *path) {
     }
 }
 
+static bool has_section(const struct option *row) {
+    return row->type == OPTION_TABLE || row->type == OPTION_TABLES;
+}
+
+static const char *kind_name(enum option_kind kind) {
+    switch (kind) {
+    case OPTION_FOR_CHILDREN:
+        return "With `cmd` only. ";
+    case OPTION_FOR_HTTP:
+        return "With `url` only. ";
+    case OPTION_FOR_ALL:
+        return "";
+    }
+    return "";
+}
+
 /* The keys of one table; the tables in it have sections of their own. */
 static void write_keys(struct buf *out, const struct option *table) {
     bool any = false;
     for (size_t i = 0; i < option_count; i++) {
         const struct option *row = &option_rows[i];
         struct slice name;
-        if (row->status != OPTION_BUILT || row->type == OPTION_TABLE ||
+        if (row->status != OPTION_BUILT || has_section(row) ||
             !option_is_child(row, table->path, &name))
             continue;
         if (!any)
@@ -103,18 +121,22 @@ static void write_keys(struct buf *out, const struct option *table) {
         write_type(out, row);
         buf_append_cstr(out, " | ");
         write_default(out, row);
-        buf_printf(out, " | %s |\n", row->doc);
+        buf_printf(out, " | %s%s |\n", kind_name(row->only), row->doc);
     }
 }
 
 static void write_built(struct buf *out) {
     for (size_t i = 0; i < option_count; i++) {
         const struct option *row = &option_rows[i];
-        if (row->status != OPTION_BUILT || row->type != OPTION_TABLE)
+        if (row->status != OPTION_BUILT || !has_section(row))
             continue;
-        buf_append_cstr(out, "\n## [");
+        bool many = row->type == OPTION_TABLES;
+        buf_append_cstr(out, many ? "\n## [[" : "\n## [");
         write_path(out, row->path);
-        buf_printf(out, "]\n\n%s\n", row->doc);
+        buf_printf(out, "%s\n\n%s%s", many ? "]]" : "]", kind_name(row->only), row->doc);
+        if (many)
+            buf_printf(out, " At most %llu.", (unsigned long long)row->max);
+        buf_append_byte(out, '\n');
         write_keys(out, row);
     }
 }
@@ -122,14 +144,11 @@ static void write_built(struct buf *out) {
 static void write_status(struct buf *out, enum option_status status) {
     for (size_t i = 0; i < option_count; i++) {
         const struct option *row = &option_rows[i];
-        if (row->status != status || (row->why == NULL && status != OPTION_HTTP))
+        if (row->status != status || row->why == NULL)
             continue;
         buf_append_cstr(out, "- `");
         write_path(out, row->path);
-        buf_append_cstr(out, "`");
-        if (row->why != NULL)
-            buf_printf(out, ": %s", row->why);
-        buf_append_byte(out, '\n');
+        buf_printf(out, "`: %s\n", row->why);
     }
 }
 
@@ -138,16 +157,12 @@ int config_write_reference(struct buf *out) {
     write_built(out);
     buf_append_cstr(out, "\n## Not built yet: refuses to start\n"
                          "\n"
-                         "These restrict or protect. The gateway does not start with one of them, "
+                         "These restrict or protect, or ask for what is not there. The gateway "
+                         "does not start with one of them, "
                          "rather than start without what it promises (exit code 78). A table that "
                          "says `enabled = false` is a warning.\n"
                          "\n");
     write_status(out, OPTION_RESTRICTS);
-    buf_append_cstr(out,
-                    "\nUpstreams over HTTP are not built yet; a server with a `url` refuses to "
-                    "start, unless it says `enabled = false`:\n"
-                    "\n");
-    write_status(out, OPTION_HTTP);
     buf_append_cstr(out, "\n## Known, without effect: a warning\n"
                          "\n");
     write_status(out, OPTION_IGNORED);

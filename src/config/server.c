@@ -16,38 +16,20 @@ static void check_command(struct loader *l, const struct place *place, const str
         problem_of(l, CONFIG_ERROR, cmd->at, &inner, "must begin with a program");
 }
 
-/* With cmd, everything that is about HTTP is a mistake. */
-static void check_no_http(struct loader *l, const struct place *place,
-                          const struct toml_node *node) {
-    for (size_t i = 0; i < node->n_children; i++) {
-        const struct toml_node *child = &node->children[i];
-        const struct option *row = option_find(SERVER_ROW, child->key);
-        struct place inner = {.up = place, .key = child->key};
-        if (row != NULL && row->status == OPTION_HTTP)
-            problem_of(l, CONFIG_ERROR, child->key_at, &inner,
-                       "is for servers with url, and this one has cmd");
-    }
-}
-
-/* One problem for what kind of server it is; keys of a kind that cannot be are not looked at. */
-static void check_kind(struct loader *l, const struct place *place, const struct toml_node *node,
-                       const struct config_server *server) {
+/* One problem when it is not clear what kind of server it is; OPTION_FOR_ALL then. */
+static enum option_kind find_kind(struct loader *l, const struct place *place,
+                                  const struct toml_node *node) {
     const struct toml_node *cmd = toml_get(node, "cmd");
     const struct toml_node *url = toml_get(node, "url");
-    if (cmd != NULL && url != NULL) {
+    if (cmd != NULL && url != NULL)
         problem_of(l, CONFIG_ERROR, url->key_at, place, "has both cmd and url; keep one of them");
-    } else if (url != NULL) {
-        problem_of(l, CONFIG_ERROR, url->key_at, place,
-                   "has a url: HTTP upstreams are not built yet; remove the server or set "
-                   "enabled = false in it");
-    } else if (cmd == NULL) {
+    else if (cmd == NULL && url == NULL)
         problem_of(l, CONFIG_ERROR, node->key_at, place,
                    "needs cmd or url: the command that speaks MCP on its standard input and "
                    "output, or the address of a server");
-    } else {
-        check_command(l, place, cmd, server);
-        check_no_http(l, place, node);
-    }
+    else
+        return url != NULL ? OPTION_FOR_HTTP : OPTION_FOR_CHILDREN;
+    return OPTION_FOR_ALL;
 }
 
 static void check_times(struct loader *l, const struct place *place, const struct toml_node *node,
@@ -90,8 +72,11 @@ static void load_server(struct loader *l, const struct place *place, const struc
         l->error = -ENOMEM;
     server->line = node->key_at.line;
     l->config->n_servers++;
+    l->kind = find_kind(l, place, node);
     walk_table(l, place, node, SERVER_ROW, server, WALK_ALL);
-    check_kind(l, place, node, server);
+    if (l->kind == OPTION_FOR_CHILDREN)
+        check_command(l, place, toml_get(node, "cmd"), server);
+    l->kind = OPTION_FOR_ALL;
     check_times(l, place, node, server);
 }
 
@@ -146,11 +131,13 @@ static void check_paths(struct loader *l, const struct toml_node *root) {
 
 void check_config(struct loader *l, const struct toml_node *root) {
     check_paths(l, root);
+    check_http(l, root);
     if (!l->config->edit_mode)
         problem_at(l, CONFIG_ERROR, position_of(get2(root, "security", "edit_mode")),
                    "security.edit_mode must be true: read-only mode is not built yet, and the "
                    "gateway does not start as if it were");
     if (l->config->mcp_enabled && l->config->n_servers == 0 && l->n_errors == 0)
-        problem_at(l, CONFIG_WARNING, (struct toml_position){0, 0},
-                   "no MCP servers are configured: [mcp.servers.NAME] with a cmd adds one");
+        problem_at(
+            l, CONFIG_WARNING, (struct toml_position){0, 0},
+            "no MCP servers are configured: [mcp.servers.NAME] with a cmd or a url adds one");
 }

@@ -30,6 +30,7 @@ static bool has_type(enum option_type type, const struct toml_node *node) {
     case OPTION_SIZE:
         return node->type == TOML_STRING || node->type == TOML_INTEGER;
     case OPTION_LIST:
+    case OPTION_TABLES:
         return node->type == TOML_ARRAY;
     case OPTION_MAP:
         return node->type == TOML_TABLE;
@@ -41,19 +42,20 @@ static bool has_type(enum option_type type, const struct toml_node *node) {
     return false;
 }
 
-/* Each entry of a list or map of strings that is none. */
-static bool check_entries(struct loader *l, const struct place *place,
-                          const struct toml_node *node) {
+/* Each entry of a list or map of strings that is none, of an array of tables that is none. */
+static bool check_entries(struct loader *l, const struct place *place, const struct toml_node *node,
+                          enum toml_type wanted) {
     bool fine = true;
     for (size_t i = 0; i < node->n_children; i++) {
         const struct toml_node *child = &node->children[i];
         struct place entry = {.up = place, .index = i};
         if (node->type == TOML_TABLE)
             entry.key = child->key;
-        if (child->type == TOML_STRING)
+        if (child->type == wanted)
             continue;
         problem_of(l, CONFIG_ERROR, child->type == TOML_TABLE ? child->key_at : child->at, &entry,
-                   "must be a string, in quotation marks");
+                   wanted == TOML_TABLE ? "must be a table"
+                                        : "must be a string, in quotation marks");
         fine = false;
     }
     return fine;
@@ -66,9 +68,11 @@ bool check_type(struct loader *l, const struct place *place, const struct option
                    "must be %s", option_type_name(row->type));
         return false;
     }
-    if (row->type != OPTION_LIST && row->type != OPTION_MAP)
-        return true;
-    return check_entries(l, place, node);
+    if (row->type == OPTION_TABLES)
+        return check_entries(l, place, node, TOML_TABLE);
+    if (row->type == OPTION_LIST || row->type == OPTION_MAP)
+        return check_entries(l, place, node, TOML_STRING);
+    return true;
 }
 
 static void tell_expansion(struct loader *l, const struct place *place,
@@ -129,7 +133,7 @@ static bool expand(struct loader *l, const struct place *place, const struct tom
     return fine;
 }
 
-/* expand() and the row's check. */
+/* expand() and the row's check. What is refused, perhaps a secret, is not kept. */
 static bool read_string(struct loader *l, const struct place *place, const struct option *row,
                         const struct toml_node *node, struct slice *ret_string) {
     struct slice string;
@@ -137,7 +141,9 @@ static bool read_string(struct loader *l, const struct place *place, const struc
         return false;
     const char *wrong = row->check != NULL ? row->check(string) : NULL;
     if (wrong != NULL) {
-        problem_of(l, CONFIG_ERROR, node->at, place, "%s", wrong);
+        problem_of(l, CONFIG_ERROR, node->at, place, "%s%s", row->before != NULL ? row->before : "",
+                   wrong);
+        secret_wipe((void *)(uintptr_t)string.ptr, string.len);
         return false;
     }
     *ret_string = string;
@@ -229,7 +235,7 @@ static void tell_choices(struct loader *l, const struct place *place, const stru
 static void store_enum(struct loader *l, const struct place *place, const struct option *row,
                        const struct toml_node *node, void *object) {
     struct slice value;
-    if (!expand(l, place, node, &value))
+    if (!read_string(l, place, row, node, &value))
         return;
     for (unsigned i = 0; row->choices[i] != NULL; i++) {
         if (slice_eq(value, slice_from_cstr(row->choices[i]))) {
@@ -326,6 +332,9 @@ void store_value(struct loader *l, const struct place *place, const struct optio
     case OPTION_STDERR:
         store_stderr(l, place, row, node, object);
         return;
+    case OPTION_TABLES:
+        store_tables(l, place, row, node, object);
+        return;
     case OPTION_TABLE:
     case OPTION_NUMBER:
     case OPTION_ANY:
@@ -362,6 +371,7 @@ static void store_default(struct loader *l, const struct option *row, void *obje
     case OPTION_TABLE:
     case OPTION_LIST:
     case OPTION_MAP:
+    case OPTION_TABLES:
     case OPTION_NUMBER:
     case OPTION_ANY:
         return; /* empty, as the struct was made */

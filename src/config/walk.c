@@ -18,10 +18,29 @@ void walk_table(struct loader *l, const struct place *place, const struct toml_n
 
 static void walk_names(struct loader *l, const struct place *place, const struct option *row,
                        const struct toml_node *node) {
-    if (!check_type(l, place, row, node) || node->type != TOML_TABLE)
+    if (row->status == OPTION_REFUSED) {
+        problem_of(l, CONFIG_ERROR, node->key_at, place, "%s", row->why);
         return;
-    if (row->type == OPTION_TABLE || row->type == OPTION_STDERR)
+    }
+    if (!check_type(l, place, row, node))
+        return;
+    for (size_t i = 0; row->type == OPTION_TABLES && i < node->n_children; i++) {
+        struct place entry = {.up = place, .index = i};
+        walk_table(l, &entry, &node->children[i], row->path, NULL, WALK_NAMES);
+    }
+    if (node->type == TOML_TABLE && (row->type == OPTION_TABLE || row->type == OPTION_STDERR))
         walk_table(l, place, node, row->path, NULL, WALK_NAMES);
+}
+
+/* A key for the other kind of server; says so. */
+static bool is_misplaced(struct loader *l, const struct place *place, const struct option *row,
+                         const struct toml_node *node) {
+    if (row->only == OPTION_FOR_ALL || l->kind == OPTION_FOR_ALL || row->only == l->kind)
+        return false;
+    problem_of(l, CONFIG_ERROR, node->key_at, place,
+               row->only == OPTION_FOR_HTTP ? "is for servers with url, and this one has cmd"
+                                            : "is for servers with cmd, and this one has url");
+    return true;
 }
 
 /*
@@ -61,6 +80,8 @@ static void walk_key(struct loader *l, const struct place *place, const struct o
         walk_names(l, place, row, node);
         return;
     }
+    if (is_misplaced(l, place, row, node))
+        return;
     switch (row->status) {
     case OPTION_BUILT:
         walk_built(l, place, row, node, object);
@@ -72,7 +93,8 @@ static void walk_key(struct loader *l, const struct place *place, const struct o
         problem_of(l, CONFIG_WARNING, node->key_at, place, "has no effect: %s", row->why);
         walk_names(l, place, row, node);
         return;
-    case OPTION_HTTP:
-        return; /* server.c speaks of the server as a whole */
+    case OPTION_REFUSED:
+        walk_names(l, place, row, node);
+        return;
     }
 }

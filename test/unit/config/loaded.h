@@ -24,6 +24,7 @@ static const char *test_getenv(void *context, const char *name) {
         {"DB_PASSWORD", "pw1"},
         {"SHARE", "all"},
         {"WAIT", "5s"},
+        {"GITHUB_TOKEN", "gh0_s3cr3t"},
     };
     (void)context;
     for (size_t i = 0; i < ARRAY_LEN(variables); i++) {

@@ -25,7 +25,8 @@ static void test_defaults(void) {
     CHECK_INT(c->session_idle_timeout_ms, 1800000);
     CHECK(c->mcp_enabled);
     CHECK_STR(c->mcp_path, "/mcp");
-    CHECK_INT(c->list_timeout_ms, 3000);
+    CHECK_INT(c->list_timeout_ms, 1500);
+    CHECK_INT(c->n_headers, 0);
     CHECK(c->edit_mode);
     REQUIRE(c->n_servers == 1);
     const struct config_server *s = &c->servers[0];
@@ -49,6 +50,7 @@ static void test_defaults(void) {
     CHECK_INT(s->restart_max_ms, 60000);
     CHECK_INT(s->call_idle_timeout_ms, 60000);
     CHECK_INT(s->call_total_timeout_ms, 1800000);
+    CHECK_STR(s->url, "");
     CHECK_STR(buf_slice(&l.text), "");
     unload(&l);
 }
@@ -223,7 +225,7 @@ static const struct {
 } messages[] = {
     {"nothing", "",
      "warning: no MCP servers are configured: [mcp.servers.NAME] with a cmd "
-     "adds one\n"},
+     "or a url adds one\n"},
     {"unknown key with a neighbour", ONE "[server]\nworkrs = 1\n",
      "4:1: error: unknown key server.workrs (did you mean workers?)\n"},
     {"letters that changed places", ONE "share_ = 1\ntimeuot = 1\n",
@@ -288,15 +290,6 @@ static const struct {
      "input and output, or the address of a server\n"},
     {"both", ONE "url = \"http://x\"\n",
      "3:1: error: mcp.servers.a has both cmd and url; keep one of them\n"},
-    {"url alone, with all that belongs to it",
-     "[mcp.servers.a]\nurl = \"https://x\"\nprotocol = \"sse\"\nauth.token = \"{{ env.NONE "
-     "}}\"\n"
-     "headers = []\ntls.verify_certs = true\n",
-     "2:1: error: mcp.servers.a has a url: HTTP upstreams are not built yet; remove the server "
-     "or set enabled = false in it\n"},
-    {"keys of HTTP beside cmd", ONE "auth.token = \"x\"\nprotocol = \"sse\"\n",
-     "3:1: error: mcp.servers.a.auth is for servers with url, and this one has cmd\n"
-     "4:1: error: mcp.servers.a.protocol is for servers with url, and this one has cmd\n"},
     {"empty commands", "[mcp.servers.a]\ncmd = []\n[mcp.servers.b]\ncmd = [\"\", \"x\"]\n",
      "2:7: error: mcp.servers.a.cmd must begin with a program\n"
      "4:7: error: mcp.servers.b.cmd must begin with a program\n"},

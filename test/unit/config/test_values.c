@@ -187,6 +187,44 @@ static const struct {
     {check_server_name, "server-card", false},
     {check_server_name, "SSE", false},
     {check_server_name, "sse2", true},
+    {check_upstream_url, "https://x.example/mcp", true},
+    {check_upstream_url, "http://[::1]:8000/a%20b?c=d", true},
+    {check_upstream_url, "https://x.example", true},
+    {check_upstream_url, "https://x.example:0/", false},
+    {check_upstream_url, "https://user@x.example/", false},
+    {check_upstream_url, "https://x.example/#", false},
+    {check_upstream_url, "https:x.example", false},
+    {check_upstream_url, "//x.example/", false},
+    {check_upstream_url, "https://x.example\\@y.example/", false},
+    {check_upstream_url, "https://[::1%25lo]/", false},
+    {check_upstream_url, "https://*.example/", false},
+    {check_upstream_url, "https://x.example/\xc3\xa4", false},
+    {check_upstream_url, "", false},
+    {check_protocol, "sse", false},
+    {check_proxy, "none", true},
+    {check_proxy, "http://p", true},
+    {check_proxy, "http://p:3128/", true},
+    {check_proxy, "http://u:p%40ss@10.0.0.1:1", true},
+    {check_proxy, "http://u:p@ss@10.0.0.1:1", false},
+    {check_proxy, "http://p/a", false},
+    {check_proxy, "http://p//", false},
+    {check_proxy, "none ", false},
+    {check_proxy, "direct", false},
+    {check_token, "abc.DEF-123_~+/=", true},
+    {check_token, "a b", false},
+    {check_token, "a\n", false},
+    {check_token, "\x7f", false},
+    {check_header_name, "X-A", true},
+    {check_header_name, "x a", false},
+    {check_header_name, "X-A:", false},
+    {check_header_name, "(x)", false},
+    {check_header_name, "hOST", false},
+    {check_header_value, "", true},
+    {check_header_value, "a\tb c", true},
+    {check_header_value, "\ta", false},
+    {check_header_value, "a ", false},
+    {check_header_value, "a\rb", false},
+    {check_header_value, "\xc3\xa4", false},
     {check_filled, "x", true},
     {check_filled, "", false},
 };
@@ -215,8 +253,10 @@ static void test_rows(void) {
         if (row->type == OPTION_MAP && row->status == OPTION_BUILT)
             CHECK(row->check != NULL);
         CHECK((row->status == OPTION_BUILT) == (row->doc != NULL));
-        if (row->status == OPTION_RESTRICTS)
+        if (row->status == OPTION_RESTRICTS || row->status == OPTION_REFUSED)
             CHECK(row->why != NULL);
+        if (row->type == OPTION_TABLES)
+            CHECK(row->entry != NULL && row->max > 0 && row->entry->size > 0);
         for (size_t k = 0; k < i; k++)
             CHECK(strcmp(option_rows[k].path, row->path) != 0);
         /* The table that it is in has a row too. */

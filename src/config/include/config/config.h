@@ -31,10 +31,36 @@ struct config_pair {
     struct slice key, value;
 };
 
+/* What is sent to HTTP upstreams beside what the protocol needs. Global rules go first, each
+ * server's own then; a later rule sees what the earlier ones did. */
+enum config_header_rule_kind {
+    CONFIG_HEADER_INSERT,  /* name, value: takes the place of what was there */
+    CONFIG_HEADER_REMOVE,  /* name */
+    CONFIG_HEADER_FORWARD, /* the caller's `name`, else value (may be empty), as `rename` */
+    CONFIG_HEADER_RENAME_DUPLICATE, /* the caller's `name`, else value, as `name` and as `rename` */
+};
+
+struct config_header_rule {
+    enum config_header_rule_kind kind;
+    struct slice name;   /* a token; never one that belongs to HTTP or MCP itself */
+    struct slice value;  /* INSERT; the others: the default, empty when there is none */
+    struct slice rename; /* a token; FORWARD: equals name when it is not renamed */
+};
+
+enum config_protocol { CONFIG_PROTOCOL_AUTO, CONFIG_PROTOCOL_STREAMABLE_HTTP };
+
 struct config_server { /* one [mcp.servers.NAME] */
     struct slice name;
     uint32_t line; /* of its table in the file */
     bool enabled;
+    /* HTTP: url is set; stdio: cmd is */
+    struct slice url; /* http or https, checked; no userinfo, no fragment */
+    enum config_protocol protocol;
+    struct slice auth_token; /* a secret; empty: none. Sent as Authorization: Bearer */
+    struct slice proxy; /* empty: by the environment; "none"; or a URL with perhaps a password */
+    struct config_header_rule *headers;
+    size_t n_headers;
+    uint64_t connect_timeout_ms; /* name, connection, proxy and TLS together */
     /* stdio */
     struct slice *cmd;
     size_t n_cmd;
@@ -73,8 +99,10 @@ struct config {
     uint64_t session_idle_timeout_ms;
     /* [mcp] */
     bool mcp_enabled;
-    struct slice mcp_path;         /* "/mcp" */
-    uint64_t list_timeout_ms;      /* how long a list waits for upstreams in their first start */
+    struct slice mcp_path;    /* "/mcp" */
+    uint64_t list_timeout_ms; /* how long a list waits for upstreams in their first start */
+    struct config_header_rule *headers; /* of all HTTP servers, before their own */
+    size_t n_headers;
     struct config_server *servers; /* in the order of the file, disabled ones left out */
     size_t n_servers;
     /* [security] */

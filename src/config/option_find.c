@@ -1,0 +1,63 @@
+/* Rows by path and key, and the words for their types. */
+#include "options.h"
+
+bool option_is_child(const struct option *row, const char *parent, struct slice *ret_name) {
+    struct slice path = slice_from_cstr(row->path);
+    struct slice above = slice_from_cstr(parent);
+    if (above.len > 0) {
+        if (!slice_starts_with(path, above) || path.len <= above.len || path.ptr[above.len] != '.')
+            return false;
+        path = slice_from(path, above.len + 1);
+    }
+    if (slice_find_byte(path, '.') != SIZE_MAX)
+        return false;
+    *ret_name = path;
+    return true;
+}
+
+const struct option *option_find(const char *parent, struct slice key) {
+    const struct option *any = NULL;
+    for (size_t i = 0; i < option_count; i++) {
+        struct slice name;
+        if (!option_is_child(&option_rows[i], parent, &name))
+            continue;
+        if (slice_eq(name, SLICE("*")))
+            any = &option_rows[i];
+        else if (slice_eq(name, key))
+            return &option_rows[i];
+    }
+    return any;
+}
+
+const char *option_type_name(enum option_type type) {
+    switch (type) {
+    case OPTION_TABLE:
+        return "a table";
+    case OPTION_BOOL:
+        return "true or false";
+    case OPTION_INTEGER:
+        return "an integer";
+    case OPTION_NUMBER:
+        return "a number";
+    case OPTION_DURATION:
+        return "a duration, as a string such as \"30s\" or \"1h 30m\"";
+    case OPTION_SIZE:
+        return "a size: an integer of bytes, or a string such as \"4MiB\"";
+    case OPTION_STRING:
+    case OPTION_ENUM:
+        return "a string";
+    case OPTION_PATH:
+        return "a path, as a string";
+    case OPTION_LIST:
+        return "a list of strings";
+    case OPTION_MAP:
+        return "a table of strings";
+    case OPTION_STDERR:
+        return "a string, or { file = PATH }";
+    case OPTION_TABLES:
+        return "an array of tables";
+    case OPTION_ANY:
+        return "anything";
+    }
+    return "";
+}
