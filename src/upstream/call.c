@@ -1,9 +1,9 @@
 /*
- * A call crosses two threads: the worker that made it (origin) and the home of the instance. Each
- * touches only its own part; what one wants of the other goes through the loops' mailboxes, in
- * order. The home sends exactly one final message, after which it does not touch the call; a cancel
- * message is always sent back. The origin frees the call when it has got the final message and has
- * no cancel message out.
+ * A call crosses two threads: the worker that made it and the home of the instance. Each touches
+ * only its own part; what one wants of the other goes through the loops' mailboxes, in order. The
+ * home ends its part with exactly one message, the final one or (HTTP) the one that hands the call
+ * back to be sent, after which it does not touch the call; a cancel message is always sent back.
+ * The worker frees the call when it is over and no cancel message is out.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "json/writer.h"
 #include "mcp/message.h"
-#include "set_private.h"
+#include "private.h"
 
 enum { MAX_CALLS = 1024 };
 
@@ -29,13 +29,14 @@ static struct slice id_key(const uint64_t *id) {
     return slice_make(id, sizeof *id);
 }
 
-/* The origin's part. */
+/* The caller's part. */
 
-static void free_when_over(struct upstream_call *call) {
-    if (!call->is_done || call->cancel_under_way)
+void call_free_when_over(struct upstream_call *call) {
+    if (call->place != CALL_FINISHED || call->cancel_under_way)
         return;
     upstream_instance_unref(call->instance);
-    mem_free(call->line);
+    route_unref(call->route);
+    io_timer_free(call->timer);
     mem_free(call->answer);
     mem_free(call);
 }
@@ -51,17 +52,28 @@ static void deliver_note(struct io_message *message) {
 
 static void deliver_final(struct io_message *message) {
     struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, final_message);
-    call->is_done = true;
+    call->place = CALL_FINISHED;
     if (!call->is_cancelled)
         call->events.on_done(call->context, call->outcome,
                              slice_make(call->answer, call->answer_len));
-    free_when_over(call);
+    call_free_when_over(call);
 }
 
 static void deliver_cancel_back(struct io_message *message) {
     struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, cancel_message);
     call->cancel_under_way = false;
-    free_when_over(call);
+    call_free_when_over(call);
+}
+
+/* The home has an instance that is ready: the request goes out from here. */
+static void deliver_release(struct io_message *message) {
+    struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, release_message);
+    if (call->is_cancelled) {
+        call->place = CALL_FINISHED;
+        call_free_when_over(call);
+        return;
+    }
+    http_call_run(call);
 }
 
 /* The home's part. */
@@ -71,7 +83,7 @@ static void finish(struct upstream_call *call, enum upstream_outcome outcome, st
     list_remove(&call->link);
     instance->n_calls--;
     if (call->is_sent)
-        map_remove(&instance->pending, id_key(&call->id));
+        map_remove(&instance->pending, id_key(&call->request.id));
     call->is_finished = true;
     call->outcome = outcome;
     call->answer = mem_alloc(bytes.len);
@@ -81,9 +93,8 @@ static void finish(struct upstream_call *call, enum upstream_outcome outcome, st
     } else if (bytes.len != 0) {
         call->outcome = UPSTREAM_FAILED;
     }
-    instance->last_used_ms = io_loop_now(instance->loop);
-    call->final_message.deliver = deliver_final;
-    io_loop_post(call->origin, &call->final_message);
+    atomic_store(&instance->last_used_ms, io_loop_now(instance->loop));
+    io_loop_post(call->worker->loop, &call->final_message);
 }
 
 static void send_cancelled(struct upstream_call *call, struct slice reason) {
@@ -91,29 +102,45 @@ static void send_cancelled(struct upstream_call *call, struct slice reason) {
     struct json_writer writer;
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
-    json_kv_u64(&writer, SLICE("requestId"), call->id);
+    json_kv_u64(&writer, SLICE("requestId"), call->request.id);
     if (reason.len != 0)
         json_kv_string(&writer, SLICE("reason"), reason);
     json_object_end(&writer);
     mcp_write_notification(&line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
-    buf_append_byte(&line, '\n');
-    /* A child that takes no bytes will notice its own end. */
-    if (buf_error(&line) == 0 && call->instance->child != NULL)
-        (void)!stdio_write(call->instance->child, buf_slice(&line));
     buf_deinit(&params);
-    buf_deinit(&line);
+    /* A child that takes no bytes will notice its own end. */
+    (void)!instance_send(call->instance, 0, MCP_NOTIFY_CANCELLED, false, &line);
+}
+
+/* To the worker that made the call, which sends it itself. */
+static void release(struct upstream_call *call) {
+    list_remove(&call->link);
+    call->instance->n_calls--;
+    call->is_released = true;
+    io_loop_post(call->worker->loop, &call->release_message);
 }
 
 static void send(struct upstream_call *call) {
     struct upstream_instance *instance = call->instance;
-    int error = map_set(&instance->pending, id_key(&call->id), call);
+    if (instance_is_http(instance)) {
+        release(call);
+        return;
+    }
+    if (mcp_revision_is_modern(instance->catalog->revision) !=
+        mcp_revision_is_modern(call->request.revision)) {
+        finish(call, UPSTREAM_FAILED,
+               SLICE("the upstream has changed its protocol revision; try again"));
+        return;
+    }
+    int error = map_set(&instance->pending, id_key(&call->request.id), call);
     if (error != 0) {
         finish(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
         return;
     }
+    struct transport_message message = {
+        .id = call->request.id, .method = call->request.method, .line = call->request.line};
     call->is_sent = true;
-    error = stdio_write(instance->child, slice_make(call->line, call->line_len));
-    mem_free(TAKE(call->line));
+    error = instance->transport->ops->send(instance->transport, &message);
     if (error == -ENOBUFS)
         finish(call, UPSTREAM_FAILED,
                SLICE("the upstream does not read its input; try again later"));
@@ -124,7 +151,9 @@ static void send(struct upstream_call *call) {
 static void home_start(struct io_message *message) {
     struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, start_message);
     struct upstream_instance *instance = call->instance;
-    call->started_ms = call->heard_ms = instance->last_used_ms = io_loop_now(instance->loop);
+    call->started_ms = call->heard_ms = io_loop_now(instance->loop);
+    atomic_store(&instance->last_used_ms, call->heard_ms);
+    call->is_released = false;
     list_push_back(&instance->calls, &call->link);
     instance->n_calls++;
     char refusal[256];
@@ -139,7 +168,7 @@ static void home_start(struct io_message *message) {
     }
     if (!io_timer_is_running(instance->tick_timer))
         io_timer_start(instance->tick_timer, 1000);
-    if (instance->state == UPSTREAM_READY)
+    if (instance_takes_calls(instance))
         send(call);
     else
         instance_wake(instance);
@@ -147,13 +176,13 @@ static void home_start(struct io_message *message) {
 
 static void home_cancel(struct io_message *message) {
     struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, cancel_message);
-    if (!call->is_finished) {
+    if (!call->is_finished && !call->is_released) {
         if (call->is_sent)
             send_cancelled(call, slice_from_cstr(call->cancel_reason));
         finish(call, UPSTREAM_FAILED, SLICE_EMPTY);
     }
     call->cancel_message.deliver = deliver_cancel_back;
-    io_loop_post(call->origin, &call->cancel_message);
+    io_loop_post(call->worker->loop, &call->cancel_message);
 }
 
 void calls_flush(struct upstream_instance *instance) {
@@ -165,8 +194,15 @@ void calls_flush(struct upstream_instance *instance) {
 }
 
 void calls_fail_all(struct upstream_instance *instance, struct slice reason) {
-    LIST_FOREACH_SAFE (&instance->calls, link, tmp)
-        finish(CONTAINER_OF(link, struct upstream_call, link), UPSTREAM_FAILED, reason);
+    LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
+        struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
+        /* It came back because the server could not be reached, which is what fails now: it waits
+         * for the next start, and is sent again then. */
+        bool is_spared = call->n_retries != 0 && !call->was_spared && !instance->is_closing;
+        call->was_spared = true;
+        if (!is_spared)
+            finish(call, UPSTREAM_FAILED, reason);
+    }
 }
 
 bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {
@@ -215,7 +251,7 @@ static void note(struct upstream_call *call, enum mcp_method method, struct slic
     note->method = method;
     note->len = params.len;
     memcpy(note->params, params.ptr, params.len);
-    io_loop_post(call->origin, &note->message);
+    io_loop_post(call->worker->loop, &note->message);
 }
 
 bool calls_progress(struct upstream_instance *instance, struct slice token, struct slice params) {
@@ -243,34 +279,60 @@ bool calls_log(struct upstream_instance *instance, struct slice params) {
 
 /* The public part. */
 
-struct upstream_call *upstream_call_start(struct upstream_instance *instance, struct io_loop *loop,
-                                          uint64_t id, struct slice line,
+void call_go_home(struct upstream_call *call) {
+    call->place = CALL_AT_HOME;
+    call->start_message.deliver = home_start;
+    io_loop_post(call->instance->loop, &call->start_message);
+}
+
+static struct slice keep(char **at, struct slice bytes) {
+    char *begin = *at;
+    if (bytes.len != 0)
+        memcpy(begin, bytes.ptr, bytes.len);
+    *at += bytes.len;
+    return slice_make(begin, bytes.len);
+}
+
+struct upstream_call *upstream_call_start(struct upstream_instance *instance,
+                                          struct upstream_worker *worker,
+                                          const struct upstream_request *request,
                                           const struct upstream_call_events *events,
                                           void *context) {
-    char *copy = mem_alloc(line.len);
-    if (copy == NULL)
+    size_t size = request->line.len + request->name.len + request->fields.len;
+    struct upstream_call *call = mem_alloc(sizeof *call + size);
+    if (call == NULL)
         return NULL;
-    struct upstream_call *call = mem_xalloc(sizeof *call);
-    call->origin = loop;
-    call->events = *events;
-    call->context = context;
-    call->instance = instance_ref(instance);
-    call->id = id;
-    memcpy(copy, line.ptr, line.len);
-    call->line = copy;
-    call->line_len = line.len;
-    call->start_message.deliver = home_start;
-    io_loop_post(instance->loop, &call->start_message);
+    *call = (struct upstream_call){
+        .worker = worker,
+        .events = *events,
+        .context = context,
+        .instance = instance_ref(instance),
+        .request = *request,
+        .final_message = {.deliver = deliver_final},
+        .release_message = {.deliver = deliver_release},
+    };
+    char *at = call->bytes;
+    call->request.line = keep(&at, request->line);
+    call->request.name = keep(&at, request->name);
+    call->request.fields = keep(&at, request->fields);
+    if (instance_is_http(instance))
+        http_call_run(call);
+    else
+        call_go_home(call);
     return call;
 }
 
 void upstream_call_cancel(struct upstream_call *call, struct slice reason) {
-    if (call->is_cancelled || call->is_done)
+    if (call->is_cancelled || call->place == CALL_FINISHED)
         return;
     struct slice cut = slice_sub(reason, 0, sizeof call->cancel_reason - 1);
     if (cut.len != 0)
         memcpy(call->cancel_reason, cut.ptr, cut.len);
     call->is_cancelled = true;
+    if (call->place == CALL_RUNNING) {
+        http_call_cancel(call);
+        return;
+    }
     call->cancel_under_way = true;
     call->cancel_message.deliver = home_cancel;
     io_loop_post(call->instance->loop, &call->cancel_message);

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "json/writer.h"
+#include "mcp/bridge.h"
 #include "mcp/name.h"
 #include "shape.h"
 
@@ -18,6 +19,7 @@ enum { MAX_TOLD = 100 }; /* items left out of a list that the log names */
 struct catalog_list *catalog_list_new(void) {
     struct catalog_list *list = mem_xalloc(sizeof *list);
     atomic_init(&list->refs, 1);
+    list->ttl_ms = UINT64_MAX;
     arena_init(&list->arena, LIST_BYTES);
     map_init(&list->by_own);
     map_init(&list->by_exposed);
@@ -102,9 +104,94 @@ static int own_name(struct catalog_list *list, struct slice upstream, struct sli
     return 0;
 }
 
-static int add_item(struct catalog_list *list, enum mcp_list kind, struct slice upstream,
-                    const struct json_reader *reader, const struct json_node *node,
-                    struct log *log) {
+/* Where a page comes from. */
+struct page {
+    enum mcp_list kind;
+    enum mcp_revision revision;
+    struct slice upstream;
+    bool is_http;
+    struct log *log;
+};
+
+static struct slice own_copy(struct catalog_list *list, const struct buf *text) {
+    return arena_dup(&list->arena, buf_slice(text));
+}
+
+/* The definition as clients of the other era want it, where that differs. */
+static int add_other_form(struct catalog_list *list, struct json_reader *reader,
+                          const struct page *page, struct catalog_item *item) {
+    enum mcp_revision other =
+        mcp_revision_is_modern(page->revision) ? MCP_LEGACY_LATEST : MCP_2026_07_28;
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_DEFINITION + KIB(16));
+    bool is_changed = false;
+    int error = mcp_bridge_tool(&text, reader, item->json, page->revision, other, &is_changed);
+    if (error != 0 || !is_changed)
+        return error;
+    item->other_json = own_copy(list, &text);
+    if (item->other_json.ptr == NULL)
+        return -ENOMEM;
+    if (json_read(reader, item->other_json, &json_want_root, NULL, NULL) != 0)
+        return -ENOMEM;
+    const struct json_node *name =
+        json_member_typed(reader, json_root(reader), SLICE("name"), JSON_STRING);
+    if (name == NULL)
+        return -EINVAL; /* shape_check() has seen one */
+    item->other_name = name->raw;
+    return 0;
+}
+
+/*
+ * What a tool has beyond its name, in a second pass, because it takes the reader. Positive:
+ * *ret_problem says why clients cannot be shown the tool.
+ */
+static int complete_tool(struct catalog_list *list, struct json_reader *reader,
+                         const struct page *page, struct catalog_item *item,
+                         const char **ret_problem) {
+    if (json_read(reader, item->json, &json_want_root, NULL, NULL) != 0)
+        return -ENOMEM;
+    const struct json_node *schema =
+        json_member_typed(reader, json_root(reader), SLICE("inputSchema"), JSON_OBJECT);
+    struct slice input_schema = schema != NULL ? schema->raw : SLICE_EMPTY;
+    int error = mcp_mirrors_read(&item->mirrors, &list->arena, reader, input_schema, ret_problem);
+    if (error < 0)
+        return error;
+    /* MCP 2026-07-28: clients over HTTP leave out a tool with a wrong annotation. To others it is
+     * a word that means nothing. */
+    if (error > 0) {
+        item->mirrors = (struct mcp_mirrors){0};
+        if (page->is_http && mcp_revision_is_modern(page->revision))
+            return error;
+    }
+    return add_other_form(list, reader, page, item);
+}
+
+static int complete_tools(struct catalog_list *list, size_t from, struct json_reader *reader,
+                          const struct page *page) {
+    const struct mcp_list_info *info = mcp_list_info(page->kind);
+    size_t n = from;
+    for (size_t i = from; i < list->n_items; i++) {
+        struct catalog_item *item = &list->items[i];
+        const char *problem = "";
+        int error = complete_tool(list, reader, page, item, &problem);
+        if (error < 0)
+            return error;
+        if (error == 0) {
+            list->items[n++] = *item;
+            continue;
+        }
+        drop(list, page->log, page->upstream, info, item->key, problem);
+        map_remove(&list->by_own, item->own);
+        map_remove(&list->by_exposed, item->exposed);
+    }
+    list->n_items = n;
+    return 0;
+}
+
+static int add_item(struct catalog_list *list, const struct page *page,
+                    const struct json_reader *reader, const struct json_node *node) {
+    enum mcp_list kind = page->kind;
+    struct slice upstream = page->upstream;
+    struct log *log = page->log;
     const struct mcp_list_info *info = mcp_list_info(kind);
     const char *problem = node->raw.len > LIMIT_DEFINITION ? "its definition is longer than 256 KiB"
                                                            : shape_check(reader, node, kind);
@@ -174,9 +261,22 @@ static const struct json_want want_page[MCP_LIST_COUNT][2] = {
     [MCP_LIST_TEMPLATES] = {{"resourceTemplates", want_items}, {0}},
 };
 
-int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, struct slice upstream,
-                          struct slice result, struct json_reader *reader, struct log *log,
-                          struct buf *next_cursor, const char **ret_reason) {
+/* A hint of 2026-07-28; without it, as with a negative one, nothing is fresh. */
+static uint64_t read_ttl(const struct json_reader *reader, enum mcp_revision revision) {
+    int64_t ttl = 0;
+    if (!mcp_revision_is_modern(revision))
+        return UINT64_MAX;
+    const struct json_node *node = json_member(reader, json_root(reader), SLICE("ttlMs"));
+    if (node == NULL || json_to_i64(node, &ttl) != 0 || ttl < 0)
+        return 0;
+    return (uint64_t)ttl;
+}
+
+int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, enum mcp_revision revision,
+                          struct slice upstream, bool is_http, struct slice result,
+                          struct json_reader *reader, struct log *log, struct buf *next_cursor,
+                          const char **ret_reason) {
+    const struct page page = {kind, revision, upstream, is_http, log};
     const struct mcp_list_info *info = mcp_list_info(kind);
     struct json_error json_error = {0};
     int error = json_read(reader, result, &(struct json_want){.children = want_page[kind]}, NULL,
@@ -193,17 +293,21 @@ int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, struct 
         *ret_reason = "the result has no array of items";
         return CATALOG_E_INVALID;
     }
+    size_t n_before = list->n_items;
+    uint64_t ttl_ms = read_ttl(reader, revision);
     for (const struct json_node *node = json_first(reader, items); node != NULL && error == 0;
          node = json_next(reader, node))
-        error = add_item(list, kind, upstream, reader, node, log);
-    int index_error = index_items(list);
-    if (error != 0 || index_error != 0)
-        return error != 0 ? error : index_error;
+        error = add_item(list, &page, reader, node);
     const struct json_node *cursor =
         json_member_typed(reader, json_root(reader), SLICE("nextCursor"), JSON_STRING);
-    if (cursor != NULL)
+    if (cursor != NULL && error == 0)
         error = buf_append(next_cursor, cursor->raw);
-    return error;
+    if (kind == MCP_LIST_TOOLS && error == 0)
+        error = complete_tools(list, n_before, reader, &page);
+    if (ttl_ms < list->ttl_ms)
+        list->ttl_ms = ttl_ms;
+    int index_error = index_items(list);
+    return error != 0 ? error : index_error;
 }
 
 struct catalog *catalog_new(const struct catalog *from) {
@@ -258,6 +362,31 @@ static struct slice own_member(struct catalog *catalog, const struct json_reader
     return text;
 }
 
+/* What the server has, by its capabilities. */
+static unsigned read_capabilities(struct catalog *catalog, const struct json_reader *reader,
+                                  const struct json_node *root) {
+    const struct json_node *capabilities =
+        json_member_typed(reader, root, SLICE("capabilities"), JSON_OBJECT);
+    unsigned mask = 0;
+    for (unsigned i = 0; capabilities != NULL && i < MCP_LIST_COUNT; i++) {
+        if (json_member(reader, capabilities, mcp_list_info((enum mcp_list)i)->capability) != NULL)
+            mask |= 1u << i;
+    }
+    if (capabilities != NULL) {
+        catalog->has_logging = json_member(reader, capabilities, SLICE("logging")) != NULL;
+        catalog->has_completions = json_member(reader, capabilities, SLICE("completions")) != NULL;
+    }
+    catalog->declared = mask;
+    return mask;
+}
+
+static void read_server(struct catalog *catalog, const struct json_reader *reader,
+                        const struct json_node *info) {
+    catalog->server_name = own_member(catalog, reader, info, SLICE("name"));
+    catalog->server_version = own_member(catalog, reader, info, SLICE("version"));
+    catalog->instructions = own_member(catalog, reader, json_root(reader), SLICE("instructions"));
+}
+
 int catalog_read_initialize(struct catalog *catalog, struct slice result,
                             struct json_reader *reader, unsigned *ret_list_mask,
                             const char **ret_reason) {
@@ -282,25 +411,50 @@ int catalog_read_initialize(struct catalog *catalog, struct slice result,
             "it answered initialize with a protocol version that the gateway does not speak";
         return CATALOG_E_INVALID;
     }
-    const struct json_node *capabilities =
-        json_member_typed(reader, root, SLICE("capabilities"), JSON_OBJECT);
-    const struct json_node *info =
-        json_member_typed(reader, root, SLICE("serverInfo"), JSON_OBJECT);
     catalog->revision = revision;
-    catalog->server_name = own_member(catalog, reader, info, SLICE("name"));
-    catalog->server_version = own_member(catalog, reader, info, SLICE("version"));
-    catalog->instructions = own_member(catalog, reader, root, SLICE("instructions"));
-    unsigned mask = 0;
-    for (unsigned i = 0; capabilities != NULL && i < MCP_LIST_COUNT; i++) {
-        if (json_member(reader, capabilities, mcp_list_info((enum mcp_list)i)->capability) != NULL)
-            mask |= 1u << i;
+    read_server(catalog, reader, json_member_typed(reader, root, SLICE("serverInfo"), JSON_OBJECT));
+    *ret_list_mask = read_capabilities(catalog, reader, root);
+    return 0;
+}
+
+int catalog_read_discover(struct catalog *catalog, struct slice result, struct json_reader *reader,
+                          unsigned *ret_list_mask, const char **ret_reason) {
+    static const struct json_want want_meta[] = {
+        {"io.modelcontextprotocol/serverInfo", want_nothing},
+        {0},
+    };
+    static const struct json_want want[] = {
+        {"capabilities", want_nothing},
+        {"supportedVersions", want_nothing},
+        {"_meta", want_meta},
+        {0},
+    };
+    struct json_error json_error = {0};
+    int error = json_read(reader, result, &(struct json_want){.children = want}, NULL, &json_error);
+    if (error != 0) {
+        *ret_reason = json_error.reason;
+        return error < 0 ? error : CATALOG_E_INVALID;
     }
-    if (capabilities != NULL) {
-        catalog->has_logging = json_member(reader, capabilities, SLICE("logging")) != NULL;
-        catalog->has_completions = json_member(reader, capabilities, SLICE("completions")) != NULL;
+    const struct json_node *root = json_root(reader);
+    const struct json_node *versions =
+        json_member_typed(reader, root, SLICE("supportedVersions"), JSON_ARRAY);
+    enum mcp_revision revision = MCP_REVISION_NONE;
+    for (const struct json_node *node = versions != NULL ? json_first(reader, versions) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        enum mcp_revision found = mcp_revision_parse(json_string_raw(node));
+        if (mcp_revision_is_modern(found) && found > revision)
+            revision = found;
     }
-    catalog->declared = mask;
-    *ret_list_mask = mask;
+    if (revision == MCP_REVISION_NONE) {
+        *ret_reason = "it names no protocol version of 2026-07-28 that the gateway speaks";
+        return CATALOG_E_INVALID;
+    }
+    const struct json_node *meta = json_member_typed(reader, root, SLICE("_meta"), JSON_OBJECT);
+    catalog->revision = revision;
+    read_server(catalog, reader,
+                meta != NULL ? json_member_typed(reader, meta, MCP_META_SERVER_INFO, JSON_OBJECT)
+                             : NULL);
+    *ret_list_mask = read_capabilities(catalog, reader, root);
     return 0;
 }
 
@@ -319,14 +473,19 @@ const struct catalog_item *catalog_find_template(const struct catalog *catalog, 
     return NULL;
 }
 
-int catalog_item_write(struct buf *out, const struct catalog_item *item, bool exposed) {
+int catalog_item_write(struct buf *out, const struct catalog *catalog,
+                       const struct catalog_item *item, bool exposed, enum mcp_revision to) {
+    bool is_other = item->other_json.len != 0 &&
+                    mcp_revision_is_modern(catalog->revision) != mcp_revision_is_modern(to);
+    struct slice json = is_other ? item->other_json : item->json;
+    struct slice own_name = is_other ? item->other_name : item->name;
     struct slice name = exposed ? item->exposed : item->own;
     if (slice_eq(item->key, name))
-        return buf_append(out, item->json);
-    const char *behind = item->name.ptr + item->name.len;
-    buf_append(out, slice_make(item->json.ptr, (size_t)(item->name.ptr - item->json.ptr)));
+        return buf_append(out, json);
+    const char *behind = own_name.ptr + own_name.len;
+    buf_append(out, slice_make(json.ptr, (size_t)(own_name.ptr - json.ptr)));
     buf_append_byte(out, '"');
     json_escape(out, name);
     buf_append_byte(out, '"');
-    return buf_append(out, slice_make(behind, (size_t)(item->json.ptr + item->json.len - behind)));
+    return buf_append(out, slice_make(behind, (size_t)(json.ptr + json.len - behind)));
 }

@@ -1,12 +1,13 @@
 /*
- * The start of a session with an upstream and its lists: probe, initialize, then every list to its
- * last page; later single lists again when the server says that they changed. One question at a
- * time.
+ * The start of a session with an upstream and its lists: probe, initialize where the revision has
+ * it, then every list to its last page; later single lists again when the server says that they
+ * changed, or when they are no longer fresh. One question at a time.
  *
- * The probe: a server of 2026-07-28 answers server/discover; one that answers with an error is
- * legacy and goes on with initialize in the same process; one that exits or stays silent for two
- * seconds is started again as legacy (instance.c). The verdict is kept with the upstream. (MCP
- * 2026-07-28, basic/transports/stdio, backward compatibility.)
+ * The probe is server/discover (MCP 2026-07-28, basic/versioning and basic/transports): a server of
+ * that revision answers it; one that answers with an error that is not of that revision is legacy
+ * and goes on with initialize. A child that exits or stays silent for two seconds is started again
+ * as legacy (instance.c). Of an HTTP server only what it says counts: 401, 403, 5xx, silence and
+ * broken connections say nothing about its revision, and the start fails.
  */
 #include <stdio.h>
 
@@ -14,7 +15,18 @@
 #include "base/limits.h"
 #include "json/writer.h"
 #include "mcp/message.h"
-#include "set_private.h"
+#include "private.h"
+
+enum {
+    MAX_DISCOVERS = 2,
+    ERA_LEGACY = 1, /* bits */
+    ERA_MODERN = 2,
+};
+
+static bool speaks_modern(const struct upstream_instance *instance) {
+    const struct catalog *known = instance->next != NULL ? instance->next : instance->catalog;
+    return known != NULL && mcp_revision_is_modern(known->revision);
+}
 
 static void ask_server(struct upstream_instance *instance, enum ask ask, enum mcp_method method,
                        struct slice params) {
@@ -25,14 +37,26 @@ static void ask_server(struct upstream_instance *instance, enum ask ask, enum mc
     int len = snprintf(id, sizeof id, "%llu", (unsigned long long)instance->ask_id);
     mcp_write_request(&line, slice_make(id, (size_t)len), method, params);
     /* When it cannot be written the process is ending, and its end will be handled. */
-    (void)!instance_send_line(instance, &line);
+    (void)!instance_send(instance, instance->ask_id, method, false, &line);
 }
 
 static void write_client_info(struct json_writer *writer,
                               const struct upstream_instance *instance) {
+    const struct mcp_implementation *gateway = &instance->upstream->set->gateway;
     json_object_begin(writer);
-    json_kv_string(writer, SLICE("name"), SLICE("cardea"));
-    json_kv_string(writer, SLICE("version"), instance->upstream->set->options.version);
+    json_kv_string(writer, SLICE("name"), gateway->name);
+    json_kv_string(writer, SLICE("version"), gateway->version);
+    json_object_end(writer);
+}
+
+/* What every request of 2026-07-28 says of its sender. */
+static void write_envelope(struct json_writer *writer, const struct upstream_instance *instance) {
+    json_key(writer, SLICE("_meta"));
+    json_object_begin(writer);
+    json_kv_string(writer, MCP_META_VERSION, mcp_revision_name(MCP_2026_07_28));
+    json_key(writer, MCP_META_CLIENT_INFO);
+    write_client_info(writer, instance);
+    json_kv_raw(writer, MCP_META_CAPABILITIES, SLICE("{}"));
     json_object_end(writer);
 }
 
@@ -41,14 +65,7 @@ static void send_discover(struct upstream_instance *instance) {
     struct json_writer writer;
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
-    json_key(&writer, SLICE("_meta"));
-    json_object_begin(&writer);
-    json_kv_string(&writer, SLICE("io.modelcontextprotocol/protocolVersion"),
-                   mcp_revision_name(MCP_2026_07_28));
-    json_key(&writer, SLICE("io.modelcontextprotocol/clientInfo"));
-    write_client_info(&writer, instance);
-    json_kv_raw(&writer, SLICE("io.modelcontextprotocol/clientCapabilities"), SLICE("{}"));
-    json_object_end(&writer);
+    write_envelope(&writer, instance);
     json_object_end(&writer);
     ask_server(instance, ASK_DISCOVER, MCP_SERVER_DISCOVER, buf_slice(&params));
     buf_deinit(&params);
@@ -72,7 +89,9 @@ void handshake_forget(struct upstream_instance *instance) {
     instance->ask = ASK_NOTHING;
     instance->page_list = catalog_list_unref(instance->page_list);
     instance->next = catalog_unref(instance->next);
-    instance->lists_wanted = instance->lists_changed = instance->lists_told = 0;
+    instance->lists_wanted = instance->lists_changed = 0;
+    instance->lists_stale = instance->lists_told = 0;
+    instance->n_discovered = 0;
     io_timer_stop(instance->start_timer);
     io_timer_stop(instance->probe_timer);
 }
@@ -84,11 +103,20 @@ void handshake_set_verdict(struct upstream_instance *instance, enum verdict verd
     instance->is_probing = false;
     log_write(instance_log(instance), LOG_DEBUG, "upstream", "probed",
               LOG_TEXT("upstream", instance_name(instance)),
-              LOG_CSTR("era", verdict == VERDICT_MODERN ? "modern" : "legacy"));
+              LOG_CSTR("era", verdict == VERDICT_MODERN   ? "modern"
+                              : verdict == VERDICT_LEGACY ? "legacy"
+                                                          : "unknown"));
+}
+
+static bool is_known_modern(struct upstream *upstream) {
+    pthread_mutex_lock(&upstream->mutex);
+    bool is_modern = upstream->verdict == VERDICT_MODERN;
+    pthread_mutex_unlock(&upstream->mutex);
+    return is_modern;
 }
 
 void handshake_begin(struct upstream_instance *instance) {
-    if (instance->is_probing)
+    if (instance->is_probing || is_known_modern(instance->upstream))
         send_discover(instance);
     else
         send_initialize(instance);
@@ -108,6 +136,25 @@ static unsigned changed_lists(const struct catalog *old, const struct catalog *n
     return mask;
 }
 
+/* Until when all of the lists are fresh. */
+static uint64_t fresh_until(const struct catalog *catalog, uint64_t now) {
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        if ((catalog->declared & (1u << i)) != 0 && catalog->lists[i]->ttl_ms < least)
+            least = catalog->lists[i]->ttl_ms;
+    }
+    return least < UINT64_MAX - now ? now + least : UINT64_MAX;
+}
+
+static void read_lists(struct upstream_instance *instance, unsigned wanted, unsigned told) {
+    instance->lists_wanted = wanted;
+    instance->lists_told = told;
+    instance->reading_since_ms = io_loop_now(instance->loop);
+    if (instance->next == NULL)
+        instance->next = catalog_new(instance->catalog);
+    ask_next_list(instance, SLICE_EMPTY);
+}
+
 static void lists_done(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     struct catalog *new = TAKE(instance->next);
@@ -119,6 +166,9 @@ static void lists_done(struct upstream_instance *instance) {
     instance->catalog = new;
     instance->is_listed = true;
     instance->is_first_start = false;
+    /* What was read holds from when it was asked for. */
+    instance->lists_read_ms = instance->reading_since_ms;
+    instance->fresh_until_ms = fresh_until(new, instance->reading_since_ms);
     instance->error[0] = '\0';
     pthread_mutex_unlock(&upstream->mutex);
     catalog_unref(old);
@@ -128,12 +178,10 @@ static void lists_done(struct upstream_instance *instance) {
         instance_ready(instance);
     /* Also with an empty mask: whoever waits for this upstream looks again. */
     instance_announce(instance, mask);
-    if (instance->lists_changed != 0) {
-        instance->lists_wanted = instance->lists_told = instance->lists_changed;
-        instance->lists_changed = 0;
-        instance->next = catalog_new(instance->catalog);
-        ask_next_list(instance, SLICE_EMPTY);
-    }
+    unsigned changed = instance->lists_changed, stale = instance->lists_stale;
+    instance->lists_changed = instance->lists_stale = 0;
+    if ((changed | stale) != 0)
+        read_lists(instance, changed | stale, changed);
 }
 
 static void ask_next_list(struct upstream_instance *instance, struct slice cursor) {
@@ -150,10 +198,15 @@ static void ask_next_list(struct upstream_instance *instance, struct slice curso
         instance->n_pages = 0;
     }
     struct buf params = BUF_INIT(KIB(64));
-    if (cursor.len != 0) {
-        buf_append_cstr(&params, "{\"cursor\":");
-        buf_append(&params, cursor);
-        buf_append_byte(&params, '}');
+    struct json_writer writer;
+    json_writer_init(&writer, &params);
+    if (cursor.len != 0 || speaks_modern(instance)) {
+        json_object_begin(&writer);
+        if (cursor.len != 0)
+            json_kv_raw(&writer, SLICE("cursor"), cursor);
+        if (speaks_modern(instance))
+            write_envelope(&writer, instance);
+        json_object_end(&writer);
     }
     ask_server(instance, ASK_LIST, mcp_list_info(instance->ask_list)->method,
                buf_error(&params) == 0 ? buf_slice(&params) : SLICE_EMPTY);
@@ -177,21 +230,30 @@ static void end_list(struct upstream_instance *instance) {
     ask_next_list(instance, SLICE_EMPTY);
 }
 
+/* What was read of it so far is served when there was nothing before. */
+static void on_list_failed(struct upstream_instance *instance, struct slice reason) {
+    log_write(instance_log(instance), LOG_WARN, "upstream", "a list could not be read",
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("list", mcp_list_info(instance->ask_list)->result_key),
+              LOG_TEXT("reason", reason));
+    if (instance->next->lists[instance->ask_list]->n_items != 0) {
+        catalog_list_unref(instance->page_list);
+        instance->page_list = catalog_list_ref(instance->next->lists[instance->ask_list]);
+    }
+}
+
 static void on_list_answer(struct upstream_instance *instance, const struct mcp_message *message) {
     const char *reason = "it answered with an error";
     struct buf cursor = BUF_INIT(KIB(32));
     int error = CATALOG_E_INVALID;
     if (message->kind == MCP_RESULT)
         error = catalog_list_add_page(instance->page_list, instance->ask_list,
-                                      instance_name(instance), message->result, instance->reader,
+                                      instance->next->revision, instance_name(instance),
+                                      instance_is_http(instance), message->result, instance->reader,
                                       instance_log(instance), &cursor, &reason);
-    if (error < 0)
-        reason = "there is no room for it";
     if (error != 0)
-        log_write(instance_log(instance), LOG_WARN, "upstream", "a list could not be read",
-                  LOG_TEXT("upstream", instance_name(instance)),
-                  LOG_TEXT("list", mcp_list_info(instance->ask_list)->result_key),
-                  LOG_CSTR("reason", reason));
+        on_list_failed(instance,
+                       error < 0 ? SLICE("there is no room for it") : slice_from_cstr(reason));
     bool goes_on = error == 0 && buf_len(&cursor) != 0;
     if (goes_on && ++instance->n_pages >= LIMIT_LIST_PAGES) {
         log_write(instance_log(instance), LOG_WARN, "upstream",
@@ -206,26 +268,27 @@ static void on_list_answer(struct upstream_instance *instance, const struct mcp_
     buf_deinit(&cursor);
 }
 
-void handshake_lists_changed(struct upstream_instance *instance, unsigned mask) {
+void handshake_lists_changed(struct upstream_instance *instance, unsigned mask, bool is_told) {
     mask &= instance->lists_declared;
     if (mask == 0)
         return;
     if (instance->state != UPSTREAM_READY || instance->ask != ASK_NOTHING) {
-        instance->lists_changed |= mask;
+        if (is_told)
+            instance->lists_changed |= mask;
+        else
+            instance->lists_stale |= mask;
         return;
     }
-    instance->lists_wanted = instance->lists_told = mask;
-    instance->next = catalog_new(instance->catalog);
-    ask_next_list(instance, SLICE_EMPTY);
+    read_lists(instance, mask, is_told ? mask : 0);
 }
 
 /* The handshake. */
 
-static bool is_modern(struct upstream *upstream) {
-    pthread_mutex_lock(&upstream->mutex);
-    bool is_modern = upstream->verdict == VERDICT_MODERN;
-    pthread_mutex_unlock(&upstream->mutex);
-    return is_modern;
+/* The revision is agreed on: what the server offers is asked for. */
+static void begin_lists(struct upstream_instance *instance, struct catalog *catalog) {
+    instance->next = catalog;
+    instance->lists_changed = instance->lists_stale = 0;
+    read_lists(instance, instance->lists_declared, 0);
 }
 
 static void on_initialize_answer(struct upstream_instance *instance,
@@ -238,22 +301,96 @@ static void on_initialize_answer(struct upstream_instance *instance,
                                         &instance->lists_declared, &reason);
     if (error != 0) {
         catalog_unref(catalog);
-        if (is_modern(instance->upstream))
-            reason = "it speaks 2026-07-28 only, which this version cannot use over stdio yet";
+        handshake_set_verdict(instance, VERDICT_UNKNOWN); /* it may be another server by now */
         instance_give_up(instance, error < 0 ? "the gateway is out of memory" : reason);
         return;
     }
+    instance->transport->ops->agree(instance->transport, catalog->revision);
     struct buf line = BUF_INIT(KIB(1));
     mcp_write_notification(&line, MCP_NOTIFY_INITIALIZED, SLICE_EMPTY);
-    if (instance_send_line(instance, &line) != 0) {
+    if (instance_send(instance, 0, MCP_NOTIFY_INITIALIZED, false, &line) != 0) {
         catalog_unref(catalog);
         instance_give_up(instance, "it does not read its input");
         return;
     }
-    instance->next = catalog;
-    instance->lists_wanted = instance->lists_declared;
-    instance->lists_changed = 0;
-    ask_next_list(instance, SLICE_EMPTY);
+    begin_lists(instance, catalog);
+}
+
+static void go_on_as_legacy(struct upstream_instance *instance) {
+    handshake_set_verdict(instance, VERDICT_LEGACY);
+    send_initialize(instance);
+}
+
+static void on_discovered(struct upstream_instance *instance, const struct mcp_message *message) {
+    const char *reason = "";
+    struct catalog *catalog = catalog_new(NULL);
+    int error = catalog_read_discover(catalog, message->result, instance->reader,
+                                      &instance->lists_declared, &reason);
+    if (error == 0) {
+        handshake_set_verdict(instance, VERDICT_MODERN);
+        instance->transport->ops->agree(instance->transport, catalog->revision);
+        begin_lists(instance, catalog);
+        return;
+    }
+    catalog_unref(catalog);
+    if (error < 0)
+        instance_give_up(instance, "the gateway is out of memory");
+    else
+        go_on_as_legacy(instance); /* whatever it answered, it is no DiscoverResult of ours */
+}
+
+/* Which of the revisions in an error's data.supported are ours. */
+static unsigned supported_eras(struct upstream_instance *instance, struct slice error) {
+    static const struct json_want want_open[] = {{0}};
+    static const struct json_want want_data[] = {{"supported", want_open}, {0}};
+    static const struct json_want want[] = {{"data", want_data}, {0}};
+    struct json_reader *reader = instance->reader;
+    unsigned eras = 0;
+    if (json_read(reader, error, &(struct json_want){.children = want}, NULL, NULL) != 0)
+        return 0;
+    const struct json_node *data =
+        json_member_typed(reader, json_root(reader), SLICE("data"), JSON_OBJECT);
+    const struct json_node *list =
+        data != NULL ? json_member_typed(reader, data, SLICE("supported"), JSON_ARRAY) : NULL;
+    for (const struct json_node *node = list != NULL ? json_first(reader, list) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        enum mcp_revision revision = mcp_revision_parse(json_string_raw(node));
+        if (mcp_revision_is_modern(revision))
+            eras |= ERA_MODERN;
+        else if (revision != MCP_REVISION_NONE)
+            eras |= ERA_LEGACY;
+    }
+    return eras;
+}
+
+/*
+ * An error of 2026-07-28 proves that the server knows that revision's rules: -32022 says which it
+ * serves, and only when it names a legacy one is initialize tried. Any other error is a legacy
+ * server's way of not knowing the method.
+ */
+static void on_discover_error(struct upstream_instance *instance, int code, struct slice error) {
+    if (code != MCP_E_UNSUPPORTED_VERSION) {
+        go_on_as_legacy(instance);
+        return;
+    }
+    unsigned eras = supported_eras(instance, error);
+    if ((eras & ERA_MODERN) != 0 && ++instance->n_discovered < MAX_DISCOVERS)
+        send_discover(instance);
+    else if ((eras & ERA_LEGACY) != 0 || eras == 0)
+        go_on_as_legacy(instance);
+    else
+        instance_give_up(instance, "it refuses 2026-07-28 and names no revision that the gateway "
+                                   "speaks");
+}
+
+static int error_code(const struct upstream_instance *instance) {
+    int64_t code = 0;
+    const struct json_node *error =
+        json_member(instance->reader, json_root(instance->reader), SLICE("error"));
+    const struct json_node *number = json_member(instance->reader, error, SLICE("code"));
+    if (number == NULL || json_to_i64(number, &code) != 0 || code < INT32_MIN || code > INT32_MAX)
+        return 0;
+    return (int)code;
 }
 
 void handshake_answer(struct upstream_instance *instance, const struct mcp_message *message) {
@@ -264,9 +401,10 @@ void handshake_answer(struct upstream_instance *instance, const struct mcp_messa
         return;
     case ASK_DISCOVER:
         io_timer_stop(instance->probe_timer);
-        handshake_set_verdict(instance,
-                              message->kind == MCP_RESULT ? VERDICT_MODERN : VERDICT_LEGACY);
-        send_initialize(instance);
+        if (message->kind == MCP_RESULT)
+            on_discovered(instance, message);
+        else
+            on_discover_error(instance, error_code(instance), message->error);
         return;
     case ASK_INITIALIZE:
         on_initialize_answer(instance, message);
@@ -274,5 +412,31 @@ void handshake_answer(struct upstream_instance *instance, const struct mcp_messa
     case ASK_LIST:
         on_list_answer(instance, message);
         return;
+    }
+}
+
+/* HTTP only: the POST ended without the answer. */
+void handshake_failed(struct upstream_instance *instance, const struct transport_failure *failure) {
+    enum ask ask = instance->ask;
+    char reason[200];
+    snprintf(reason, sizeof reason, "%.*s", SLICE_ARGS(failure->reason));
+    instance->ask = ASK_NOTHING;
+    /* 4xx but those about who asks: it does not know the method, the endpoint or the revision. */
+    bool is_verdict = failure->status >= 400 && failure->status < 500 && failure->status != 401 &&
+                      failure->status != 403 && failure->status != 407 && failure->status != 408 &&
+                      failure->status != 429;
+    if (ask == ASK_DISCOVER && (is_verdict || failure->status == 200 || failure->status == 202)) {
+        on_discover_error(instance, failure->code, failure->error);
+    } else if (ask == ASK_LIST && instance->state == UPSTREAM_READY && failure->is_session_lost) {
+        instance_renew(instance);
+    } else if (ask == ASK_LIST && instance->state == UPSTREAM_READY) {
+        on_list_failed(instance, slice_from_cstr(reason));
+        end_list(instance);
+    } else {
+        if (failure->status == 401 || failure->status == 403)
+            snprintf(reason, sizeof reason,
+                     "it refuses the gateway's credentials (HTTP %u); set auth.token",
+                     failure->status);
+        instance_give_up(instance, reason);
     }
 }

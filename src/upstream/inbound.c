@@ -2,7 +2,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "mcp/message.h"
-#include "set_private.h"
+#include "private.h"
 
 enum {
     MAX_GARBAGE = 1000, /* lines that are no messages, in a process's life */
@@ -12,12 +12,15 @@ enum {
 static void on_server_request(struct upstream_instance *instance,
                               const struct mcp_message *message) {
     struct buf line = BUF_INIT(KIB(8));
+    /* It must not ask, and nobody may answer (MCP 2026-07-28, basic/transports). */
+    if (instance->catalog != NULL && mcp_revision_is_modern(instance->catalog->revision))
+        return;
     if (message->method == MCP_PING)
         mcp_write_result(&line, message->id, SLICE("{}"));
     else
         mcp_write_error(&line, message->id, MCP_E_METHOD_NOT_FOUND,
                         SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
-    (void)!instance_send_line(instance, &line);
+    (void)!instance_send(instance, 0, message->method, true, &line);
 }
 
 /* Of what goes to the operator's log, no more than a reader can take. */
@@ -70,7 +73,7 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
             if (mcp_list_info((enum mcp_list)i)->changed == message->method)
                 mask |= 1u << i;
         }
-        handshake_lists_changed(instance, mask);
+        handshake_lists_changed(instance, mask, true);
     }
 }
 
@@ -104,32 +107,47 @@ static void on_garbage(struct upstream_instance *instance, struct slice line, co
                             SLICE("the upstream's answer is not a valid message and was refused"));
 }
 
-void instance_handle_line(struct upstream_instance *instance, struct slice line) {
+/* True: it answers what the handshake asked, or a request of this POST. */
+static bool on_answer(struct upstream_instance *instance, uint64_t request,
+                      const struct mcp_message *message) {
+    uint64_t id;
+    bool is_number = slice_to_u64(message->id, &id) == 0;
+    if (instance->ask != ASK_NOTHING && is_number && id == instance->ask_id) {
+        handshake_answer(instance, message);
+        return true;
+    }
+    if (instance->level_id != 0 && is_number && id == instance->level_id) {
+        instance_level_told(instance);
+        return true;
+    }
+    bool is_result = message->kind == MCP_RESULT;
+    if (calls_answer(instance, message->id, is_result ? UPSTREAM_RESULT : UPSTREAM_ERROR,
+                     is_result ? message->result : message->error))
+        return true;
+    log_write(instance_log(instance), LOG_DEBUG, "upstream", "answered nobody",
+              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("id", message->id));
+    return is_number && request != 0 && id == request;
+}
+
+bool instance_handle_message(struct upstream_instance *instance, uint64_t request,
+                             struct slice document) {
     struct mcp_message message;
     struct mcp_refusal refusal;
-    int error = mcp_message_read(instance->reader, line, &message, &refusal);
+    int error = mcp_message_read(instance->reader, document, &message, &refusal);
     if (error != 0) {
-        on_garbage(instance, line, error > 0 ? refusal.reason : "out of memory");
-        return;
+        on_garbage(instance, document, error > 0 ? refusal.reason : "out of memory");
+        return false;
     }
-    uint64_t id;
     switch (message.kind) {
     case MCP_RESULT:
     case MCP_ERROR:
-        if (instance->ask != ASK_NOTHING && slice_to_u64(message.id, &id) == 0 &&
-            id == instance->ask_id)
-            handshake_answer(instance, &message);
-        else if (!calls_answer(instance, message.id,
-                               message.kind == MCP_RESULT ? UPSTREAM_RESULT : UPSTREAM_ERROR,
-                               message.kind == MCP_RESULT ? message.result : message.error))
-            log_write(instance_log(instance), LOG_DEBUG, "upstream", "answered nobody",
-                      LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("id", message.id));
-        return;
+        return on_answer(instance, request, &message);
     case MCP_REQUEST:
         on_server_request(instance, &message);
-        return;
+        return false;
     case MCP_NOTIFICATION:
         on_notification(instance, &message);
-        return;
+        return false;
     }
+    return false;
 }

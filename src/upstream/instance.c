@@ -1,11 +1,11 @@
 /*
- * One instance: a child and the MCP session to it, from the gateway's side as a client.
+ * One instance: a server and the MCP session to it, from the gateway's side as a client.
  *
  *     IDLE -> STARTING (process; probe; initialize; lists) -> READY -> IDLE (nobody used it)
- *                 |                                             |
- *                 +------------------> BACKOFF <----------------+   (any failure)
+ *                 |         ^----- (HTTP: session lost) ---------'|
+ *                 +------------------> BACKOFF <------------------+   (any failure)
  *
- * BACKOFF ends by itself: the process is started again after a pause that doubles.
+ * BACKOFF ends by itself: it is started again after a pause that doubles.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +17,8 @@
 #include "base/random.h"
 #include "json/writer.h"
 #include "mcp/message.h"
-#include "set_private.h"
+#include "private.h"
+#include "stdio_child.h"
 
 enum {
     PROBE_MS = 2000,
@@ -49,18 +50,79 @@ void instance_announce(struct upstream_instance *instance, unsigned list_mask) {
         hooks->on_changed(hooks->context, instance->upstream, instance->owner, list_mask);
 }
 
-int instance_send_line(struct upstream_instance *instance, struct buf *line) {
+bool instance_is_http(const struct upstream_instance *instance) {
+    return instance->upstream->target != NULL;
+}
+
+int instance_send(struct upstream_instance *instance, uint64_t id, enum mcp_method method,
+                  bool is_answer, struct buf *line) {
     buf_append_byte(line, '\n');
     int error = buf_error(line);
+    struct transport_message message = {
+        .id = id, .method = method, .is_answer = is_answer, .line = buf_slice(line)};
     if (error == 0)
-        error = instance->child != NULL ? stdio_write(instance->child, buf_slice(line)) : -EPIPE;
+        error = instance->transport != NULL
+                    ? instance->transport->ops->send(instance->transport, &message)
+                    : -EPIPE;
     buf_deinit(line);
     return error;
 }
 
+static void send_level(struct upstream_instance *instance);
+
+/*
+ * With the lock: an HTTP server has not taken the log level that is wanted. A request would
+ * overtake logging/setLevel, and its messages be lost.
+ */
+static bool lacks_level(const struct upstream_instance *instance) {
+    const struct catalog *catalog = instance->catalog;
+    return instance->upstream->target != NULL && catalog != NULL && catalog->has_logging &&
+           !mcp_revision_is_modern(catalog->revision) && instance->wanted_level >= 0 &&
+           instance->wanted_level != instance->told_level;
+}
+
+bool instance_takes_calls(struct upstream_instance *instance) {
+    pthread_mutex_lock(&instance->upstream->mutex);
+    bool lacks = lacks_level(instance);
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    if (instance->state != UPSTREAM_READY)
+        return false;
+    if (lacks && instance->level_id == 0)
+        send_level(instance);
+    return !lacks;
+}
+
+void instance_level_told(struct upstream_instance *instance) {
+    instance->level_id = 0;
+    pthread_mutex_lock(&instance->upstream->mutex);
+    instance->told_level = instance->sent_level;
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    if (instance_takes_calls(instance))
+        calls_flush(instance);
+}
+
+struct route *instance_route(struct upstream_instance *instance) {
+    pthread_mutex_lock(&instance->upstream->mutex);
+    bool is_open =
+        instance->state == UPSTREAM_READY && instance->route != NULL && !lacks_level(instance);
+    struct route *route = is_open ? route_ref(instance->route) : NULL;
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    return route;
+}
+
+static void stop_transport(struct upstream_instance *instance) {
+    if (instance->transport != NULL)
+        instance->transport->ops->stop(instance->transport);
+}
+
+static void kill_transport(struct upstream_instance *instance) {
+    if (instance->transport != NULL)
+        instance->transport->ops->kill(instance->transport);
+}
+
 /* Starting and failing. */
 
-static void start_child(struct upstream_instance *instance);
+static void start(struct upstream_instance *instance);
 
 static bool take_slot(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
@@ -121,7 +183,7 @@ static void fail(struct upstream_instance *instance, struct slice detail,
 }
 
 static void on_retry(void *context) {
-    start_child(context);
+    start(context);
 }
 
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size) {
@@ -136,9 +198,9 @@ struct slice instance_refusal(const struct upstream_instance *instance, char *te
 
 /* Stops a process that has not kept its side; on_gone() finds the reason. */
 void instance_give_up(struct upstream_instance *instance, const char *reason) {
-    instance->complaint = reason;
-    if (instance->child != NULL)
-        stdio_kill(instance->child);
+    if (instance->complaint[0] == '\0')
+        snprintf(instance->complaint, sizeof instance->complaint, "%s", reason);
+    kill_transport(instance);
 }
 
 static void on_start_timeout(void *context) {
@@ -153,16 +215,18 @@ static void on_probe_timeout(void *context) {
     struct upstream_instance *instance = context;
     handshake_set_verdict(instance, VERDICT_LEGACY);
     instance->is_reprobe = true;
-    if (instance->child != NULL)
-        stdio_kill(instance->child);
+    kill_transport(instance);
 }
-
-static void send_level(struct upstream_instance *instance);
 
 void instance_ready(struct upstream_instance *instance) {
     io_timer_stop(instance->start_timer);
-    instance->ready_since_ms = instance->last_used_ms = io_loop_now(instance->loop);
+    instance->ready_since_ms = io_loop_now(instance->loop);
+    atomic_store(&instance->last_used_ms, instance->ready_since_ms);
     instance->sent_level = -1;
+    instance->level_id = 0;
+    pthread_mutex_lock(&instance->upstream->mutex);
+    instance->told_level = -1;
+    pthread_mutex_unlock(&instance->upstream->mutex);
     set_state(instance, UPSTREAM_READY);
     log_write(instance_log(instance), LOG_INFO, "upstream", "ready",
               LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner),
@@ -172,7 +236,8 @@ void instance_ready(struct upstream_instance *instance) {
     if (!io_timer_is_running(instance->tick_timer))
         io_timer_start(instance->tick_timer, 1000);
     send_level(instance);
-    calls_flush(instance);
+    if (instance_takes_calls(instance))
+        calls_flush(instance);
 }
 
 static void send_level(struct upstream_instance *instance) {
@@ -180,33 +245,62 @@ static void send_level(struct upstream_instance *instance) {
     int level = instance->wanted_level;
     pthread_mutex_unlock(&instance->upstream->mutex);
     if (instance->state != UPSTREAM_READY || level < 0 || level == instance->sent_level ||
-        !instance->catalog->has_logging)
+        !instance->catalog->has_logging || mcp_revision_is_modern(instance->catalog->revision))
         return;
     struct buf params = BUF_INIT(KIB(1)), line = BUF_INIT(KIB(2));
-    char id[24];
-    int len = snprintf(id, sizeof id, "%llu",
-                       (unsigned long long)upstream_next_id(instance->upstream->set));
+    char text[24];
+    uint64_t id = upstream_next_id(instance->upstream->set);
+    instance->level_id = id;
+    int len = snprintf(text, sizeof text, "%llu", (unsigned long long)id);
     buf_printf(&params, "{\"level\":\"%s\"}", mcp_log_level_name(level).ptr);
-    mcp_write_request(&line, slice_make(id, (size_t)len), MCP_LOGGING_SET_LEVEL,
+    mcp_write_request(&line, slice_make(text, (size_t)len), MCP_LOGGING_SET_LEVEL,
                       buf_slice(&params));
     buf_deinit(&params);
-    if (instance_send_line(instance, &line) == 0)
-        instance->sent_level = level;
+    instance->sent_level = level;
+    if (instance_send(instance, id, MCP_LOGGING_SET_LEVEL, false, &line) != 0)
+        instance->sent_level = -1;
 }
 
-/* The process. */
+/* The transport. */
 
 static void on_started(void *context) {
     struct upstream_instance *instance = context;
     if (instance->is_closing)
         return;
     handshake_begin(instance);
-    if (instance->is_probing)
+    /* Silence says something about a child only: over HTTP it may be the network's. */
+    if (instance->is_probing && !instance_is_http(instance))
         io_timer_start(instance->probe_timer, PROBE_MS);
 }
 
-static void on_line(void *context, struct slice line) {
-    instance_handle_line(context, line);
+static bool on_message(void *context, uint64_t request, struct slice document) {
+    return instance_handle_message(context, request, document);
+}
+
+static void on_failed(void *context, uint64_t request, const struct transport_failure *failure) {
+    struct upstream_instance *instance = context;
+    if (instance->ask != ASK_NOTHING && request == instance->ask_id)
+        handshake_failed(instance, failure);
+    else if (instance->level_id != 0 && request == instance->level_id)
+        instance_level_told(instance); /* asked in vain, but nobody is to wait for it */
+    else
+        log_write(instance_log(instance), LOG_DEBUG, "upstream", "a request got no answer",
+                  LOG_TEXT("upstream", instance_name(instance)),
+                  LOG_TEXT("reason", failure->reason));
+}
+
+void instance_renew(struct upstream_instance *instance) {
+    if (instance->state != UPSTREAM_READY || instance->is_closing)
+        return;
+    log_write(instance_log(instance), LOG_INFO, "upstream",
+              "the session is gone: opens another one",
+              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner));
+    handshake_forget(instance);
+    instance->transport->ops->agree(instance->transport, MCP_REVISION_NONE);
+    instance->is_probing = true; /* it may be another server by now */
+    set_state(instance, UPSTREAM_STARTING);
+    io_timer_start(instance->start_timer, instance->upstream->config->startup_timeout_ms);
+    handshake_begin(instance);
 }
 
 static void finish_closing(struct upstream_instance *instance) {
@@ -226,22 +320,26 @@ static void on_gone(void *context, struct slice reason) {
     struct upstream_instance *instance = context;
     char detail[DETAIL * 2];
     const char *complaint = instance->complaint;
-    int len = snprintf(detail, sizeof detail, "%s%s%.*s", complaint != NULL ? complaint : "",
-                       complaint != NULL ? ": " : "", SLICE_ARGS(reason));
+    bool is_http = instance_is_http(instance), has_complaint = complaint[0] != '\0';
+    /* How a child ended says more; an HTTP session was ended by us, and why has been said. */
+    int len = is_http && has_complaint ? snprintf(detail, sizeof detail, "%s", complaint)
+                                       : snprintf(detail, sizeof detail, "%s%s%.*s", complaint,
+                                                  has_complaint ? ": " : "", SLICE_ARGS(reason));
     struct slice text = slice_make(detail, size_min((size_t)len, sizeof detail - 1));
-    instance->child = stdio_free(instance->child);
+    instance->transport->ops->free(TAKE(instance->transport));
     give_slot_back(instance);
     if (instance->is_closing) {
         calls_fail_all(instance, SLICE("the upstream is stopping"));
         finish_closing(instance);
         return;
     }
-    if (instance->is_reprobe || (instance->is_probing && instance->state == UPSTREAM_STARTING)) {
+    bool ended_by_probe = instance->is_probing && instance->state == UPSTREAM_STARTING && !is_http;
+    if (instance->is_reprobe || ended_by_probe) {
         if (instance->is_probing)
             handshake_set_verdict(instance, VERDICT_LEGACY);
         instance->is_reprobe = false;
         io_timer_stop(instance->probe_timer);
-        start_child(instance);
+        start(instance);
         return;
     }
     if (instance->is_stopping_idle) {
@@ -258,10 +356,11 @@ static void on_gone(void *context, struct slice reason) {
                    : SLICE("the upstream did not start; the gateway tries it again"));
 }
 
-static void start_child(struct upstream_instance *instance) {
-    static const struct stdio_events events = {
+static void start(struct upstream_instance *instance) {
+    static const struct transport_events events = {
         .on_started = on_started,
-        .on_line = on_line,
+        .on_message = on_message,
+        .on_failed = on_failed,
         .on_gone = on_gone,
     };
     struct upstream *upstream = instance->upstream;
@@ -278,14 +377,19 @@ static void start_child(struct upstream_instance *instance) {
         return;
     }
     pthread_mutex_lock(&upstream->mutex);
-    instance->is_probing = upstream->verdict == VERDICT_UNKNOWN;
+    /* A child's verdict costs a process to find, an endpoint's one request. */
+    instance->is_probing = upstream->verdict == VERDICT_UNKNOWN || upstream->target != NULL;
     pthread_mutex_unlock(&upstream->mutex);
     instance->n_garbage = 0;
-    instance->complaint = NULL;
+    instance->complaint[0] = '\0';
+    atomic_store(&instance->is_unreachable, false);
     set_state(instance, UPSTREAM_STARTING);
     io_timer_start(instance->start_timer, upstream->config->startup_timeout_ms);
-    int error = stdio_start(upstream->set->children, upstream->config, instance->loop,
-                            instance_log(instance), &events, instance, &instance->child, &reason);
+    int error =
+        upstream->target != NULL
+            ? http_session_start(instance, &events, &instance->transport, &reason)
+            : stdio_start(upstream->set->children, upstream->config, instance->loop,
+                          instance_log(instance), &events, instance, &instance->transport, &reason);
     if (error != 0) {
         give_slot_back(instance);
         int len = snprintf(detail, sizeof detail, "%s: %s", reason, strerror(-error));
@@ -296,7 +400,7 @@ static void start_child(struct upstream_instance *instance) {
 
 void instance_wake(struct upstream_instance *instance) {
     if (instance->state == UPSTREAM_IDLE && !instance->is_closing)
-        start_child(instance);
+        start(instance);
 }
 
 /* Time: calls that wait too long while there are any, idleness when there are none. */
@@ -310,7 +414,10 @@ static void on_tick(void *context) {
     }
     if (instance->state != UPSTREAM_READY || idle_timeout == 0)
         return;
-    uint64_t idle = now - instance->last_used_ms;
+    uint64_t last_used = atomic_load(&instance->last_used_ms);
+    if (atomic_load(&instance->n_direct) != 0)
+        last_used = now;
+    uint64_t idle = now > last_used ? now - last_used : 0;
     if (idle < idle_timeout) {
         io_timer_start(instance->tick_timer, idle_timeout - idle);
         return;
@@ -320,7 +427,7 @@ static void on_tick(void *context) {
               LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner));
     instance->is_stopping_idle = true;
     set_state(instance, UPSTREAM_STOPPING);
-    stdio_stop(instance->child);
+    stop_transport(instance);
 }
 
 /* Messages from other threads. */
@@ -338,6 +445,44 @@ void upstream_instance_start(struct upstream_instance *instance) {
         return;
     instance_ref(instance);
     io_loop_post(instance->loop, &instance->start_message);
+}
+
+/* No call tries it any more until it was started again. */
+static void close_unreachable(struct upstream_instance *instance) {
+    set_state(instance, UPSTREAM_STOPPING);
+    instance_give_up(instance, "it cannot be reached");
+}
+
+/* What calls learned on their workers, and lists that somebody wants anew. */
+static void deliver_report(struct io_message *message) {
+    struct upstream_instance *instance =
+        CONTAINER_OF(message, struct upstream_instance, refresh_message);
+    atomic_store(&instance->refresh_posted, false);
+    uint64_t lost = atomic_exchange(&instance->lost_generation, 0);
+    bool is_unreachable = atomic_exchange(&instance->is_unreachable, false);
+    unsigned changed = atomic_exchange(&instance->changes_heard, 0);
+    unsigned wanted = atomic_exchange(&instance->refresh_wanted, 0);
+    if (instance->state == UPSTREAM_READY && !instance->is_closing) {
+        if (lost != 0 && instance->route != NULL && instance->route->generation == lost)
+            instance_renew(instance);
+        else if (is_unreachable)
+            close_unreachable(instance);
+        handshake_lists_changed(instance, changed, true);
+        handshake_lists_changed(instance, wanted & ~changed, false);
+    }
+    upstream_instance_unref(instance);
+}
+
+void instance_report(struct upstream_instance *instance) {
+    if (atomic_exchange(&instance->refresh_posted, true))
+        return;
+    instance_ref(instance);
+    io_loop_post(instance->loop, &instance->refresh_message);
+}
+
+void upstream_instance_refresh(struct upstream_instance *instance, unsigned list_mask) {
+    atomic_fetch_or(&instance->refresh_wanted, list_mask);
+    instance_report(instance);
 }
 
 static void deliver_level(struct io_message *message) {
@@ -365,9 +510,9 @@ static void deliver_close(struct io_message *message) {
     instance->is_closing = true;
     io_timer_stop(instance->retry_timer);
     io_timer_stop(instance->tick_timer);
-    if (instance->child != NULL) {
+    if (instance->transport != NULL) {
         set_state(instance, UPSTREAM_STOPPING);
-        stdio_stop(instance->child);
+        stop_transport(instance);
     } else {
         calls_fail_all(instance, SLICE("the upstream is stopping"));
         finish_closing(instance);
@@ -385,20 +530,28 @@ void instance_close(struct upstream_instance *instance) {
 /* Birth and death. */
 
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
-                                       struct io_loop *loop) {
+                                       struct upstream_worker *worker) {
+    struct io_loop *loop = worker->loop;
     struct upstream_instance *instance = mem_xalloc(sizeof *instance);
-    char *text = mem_xalloc(owner.len + 1);
+    /* "NAME owner": a name holds no space. */
+    struct slice name = upstream->config->name;
+    char *text = mem_xalloc(name.len + 1 + owner.len);
+    memcpy(text, name.ptr, name.len);
+    text[name.len] = ' ';
     if (owner.len != 0)
-        memcpy(text, owner.ptr, owner.len);
+        memcpy(text + name.len + 1, owner.ptr, owner.len);
     atomic_init(&instance->refs, 2); /* the caller's and its own */
     instance->upstream = upstream;
-    instance->owner = slice_make(text, owner.len);
+    instance->partition = slice_make(text, name.len + 1 + owner.len);
+    instance->owner = slice_from(instance->partition, name.len + 1);
+    instance->worker = worker;
     instance->loop = loop;
     instance->is_first_start = true;
-    instance->wanted_level = instance->sent_level = -1;
+    instance->wanted_level = instance->sent_level = instance->told_level = -1;
     instance->start_message.deliver = deliver_start;
     instance->level_message.deliver = deliver_level;
     instance->close_message.deliver = deliver_close;
+    instance->refresh_message.deliver = deliver_report;
     list_init(&instance->calls);
     map_init(&instance->pending);
     instance->start_timer = io_timer_new(loop, on_start_timeout, instance);
@@ -423,8 +576,9 @@ struct upstream_instance *upstream_instance_unref(struct upstream_instance *inst
         union {
             const char *in;
             char *out;
-        } owner = {.in = instance->owner.ptr};
-        mem_free(owner.out);
+        } text = {.in = instance->partition.ptr};
+        mem_free(text.out);
+        route_unref(instance->route);
         mem_free(instance);
     }
     return NULL;

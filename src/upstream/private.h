@@ -1,18 +1,43 @@
-/* What set.c, instance.c and call.c share. */
+/*
+ * What the files of upstream/ share.
+ *
+ *     set.c        all upstreams        worker.c   what each loop has for them
+ *     instance.c   one server for one owner: states, restarts, time
+ *     handshake.c  its start and lists  inbound.c  what it sends
+ *     transport.h  stdio_child.c (with children.c) and http_session.c (with post.c, fields.c)
+ *     call.c       calls through the home; http_call.c: from the worker where they were made
+ *     catalog.c    what it offers (with shape.c)
+ */
 #pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "children.h"
+#include "client/client.h"
+#include "json/reader.h"
+#include "mcp/bridge.h"
 #include "mcp/message.h"
-#include "stdio_child.h"
+#include "post.h"
+#include "transport.h"
 #include "upstream/upstream.h"
+
+struct upstream_worker {
+    struct upstream_set *set;
+    struct io_loop *loop;
+    struct client *client;
+    struct json_reader *reader; /* of what comes from HTTP servers for calls of this worker */
+    struct buf fields;          /* of one request at a time */
+    struct list posts;          /* running; those whose owner is gone too */
+};
 
 struct upstream_set {
     struct upstream_set_options options;
+    struct upstream_worker *workers;   /* options.n_loops */
+    struct mcp_implementation gateway; /* what servers are told of us */
     struct children *children;
     struct upstream **upstreams;
     size_t n_upstreams;
@@ -32,6 +57,12 @@ struct upstream {
     struct upstream_set *set;
     const struct config_server *config;
     size_t index; /* in the file's order */
+    /* Of HTTP servers; fixed at birth. */
+    struct client_target *target; /* NULL: a child */
+    bool wants_caller_fields;
+    struct slice fixed_fields; /* whole lines of every request */
+    struct slice rule_fields;  /* of requests without a caller */
+    struct buf fields;         /* the memory of both */
     /*
      * Guards the rest, and of each instance the fields that it names: workers look instances up and
      * read their status, the homes change it. Held for a few instructions, never across I/O.
@@ -48,22 +79,30 @@ enum ask { ASK_NOTHING, ASK_DISCOVER, ASK_INITIALIZE, ASK_LIST };
 struct upstream_instance {
     atomic_uint refs;
     struct upstream *upstream;
-    struct slice owner; /* owned memory */
-    struct io_loop *loop;
+    struct slice partition; /* owned memory: of kept connections */
+    struct slice owner;     /* in there */
+    struct upstream_worker *worker;
+    struct io_loop *loop; /* the worker's */
 
     /* Guarded by upstream->mutex; written by the home only. */
     enum upstream_state state;
     bool is_listed, is_first_start;
     uint64_t first_started_ms;
     struct catalog *catalog;
+    uint64_t lists_read_ms, fresh_until_ms;
     char error[160];
+    struct route *route; /* a reference; NULL: no HTTP server, or not up */
     /* Guarded likewise; written by any worker. */
     int wanted_level;
+    int told_level; /* that the server has taken */
 
     /* The home's own. */
-    struct io_message start_message, level_message, close_message;
-    atomic_bool start_posted, level_posted, close_posted;
-    struct stdio *child;
+    struct io_message start_message, level_message, close_message, refresh_message;
+    atomic_bool start_posted, level_posted, close_posted, refresh_posted;
+    atomic_uint refresh_wanted, changes_heard; /* masks of lists, for refresh_message */
+    atomic_uint_fast64_t lost_generation;      /* of the session that a call found lost, likewise */
+    atomic_bool is_unreachable;                /* likewise: a call could not connect */
+    struct transport *transport;
     struct json_reader *reader;
     bool has_slot; /* counted in n_running */
     bool is_probing,
@@ -72,59 +111,111 @@ struct upstream_instance {
     enum ask ask;
     uint64_t ask_id;
     enum mcp_list ask_list;
-    unsigned lists_wanted, lists_declared, lists_changed, lists_told;
+    unsigned lists_wanted, lists_declared, lists_changed, lists_stale, lists_told;
     struct catalog *next;           /* being built */
     struct catalog_list *page_list; /* the list being read */
-    unsigned n_pages;
+    unsigned n_pages, n_discovered;
+    uint64_t reading_since_ms;
     struct io_timer *start_timer, *probe_timer, *retry_timer, *tick_timer;
-    uint64_t retry_delay_ms, ready_since_ms, last_used_ms;
+    uint64_t retry_delay_ms, ready_since_ms;
+    atomic_uint_fast64_t last_used_ms;
+    atomic_size_t n_direct; /* calls that run on their own workers */
     int sent_level;
+    uint64_t level_id; /* of the request that tells it, while it runs */
     unsigned n_garbage;
     uint64_t log_second;
-    unsigned n_logged;     /* in that second */
-    const char *complaint; /* why the gateway ends the process; NULL: it ended by itself */
-    struct map pending;    /* id to struct upstream_call: sent, not answered */
-    struct list calls;     /* all: waiting and sent, in order of arrival */
+    unsigned n_logged;   /* in that second */
+    char complaint[160]; /* why the gateway ends it; empty: it ended by itself */
+    struct map pending;  /* id to struct upstream_call: sent, not answered */
+    struct list calls;   /* all: waiting and sent, in order of arrival */
     size_t n_calls;
+};
+
+/* Where a call is; only its own thread knows and changes it. */
+enum call_place {
+    CALL_AT_HOME, /* with the instance's home: every call to a child, and those that wait */
+    CALL_RUNNING, /* HTTP: its request is out */
+    CALL_FINISHED,
 };
 
 struct upstream_call {
     /* The caller's. */
-    struct io_loop *origin;
+    struct upstream_worker *worker;
     struct upstream_call_events events;
     void *context;
-    bool is_cancelled, is_done;
+    enum call_place place;
+    bool is_cancelled;
     bool cancel_under_way; /* cancel_message is with the home */
     char cancel_reason[64];
 
     /* Set before the home hears of it. */
     struct upstream_instance *instance; /* a reference */
-    uint64_t id;
-    struct io_message start_message, cancel_message, final_message;
+    struct upstream_request request;    /* slices into `bytes` */
+    struct io_message start_message, cancel_message, final_message, release_message;
 
     /* The home's. */
     struct list_link link; /* in instance->calls */
-    bool is_sent, is_finished;
+    bool is_sent, is_finished, is_released, was_spared;
     uint64_t started_ms, heard_ms;
-    char *line; /* owned; until it is sent */
-    size_t line_len;
     enum upstream_outcome outcome;
     char *answer; /* owned; for the final message */
     size_t answer_len;
+
+    /* The caller's, of HTTP servers. */
+    struct post *post;
+    struct route *route; /* a reference: what it was sent to */
+    struct io_timer *timer;
+    uint64_t direct_started_ms, direct_heard_ms;
+    unsigned n_retries;
+
+    char bytes[];
 };
+
+/* worker.c */
+int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
+                         struct io_loop *loop);
+void upstream_worker_deinit(struct upstream_worker *worker);
+/* A message that nobody waits for the answer of. */
+void upstream_worker_note(struct upstream_worker *worker, struct route *route, struct slice line);
+
+/* post.c */
+struct counted_route {
+    atomic_uint refs;
+    struct route route;
+    char bytes[];
+};
+/* What still runs is dropped without an event. */
+void posts_free(struct upstream_worker *worker);
+
+/* http_session.c */
+MUST_CHECK int http_session_start(struct upstream_instance *instance,
+                                  const struct transport_events *events,
+                                  struct transport **ret_transport, const char **ret_reason);
 
 /* instance.c, on the home */
 struct log *instance_log(const struct upstream_instance *instance);
 struct slice instance_name(const struct upstream_instance *instance);
-/* Ends the line, writes it and frees the buffer. */
-int instance_send_line(struct upstream_instance *instance, struct buf *line);
+/* Ends the line, sends it and frees the buffer. id 0: no request. */
+int instance_send(struct upstream_instance *instance, uint64_t id, enum mcp_method method,
+                  bool is_answer, struct buf *line);
+bool instance_is_http(const struct upstream_instance *instance);
+/* Any thread: what a call learned of the server. */
+void instance_report(struct upstream_instance *instance);
+/* The session is gone: a new handshake, without a new start. */
+void instance_renew(struct upstream_instance *instance);
+/* Ready, and nothing has to be said before a call. */
+bool instance_takes_calls(struct upstream_instance *instance);
+/* The request for a log level was answered. */
+void instance_level_told(struct upstream_instance *instance);
+/* Any thread: where calls go while the instance is ready; a reference, or NULL. */
+struct route *instance_route(struct upstream_instance *instance);
 void instance_announce(struct upstream_instance *instance, unsigned list_mask);
 /* Ends a process that has not kept its side; it is started again after a pause. */
 void instance_give_up(struct upstream_instance *instance, const char *reason);
 /* The handshake is over. */
 void instance_ready(struct upstream_instance *instance);
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
-                                       struct io_loop *loop);
+                                       struct upstream_worker *worker);
 struct upstream_instance *instance_ref(struct upstream_instance *instance);
 /* Starts when it is idle; does nothing otherwise. */
 void instance_wake(struct upstream_instance *instance);
@@ -133,16 +224,19 @@ void instance_close(struct upstream_instance *instance);
 
 /* handshake.c, on the home */
 void handshake_begin(struct upstream_instance *instance);
-/* The answer to what was asked last. */
+/* The answer to what was asked last; or there will be none. */
 void handshake_answer(struct upstream_instance *instance, const struct mcp_message *message);
-void handshake_lists_changed(struct upstream_instance *instance, unsigned list_mask);
+void handshake_failed(struct upstream_instance *instance, const struct transport_failure *failure);
+/* `is_told`: the server says so, and clients are told too; else they are only when it is true. */
+void handshake_lists_changed(struct upstream_instance *instance, unsigned list_mask, bool is_told);
 /* A list that is read again does not come: the old one stays. */
 void handshake_lists_late(struct upstream_instance *instance);
 void handshake_forget(struct upstream_instance *instance);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 
 /* inbound.c, on the home */
-void instance_handle_line(struct upstream_instance *instance, struct slice line);
+bool instance_handle_message(struct upstream_instance *instance, uint64_t request,
+                             struct slice document);
 
 /* call.c, on the home */
 void calls_flush(struct upstream_instance *instance);
@@ -156,6 +250,16 @@ bool calls_answer(struct upstream_instance *instance, struct slice id,
 bool calls_progress(struct upstream_instance *instance, struct slice token, struct slice params);
 /* A log message, to the longest running call of each origin context; false when no call runs. */
 bool calls_log(struct upstream_instance *instance, struct slice params);
+
+/* call.c, on the caller's worker */
+void call_free_when_over(struct upstream_call *call);
+/* Hands the call to the home, which waits until the instance is ready and hands it back. */
+void call_go_home(struct upstream_call *call);
+
+/* http_call.c, on the caller's worker */
+/* The instance is ready, perhaps. */
+void http_call_run(struct upstream_call *call);
+void http_call_cancel(struct upstream_call *call);
 
 /* Why a call would wait in vain now; empty: it would not. */
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size);

@@ -1,8 +1,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
-#include "set_private.h"
+#include "base/secret.h"
+#include "fields.h"
+#include "private.h"
 
 static void on_spawner_lost(void *context) {
     struct upstream_set *set = context;
@@ -10,14 +13,61 @@ static void on_spawner_lost(void *context) {
         set->options.hooks.on_spawner_lost(set->options.hooks.context);
 }
 
+/* Where an HTTP server is, and what every request to it says. */
+static int make_target(struct upstream_set *set, struct upstream *upstream) {
+    const struct config_server *server = upstream->config;
+    struct client_target_options options = {.url = server->url, .proxy = server->proxy};
+    const char *reason = "";
+    int error = client_target_new(&options, &upstream->target, &reason);
+    if (error != 0) {
+        log_write(set->options.log, LOG_ERROR, "upstream", "its url or proxy cannot be used",
+                  LOG_TEXT("upstream", server->name), LOG_CSTR("reason", reason));
+        return error < 0 ? error : -EINVAL;
+    }
+    struct slice proxy = client_target_proxy(upstream->target);
+    if (proxy.len != 0)
+        log_write(set->options.log, LOG_INFO, "upstream", "is reached through a proxy",
+                  LOG_TEXT("upstream", server->name), LOG_TEXT("proxy", proxy));
+    buf_init(&upstream->fields, LIMIT_HTTP_HEADER_BLOCK);
+    buf_printf(&upstream->fields, "User-Agent: cardea/%.*s\r\n", SLICE_ARGS(set->options.version));
+    size_t fixed = buf_len(&upstream->fields);
+    error = fields_write(&upstream->fields, set->options.config, server, NULL, NULL);
+    if (error == 0)
+        error = buf_error(&upstream->fields);
+    if (error != 0) {
+        log_write(set->options.log, LOG_ERROR, "upstream",
+                  "its header rules make more than 32 KiB of fields",
+                  LOG_TEXT("upstream", server->name));
+        return error;
+    }
+    upstream->fixed_fields = slice_sub(buf_slice(&upstream->fields), 0, fixed);
+    upstream->rule_fields = slice_from(buf_slice(&upstream->fields), fixed);
+    upstream->wants_caller_fields = fields_want_caller(set->options.config, server);
+    return 0;
+}
+
+bool upstream_wants_caller_fields(const struct upstream *upstream) {
+    return upstream->wants_caller_fields;
+}
+
+int upstream_write_fields(const struct upstream *upstream, struct buf *out,
+                          upstream_caller_field *caller, void *context) {
+    return fields_write(out, upstream->set->options.config, upstream->config, caller, context);
+}
+
 int upstream_set_new(const struct upstream_set_options *options, struct upstream_set **ret_set) {
     const struct config *config = options->config;
     struct upstream_set *set = mem_xalloc(sizeof *set);
     set->options = *options;
-    int error = children_new(options->loop, options->isolated, options->plain, on_spawner_lost, set,
-                             &set->children);
+    set->options.tls = options->tls != NULL ? io_tls_ref(options->tls) : NULL;
+    set->gateway = (struct mcp_implementation){SLICE("cardea"), options->version};
+    set->workers = mem_xalloc(options->n_loops * sizeof *set->workers);
+    int error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
+                             set, &set->children);
+    for (size_t i = 0; i < options->n_loops && error == 0; i++)
+        error = upstream_worker_init(&set->workers[i], set, options->loops[i]);
     if (error != 0) {
-        mem_free(set);
+        upstream_set_free(set);
         return error;
     }
     set->upstreams = mem_xalloc(config->n_servers * sizeof *set->upstreams);
@@ -30,6 +80,12 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
         pthread_mutex_init(&upstream->mutex, NULL);
         map_init(&upstream->instances);
         set->upstreams[i] = upstream;
+        if (error == 0 && upstream->config->url.len != 0)
+            error = make_target(set, upstream);
+    }
+    if (error != 0) {
+        upstream_set_free(set);
+        return error;
     }
     *ret_set = set;
     return 0;
@@ -45,7 +101,7 @@ static void check_stopped(struct upstream_set *set) {
         atomic_exchange(&set->stopped_sent, true))
         return;
     set->stopped_message.deliver = deliver_stopped;
-    io_loop_post(set->options.loop, &set->stopped_message);
+    io_loop_post(set->options.loops[0], &set->stopped_message);
 }
 
 void set_instance_closed(struct upstream_set *set) {
@@ -74,20 +130,35 @@ void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *contex
 struct upstream_set *upstream_set_free(struct upstream_set *set) {
     if (set == NULL)
         return NULL;
-    for (size_t i = 0; i < set->n_upstreams; i++) {
+    for (size_t i = 0; i < set->n_upstreams && set->upstreams[i] != NULL; i++) {
         struct upstream *upstream = set->upstreams[i];
         size_t cursor = 0;
         void *instance = NULL;
         while (map_next(&upstream->instances, &cursor, NULL, &instance))
             upstream_instance_unref(instance);
         map_deinit(&upstream->instances);
+    }
+    for (size_t i = 0; set->workers != NULL && i < set->options.n_loops; i++)
+        upstream_worker_deinit(&set->workers[i]);
+    for (size_t i = 0; i < set->n_upstreams && set->upstreams[i] != NULL; i++) {
+        struct upstream *upstream = set->upstreams[i];
+        client_target_free(upstream->target);
+        if (upstream->fields.data != NULL)
+            secret_wipe(upstream->fields.data, upstream->fields.cap);
+        buf_deinit(&upstream->fields);
         pthread_mutex_destroy(&upstream->mutex);
         mem_free(upstream);
     }
+    mem_free(set->workers);
     mem_free(set->upstreams);
     children_free(set->children);
+    io_tls_unref(set->options.tls);
     mem_free(set);
     return NULL;
+}
+
+struct upstream_worker *upstream_set_worker(struct upstream_set *set, size_t index) {
+    return &set->workers[index];
 }
 
 size_t upstream_set_count(const struct upstream_set *set) {
@@ -114,13 +185,22 @@ const struct config_server *upstream_config(const struct upstream *upstream) {
     return upstream->config;
 }
 
+/*
+ * Clients of 2026-07-28 have no session. Where each session has an instance of its own, those of
+ * one principal share one, under a name that no session id has (put together in `text`).
+ */
 static struct slice owner_of(const struct upstream *upstream, struct slice principal,
-                             struct slice session) {
+                             struct slice session, struct buf *text) {
     switch (upstream->config->share) {
     case CONFIG_SHARE_PRINCIPAL:
         return principal;
     case CONFIG_SHARE_SESSION:
-        return session;
+        if (session.len != 0)
+            return session;
+        buf_append_cstr(text, "principal:");
+        if (buf_append(text, principal) != 0)
+            mem_exhausted(principal.len);
+        return buf_slice(text);
     case CONFIG_SHARE_ALL:
         break;
     }
@@ -128,13 +208,14 @@ static struct slice owner_of(const struct upstream *upstream, struct slice princ
 }
 
 struct upstream_instance *upstream_get(struct upstream *upstream, struct slice principal,
-                                       struct slice session, struct io_loop *loop) {
-    struct slice owner = owner_of(upstream, principal, session);
+                                       struct slice session, struct upstream_worker *worker) {
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
+    struct slice owner = owner_of(upstream, principal, session, &text);
     struct upstream_set *set = upstream->set;
     pthread_mutex_lock(&upstream->mutex);
     struct upstream_instance *instance = map_get(&upstream->instances, owner);
     if (instance == NULL && !atomic_load(&set->is_stopping)) {
-        instance = instance_new(upstream, owner, loop);
+        instance = instance_new(upstream, owner, worker);
         if (map_set(&upstream->instances, owner, instance) != 0)
             mem_exhausted(owner.len);
         atomic_fetch_add(&set->n_open, 1);
@@ -168,6 +249,8 @@ void upstream_instance_status(struct upstream_instance *instance,
         .is_first_start = instance->is_first_start,
         .first_started_ms = instance->first_started_ms,
         .catalog = instance->catalog != NULL ? catalog_ref(instance->catalog) : NULL,
+        .lists_read_ms = instance->lists_read_ms,
+        .fresh_until_ms = instance->fresh_until_ms,
     };
     memcpy(ret_status->error, instance->error, sizeof ret_status->error);
     pthread_mutex_unlock(&instance->upstream->mutex);

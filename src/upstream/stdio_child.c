@@ -26,12 +26,11 @@ enum {
 enum stop_stage { STOP_NOT, STOP_CLOSED, STOP_TERM, STOP_KILL };
 
 struct stdio {
+    struct transport base;
     struct children *children;
     const struct config_server *config;
     struct io_loop *loop;
     struct log *log;
-    struct stdio_events events;
-    void *context;
     uint64_t child; /* 0: none any more */
     struct io_stream *in, *out, *err;
     struct buf line, err_line;
@@ -43,6 +42,9 @@ struct stdio {
     uint64_t err_second;
     unsigned err_lines;
 };
+
+static void stop(struct stdio *stdio);
+static void kill_now(struct stdio *stdio);
 
 static void set_reason(struct stdio *stdio, struct slice reason) {
     if (stdio->reason[0] != '\0')
@@ -57,7 +59,7 @@ static void report_gone(struct stdio *stdio) {
         return;
     stdio->is_reported = true;
     io_timer_stop(stdio->timer);
-    stdio->events.on_gone(stdio->context, slice_from_cstr(stdio->reason));
+    stdio->base.events.on_gone(stdio->base.context, slice_from_cstr(stdio->reason));
 }
 
 /* stdout. */
@@ -66,7 +68,7 @@ static void handle_line(struct stdio *stdio, struct slice line) {
     if (slice_ends_with(line, SLICE("\r")))
         line = slice_sub(line, 0, line.len - 1);
     if (line.len != 0 && stdio->stop < STOP_TERM)
-        stdio->events.on_line(stdio->context, line);
+        (void)stdio->base.events.on_message(stdio->base.context, 0, line);
 }
 
 static void on_out_read(void *context, struct slice bytes) {
@@ -81,7 +83,7 @@ static void on_out_read(void *context, struct slice bytes) {
         }
         if (buf_append(&stdio->line, part) != 0) {
             set_reason(stdio, SLICE("it wrote a message that is longer than 10 MiB"));
-            stdio_kill(stdio);
+            kill_now(stdio);
             return;
         }
         if (at != SIZE_MAX) {
@@ -98,7 +100,7 @@ static void on_out_end(void *context, int error) {
     stdio->out_ended = true;
     if (!stdio->has_exited) {
         /* Without a stdout it serves nobody. */
-        stdio_stop(stdio);
+        stop(stdio);
         return;
     }
     report_gone(stdio);
@@ -164,17 +166,17 @@ static void on_in_end(void *context, int error) {
     (void)error;
     stdio->in = io_stream_free(stdio->in);
     if (!stdio->has_exited)
-        stdio_stop(stdio); /* it closed its stdin: it takes no calls any more */
+        stop(stdio); /* it closed its stdin: it takes no calls any more */
 }
 
-int stdio_write(struct stdio *stdio, struct slice line) {
+static int write_line(struct stdio *stdio, struct slice line) {
     if (stdio->in == NULL || stdio->stop != STOP_NOT)
         return -EPIPE;
     /* One line always has room: how long it may be was decided where it came from. */
     size_t max = io_stream_queued(stdio->in) == 0 ? SIZE_MAX : STDIN_QUEUE;
     int error = io_stream_write(stdio->in, line, max);
     if (error != 0 && error != -ENOBUFS)
-        stdio_stop(stdio); /* it closed its stdin; nobody reads this pipe and would notice */
+        stop(stdio); /* it closed its stdin; nobody reads this pipe and would notice */
     return error;
 }
 
@@ -184,7 +186,7 @@ static void on_child(void *context, enum spawner_event_kind kind, struct slice r
     struct stdio *stdio = context;
     switch (kind) {
     case SPAWNER_STARTED:
-        stdio->events.on_started(stdio->context);
+        stdio->base.events.on_started(stdio->base.context);
         return;
     case SPAWNER_FAILED:
     case SPAWNER_EXITED:
@@ -219,11 +221,11 @@ static void on_timer(void *context) {
         signal_child(stdio, SIGTERM);
         io_timer_start(stdio->timer, stdio->config->shutdown_timeout_ms);
     } else {
-        stdio_kill(stdio);
+        kill_now(stdio);
     }
 }
 
-void stdio_stop(struct stdio *stdio) {
+static void stop(struct stdio *stdio) {
     if (stdio->stop != STOP_NOT || stdio->has_exited)
         return;
     stdio->stop = STOP_CLOSED;
@@ -231,7 +233,7 @@ void stdio_stop(struct stdio *stdio) {
     io_timer_start(stdio->timer, stdio->config->shutdown_timeout_ms);
 }
 
-void stdio_kill(struct stdio *stdio) {
+static void kill_now(struct stdio *stdio) {
     if (stdio->stop == STOP_KILL || stdio->has_exited)
         return;
     stdio->stop = STOP_KILL;
@@ -395,17 +397,63 @@ static int spawn(struct stdio *stdio, const struct ends *ends, const char **ret_
     return error;
 }
 
+static void free_stdio(struct stdio *stdio) {
+    if (stdio->child != 0)
+        children_forget(stdio->children, stdio->child);
+    io_stream_free(stdio->in);
+    io_stream_free(stdio->out);
+    io_stream_free(stdio->err);
+    io_timer_free(stdio->timer);
+    buf_deinit(&stdio->line);
+    buf_deinit(&stdio->err_line);
+    mem_free(stdio);
+}
+
+/* The transport. */
+
+static struct stdio *of(struct transport *transport) {
+    return CONTAINER_OF(transport, struct stdio, base);
+}
+
+static int op_send(struct transport *transport, const struct transport_message *message) {
+    return write_line(of(transport), message->line);
+}
+
+static void op_agree(struct transport *transport, enum mcp_revision revision) {
+    (void)transport; /* a line is a line in every revision */
+    (void)revision;
+}
+
+static void op_stop(struct transport *transport) {
+    stop(of(transport));
+}
+
+static void op_kill(struct transport *transport) {
+    kill_now(of(transport));
+}
+
+static void op_free(struct transport *transport) {
+    free_stdio(of(transport));
+}
+
+static const struct transport_ops stdio_ops = {
+    .send = op_send,
+    .agree = op_agree,
+    .stop = op_stop,
+    .kill = op_kill,
+    .free = op_free,
+};
+
 int stdio_start(struct children *children, const struct config_server *config, struct io_loop *loop,
-                struct log *log, const struct stdio_events *events, void *context,
-                struct stdio **ret_stdio, const char **ret_reason) {
+                struct log *log, const struct transport_events *events, void *context,
+                struct transport **ret_transport, const char **ret_reason) {
     struct ends ends = {-1, -1, -1, -1, -1, -1};
     struct stdio *stdio = mem_xalloc(sizeof *stdio);
+    stdio->base = (struct transport){.ops = &stdio_ops, .events = *events, .context = context};
     stdio->children = children;
     stdio->config = config;
     stdio->loop = loop;
     stdio->log = log;
-    stdio->events = *events;
-    stdio->context = context;
     stdio->timer = io_timer_new(loop, on_timer, stdio);
     buf_init(&stdio->line, LIMIT_UPSTREAM_MESSAGE);
     buf_init(&stdio->err_line, STDERR_LINE);
@@ -423,24 +471,9 @@ int stdio_start(struct children *children, const struct config_server *config, s
         error = spawn(stdio, &ends, ret_reason);
     close_ends(&ends);
     if (error != 0) {
-        stdio_free(stdio);
+        free_stdio(stdio);
         return error;
     }
-    *ret_stdio = stdio;
+    *ret_transport = &stdio->base;
     return 0;
-}
-
-struct stdio *stdio_free(struct stdio *stdio) {
-    if (stdio == NULL)
-        return NULL;
-    if (stdio->child != 0)
-        children_forget(stdio->children, stdio->child);
-    io_stream_free(stdio->in);
-    io_stream_free(stdio->out);
-    io_stream_free(stdio->err);
-    io_timer_free(stdio->timer);
-    buf_deinit(&stdio->line);
-    buf_deinit(&stdio->err_line);
-    mem_free(stdio);
-    return NULL;
 }

@@ -19,6 +19,7 @@
 #include "base/map.h"
 #include "base/slice.h"
 #include "json/reader.h"
+#include "mcp/modern.h"
 #include "mcp/protocol.h"
 
 struct catalog_item {
@@ -28,6 +29,9 @@ struct catalog_item {
         exposed;       /* what clients of the merged one see; both the key for what has no name */
     struct slice json; /* the definition as the upstream wrote it */
     struct slice name; /* in json: the name's value with its quotes, to be replaced by exposed */
+    /* The definition as clients of the other era want it, and the name in there; empty: as json. */
+    struct slice other_json, other_name;
+    struct mcp_mirrors mirrors; /* tools: arguments that clients repeat in header fields */
 };
 
 struct catalog_list {
@@ -36,6 +40,7 @@ struct catalog_list {
     size_t n_items, cap_items;
     size_t n_dropped;
     struct map by_own, by_exposed; /* to struct catalog_item */
+    uint64_t ttl_ms; /* how long the server calls it fresh; UINT64_MAX: until it tells */
     struct arena arena;
 };
 
@@ -62,9 +67,10 @@ bool catalog_list_equal(const struct catalog_list *a, const struct catalog_list 
  */
 enum { CATALOG_E_INVALID = 1 };
 MUST_CHECK int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind,
-                                     struct slice upstream, struct slice result,
-                                     struct json_reader *reader, struct log *log,
-                                     struct buf *next_cursor, const char **ret_reason);
+                                     enum mcp_revision revision, struct slice upstream,
+                                     bool is_http, struct slice result, struct json_reader *reader,
+                                     struct log *log, struct buf *next_cursor,
+                                     const char **ret_reason);
 
 /* A copy that shares all lists. `from` may be NULL: four empty lists. */
 struct catalog *catalog_new(const struct catalog *from);
@@ -79,11 +85,19 @@ MUST_CHECK int catalog_read_initialize(struct catalog *catalog, struct slice res
                                        struct json_reader *reader, unsigned *ret_list_mask,
                                        const char **ret_reason);
 
+/* The same for the result of server/discover: the revision is 2026-07-28. */
+MUST_CHECK int catalog_read_discover(struct catalog *catalog, struct slice result,
+                                     struct json_reader *reader, unsigned *ret_list_mask,
+                                     const char **ret_reason);
+
 /* By what clients of the merged or of the upstream's own endpoint see. NULL: none. */
 const struct catalog_item *catalog_find(const struct catalog *catalog, enum mcp_list kind,
                                         struct slice name, bool exposed);
 /* The first template that the URI can come from. */
 const struct catalog_item *catalog_find_template(const struct catalog *catalog, struct slice uri);
 
-/* Appends the definition with the name that the endpoint shows. */
-int catalog_item_write(struct buf *out, const struct catalog_item *item, bool exposed);
+/* Appends the definition with the name that the endpoint shows, as clients of revision `to` want
+ * it.
+ */
+int catalog_item_write(struct buf *out, const struct catalog *catalog,
+                       const struct catalog_item *item, bool exposed, enum mcp_revision to);

@@ -1,14 +1,17 @@
 /*
  * Upstreams: the MCP servers behind the gateway. A set has one struct upstream per
  * [mcp.servers.NAME]; each of them has instances, one per owner (by `share`: a principal, a
- * session, or everybody). An instance is a child process with an MCP session to it; it belongs to
- * one worker's loop, its home. State of one owner never serves another.
+ * session, or everybody). An instance is what the gateway knows of the server for that owner: a
+ * child process or an HTTP endpoint, the MCP session to it where its revision has one, and the
+ * catalog. It belongs to one worker's loop, its home. State of one owner never serves another.
  *
  * An instance starts by itself when it is first asked for, comes back after a crash (backoff with
  * jitter), and stops when nobody used it for idle_timeout; its catalog stays for the next call.
+ * Which revision the server speaks is found by probing: catalog->revision tells.
  *
  * Threading: upstream_set_* and upstream_call_* from any worker; callbacks of a call run on the
- * worker that made it, hooks on the home of the instance.
+ * worker that made it, hooks on the home of the instance. A call to a child goes through the home,
+ * whose loop has its pipes; one to an HTTP server leaves from the worker that made it.
  */
 #pragma once
 
@@ -22,6 +25,7 @@
 #include "config/config.h"
 #include "io/loop.h"
 #include "io/spawner.h"
+#include "io/tls.h"
 #include "mcp/protocol.h"
 #include "upstream/catalog.h"
 
@@ -29,6 +33,8 @@ struct upstream_set;
 struct upstream;
 struct upstream_instance;
 struct upstream_call;
+/* What upstreams need on each worker's loop: the HTTP client, a reader of answers. */
+struct upstream_worker;
 
 /* Bits of a list mask: 1u << enum mcp_list. */
 #define UPSTREAM_ALL_LISTS ((1u << MCP_LIST_COUNT) - 1)
@@ -49,7 +55,10 @@ struct upstream_hooks {
 struct upstream_set_options {
     const struct config *config; /* outlives the set */
     struct log *log;
-    struct io_loop *loop;     /* of worker 0: watches the spawners, hears of the end */
+    struct io_loop *const
+        *loops; /* of the workers; the first watches the spawners, hears of the end */
+    size_t n_loops;
+    struct io_tls *tls;       /* for https; a reference is taken; NULL when no upstream needs it */
     struct spawner *isolated; /* for isolation = "auto"; may be NULL when no upstream needs it */
     struct spawner *plain;    /* for isolation = "none"; may be NULL when no upstream needs it */
     struct slice version;     /* of the gateway, told to upstreams */
@@ -58,10 +67,14 @@ struct upstream_set_options {
 
 MUST_CHECK int upstream_set_new(const struct upstream_set_options *options,
                                 struct upstream_set **ret_set);
-/* Stops every child; `on_stopped` runs on options.loop when the last one is gone. Once. */
+/* Stops every child and session; `on_stopped` runs on the first loop when the last one is gone.
+ * Once. */
 void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *context), void *context);
 /* After the loops have stopped. */
 struct upstream_set *upstream_set_free(struct upstream_set *set);
+
+/* That of options.loops[index]; lives as long as the set. */
+struct upstream_worker *upstream_set_worker(struct upstream_set *set, size_t index);
 
 size_t upstream_set_count(const struct upstream_set *set);
 struct upstream *upstream_set_at(const struct upstream_set *set, size_t index);
@@ -71,12 +84,13 @@ struct slice upstream_name(const struct upstream *upstream);
 const struct config_server *upstream_config(const struct upstream *upstream);
 
 /*
- * The instance that serves this principal and session, with a reference. Made when there is none,
- * with `loop` as its home; not started yet (a call starts it, or upstream_instance_start()). NULL
- * when the set is stopping.
+ * The instance that serves this principal and session (empty for clients without one, who share one
+ * a principal where `share` is "session"), with a reference. Made when there is none, with `worker`
+ * as its home; not started yet (a call starts it, or upstream_instance_start()). NULL when the set
+ * is stopping.
  */
 struct upstream_instance *upstream_get(struct upstream *upstream, struct slice principal,
-                                       struct slice session, struct io_loop *loop);
+                                       struct slice session, struct upstream_worker *worker);
 struct upstream_instance *upstream_instance_unref(struct upstream_instance *instance);
 void upstream_instance_start(struct upstream_instance *instance);
 /* A session ended: instances of its own stop. */
@@ -97,16 +111,33 @@ struct upstream_status {
     bool is_first_start;       /* never been ready nor failed so far */
     uint64_t first_started_ms; /* monotonic; 0: never */
     struct catalog *catalog;   /* a reference, or NULL: also when it is not listed, for routing */
-    char error[160];           /* why it last failed; empty: it did not */
+    /* When its lists were last read, and until when the server calls them fresh (monotonic;
+     * UINT64_MAX: until it tells of a change). */
+    uint64_t lists_read_ms, fresh_until_ms;
+    char error[160]; /* why it last failed; empty: it did not */
 };
 
 void upstream_instance_status(struct upstream_instance *instance,
                               struct upstream_status *ret_status);
 const char *upstream_state_name(enum upstream_state state);
 
+/* Reads these lists again; on_changed tells the end, also when nothing changed (mask 0). Does
+ * nothing unless it is ready. */
+void upstream_instance_refresh(struct upstream_instance *instance, unsigned list_mask);
+
 /* The most verbose log level that the owner's sessions want; -1: none asked. Sent to the upstream
  * when it changes. */
 void upstream_instance_set_log_level(struct upstream_instance *instance, int level);
+
+/* Header fields for HTTP servers. */
+
+/* The value of the caller's field of that name; a NULL ptr: there is none. */
+typedef struct slice upstream_caller_field(void *context, struct slice name);
+/* True when a rule of the configuration passes on fields of the caller: upstream_write_fields() has
+ * to be asked then, and its lines go first into the request's `fields`. */
+bool upstream_wants_caller_fields(const struct upstream *upstream);
+MUST_CHECK int upstream_write_fields(const struct upstream *upstream, struct buf *out,
+                                     upstream_caller_field *caller, void *context);
 
 /* Calls. */
 
@@ -128,15 +159,29 @@ struct upstream_call_events {
 /* An id for a request to an upstream, which is its progress token too; unique in the process. */
 uint64_t upstream_next_id(struct upstream_set *set);
 
+struct upstream_request {
+    uint64_t id;
+    enum mcp_method method;
+    struct slice line;          /* one whole JSON-RPC request with that id, with its line end */
+    enum mcp_revision revision; /* that it is written for: the catalog's when it was routed */
+    struct slice name;          /* what Mcp-Name says of it, unescaped; empty: nothing */
+    /* For HTTP: further header lines of this request, those of upstream_write_fields() included
+     * when it has to be asked. */
+    struct slice fields;
+};
+
 /*
- * Sends `line`, one whole JSON-RPC request with the id `id`, with its line end; waits while the
- * instance starts. `loop` is the caller's, where the events come. NULL: no memory.
+ * Sends the request; waits while the instance starts. `worker` is the caller's, where the events
+ * come. An expired session of an HTTP server is renewed, and what had not been sent is sent again.
+ * All of the request is copied. NULL: no memory.
  */
-MUST_CHECK struct upstream_call *
-upstream_call_start(struct upstream_instance *instance, struct io_loop *loop, uint64_t id,
-                    struct slice line, const struct upstream_call_events *events, void *context);
+MUST_CHECK struct upstream_call *upstream_call_start(struct upstream_instance *instance,
+                                                     struct upstream_worker *worker,
+                                                     const struct upstream_request *request,
+                                                     const struct upstream_call_events *events,
+                                                     void *context);
 /*
- * No event comes afterwards. Tells the upstream with notifications/cancelled, with `reason` (may be
- * empty) as plain text.
+ * No event comes afterwards. Tells the upstream: with notifications/cancelled, with `reason` (may
+ * be empty) as plain text, or by closing the stream where the revision wants that.
  */
 void upstream_call_cancel(struct upstream_call *call, struct slice reason);

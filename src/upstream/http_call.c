@@ -1,0 +1,294 @@
+/*
+ * A call to an HTTP server: one POST from the worker that made it, while the instance, whose home
+ * may be another worker, keeps the session. What a call learns (session gone, server gone, lists
+ * changed) is reported there.
+ *
+ * Sent again is what the server cannot have begun: it was not reached, or refused for a session
+ * that it no longer knows. Once. Everything else may have been carried out, and the caller is told
+ * so.
+ */
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "http_session.h"
+#include "json/writer.h"
+#include "private.h"
+
+enum { MAX_RETRIES = 1 };
+
+static void leave(struct upstream_call *call) {
+    struct upstream_instance *instance = call->instance;
+    call->post = post_cancel(call->post);
+    call->timer = io_timer_free(call->timer);
+    atomic_store(&instance->last_used_ms, io_loop_now(call->worker->loop));
+    atomic_fetch_sub(&instance->n_direct, 1);
+}
+
+static void finish(struct upstream_call *call, enum upstream_outcome outcome, struct slice bytes) {
+    leave(call);
+    call->place = CALL_FINISHED;
+    call->events.on_done(call->context, outcome, bytes);
+    call_free_when_over(call);
+}
+
+/* From inside upstream_call_start(), where no event may come: by the own mailbox. */
+static void finish_later(struct upstream_call *call, enum upstream_outcome outcome,
+                         struct slice text) {
+    leave(call);
+    call->place = CALL_AT_HOME; /* as if the home had answered */
+    call->is_finished = true;
+    call->outcome = outcome;
+    call->answer = mem_xalloc(text.len);
+    memcpy(call->answer, text.ptr, text.len);
+    call->answer_len = text.len;
+    io_loop_post(call->worker->loop, &call->final_message);
+}
+
+/* What the server sends beside the answer. */
+
+static void refuse_request(struct upstream_call *call, const struct mcp_message *message) {
+    struct buf line = BUF_INIT(KIB(8));
+    if (mcp_revision_is_modern(call->route->revision))
+        return; /* it must not ask, and nobody may answer (MCP 2026-07-28, transports) */
+    if (message->method == MCP_PING)
+        mcp_write_result(&line, message->id, SLICE("{}"));
+    else
+        mcp_write_error(&line, message->id, MCP_E_METHOD_NOT_FOUND,
+                        SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
+    if (buf_error(&line) == 0)
+        upstream_worker_note(call->worker, call->route, buf_slice(&line));
+    buf_deinit(&line);
+}
+
+static bool is_own_token(const struct json_node *token, uint64_t id) {
+    uint64_t number;
+    return token != NULL && slice_to_u64(token->raw, &number) == 0 && number == id;
+}
+
+static void on_notification(struct upstream_call *call, const struct mcp_message *message) {
+    struct json_reader *reader = call->worker->reader;
+    const struct config_server *config = call->instance->upstream->config;
+    bool is_modern = mcp_revision_is_modern(call->route->revision);
+    unsigned mask = 0;
+    switch ((int)message->method) {
+    case MCP_NOTIFY_PROGRESS:
+        if (is_own_token(mcp_param(reader, message, SLICE("progressToken"), JSON_NUMBER),
+                         call->request.id))
+            call->events.on_notification(call->context, message->method, message->params->raw);
+        return;
+    case MCP_NOTIFY_MESSAGE:
+        /* Of a session that several principals share, the log is the operator's; in 2026-07-28 it
+         * belongs to this request and to nobody else. */
+        if (message->params != NULL && (is_modern || config->share != CONFIG_SHARE_ALL))
+            call->events.on_notification(call->context, message->method, message->params->raw);
+        return;
+    default:
+        break;
+    }
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        if (mcp_list_info((enum mcp_list)i)->changed == message->method)
+            mask |= 1u << i;
+    }
+    if (mask != 0) {
+        atomic_fetch_or(&call->instance->changes_heard, mask);
+        instance_report(call->instance);
+    }
+}
+
+/* The post. */
+
+static bool on_message(void *context, struct slice document) {
+    struct upstream_call *call = context;
+    struct mcp_message message;
+    struct mcp_refusal refusal;
+    uint64_t id = 0;
+    int error = mcp_message_read(call->worker->reader, document, &message, &refusal);
+    if (error != 0) {
+        log_write(instance_log(call->instance), LOG_WARN, "upstream",
+                  "sent something that is no valid message",
+                  LOG_TEXT("upstream", instance_name(call->instance)),
+                  LOG_CSTR("reason", error > 0 ? refusal.reason : "out of memory"));
+        call->post = NULL;
+        finish(call, UPSTREAM_FAILED,
+               SLICE("the upstream's answer is not a valid message and was refused"));
+        return true;
+    }
+    switch (message.kind) {
+    case MCP_RESULT:
+    case MCP_ERROR:
+        if (slice_to_u64(message.id, &id) != 0 || id != call->request.id)
+            return false;  /* for nobody here */
+        call->post = NULL; /* it reads the rest of the stream by itself */
+        finish(call, message.kind == MCP_RESULT ? UPSTREAM_RESULT : UPSTREAM_ERROR,
+               message.kind == MCP_RESULT ? message.result : message.error);
+        return true;
+    case MCP_REQUEST:
+        refuse_request(call, &message);
+        return false;
+    case MCP_NOTIFICATION:
+        on_notification(call, &message);
+        return false;
+    }
+    return false;
+}
+
+/* True: it goes back to the home, and is sent again from there. */
+static bool try_again(struct upstream_call *call, const struct post_end *end,
+                      const struct transport_failure *failure) {
+    struct upstream_instance *instance = call->instance;
+    bool is_unsent = !end->may_have_arrived && !end->can_reach;
+    bool is_modern = mcp_revision_is_modern(call->route->revision);
+    if (is_modern && failure->code == MCP_E_HEADER_MISMATCH)
+        upstream_instance_refresh(instance, 1u << MCP_LIST_TOOLS); /* an annotation has changed */
+    if (failure->is_session_lost || (is_modern && failure->code == MCP_E_UNSUPPORTED_VERSION))
+        atomic_store(&instance->lost_generation, call->route->generation);
+    else if (is_unsent)
+        atomic_store(&instance->is_unreachable, true);
+    else
+        return false;
+    instance_report(instance);
+    if (call->n_retries++ >= MAX_RETRIES)
+        return false;
+    leave(call);
+    call_go_home(call);
+    return true;
+}
+
+static void describe(const struct post_end *end, char *text, size_t size) {
+    if (!end->can_reach && !end->may_have_arrived)
+        snprintf(text, size, "the upstream cannot be reached; the gateway tries it again");
+    else if (end->status == 0)
+        snprintf(text, size,
+                 "the connection to the upstream broke before it answered; the call may have been "
+                 "carried out");
+    else if (end->status == 401 || end->status == 403)
+        snprintf(text, size, "the upstream refused the gateway's credentials (HTTP %u)",
+                 end->status);
+    else if (end->status == 200)
+        snprintf(text, size,
+                 "the upstream's answer could not be used; the call may have been carried out");
+    else
+        snprintf(text, size, "the upstream refused the request with HTTP %u", end->status);
+}
+
+static void on_end(void *context, const struct post_end *end) {
+    struct upstream_call *call = context;
+    struct transport_failure failure = http_failure(call->worker->reader, call->route, end);
+    char text[200];
+    call->post = NULL;
+    log_write(instance_log(call->instance), LOG_WARN, "upstream", "a call got no answer",
+              LOG_TEXT("upstream", instance_name(call->instance)), LOG_NUM("status", end->status),
+              LOG_CSTR("reason", end->reason));
+    if (try_again(call, end, &failure))
+        return;
+    if (failure.error.len != 0) {
+        finish(call, UPSTREAM_ERROR, failure.error);
+        return;
+    }
+    describe(end, text, sizeof text);
+    finish(call, UPSTREAM_FAILED, slice_from_cstr(text));
+}
+
+static void on_alive(void *context) {
+    struct upstream_call *call = context;
+    call->direct_heard_ms = io_loop_now(call->worker->loop);
+}
+
+/* Time. */
+
+static void tell_cancelled(struct upstream_call *call, struct slice reason) {
+    struct buf params = BUF_INIT(KIB(1)), line = BUF_INIT(KIB(2));
+    struct json_writer writer;
+    if (mcp_revision_is_modern(call->route->revision))
+        return; /* closing the stream says it */
+    json_writer_init(&writer, &params);
+    json_object_begin(&writer);
+    json_kv_u64(&writer, SLICE("requestId"), call->request.id);
+    if (reason.len != 0)
+        json_kv_string(&writer, SLICE("reason"), reason);
+    json_object_end(&writer);
+    mcp_write_notification(&line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
+    if (buf_error(&line) == 0)
+        upstream_worker_note(call->worker, call->route, buf_slice(&line));
+    buf_deinit(&params);
+    buf_deinit(&line);
+}
+
+static void watch_time(struct upstream_call *call) {
+    const struct config_server *config = call->instance->upstream->config;
+    uint64_t now = io_loop_now(call->worker->loop);
+    uint64_t silence_ends = call->direct_heard_ms + config->call_idle_timeout_ms;
+    uint64_t all_ends = call->direct_started_ms + config->call_total_timeout_ms;
+    uint64_t ends = silence_ends < all_ends ? silence_ends : all_ends;
+    if (now < ends) {
+        io_timer_start(call->timer, ends - now);
+        return;
+    }
+    char text[128];
+    bool is_silent = silence_ends <= all_ends;
+    int len = snprintf(text, sizeof text, "the upstream did not answer within %llu ms (%s)",
+                       (unsigned long long)(is_silent ? config->call_idle_timeout_ms
+                                                      : config->call_total_timeout_ms),
+                       is_silent ? "timeout" : "max_timeout");
+    tell_cancelled(call, SLICE("timeout"));
+    finish(call, UPSTREAM_TIMEOUT, slice_make(text, (size_t)len));
+}
+
+static void on_timer(void *context) {
+    watch_time(context);
+}
+
+/* Begin and end. */
+
+static int start_post(struct upstream_call *call) {
+    static const struct post_events events = {
+        .on_message = on_message, .on_end = on_end, .on_alive = on_alive};
+    const struct upstream_request *request = &call->request;
+    struct post_options options = {
+        .worker = call->worker,
+        .route = call->route,
+        .method = HTTP_METHOD_POST,
+        .mcp_method = request->method,
+        .name = request->name,
+        .fields = request->fields,
+        .has_rule_fields = call->instance->upstream->wants_caller_fields,
+        .body = request->line,
+        .is_idempotent = request->method != MCP_TOOLS_CALL,
+    };
+    return post_start(&options, &events, call, &call->post);
+}
+
+void http_call_run(struct upstream_call *call) {
+    struct upstream_instance *instance = call->instance;
+    struct route *route = instance_route(instance);
+    if (route == NULL) {
+        call_go_home(call);
+        return;
+    }
+    route_unref(call->route);
+    call->route = route;
+    call->place = CALL_RUNNING;
+    atomic_fetch_add(&instance->n_direct, 1);
+    call->direct_heard_ms = io_loop_now(call->worker->loop);
+    if (call->direct_started_ms == 0)
+        call->direct_started_ms = call->direct_heard_ms;
+    call->timer = io_timer_new(call->worker->loop, on_timer, call);
+    const struct config_server *config = instance->upstream->config;
+    io_timer_start(call->timer, config->call_idle_timeout_ms);
+    if (mcp_revision_is_modern(route->revision) != mcp_revision_is_modern(call->request.revision)) {
+        finish_later(call, UPSTREAM_FAILED,
+                     SLICE("the upstream has changed its protocol revision; try again"));
+        return;
+    }
+    if (start_post(call) != 0)
+        finish_later(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
+}
+
+void http_call_cancel(struct upstream_call *call) {
+    tell_cancelled(call, slice_from_cstr(call->cancel_reason));
+    leave(call);
+    call->place = CALL_FINISHED;
+    call_free_when_over(call);
+}

@@ -1,0 +1,418 @@
+/*
+ * The HTTP endpoint of a server as an instance sees it: requests of the handshake and notifications
+ * go out one after the other, because POSTs that overtake each other would (a server takes nothing
+ * before notifications/initialized); answers to the server go out at once, because it may be
+ * waiting for one in the midst of an answer of its own. A legacy server gets a GET stream for what
+ * it tells by itself. Calls do not come through here (http_call.c); they use the route.
+ */
+#include "http_session.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "private.h"
+
+enum {
+    MAX_QUEUED = 200,
+    MAX_SESSION_ID = 1024,
+    STREAM_RETRY_MS = 1000,
+    STREAM_RETRY_MAX_MS = 30000,
+    STREAM_STABLE_MS = 10000,
+};
+
+struct item {
+    struct list_link link; /* in http->items */
+    struct http *http;
+    struct post *post; /* running */
+    uint64_t id;
+    enum mcp_method method;
+    bool is_answer;
+    size_t len;
+    char line[];
+};
+
+struct http {
+    struct transport base;
+    struct upstream_instance *instance;
+    struct upstream_worker *worker;
+    struct list items; /* in order; the first one runs, and all answers */
+    size_t n_items;
+    struct route *route; /* a reference; NULL before the handshake agreed on a revision */
+    char session[MAX_SESSION_ID + 1];
+    struct post *stream; /* GET */
+    uint64_t stream_retry_ms, stream_since_ms;
+    bool wants_stream;
+    struct io_timer *timer;        /* the beginning; the end */
+    struct io_timer *stream_timer; /* the next attempt */
+    struct post *farewell;         /* DELETE */
+    bool is_started, is_ending;
+    const char *reason; /* of the end */
+};
+
+static void pump(struct http *http);
+
+static struct http *of(struct transport *transport) {
+    return CONTAINER_OF(transport, struct http, base);
+}
+
+static bool names_session(struct slice text) {
+    static const struct slice word = SLICE_INIT("session");
+    for (size_t i = 0; i + word.len <= text.len; i++) {
+        if (slice_eq_nocase(slice_sub(text, i, word.len), word))
+            return true;
+    }
+    return false;
+}
+
+struct transport_failure http_failure(struct json_reader *reader, const struct route *route,
+                                      const struct post_end *end) {
+    struct transport_failure failure = {
+        .status = end->status,
+        .reason = slice_from_cstr(end->reason),
+    };
+    struct mcp_message message;
+    struct mcp_refusal refusal;
+    if (end->body.len != 0 && mcp_message_read(reader, end->body, &message, &refusal) == 0 &&
+        message.kind == MCP_ERROR) {
+        int64_t code = 0;
+        const struct json_node *error = json_member(reader, json_root(reader), SLICE("error"));
+        const struct json_node *number = json_member(reader, error, SLICE("code"));
+        if (number != NULL && json_to_i64(number, &code) == 0 && code >= INT32_MIN &&
+            code <= INT32_MAX)
+            failure.code = (int)code;
+        failure.error = message.error;
+    }
+    if (route != NULL && route->session.len != 0)
+        failure.is_session_lost =
+            end->status == 404 || (end->status == 400 && names_session(end->body));
+    return failure;
+}
+
+/* The end. */
+
+static void on_farewell_end(void *context, const struct post_end *end) {
+    struct http *http = context;
+    (void)end;
+    http->farewell = NULL;
+    io_timer_start(http->timer, 0);
+}
+
+static bool on_farewell_message(void *context, struct slice document) {
+    (void)context;
+    (void)document;
+    return false;
+}
+
+static void drop_all(struct http *http) {
+    http->wants_stream = false;
+    http->stream = post_cancel(http->stream);
+    io_timer_stop(http->stream_timer);
+    LIST_FOREACH_SAFE (&http->items, link, tmp) {
+        struct item *item = CONTAINER_OF(link, struct item, link);
+        item->post = post_cancel(item->post);
+    }
+}
+
+/* A session is said goodbye to (MCP 2025-11-25, basic/transports, session management). */
+static void stop(struct http *http) {
+    static const struct post_events events = {.on_message = on_farewell_message,
+                                              .on_end = on_farewell_end};
+    if (http->is_ending)
+        return;
+    http->is_ending = true;
+    http->reason = "it was stopped";
+    drop_all(http);
+    uint64_t delay = 0;
+    if (http->route != NULL && http->route->session.len != 0) {
+        struct post_options options = {
+            .worker = http->worker, .route = http->route, .method = HTTP_METHOD_DELETE};
+        if (post_start(&options, &events, http, &http->farewell) == 0)
+            delay = http->instance->upstream->config->shutdown_timeout_ms;
+    }
+    io_timer_start(http->timer, delay);
+}
+
+static void kill_now(struct http *http) {
+    if (http->is_ending)
+        return;
+    http->is_ending = true;
+    http->reason = "the gateway ended the session";
+    drop_all(http);
+    io_timer_start(http->timer, 0);
+}
+
+static void on_timer(void *context) {
+    struct http *http = context;
+    if (!http->is_started && !http->is_ending) {
+        http->is_started = true;
+        http->base.events.on_started(http->base.context);
+        return;
+    }
+    http->farewell = post_cancel(http->farewell);
+    http->base.events.on_gone(http->base.context, slice_from_cstr(http->reason));
+}
+
+/* The stream of what the server tells by itself. */
+
+static void open_stream(struct http *http);
+
+static bool on_stream_message(void *context, struct slice document) {
+    struct http *http = context;
+    (void)http->base.events.on_message(http->base.context, 0, document);
+    return false;
+}
+
+static void on_stream_end(void *context, const struct post_end *end) {
+    struct http *http = context;
+    http->stream = NULL;
+    if (http->is_ending || !http->wants_stream)
+        return;
+    struct transport_failure failure = http_failure(http->instance->reader, http->route, end);
+    if (failure.is_session_lost) {
+        instance_renew(http->instance);
+        return;
+    }
+    if (end->status >= 400 && end->status < 500) {
+        http->wants_stream = false; /* 405: it has no such stream, and need not have one */
+        return;
+    }
+    if (!end->can_reach) {
+        instance_give_up(http->instance, end->reason);
+        return;
+    }
+    uint64_t lived = io_loop_now(http->worker->loop) - http->stream_since_ms;
+    if (lived >= STREAM_STABLE_MS)
+        http->stream_retry_ms = STREAM_RETRY_MS;
+    io_timer_start(http->stream_timer, http->stream_retry_ms);
+    http->stream_retry_ms = http->stream_retry_ms * 2 < STREAM_RETRY_MAX_MS
+                                ? http->stream_retry_ms * 2
+                                : STREAM_RETRY_MAX_MS;
+}
+
+static void open_stream(struct http *http) {
+    static const struct post_events events = {.on_message = on_stream_message,
+                                              .on_end = on_stream_end};
+    struct post_options options = {
+        .worker = http->worker, .route = http->route, .method = HTTP_METHOD_GET};
+    http->stream_since_ms = io_loop_now(http->worker->loop);
+    if (post_start(&options, &events, http, &http->stream) != 0)
+        io_timer_start(http->stream_timer, http->stream_retry_ms);
+}
+
+static void on_stream_timer(void *context) {
+    struct http *http = context;
+    if (!http->wants_stream || http->stream != NULL || http->route == NULL)
+        return;
+    open_stream(http);
+    /* What was told in the meantime is lost: look. */
+    handshake_lists_changed(http->instance, UPSTREAM_ALL_LISTS, false);
+}
+
+/* Messages. */
+
+static void free_item(struct item *item) {
+    list_remove(&item->link);
+    item->http->n_items--;
+    mem_free(item);
+}
+
+/* A session id is visible ASCII (MCP 2025-11-25); another one is as good as none. */
+static void on_item_head(void *context, const struct http_head *head) {
+    struct item *item = context;
+    struct http *http = item->http;
+    struct slice id = http_head_get(head, SLICE("mcp-session-id"));
+    if (item->method != MCP_INITIALIZE || item->is_answer || head->status != 200 || id.ptr == NULL)
+        return;
+    for (size_t i = 0; i < id.len; i++) {
+        if (id.ptr[i] <= ' ' || id.ptr[i] > '~')
+            return;
+    }
+    if (slice_to_cstr(id, http->session, sizeof http->session) != 0)
+        log_write(instance_log(http->instance), LOG_WARN, "upstream",
+                  "its session id is longer than 1,024 bytes and is not used",
+                  LOG_TEXT("upstream", instance_name(http->instance)));
+}
+
+static bool on_item_message(void *context, struct slice document) {
+    struct item *item = context;
+    struct http *http = item->http;
+    if (http->is_ending)
+        return false;
+    if (!http->base.events.on_message(http->base.context, item->id, document))
+        return false;
+    free_item(item);
+    pump(http);
+    return true;
+}
+
+static void on_item_end(void *context, const struct post_end *end) {
+    struct item *item = context;
+    struct http *http = item->http;
+    uint64_t id = item->id;
+    enum mcp_method method = item->method;
+    bool is_answer = item->is_answer;
+    item->post = NULL;
+    if (http->is_ending)
+        return;
+    free_item(item);
+    if (id != 0) {
+        struct transport_failure failure = http_failure(http->instance->reader, http->route, end);
+        http->base.events.on_failed(http->base.context, id, &failure);
+    } else if (method == MCP_NOTIFY_INITIALIZED && !is_answer) {
+        http->wants_stream = true;
+        http->stream_retry_ms = STREAM_RETRY_MS;
+        if (http->route != NULL)
+            open_stream(http);
+    }
+    if (!http->is_ending)
+        pump(http);
+}
+
+/* What the two questions that open a session are sent as: they have no revision to speak of yet. */
+static struct route *route_for(struct http *http, enum mcp_method method) {
+    struct route route = {
+        .upstream = http->instance->upstream,
+        .partition = http->instance->partition,
+        .revision = method == MCP_SERVER_DISCOVER ? MCP_2026_07_28 : MCP_REVISION_NONE,
+    };
+    if (method == MCP_SERVER_DISCOVER || method == MCP_INITIALIZE || http->route == NULL)
+        return route_new(&route);
+    return route_ref(http->route);
+}
+
+static void start_item(struct item *item) {
+    static const struct post_events events = {
+        .on_head = on_item_head, .on_message = on_item_message, .on_end = on_item_end};
+    struct http *http = item->http;
+    struct route *route = route_for(http, item->is_answer ? MCP_METHOD_UNKNOWN : item->method);
+    struct post_options options = {
+        .worker = http->worker,
+        .route = route,
+        .method = HTTP_METHOD_POST,
+        .mcp_method = item->is_answer ? MCP_METHOD_UNKNOWN : item->method,
+        .body = slice_make(item->line, item->len),
+        .is_idempotent = item->id != 0, /* the handshake and lists change nothing */
+    };
+    if (post_start(&options, &events, item, &item->post) != 0)
+        kill_now(http);
+    route_unref(route);
+}
+
+/* Starts the first one that waits for its turn. */
+static void pump(struct http *http) {
+    LIST_FOREACH_SAFE (&http->items, link, tmp) {
+        struct item *item = CONTAINER_OF(link, struct item, link);
+        if (item->is_answer)
+            continue; /* runs since it came */
+        if (item->post == NULL && !http->is_ending)
+            start_item(item);
+        return;
+    }
+}
+
+static int op_send(struct transport *transport, const struct transport_message *message) {
+    struct http *http = of(transport);
+    if (http->is_ending)
+        return -EPIPE;
+    if (http->n_items >= MAX_QUEUED)
+        return -ENOBUFS;
+    struct item *item = mem_alloc(sizeof *item + message->line.len);
+    if (item == NULL)
+        return -ENOMEM;
+    *item = (struct item){
+        .http = http,
+        .id = message->id,
+        .method = message->method,
+        .is_answer = message->is_answer,
+        .len = message->line.len,
+    };
+    memcpy(item->line, message->line.ptr, message->line.len);
+    list_push_back(&http->items, &item->link);
+    http->n_items++;
+    if (item->is_answer)
+        start_item(item);
+    else
+        pump(http);
+    return 0;
+}
+
+static void publish(struct http *http, struct route *route) {
+    struct upstream_instance *instance = http->instance;
+    pthread_mutex_lock(&instance->upstream->mutex);
+    struct route *old = instance->route;
+    instance->route = route != NULL ? route_ref(route) : NULL;
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    route_unref(old);
+}
+
+static void op_agree(struct transport *transport, enum mcp_revision revision) {
+    struct http *http = of(transport);
+    http->route = route_unref(http->route);
+    if (revision == MCP_REVISION_NONE) {
+        http->session[0] = '\0';
+        http->wants_stream = false;
+        http->stream = post_cancel(http->stream);
+        io_timer_stop(http->stream_timer);
+    } else {
+        bool is_modern = mcp_revision_is_modern(revision);
+        struct route route = {
+            .upstream = http->instance->upstream,
+            .generation = upstream_next_id(http->worker->set),
+            .revision = revision,
+            .session = is_modern ? SLICE_EMPTY : slice_from_cstr(http->session),
+            .partition = http->instance->partition,
+        };
+        http->route = route_new(&route);
+    }
+    publish(http, http->route);
+}
+
+static void op_stop(struct transport *transport) {
+    stop(of(transport));
+}
+
+static void op_kill(struct transport *transport) {
+    kill_now(of(transport));
+}
+
+static void op_free(struct transport *transport) {
+    struct http *http = of(transport);
+    drop_all(http);
+    post_cancel(http->farewell);
+    LIST_FOREACH_SAFE (&http->items, link, tmp)
+        free_item(CONTAINER_OF(link, struct item, link));
+    publish(http, NULL);
+    route_unref(http->route);
+    io_timer_free(http->timer);
+    io_timer_free(http->stream_timer);
+    mem_free(http);
+}
+
+int http_session_start(struct upstream_instance *instance, const struct transport_events *events,
+                       struct transport **ret_transport, const char **ret_reason) {
+    static const struct transport_ops ops = {
+        .send = op_send,
+        .agree = op_agree,
+        .stop = op_stop,
+        .kill = op_kill,
+        .free = op_free,
+    };
+    struct http *http = mem_alloc(sizeof *http);
+    if (http == NULL) {
+        *ret_reason = "there is no memory for its session";
+        return -ENOMEM;
+    }
+    *http = (struct http){
+        .base = {.ops = &ops, .events = *events, .context = instance},
+        .instance = instance,
+        .worker = instance->worker,
+    };
+    list_init(&http->items);
+    http->timer = io_timer_new(instance->loop, on_timer, http);
+    http->stream_timer = io_timer_new(instance->loop, on_stream_timer, http);
+    io_timer_start(http->timer, 0);
+    *ret_transport = &http->base;
+    return 0;
+}

@@ -1,0 +1,418 @@
+#include "post.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "http/sse.h"
+#include "mcp/modern.h"
+#include "private.h"
+
+enum {
+    DRAIN_MS = 1000, /* for the end of a stream behind its answer */
+    DEFAULT_RETRY_MS = 1000,
+    MAX_EVENT_ID = 1024,
+    REASON = 200,
+};
+
+#define ERROR_BODY KIB(64)
+
+enum answer_kind {
+    ANSWER_NONE,   /* no head yet */
+    ANSWER_JSON,   /* collected, one message */
+    ANSWER_EVENTS, /* messages as they come */
+    ANSWER_ERROR,  /* another status: collected, for the reason */
+    ANSWER_IGNORED,
+};
+
+struct post {
+    struct list_link link; /* in worker->posts */
+    struct upstream_worker *worker;
+    struct route *route;
+    struct post_events events;
+    void *context;
+    struct client_call *call;
+    struct io_timer *timer; /* the pause before a stream is taken up again; the end of draining */
+    bool is_idempotent, may_have_arrived;
+    enum http_method method;
+    enum answer_kind kind;
+    uint16_t status;
+    struct buf body;
+    struct sse_parser *sse;
+    bool is_answered; /* the owner is gone; the rest of the stream is read */
+    bool is_cancelled;
+    bool is_broken; /* refused in mid-answer; ends by the timer */
+    char reason[REASON];
+    char event_id[MAX_EVENT_ID + 1]; /* empty: the server gave none */
+    uint64_t retry_ms;
+    unsigned n_resumed;
+};
+
+/* Routes. */
+
+struct route *route_new(const struct route *from) {
+    struct counted_route *route =
+        mem_xalloc(sizeof *route + from->session.len + from->partition.len);
+    atomic_init(&route->refs, 1);
+    route->route = *from;
+    if (from->session.len != 0)
+        memcpy(route->bytes, from->session.ptr, from->session.len);
+    if (from->partition.len != 0)
+        memcpy(route->bytes + from->session.len, from->partition.ptr, from->partition.len);
+    route->route.session = slice_make(route->bytes, from->session.len);
+    route->route.partition = slice_make(route->bytes + from->session.len, from->partition.len);
+    return &route->route;
+}
+
+struct route *route_ref(struct route *route) {
+    atomic_fetch_add(&CONTAINER_OF(route, struct counted_route, route)->refs, 1);
+    return route;
+}
+
+struct route *route_unref(struct route *route) {
+    if (route == NULL)
+        return NULL;
+    struct counted_route *counted = CONTAINER_OF(route, struct counted_route, route);
+    if (atomic_fetch_sub(&counted->refs, 1) == 1)
+        mem_free(counted);
+    return NULL;
+}
+
+/* The request. */
+
+static int write_mcp_fields(struct buf *out, const struct post_options *options) {
+    const struct route *route = options->route;
+    bool is_modern = mcp_revision_is_modern(route->revision);
+    /* Not on initialize, and not before 2025-06-18, which had no such field. */
+    if (route->revision >= MCP_2025_06_18)
+        (void)!http_write_field(out, SLICE("MCP-Protocol-Version"),
+                                mcp_revision_name(route->revision));
+    if (route->session.len != 0)
+        (void)!http_write_field(out, SLICE("Mcp-Session-Id"), route->session);
+    if (!is_modern || options->mcp_method == MCP_METHOD_UNKNOWN)
+        return buf_error(out);
+    (void)!http_write_field(out, SLICE("Mcp-Method"), mcp_method_name(options->mcp_method));
+    if (options->name.len != 0) {
+        struct buf value = BUF_INIT(LIMIT_HTTP_FIELD_LINE);
+        int error = mcp_field_encode(&value, options->name);
+        if (error == 0)
+            error = http_write_field(out, SLICE("Mcp-Name"), buf_slice(&value));
+        buf_deinit(&value);
+        if (error != 0)
+            return error;
+    }
+    return buf_error(out);
+}
+
+static int write_fields(struct buf *out, const struct post_options *options,
+                        struct slice event_id) {
+    const struct upstream *upstream = options->route->upstream;
+    if (options->method == HTTP_METHOD_POST) {
+        buf_append_cstr(out, "Content-Type: application/json\r\n"
+                             "Accept: application/json, text/event-stream\r\n");
+    } else {
+        buf_append_cstr(out, "Accept: text/event-stream\r\n");
+    }
+    buf_append(out, upstream->fixed_fields);
+    if (!options->has_rule_fields)
+        buf_append(out, upstream->rule_fields);
+    buf_append(out, options->fields);
+    int error = write_mcp_fields(out, options);
+    if (error == 0 && event_id.len != 0)
+        error = http_write_field(out, SLICE("Last-Event-ID"), event_id);
+    return error != 0 ? error : buf_error(out);
+}
+
+static int send_request(struct post *post, const struct post_options *options,
+                        struct slice event_id);
+
+/* The answer. */
+
+static void free_post(struct post *post) {
+    list_remove(&post->link);
+    client_cancel(post->call);
+    io_timer_free(post->timer);
+    sse_parser_free(post->sse);
+    route_unref(post->route);
+    buf_deinit(&post->body);
+    mem_free(post);
+}
+
+static void end_with(struct post *post, bool can_reach, const char *reason) {
+    struct post_end end = {
+        .status = post->status,
+        .body = post->kind == ANSWER_ERROR ? buf_slice(&post->body) : SLICE_EMPTY,
+        .may_have_arrived = post->may_have_arrived,
+        .can_reach = can_reach,
+        .reason = reason,
+    };
+    if (!post->is_answered)
+        post->events.on_end(post->context, &end);
+    free_post(post);
+}
+
+/* By the timer, outside of the caller's work. */
+static void break_off(struct post *post, const char *reason) {
+    post->is_broken = true;
+    snprintf(post->reason, sizeof post->reason, "%s", reason);
+    io_timer_start(post->timer, 0);
+}
+
+static bool can_resume(const struct post *post) {
+    return post->event_id[0] != '\0' && !mcp_revision_is_modern(post->route->revision) &&
+           post->method == HTTP_METHOD_POST && !post->is_answered;
+}
+
+/* MCP 2025-11-25, basic/transports: the server may close a stream after it gave an event id; the
+ * client comes back with GET, after `retry`. */
+static void resume_later(struct post *post) {
+    post->n_resumed++;
+    uint64_t pause = post->retry_ms != 0 ? post->retry_ms : DEFAULT_RETRY_MS;
+    io_timer_start(post->timer, pause < LIMIT_SSE_RETRY_MS ? pause : LIMIT_SSE_RETRY_MS);
+}
+
+static void on_timer(void *context) {
+    struct post *post = context;
+    if (post->is_broken) {
+        end_with(post, true, post->reason);
+        return;
+    }
+    if (post->is_answered || post->is_cancelled) {
+        free_post(post);
+        return;
+    }
+    struct post_options options = {
+        .worker = post->worker, .route = post->route, .method = HTTP_METHOD_GET};
+    post->sse = sse_parser_free(post->sse);
+    post->kind = ANSWER_NONE;
+    post->status = 0;
+    if (send_request(post, &options, slice_from_cstr(post->event_id)) != 0)
+        end_with(post, true, "there is no memory to take the stream up again");
+}
+
+static void on_head(void *context, const struct http_head *head) {
+    struct post *post = context;
+    struct slice type = http_content_type(head);
+    bool is_json = slice_eq_nocase(type, SLICE("application/json"));
+    post->status = head->status;
+    if (post->events.on_alive != NULL)
+        post->events.on_alive(post->context);
+    if (post->events.on_head != NULL && post->n_resumed == 0)
+        post->events.on_head(post->context, head);
+    if (head->status == 202 || head->status == 204) {
+        post->kind = ANSWER_IGNORED;
+    } else if (head->status != 200) {
+        post->kind = is_json ? ANSWER_ERROR : ANSWER_IGNORED;
+        post->body.max = ERROR_BODY;
+    } else if (is_json) {
+        post->kind = ANSWER_JSON;
+    } else if (slice_eq_nocase(type, SLICE("text/event-stream"))) {
+        post->kind = ANSWER_EVENTS;
+        if (sse_parser_new(LIMIT_UPSTREAM_MESSAGE, &post->sse) != 0)
+            break_off(post, "there is no memory for the answer");
+    } else {
+        post->kind = ANSWER_IGNORED;
+        if (post->method != HTTP_METHOD_DELETE)
+            break_off(post, "its answer is neither application/json nor text/event-stream");
+    }
+}
+
+/* When the owner has what it wanted, the post lives on by itself to read the rest. */
+static void deliver(struct post *post, struct slice document) {
+    if (post->is_answered || post->is_cancelled ||
+        !post->events.on_message(post->context, document) || post->is_cancelled)
+        return;
+    post->is_answered = true;
+    io_timer_start(post->timer, DRAIN_MS);
+}
+
+static void note_event(struct post *post, const struct sse_event *event) {
+    if (event->has_id && event->id.len < sizeof post->event_id)
+        (void)!slice_to_cstr(event->id, post->event_id, sizeof post->event_id);
+    if (event->has_retry)
+        post->retry_ms = event->retry_ms;
+}
+
+static void feed_events(struct post *post, struct slice bytes) {
+    while (!post->is_broken && !post->is_cancelled) {
+        struct sse_event event = {0};
+        enum sse_result result = SSE_NEED_MORE;
+        size_t consumed = 0;
+        if (sse_parser_feed(post->sse, bytes, &consumed, &result, &event) != 0) {
+            break_off(post, "there is no memory for the answer");
+            return;
+        }
+        bytes = slice_from(bytes, consumed);
+        switch (result) {
+        case SSE_NEED_MORE:
+            return;
+        case SSE_COMMENT:
+            break;
+        case SSE_REFUSED:
+            break_off(post, sse_parser_reason(post->sse));
+            return;
+        case SSE_EVENT:
+            note_event(post, &event);
+            bool is_message = event.type.len == 0 || slice_eq(event.type, SLICE("message"));
+            if (is_message && event.data.len != 0)
+                deliver(post, event.data);
+            break;
+        }
+    }
+}
+
+static void on_data(void *context, struct slice bytes) {
+    struct post *post = context;
+    if (post->is_broken || post->is_cancelled)
+        return;
+    if (!post->is_answered && post->events.on_alive != NULL)
+        post->events.on_alive(post->context);
+    switch (post->kind) {
+    case ANSWER_EVENTS:
+        feed_events(post, bytes);
+        return;
+    case ANSWER_JSON:
+        if (buf_append(&post->body, bytes) != 0)
+            break_off(post, "its answer is longer than 10 MiB");
+        return;
+    case ANSWER_ERROR:
+        /* What is longer than an error needs to be is no error of JSON-RPC. */
+        if (buf_append(&post->body, bytes) != 0)
+            post->kind = ANSWER_IGNORED;
+        return;
+    case ANSWER_NONE:
+    case ANSWER_IGNORED:
+        return;
+    }
+}
+
+static void describe_end(struct post *post, char *text, size_t size) {
+    if (post->status == 200)
+        snprintf(text, size, "its answer ended without a message for this request");
+    else if (post->status >= 300 && post->status < 400)
+        snprintf(text, size,
+                 "it redirects (HTTP %u), which is not followed; put its own URL in url",
+                 post->status);
+    else
+        snprintf(text, size, "it answered with HTTP %u (%s)", post->status,
+                 http_status_text(post->status));
+}
+
+static void on_end(void *context) {
+    struct post *post = context;
+    char text[REASON];
+    post->call = NULL;
+    if (post->is_cancelled)
+        return;
+    if (post->is_answered) {
+        free_post(post);
+        return;
+    }
+    if (post->is_broken)
+        return; /* the timer is about to say so */
+    bool is_over =
+        post->kind == ANSWER_JSON && post->events.on_message(post->context, buf_slice(&post->body));
+    if (is_over || post->is_cancelled) {
+        free_post(post);
+        return;
+    }
+    if (post->kind == ANSWER_EVENTS && can_resume(post)) {
+        resume_later(post);
+        return;
+    }
+    describe_end(post, text, sizeof text);
+    end_with(post, true, text);
+}
+
+static void on_failed(void *context, const struct client_failure *failure) {
+    struct post *post = context;
+    post->call = NULL;
+    if (post->is_cancelled)
+        return;
+    post->may_have_arrived = post->may_have_arrived || failure->may_have_arrived;
+    if (post->is_answered) {
+        free_post(post);
+        return;
+    }
+    if (post->is_broken)
+        return;
+    if (post->kind == ANSWER_EVENTS && can_resume(post) && failure->kind == CLIENT_FAILED_RESET) {
+        resume_later(post);
+        return;
+    }
+    bool can_reach = failure->kind == CLIENT_FAILED_RESET ||
+                     failure->kind == CLIENT_FAILED_PROTOCOL ||
+                     failure->kind == CLIENT_FAILED_MEMORY;
+    if (post->kind != ANSWER_ERROR)
+        post->status = 0;
+    end_with(post, can_reach, failure->reason);
+}
+
+static int send_request(struct post *post, const struct post_options *options,
+                        struct slice event_id) {
+    static const struct client_events events = {
+        .on_head = on_head,
+        .on_data = on_data,
+        .on_end = on_end,
+        .on_failed = on_failed,
+    };
+    const struct upstream *upstream = post->route->upstream;
+    struct buf *fields = &post->worker->fields;
+    buf_reset(fields, KIB(16));
+    int error = write_fields(fields, options, event_id);
+    if (error != 0)
+        return error;
+    struct client_request request = {
+        .target = upstream->target,
+        .partition = post->route->partition,
+        .method = options->method,
+        .fields = buf_slice(fields),
+        .body = options->body,
+        .connect_timeout_ms = upstream->config->connect_timeout_ms,
+        .max_body = UINT64_MAX, /* each message has its limit, the stream has none */
+        .is_idempotent = options->is_idempotent || options->method != HTTP_METHOD_POST,
+    };
+    return client_start(post->worker->client, &request, &events, post, &post->call);
+}
+
+int post_start(const struct post_options *options, const struct post_events *events, void *context,
+               struct post **ret_post) {
+    struct post *post = mem_alloc(sizeof *post);
+    if (post == NULL)
+        return -ENOMEM;
+    *post = (struct post){
+        .worker = options->worker,
+        .route = route_ref(options->route),
+        .events = *events,
+        .context = context,
+        .method = options->method,
+        .is_idempotent = options->is_idempotent,
+        .timer = io_timer_new(options->worker->loop, on_timer, post),
+    };
+    buf_init(&post->body, LIMIT_UPSTREAM_MESSAGE);
+    list_push_back(&options->worker->posts, &post->link);
+    int error = send_request(post, options, SLICE_EMPTY);
+    if (error != 0) {
+        free_post(post);
+        return error;
+    }
+    *ret_post = post;
+    return 0;
+}
+
+struct post *post_cancel(struct post *post) {
+    if (post == NULL || post->is_cancelled)
+        return NULL;
+    post->is_cancelled = true;
+    post->call = client_cancel(post->call);
+    io_timer_start(post->timer, 0); /* it may be in the midst of a callback of this post */
+    return NULL;
+}
+
+void posts_free(struct upstream_worker *worker) {
+    LIST_FOREACH_SAFE (&worker->posts, link, tmp)
+        free_post(CONTAINER_OF(link, struct post, link));
+}

@@ -1,0 +1,76 @@
+/*
+ * One HTTP request to an MCP endpoint and the messages of its answer, JSON or events (MCP
+ * 2025-11-25 and 2026-07-28, basic/transports, Streamable HTTP). A stream of a legacy server that
+ * ends early is taken up again with GET and Last-Event-ID where the server gave an id. Belongs to
+ * one worker's loop.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/slice.h"
+#include "client/client.h"
+#include "http/message.h"
+#include "mcp/protocol.h"
+
+struct upstream;
+struct upstream_worker;
+struct post;
+
+/* To whom: what all requests of one session have in common. Immutable; references from any thread.
+ */
+struct route {
+    const struct upstream *upstream;
+    uint64_t generation;        /* a renewed session has another one */
+    enum mcp_revision revision; /* NONE: not agreed on yet */
+    struct slice session;       /* its id; empty: there is none */
+    struct slice partition;     /* of kept connections */
+};
+
+/* Copies the slices. */
+struct route *route_new(const struct route *from);
+struct route *route_ref(struct route *route);
+struct route *route_unref(struct route *route);
+
+struct post_end {
+    uint16_t status; /* of the answer; 0: there was none */
+    /* Of an answer other than 200: the body when it is JSON (bounded), else empty. */
+    struct slice body;
+    bool may_have_arrived;
+    bool can_reach;     /* false: no connection could be made */
+    const char *reason; /* for the operator; NUL-terminated */
+};
+
+struct post_events {
+    /* The head of the answer; may be NULL. */
+    void (*on_head)(void *context, const struct http_head *head);
+    /*
+     * A message as it came. True: it is the answer, which ends the post: no event follows, and the
+     * rest of the stream is read in the background so that its connection can be kept.
+     */
+    bool (*on_message)(void *context, struct slice document);
+    /* The answer ended without on_message having said true. The post is gone afterwards. */
+    void (*on_end)(void *context, const struct post_end *end);
+    /* A byte came, be it a comment: the server lives. May be NULL. */
+    void (*on_alive)(void *context);
+};
+
+struct post_options {
+    struct upstream_worker *worker;
+    struct route *route; /* a reference is taken */
+    enum http_method method;
+    enum mcp_method mcp_method; /* MCP_METHOD_UNKNOWN: an answer to the server, or no POST */
+    struct slice name;          /* what Mcp-Name says, unescaped; empty: nothing */
+    struct slice fields;        /* further lines */
+    bool has_rule_fields;       /* `fields` holds what the header rules make */
+    struct slice body;
+    bool is_idempotent;
+};
+
+/* -ENOMEM, or what client_start() says. */
+MUST_CHECK int post_start(const struct post_options *options, const struct post_events *events,
+                          void *context, struct post **ret_post);
+/* No event follows. Accepts NULL. */
+struct post *post_cancel(struct post *post);
