@@ -9,6 +9,7 @@
 #include "base/secret.h"
 #include "config/config.h"
 #include "io/spawner.h"
+#include "io/tls.h"
 
 /* Exit codes; 78 is EX_CONFIG of sysexits. */
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CONFIG = 78 };
@@ -51,3 +52,7 @@ struct cli_spawners {
 MUST_CHECK int cli_start_spawners(const struct config *config, const char *data_dir,
                                   struct log *log, struct cli_spawners *ret_spawners);
 void cli_stop_spawners(struct cli_spawners *spawners);
+
+struct gateway;
+/* Makes its upstreams, with TLS when one of them is reached by https. */
+MUST_CHECK int cli_make_upstreams(struct gateway *gateway, const struct config *config);

@@ -67,6 +67,8 @@ static int with_upstreams(const struct cli_options *options, int (*ask)(struct s
             .is_local = true,
         };
         int error = gateway_new(&gateway_options, &session.gateway);
+        if (error == 0)
+            error = cli_make_upstreams(session.gateway, config);
         if (error == 0) {
             gateway_on_change(session.gateway, on_change, &session);
             error = gateway_run(session.gateway);

@@ -144,6 +144,8 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
                                 : strerror(-error));
         return CLI_FAILED;
     }
+    if (cli_make_upstreams(serving->gateway, serving->config) != CLI_OK)
+        return CLI_FAILED;
     error = control_new(serving->gateway, socket_path, serving->log, &control);
     if (error != 0)
         log_write(serving->log, LOG_WARN, "gateway", "there is no control socket",

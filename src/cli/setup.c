@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/random.h"
 #include "cli.h"
+#include "gateway/gateway.h"
 #include "io/file.h"
 
 struct log *cli_new_log(const struct cli_options *options) {
@@ -200,4 +201,24 @@ int cli_start_spawners(const struct config *config, const char *data_dir, struct
 void cli_stop_spawners(struct cli_spawners *spawners) {
     spawners->plain = spawner_free(spawners->plain);
     spawners->isolated = spawner_free(spawners->isolated);
+}
+
+static bool any_https(const struct config *config) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        if (slice_starts_with_nocase(config->servers[i].url, SLICE("https:")))
+            return true;
+    }
+    return false;
+}
+
+int cli_make_upstreams(struct gateway *gateway, const struct config *config) {
+    struct io_tls *tls = NULL;
+    struct io_tls_client_options options = {.use_system_roots = true};
+    int error = any_https(config) ? io_tls_client_new(&options, &tls) : 0;
+    if (error == 0)
+        error = gateway_make_upstreams(gateway, tls);
+    io_tls_unref(tls);
+    if (error != 0)
+        fprintf(stderr, "cardea: cannot set the upstreams up: %s\n", strerror(-error));
+    return error == 0 ? CLI_OK : CLI_FAILED;
 }

@@ -36,14 +36,16 @@ static void free_exchange(struct gw_exchange *exchange) {
     mem_free(exchange);
 }
 
-/* The client is gone. Its calls go on (disconnecting is not cancelling, up to 2025-11-25); their
- * answers are dropped. */
+/* The client is gone. From 2026-07-28 on that cancels its request; before, disconnecting is not
+ * cancelling: its calls go on, and their answers are dropped. */
 void gw_exchange_unref_connection(struct gw_exchange *exchange) {
     exchange->connection = NULL;
     if (exchange->alive_timer != NULL)
         io_timer_stop(exchange->alive_timer);
     if (exchange->n_calls == 0)
         free_exchange(exchange);
+    else if (exchange->is_modern)
+        gw_call_cancel(exchange->worker, exchange->serial, SLICE("the client hung up"));
 }
 
 static void finish(struct gw_exchange *exchange) {
@@ -214,7 +216,7 @@ void gw_exchange_answer(struct gw_exchange *exchange, struct slice json) {
         return;
     }
     if (json.len != 0 && !exchange->streams && !exchange->is_batch) {
-        send_whole(exchange, 200, SLICE_EMPTY, json);
+        send_whole(exchange, exchange->status != 0 ? exchange->status : 200, SLICE_EMPTY, json);
         return;
     }
     if (json.len != 0)
@@ -312,11 +314,20 @@ static enum phase_verdict phase_endpoint(struct gw_exchange *exchange,
                         "there is nothing at this path");
 }
 
+/* One field, and it names a revision without sessions. */
+static bool claims_modern(const struct http_head *head) {
+    return http_head_count(head, SLICE("mcp-protocol-version")) == 1 &&
+           gw_version_is_modern(http_head_get(head, SLICE("mcp-protocol-version")));
+}
+
 static enum phase_verdict phase_method(struct gw_exchange *exchange, const struct http_head *head) {
     bool is_post = head->method == HTTP_METHOD_POST;
     if (!is_post && head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_DELETE)
         return answer_early(exchange, 405, SLICE("Allow: GET, POST, DELETE\r\n"),
                             MCP_E_INVALID_REQUEST, "this endpoint takes POST, GET and DELETE");
+    if (!is_post && claims_modern(head))
+        return answer_early(exchange, 405, SLICE("Allow: POST\r\n"), MCP_E_INVALID_REQUEST,
+                            "from 2026-07-28 on this endpoint takes POST only");
     if (is_post && !slice_eq_nocase(http_content_type(head), SLICE("application/json")))
         return answer_early(exchange, 415, SLICE_EMPTY, MCP_E_UNSUPPORTED,
                             "Content-Type must be application/json");
@@ -346,6 +357,7 @@ static enum phase_verdict phase_mcp_fields(struct gw_exchange *exchange,
         exchange->version_header = mcp_revision_parse(version);
         exchange->version_header_known = exchange->version_header != MCP_REVISION_NONE &&
                                          http_head_count(head, SLICE("mcp-protocol-version")) == 1;
+        exchange->version_header_is_modern = claims_modern(head);
     }
     return PHASE_CONTINUE;
 }

@@ -6,7 +6,6 @@
 #include "base/base64.h"
 #include "base/checked.h"
 #include "base/mem.h"
-#include "json/writer.h"
 #include "private.h"
 
 enum { PAGE_ITEMS = 1000 };
@@ -20,7 +19,7 @@ void gw_view_open(struct gw_view *view, struct gw_worker *worker, struct gw_prin
     *view = (struct gw_view){.items = mem_xalloc(count * sizeof *view->items)};
     for (size_t i = 0; i < count; i++) {
         struct gw_view_item item = {.upstream = only != NULL ? only : upstream_set_at(set, i)};
-        item.instance = upstream_get(item.upstream, principal->id, session_id, worker->loop);
+        item.instance = upstream_get(item.upstream, principal->id, session_id, worker->upstreams);
         if (item.instance == NULL)
             continue; /* the gateway is stopping */
         upstream_instance_status(item.instance, &item.status);
@@ -54,6 +53,24 @@ uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t 
             patience = most_ms - waited;
     }
     return patience;
+}
+
+uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask) {
+    uint64_t now = io_loop_now(call->worker->loop);
+    bool is_first = !call->has_refreshed, is_stale = false;
+    for (size_t i = 0; i < view->n; i++) {
+        const struct upstream_status *status = &view->items[i].status;
+        if (status->state != UPSTREAM_READY || status->catalog == NULL)
+            continue; /* one that starts reads its lists anyway */
+        unsigned wanted = status->catalog->declared & list_mask;
+        if (wanted == 0 || now <= status->fresh_until_ms || status->lists_read_ms >= call->began_ms)
+            continue;
+        is_stale = true;
+        call->has_refreshed = true;
+        if (is_first)
+            upstream_instance_refresh(view->items[i].instance, wanted);
+    }
+    return is_stale ? call->worker->gateway->config->list_timeout_ms : 0;
 }
 
 /* Cursors: the place where the next page begins, sealed so that a client cannot make up one. */
@@ -137,7 +154,8 @@ static void write_page(struct gw_call *call, const struct gw_view *view) {
             if (!is_first)
                 buf_append_byte(out, ',');
             is_first = false;
-            catalog_item_write(out, &list->items[item], call->only == NULL);
+            catalog_item_write(out, status->catalog, &list->items[item], call->only == NULL,
+                               call->revision);
             n++;
         }
         if (is_full)
@@ -152,6 +170,8 @@ static void write_page(struct gw_call *call, const struct gw_view *view) {
         };
         write_cursor(&writer, gateway, &next);
     }
+    if (mcp_revision_is_modern(call->revision))
+        gw_write_modern_members(&writer, gateway, true);
     json_object_end(&writer);
     json_object_end(&writer);
 }
@@ -161,6 +181,12 @@ static void try_list(struct gw_call *call, bool is_late) {
     gw_view_open(&view, call->worker, call->principal, call->session, call->only);
     uint64_t patience = gw_view_patience(&view, io_loop_now(call->worker->loop),
                                          call->worker->gateway->config->list_timeout_ms);
+    /* A later page goes on where the first one ended, in the same items. */
+    uint64_t refresh = call->from_upstream == 0 && call->from_item == 0
+                           ? gw_view_refresh(&view, call, 1u << call->list)
+                           : 0;
+    if (refresh > patience)
+        patience = refresh;
     if (patience != 0 && !is_late) {
         gw_view_close(&view);
         gw_call_wait(call, try_list, patience);

@@ -4,7 +4,10 @@
  *     worker.c      accepts, runs the loops
  *     connection.c  bytes to HTTP messages and back
  *     exchange.c    one HTTP request: the phases up to its body, the answer (JSON or SSE)
- *     message.c     the phases of one JSON-RPC message: session, method, then by the table
+ *     message.c     one JSON-RPC message: its era, then the session, notifications, batches
+ *     modern.c      what a request of 2026-07-28 has to carry
+ *     call.c        a request that is being answered: its life, waiting, answers
+ *     methods.c     the table of methods; those that the gateway answers by itself
  *     lists.c       merged lists        route.c  one call to one upstream
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
  */
@@ -25,7 +28,10 @@
 #include "io/loop.h"
 #include "io/stream.h"
 #include "json/reader.h"
+#include "json/writer.h"
+#include "mcp/bridge.h"
 #include "mcp/message.h"
+#include "mcp/modern.h"
 #include "mcp/protocol.h"
 #include "upstream/upstream.h"
 
@@ -37,6 +43,8 @@ struct gw_principal {
     pthread_mutex_t mutex; /* guards sessions: any worker adds, removes and walks */
     struct list sessions;
     size_t n_sessions;
+    /* The most verbose level that a request of 2026-07-28 asked for so far; -1: none did. */
+    atomic_int requests_log_level;
 };
 
 struct gw_session {
@@ -77,12 +85,14 @@ struct gw_worker {
     struct gateway *gateway;
     size_t index;
     struct io_loop *loop;
+    struct upstream_worker *upstreams;
     pthread_t thread;
     bool has_thread;
     int listen_fd;
     struct io_listener *listener;
-    struct json_reader *reader;
-    struct buf scratch; /* one message at a time is put together here */
+    struct json_reader *reader;        /* of the message at hand, whose nodes point into its tape */
+    struct json_reader *second_reader; /* of parts: arguments, results */
+    struct buf scratch;                /* one message at a time is put together here */
     struct list connections, calls, waiters;
     size_t n_connections;
     struct map calls_by_serial; /* to struct gw_call */
@@ -101,11 +111,13 @@ struct gateway {
     struct log *log;
     struct secret *token;
     struct slice version;
+    struct spawner *isolated, *plain;
     struct io_address address;
     struct gw_principal local, anonymous;
     struct gw_sessions sessions;
     struct upstream_set *upstreams;
     struct gw_worker *workers;
+    struct io_loop **loops; /* of the workers */
     size_t n_workers;
     struct hash_key cursor_key;
     struct io_timer *drain_timer;
@@ -163,10 +175,14 @@ struct gw_exchange {
     bool has_version_header;
     enum mcp_revision version_header;
     bool version_header_known;
+    bool version_header_is_modern;            /* also a revision that comes after ours */
     char session_id[GW_SESSION_ID_CHARS + 1]; /* as sent, empty when absent */
     bool session_id_sent, session_id_malformed;
     bool is_answered, streams, is_batch, is_get_stream;
     bool returns_session; /* the answer names the new session */
+    bool is_modern;       /* of 2026-07-28: hanging up cancels its call */
+    uint64_t serial;      /* of that call */
+    uint16_t status;      /* of an answer that is no stream; 0: 200 */
     size_t n_calls;       /* running */
     struct io_timer *alive_timer;
 };
@@ -218,6 +234,21 @@ int gw_principal_log_level(struct gw_principal *principal);
 
 /* message.c */
 
+/* A POST whose body is whole. */
+void gw_message_run(struct gw_exchange *exchange);
+/* An answer with this status, the message's id (empty: none) and an error. */
+void gw_message_refuse(struct gw_exchange *exchange, uint16_t status, struct slice id,
+                       enum mcp_error_code code, const char *reason, struct slice data);
+
+/* modern.c */
+
+/* Whether the text names a revision without sessions: 2026-07-28 or one that comes after it. */
+bool gw_version_is_modern(struct slice version);
+/* Takes a message of 2026-07-28; false: it is of the era before. */
+bool gw_modern_run(struct gw_exchange *exchange, const struct mcp_message *message);
+
+/* call.c */
+
 /* One request of a client that is being answered. */
 struct gw_call {
     struct list_link link; /* in worker->calls */
@@ -228,10 +259,17 @@ struct gw_call {
     struct gw_session *session; /* a reference; NULL for initialize */
     struct upstream *only;      /* of the endpoint; NULL: the merged one */
     enum mcp_method method;
-    char *id; /* owned: as the client wrote it */
+    enum mcp_revision revision;          /* that the client speaks: the session's, or 2026-07-28 */
+    enum mcp_revision upstream_revision; /* that the request was written for, with upstream_call */
+    int log_level; /* 2026-07-28: what this request wants to hear; -1: nothing */
+    char *id;      /* owned: as the client wrote it */
     size_t id_len;
     char *token; /* owned: the client's progress token as written; NULL: none */
     size_t token_len;
+    char *uri; /* owned: of resources/read, JSON as written; NULL: none */
+    size_t uri_len;
+    uint64_t began_ms;
+    bool has_refreshed; /* asked upstreams to read their lists again */
     struct upstream_call *upstream_call;
     struct upstream_instance *instance; /* a reference, with upstream_call */
     /* Waiting for upstreams that start: tried again by gw_calls_recheck(), for the last time when
@@ -245,10 +283,28 @@ struct gw_call {
     size_t from_upstream, from_item; /* where the page begins */
 };
 
+/* The exchange counts it already. NULL: it has been refused. */
+struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_message *message,
+                            enum mcp_revision revision);
 struct slice gw_call_id(const struct gw_call *call);
-/* A POST whose body is whole. */
-void gw_message_run(struct gw_exchange *exchange);
-void gw_call_answer_result(struct gw_call *call, struct slice result);
+/* What resources/read is to read, JSON as written; else empty. */
+struct slice gw_call_uri(const struct gw_call *call);
+/* The head of the HTTP request, until that is answered; NULL: the client is gone. */
+const struct http_head *gw_call_head(const struct gw_call *call);
+/* The Mcp-Param-* fields of the request, until it is answered; `max`: LIMIT_HTTP_FIELDS are all. */
+size_t gw_call_param_fields(const struct gw_call *call, struct mcp_param_field *fields, size_t max);
+/*
+ * The call of a client of 2026-07-28 wants log messages, which a server of the era before sends by
+ * the level of its session: that is made verbose enough. Whoever asked for less is given less.
+ */
+void gw_call_want_logs(const struct gw_call *call, const struct upstream *upstream,
+                       struct upstream_instance *instance);
+/* A result in the words of revision `from`; the client gets it in those of its own. */
+void gw_call_answer_result(struct gw_call *call, struct slice result, enum mcp_revision from);
+/* An upstream's error object, likewise; `uri`: what was to be read, JSON as written, or empty. */
+void gw_call_answer_error_object(struct gw_call *call, struct slice error, struct slice uri,
+                                 enum mcp_revision from);
+/* An error of ours; those of 2026-07-28 that have an HTTP status of their own get it. */
 void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct slice text,
                           struct slice data);
 /* A refusal in the form that its method has: isError for tools, an error for others. */
@@ -257,8 +313,16 @@ void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice
 void gw_call_answer_scratch(struct gw_call *call);
 /* Empty, for one message to be put together in it. */
 struct buf *gw_worker_scratch(struct gw_worker *worker);
+/* What we are, as told to clients and upstreams. */
+struct mcp_implementation gw_implementation(const struct gateway *gateway);
+void gw_write_implementation(struct json_writer *writer, const struct gateway *gateway);
+/* Members that results have in 2026-07-28; `is_cached`: with those of what clients may keep. */
+void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
+                             bool is_cached);
 /* The session ends: what it has running is cancelled, wherever it runs. */
 void gw_session_cancel_calls(struct gw_session *session);
+/* The call is cancelled on its worker, which may be another one. */
+void gw_call_order_cancel(const struct gw_call_place *place, struct slice reason);
 void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reason);
 /* Waits until an upstream changes, at most `most_ms` in all. */
 void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, bool is_late),
@@ -266,8 +330,6 @@ void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, boo
 /* It waits no more; its document is gone. */
 void gw_call_stop_waiting(struct gw_call *call);
 void gw_calls_recheck(struct gw_worker *worker);
-
-/* lists.c */
 
 struct gw_view_item {
     struct upstream *upstream;
@@ -281,11 +343,27 @@ struct gw_view {
     size_t n;
 };
 
+/* methods.c */
+
+/* By the table; what upstreams are known not to have is not looked at. */
+bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision);
+/* The upstream of an endpoint of one is known to lack the capability that the method needs. */
+bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view);
+void gw_method_run(struct gw_call *call, const struct mcp_message *message);
+
+/* lists.c */
+
 void gw_view_open(struct gw_view *view, struct gw_worker *worker, struct gw_principal *principal,
                   const struct gw_session *session, struct upstream *only);
 void gw_view_close(struct gw_view *view);
 /* How long lists wait for an upstream that has never been up yet; 0: they do not. */
 uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t most_ms);
+/*
+ * Servers of 2026-07-28 say how long their lists are fresh. Asks those of the view whose lists (a
+ * mask) are not to read them again, once a call; what was read since the call began is fresh
+ * enough. Returns how long the call may gw_call_wait() for them; 0: it need not.
+ */
+uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask);
 void gw_list_start(struct gw_call *call, const struct mcp_message *message);
 
 /* route.c */
@@ -312,8 +390,9 @@ enum gw_authn gw_authenticate(struct gateway *gateway, const struct http_head *h
                               struct gw_principal **ret_principal);
 
 /* status.c */
-struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream,
-                                          struct io_loop *loop);
+/* The instance that was started with the gateway, its home on worker 0 when it is made now; NULL:
+ * its instances belong to sessions. */
+struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream);
 
 /* worker.c */
 void gw_worker_check_drained(struct gw_worker *worker);

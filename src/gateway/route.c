@@ -2,6 +2,7 @@
  * One call to one upstream: which one has the tool, prompt or resource; what has to be said
  * differently there (name, progress token, id); the way back.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -172,11 +173,10 @@ static void on_done(void *context, enum upstream_outcome outcome, struct slice b
     call->upstream_call = NULL;
     switch (outcome) {
     case UPSTREAM_RESULT:
-        gw_call_answer_result(call, bytes);
+        gw_call_answer_result(call, bytes, call->upstream_revision);
         return;
     case UPSTREAM_ERROR:
-        mcp_write_error_object(gw_worker_scratch(call->worker), gw_call_id(call), bytes);
-        gw_call_answer_scratch(call);
+        gw_call_answer_error_object(call, bytes, gw_call_uri(call), call->upstream_revision);
         return;
     case UPSTREAM_FAILED:
         gw_call_refuse(call, MCP_E_UNAVAILABLE, bytes);
@@ -187,10 +187,15 @@ static void on_done(void *context, enum upstream_outcome outcome, struct slice b
     }
 }
 
+/* A legacy client that named no level leaves it to the server; one of 2026-07-28 hears nothing then
+ * (MCP 2026-07-28, server/utilities/logging). */
 static bool is_loud_enough(struct gw_call *call, struct slice params) {
-    int wanted = call->session != NULL ? atomic_load(&call->session->log_level) : -1;
+    bool is_modern = mcp_revision_is_modern(call->revision);
+    int wanted = is_modern               ? call->log_level
+                 : call->session != NULL ? atomic_load(&call->session->log_level)
+                                         : -1;
     if (wanted < 0)
-        return true;
+        return !is_modern;
     struct json_reader *reader = call->worker->reader;
     if (json_read(reader, params, &json_want_root, NULL, NULL) != 0)
         return false;
@@ -234,75 +239,174 @@ static void on_notification(void *context, enum mcp_method method, struct slice 
 
 /* The way there. */
 
-static void add_edit(struct mcp_edit *edits, size_t *n, struct slice span,
-                     struct slice replacement) {
-    size_t at = (*n)++;
-    for (; at > 0 && edits[at - 1].span.ptr > span.ptr; at--)
-        edits[at] = edits[at - 1];
-    edits[at] = (struct mcp_edit){.span = span, .replacement = replacement};
+static struct slice arguments_of(const struct gw_call *call, const struct mcp_message *message) {
+    const struct json_node *node =
+        mcp_param(call->worker->reader, message, SLICE("arguments"), JSON_OBJECT);
+    return node != NULL ? node->raw : SLICE_EMPTY;
 }
 
 static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
-    struct buf name = BUF_INIT(KIB(8)),
-               params = BUF_INIT(call->worker->gateway->config->max_request_body + KIB(16));
-    struct mcp_edit edits[2] = {0};
-    size_t n_edits = 0;
+    const struct gateway *gateway = call->worker->gateway;
+    struct mcp_implementation self = gw_implementation(gateway);
+    struct buf params = BUF_INIT(gateway->config->max_request_body + KIB(16));
     char number[24];
     int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
     struct slice id_text = slice_make(number, (size_t)len);
-    if (route->rename_span.len != 0) {
-        buf_append_byte(&name, '"');
-        json_escape(&name, route->found->key);
-        buf_append_byte(&name, '"');
-        add_edit(edits, &n_edits, route->rename_span, buf_slice(&name));
-    }
-    /* Tokens of different clients meet in one child: each call's own id takes their place. */
-    const struct json_node *token =
-        message->meta != NULL
-            ? json_member(call->worker->reader, message->meta, SLICE("progressToken"))
-            : NULL;
-    if (token != NULL)
-        add_edit(edits, &n_edits, token->raw, id_text);
-    mcp_splice(&params, message->params->raw, edits, n_edits);
-    int error = buf_error(&name) != 0 ? buf_error(&name) : buf_error(&params);
+    struct mcp_params_edit edit = {
+        .from = call->revision,
+        .to = call->upstream_revision,
+        .name_span = route->rename_span,
+        .name = route->rename_span.len != 0 ? route->found->key : SLICE_EMPTY,
+        .token = id_text, /* tokens of different clients meet in one upstream */
+        .log_level = call->session != NULL ? atomic_load(&call->session->log_level) : -1,
+        .declare_nothing = upstream_config(route->item->upstream)->share == CONFIG_SHARE_ALL,
+        .gateway = &self,
+    };
+    int error = mcp_bridge_params(&params, call->worker->reader, message, &edit);
     if (error == 0)
         error = mcp_write_request(line, id_text, message->method, buf_slice(&params));
     if (error == 0) {
         mcp_make_one_line(line, 0);
         error = buf_append_byte(line, '\n');
     }
-    buf_deinit(&name);
     buf_deinit(&params);
     return error != 0 ? error : buf_error(line);
 }
 
-static void send(struct gw_call *call, const struct mcp_message *message,
-                 const struct route *route) {
+static struct slice caller_field(void *context, struct slice name) {
+    return http_head_get(context, name);
+}
+
+static bool is_mirrored(const struct mcp_mirrors *mirrors, struct slice name) {
+    for (size_t i = 0; mirrors != NULL && i < mirrors->n; i++) {
+        if (slice_eq_nocase(mirrors->items[i].name, name))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Fields of the client that no annotation names: a server that does not know them has to pass them
+ * on (MCP 2026-07-28, basic/transports/streamable-http).
+ */
+static int write_unknown_params(const struct gw_call *call, const struct mcp_mirrors *mirrors,
+                                struct buf *out) {
+    struct mcp_param_field fields[LIMIT_HTTP_FIELDS];
+    size_t n = mcp_revision_is_modern(call->revision)
+                   ? gw_call_param_fields(call, fields, ARRAY_LEN(fields))
+                   : 0;
+    int error = 0;
+    for (size_t i = 0; i < n && error == 0; i++) {
+        if (is_mirrored(mirrors, fields[i].name))
+            continue;
+        struct buf name CLEANUP(buf_deinit) = BUF_INIT(LIMIT_HTTP_FIELD_LINE);
+        buf_append_cstr(&name, "Mcp-Param-");
+        error = buf_append(&name, fields[i].name);
+        if (error == 0)
+            error = http_write_field(out, buf_slice(&name), fields[i].value);
+    }
+    return error;
+}
+
+/* What an HTTP server is told in the head, beside what its transport says by itself. */
+static int build_fields(struct gw_call *call, const struct mcp_message *message,
+                        const struct route *route, struct buf *out) {
+    struct upstream *upstream = route->item->upstream;
+    if (upstream_config(upstream)->url.len == 0)
+        return 0;
+    union {
+        const struct http_head *in;
+        void *out;
+    } head = {.in = gw_call_head(call)};
+    int error = 0;
+    if (upstream_wants_caller_fields(upstream))
+        error =
+            upstream_write_fields(upstream, out, head.in != NULL ? caller_field : NULL, head.out);
+    if (error != 0 || !mcp_revision_is_modern(call->upstream_revision))
+        return error;
+    const struct mcp_mirrors *mirrors = route->found != NULL ? &route->found->mirrors : NULL;
+    if (mirrors != NULL)
+        error = mcp_mirrors_write(out, mirrors, call->worker->second_reader,
+                                  arguments_of(call, message));
+    return error != 0 ? error : write_unknown_params(call, mirrors, out);
+}
+
+/* Clients of 2026-07-28 repeat annotated arguments in the head, and who reads the body has to hold
+ * one against the other. False: it has been refused. */
+static bool check_mirrors(struct gw_call *call, const struct mcp_message *message,
+                          const struct route *route) {
+    struct mcp_param_field fields[LIMIT_HTTP_FIELDS];
+    const struct catalog_item *found = route->found;
+    if (!mcp_revision_is_modern(call->revision) || found == NULL || found->mirrors.n == 0)
+        return true;
+    size_t n = gw_call_param_fields(call, fields, ARRAY_LEN(fields));
+    struct slice name = SLICE_EMPTY;
+    const char *reason = "";
+    int error = mcp_mirrors_check(&found->mirrors, call->worker->second_reader,
+                                  arguments_of(call, message), fields, n, &name, &reason);
+    if (error == 0)
+        return true;
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    buf_printf(&text, "Mcp-Param-%.*s: %s", SLICE_ARGS(slice_sub(name, 0, 256)), reason);
+    gw_call_answer_error(call, error > 0 ? MCP_E_HEADER_MISMATCH : MCP_E_INTERNAL,
+                         error > 0 ? buf_slice(&text) : SLICE("the gateway is out of memory"),
+                         SLICE_EMPTY);
+    return false;
+}
+
+static int start(struct gw_call *call, const struct mcp_message *message, const struct route *route,
+                 const struct subject *subject) {
     static const struct upstream_call_events events = {
         .on_notification = on_notification,
         .on_done = on_done,
     };
     struct buf *line = gw_worker_scratch(call->worker);
+    struct buf fields CLEANUP(buf_deinit) = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK);
+    struct upstream_request request = {
+        .id = upstream_next_id(call->worker->gateway->upstreams),
+        .method = call->method,
+        .revision = call->upstream_revision,
+    };
+    /* The name as the upstream knows it, which is the one in the body. */
+    if (mcp_named_by(call->method).len != 0)
+        request.name = route->found != NULL ? route->found->key : buf_slice(&subject->text);
+    int error = build_line(call, message, route, request.id, line);
+    if (error == 0)
+        error = build_fields(call, message, route, &fields);
+    if (error != 0)
+        return error;
+    request.line = buf_slice(line);
+    request.fields = buf_slice(&fields);
+    call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
+                                              &request, &events, call);
+    return call->upstream_call != NULL ? 0 : -ENOMEM;
+}
+
+static void send(struct gw_call *call, const struct mcp_message *message, const struct route *route,
+                 const struct subject *subject) {
+    if (!check_mirrors(call, message, route))
+        return;
     log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "call",
               LOG_TEXT("method", mcp_method_name(call->method)),
               LOG_TEXT("upstream", upstream_name(route->item->upstream)),
               LOG_TEXT("name", route->found != NULL ? route->found->key : SLICE_EMPTY),
               LOG_TEXT("principal", call->principal->id));
-    uint64_t id = upstream_next_id(call->worker->gateway->upstreams);
-    int error = build_line(call, message, route, id, line);
-    if (error == 0) {
-        call->upstream_call = upstream_call_start(route->item->instance, call->worker->loop, id,
-                                                  buf_slice(line), &events, call);
-        error = call->upstream_call == NULL;
-    }
+    call->upstream_revision = route->item->status.catalog->revision;
+    gw_call_want_logs(call, route->item->upstream, route->item->instance);
+    int error = start(call, message, route, subject);
     gw_call_stop_waiting(call); /* or it would be sent again when its patience ends */
-    if (error != 0) {
+    if (error == -E2BIG) {
+        gw_call_answer_error(call, MCP_E_INVALID_PARAMS,
+                             SLICE("the request is too long for its upstream: what is repeated in "
+                                   "header fields may have 32 KiB in all"),
+                             SLICE_EMPTY);
+    } else if (error != 0) {
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
                              SLICE_EMPTY);
-        return;
+    } else {
+        gw_exchange_wait(call->exchange);
     }
-    gw_exchange_wait(call->exchange);
 }
 
 static void try_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
@@ -335,6 +439,14 @@ static void wait_for_upstream(struct gw_call *call, const struct mcp_message *me
     gw_call_wait(call, resume, patience_ms);
 }
 
+/* Where the subject may turn up when the lists are read again. */
+static unsigned lists_of(const struct subject *subject) {
+    unsigned mask = 1u << subject->list;
+    if (subject->list == MCP_LIST_RESOURCES || subject->list == MCP_LIST_TEMPLATES)
+        mask |= 1u << MCP_LIST_RESOURCES | 1u << MCP_LIST_TEMPLATES;
+    return mask;
+}
+
 static void try_route(struct gw_call *call, const struct mcp_message *message, bool is_late) {
     struct subject subject = {.text = BUF_INIT(LIMIT_URI_LENGTH)};
     const char *problem = "";
@@ -346,8 +458,10 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
     struct gw_view view;
     gw_view_open(&view, call->worker, call->principal, call->session, call->only);
     struct route route = find_route(&view, call, &subject);
+    if (route.item == NULL && route.patience_ms == 0 && !is_late)
+        route.patience_ms = gw_view_refresh(&view, call, lists_of(&subject));
     if (route.item != NULL)
-        send(call, message, &route);
+        send(call, message, &route, &subject);
     else if (route.patience_ms != 0 && !is_late)
         wait_for_upstream(call, message, route.patience_ms);
     else

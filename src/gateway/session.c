@@ -197,7 +197,7 @@ void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms) {
 }
 
 int gw_principal_log_level(struct gw_principal *principal) {
-    int least = -1;
+    int least = atomic_load(&principal->requests_log_level);
     pthread_mutex_lock(&principal->mutex);
     LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
         struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);

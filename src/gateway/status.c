@@ -1,21 +1,18 @@
-#include "json/writer.h"
 #include "private.h"
 
-/* The instance that was started with the gateway; NULL: its instances belong to sessions. */
-struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream,
-                                          struct io_loop *loop) {
+struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream) {
     struct slice owner =
         gateway->config->auth_anonymous ? gateway->anonymous.id : gateway->local.id;
     if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION && !gateway->is_local)
         return NULL;
-    return upstream_get(upstream, owner, SLICE_EMPTY, loop);
+    return upstream_get(upstream, owner, SLICE_EMPTY, gateway->workers[0].upstreams);
 }
 
 bool gateway_is_settled(struct gateway *gateway) {
     bool is_settled = true;
     for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
         struct upstream_instance *instance =
-            gw_own_instance(gateway, upstream_set_at(gateway->upstreams, i), gateway_loop(gateway));
+            gw_own_instance(gateway, upstream_set_at(gateway->upstreams, i));
         if (instance == NULL)
             continue;
         struct upstream_status status;
@@ -49,8 +46,7 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_array_begin(&writer);
     for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
         struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
-        struct upstream_instance *instance =
-            gw_own_instance(gateway, upstream, gateway_loop(gateway));
+        struct upstream_instance *instance = gw_own_instance(gateway, upstream);
         json_object_begin(&writer);
         json_kv_string(&writer, SLICE("name"), upstream_name(upstream));
         if (instance == NULL) {

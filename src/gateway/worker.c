@@ -33,6 +33,8 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     buf_init(&worker->scratch, KIB(1));
     int error = json_reader_new(&worker->reader);
     if (error == 0)
+        error = json_reader_new(&worker->second_reader);
+    if (error == 0)
         error = io_loop_new(&worker->loop);
     if (error == 0 && index == 0)
         worker->housekeeping = io_timer_new(worker->loop, on_housekeeping, worker);
@@ -45,6 +47,7 @@ static void worker_deinit(struct gw_worker *worker) {
     io_fd_close(&worker->listen_fd);
     io_loop_free(worker->loop);
     json_reader_free(worker->reader);
+    json_reader_free(worker->second_reader);
     map_deinit(&worker->calls_by_serial);
     map_deinit(&worker->streams);
     buf_deinit(&worker->scratch);
@@ -54,6 +57,7 @@ static void principal_init(struct gw_principal *principal, struct slice id) {
     principal->id = id;
     pthread_mutex_init(&principal->mutex, NULL);
     list_init(&principal->sessions);
+    atomic_init(&principal->requests_log_level, -1);
 }
 
 static size_t count_workers(const struct config *config) {
@@ -69,6 +73,8 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->log = options->log;
     gateway->token = options->token;
     gateway->version = options->version;
+    gateway->isolated = options->isolated;
+    gateway->plain = options->plain;
     gateway->is_local = options->is_local;
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     principal_init(&gateway->local, SLICE("local"));
@@ -77,22 +83,10 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->n_workers = count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
     int error = 0;
-    for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
+    gateway->loops = mem_xalloc(gateway->n_workers * sizeof *gateway->loops);
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
         error = worker_init(&gateway->workers[i], gateway, i);
-    if (error == 0) {
-        struct upstream_set_options set = {
-            .config = options->config,
-            .log = options->log,
-            .loop = gateway_loop(gateway),
-            .isolated = options->isolated,
-            .plain = options->plain,
-            .version = options->version,
-            .hooks = {.context = gateway,
-                      .on_changed = gw_notify_changed,
-                      .on_log = gw_notify_log,
-                      .on_spawner_lost = on_spawner_lost},
-        };
-        error = upstream_set_new(&set, &gateway->upstreams);
+        gateway->loops[i] = gateway->workers[i].loop;
     }
     if (error != 0) {
         gateway_free(gateway);
@@ -100,6 +94,27 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     }
     *ret_gateway = gateway;
     return 0;
+}
+
+int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
+    struct upstream_set_options options = {
+        .config = gateway->config,
+        .log = gateway->log,
+        .loops = gateway->loops,
+        .n_loops = gateway->n_workers,
+        .tls = tls,
+        .isolated = gateway->isolated,
+        .plain = gateway->plain,
+        .version = gateway->version,
+        .hooks = {.context = gateway,
+                  .on_changed = gw_notify_changed,
+                  .on_log = gw_notify_log,
+                  .on_spawner_lost = on_spawner_lost},
+    };
+    int error = upstream_set_new(&options, &gateway->upstreams);
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
+        gateway->workers[i].upstreams = upstream_set_worker(gateway->upstreams, i);
+    return error;
 }
 
 struct gateway *gateway_free(struct gateway *gateway) {
@@ -112,6 +127,7 @@ struct gateway *gateway_free(struct gateway *gateway) {
     pthread_mutex_destroy(&gateway->local.mutex);
     pthread_mutex_destroy(&gateway->anonymous.mutex);
     mem_free(gateway->workers);
+    mem_free(gateway->loops);
     mem_free(gateway);
     return NULL;
 }
@@ -162,7 +178,7 @@ static void start_upstreams(struct gateway *gateway) {
         if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
         struct upstream_instance *instance = upstream_get(
-            upstream, owner, SLICE_EMPTY, gateway->workers[i % gateway->n_workers].loop);
+            upstream, owner, SLICE_EMPTY, gateway->workers[i % gateway->n_workers].upstreams);
         if (instance != NULL)
             upstream_instance_start(instance);
         upstream_instance_unref(instance);

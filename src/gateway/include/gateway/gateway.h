@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "io/spawner.h"
 #include "io/stream.h"
+#include "io/tls.h"
 
 struct gateway;
 
@@ -37,6 +38,14 @@ struct gateway *gateway_free(struct gateway *gateway);
  */
 MUST_CHECK int gateway_listen(struct gateway *gateway);
 const struct io_address *gateway_address(const struct gateway *gateway);
+
+/*
+ * Makes what is behind the gateway, after listening and before gateway_run(), once. `tls` is for
+ * upstreams with https and starts loading when it is made: after the socket is open, so that nobody
+ * waits for it to connect; NULL when none needs it; a reference is taken. -EINVAL: a configured URL
+ * or proxy cannot be used, the log says which.
+ */
+MUST_CHECK int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls);
 
 /*
  * Serves until gateway_stop() has done its work; the calling thread is worker 0. Returns 0, or

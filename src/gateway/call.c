@@ -1,0 +1,420 @@
+/*
+ * One request of a client that is being answered: it is made, perhaps waits for an upstream, is
+ * answered or cancelled, and is gone. What the client hears is said in the words of its revision.
+ */
+#include "base/mem.h"
+#include "private.h"
+
+#define SCRATCH_KEPT KIB(256)
+
+struct buf *gw_worker_scratch(struct gw_worker *worker) {
+    buf_reset(&worker->scratch, SCRATCH_KEPT);
+    worker->scratch.max =
+        LIMIT_UPSTREAM_MESSAGE + worker->gateway->config->max_request_body + MIB(1);
+    return &worker->scratch;
+}
+
+struct slice gw_call_id(const struct gw_call *call) {
+    return slice_make(call->id, call->id_len);
+}
+
+struct slice gw_call_uri(const struct gw_call *call) {
+    return slice_make(call->uri, call->uri_len);
+}
+
+static bool is_modern(const struct gw_call *call) {
+    return mcp_revision_is_modern(call->revision);
+}
+
+/* Its life. */
+
+static struct slice serial_key(const uint64_t *serial) {
+    return slice_make(serial, sizeof *serial);
+}
+
+static void forget_place(struct gw_call *call) {
+    if (call->session == NULL)
+        return;
+    struct buf key = BUF_INIT(LIMIT_RPC_ID + 1);
+    struct gw_call_place *place = NULL;
+    if (mcp_id_key(&key, gw_call_id(call)) == 0) {
+        pthread_mutex_lock(&call->session->mutex);
+        place = map_get(&call->session->calls, buf_slice(&key));
+        if (place != NULL && place->worker == call->worker && place->serial == call->serial)
+            map_remove(&call->session->calls, buf_slice(&key));
+        else
+            place = NULL; /* it was refused because another one has its id */
+        pthread_mutex_unlock(&call->session->mutex);
+    }
+    mem_free(place);
+    buf_deinit(&key);
+}
+
+void gw_call_stop_waiting(struct gw_call *call) {
+    list_remove(&call->waiter_link);
+    call->wait_timer = io_timer_free(call->wait_timer);
+    mem_free(TAKE(call->document));
+    call->document_len = 0;
+}
+
+static void free_call(struct gw_call *call) {
+    struct gw_worker *worker = call->worker;
+    forget_place(call);
+    gw_call_stop_waiting(call);
+    list_remove(&call->link);
+    map_remove(&worker->calls_by_serial, serial_key(&call->serial));
+    upstream_instance_unref(call->instance);
+    gw_session_unref(call->session);
+    mem_free(call->id);
+    mem_free(call->token);
+    mem_free(call->uri);
+    mem_free(call);
+    gw_worker_check_drained(worker);
+}
+
+static char *own(struct slice bytes) {
+    char *copy = mem_xalloc(bytes.len);
+    memcpy(copy, bytes.ptr, bytes.len);
+    return copy;
+}
+
+/* What of the message is needed when the request's body is gone. */
+static void keep_parts(struct gw_call *call, const struct mcp_message *message) {
+    const struct json_reader *reader = call->worker->reader;
+    call->id = own(message->id);
+    call->id_len = message->id.len;
+    const struct json_node *token =
+        message->meta != NULL ? json_member(reader, message->meta, SLICE("progressToken")) : NULL;
+    if (token != NULL && (token->type == JSON_STRING || token->type == JSON_NUMBER) &&
+        token->raw.len <= LIMIT_RPC_ID) {
+        call->token = own(token->raw);
+        call->token_len = token->raw.len;
+    }
+    const struct json_node *uri = message->method == MCP_RESOURCES_READ
+                                      ? mcp_param(reader, message, SLICE("uri"), JSON_STRING)
+                                      : NULL;
+    if (uri != NULL && uri->raw.len <= LIMIT_URI_LENGTH) {
+        call->uri = own(uri->raw);
+        call->uri_len = uri->raw.len;
+    }
+}
+
+/* Notes where the call runs, so that a cancellation finds it. False: its id is in use. */
+static bool note_place(struct gw_call *call) {
+    struct buf key = BUF_INIT(LIMIT_RPC_ID + 1);
+    struct gw_call_place *place = mem_xalloc(sizeof *place);
+    *place = (struct gw_call_place){.worker = call->worker, .serial = call->serial};
+    bool is_noted = false;
+    if (mcp_id_key(&key, gw_call_id(call)) == 0) {
+        pthread_mutex_lock(&call->session->mutex);
+        is_noted = !map_has(&call->session->calls, buf_slice(&key)) &&
+                   map_set(&call->session->calls, buf_slice(&key), place) == 0;
+        pthread_mutex_unlock(&call->session->mutex);
+    }
+    if (!is_noted)
+        mem_free(place);
+    buf_deinit(&key);
+    return is_noted;
+}
+
+struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_message *message,
+                            enum mcp_revision revision) {
+    struct gw_worker *worker = exchange->worker;
+    struct gw_call *call = mem_xalloc(sizeof *call);
+    call->worker = worker;
+    call->serial = ++worker->last_serial;
+    call->exchange = exchange;
+    call->principal = exchange->principal;
+    call->only = exchange->only;
+    call->session = exchange->session != NULL ? gw_session_ref(exchange->session) : NULL;
+    call->method = message->method;
+    call->revision = revision;
+    call->log_level = -1;
+    call->began_ms = io_loop_now(worker->loop);
+    keep_parts(call, message);
+    list_push_back(&worker->calls, &call->link);
+    if (map_set(&worker->calls_by_serial, serial_key(&call->serial), call) != 0)
+        mem_exhausted(sizeof *call);
+    log_write(worker->gateway->log, LOG_DEBUG, "mcp", "request",
+              LOG_TEXT("method", message->method_text),
+              LOG_TEXT("principal", exchange->principal->id));
+    if (call->session != NULL && !note_place(call)) {
+        gw_call_answer_error(call, MCP_E_INVALID_REQUEST,
+                             SLICE("a request with this id is still running"), SLICE_EMPTY);
+        return NULL;
+    }
+    if (call->session != NULL && atomic_load(&call->session->is_closed)) {
+        /* Ended on another worker after it was found here, perhaps too early to see this call. */
+        gw_call_cancel(call->worker, call->serial, SLICE("the session has ended"));
+        return NULL;
+    }
+    return call;
+}
+
+const struct http_head *gw_call_head(const struct gw_call *call) {
+    const struct gw_connection *connection = call->exchange->connection;
+    return connection != NULL ? http_parser_head(connection->parser) : NULL;
+}
+
+size_t gw_call_param_fields(const struct gw_call *call, struct mcp_param_field *fields,
+                            size_t max) {
+    const struct slice prefix = SLICE("mcp-param-");
+    const struct http_head *head = gw_call_head(call);
+    size_t n = 0;
+    for (size_t i = 0; head != NULL && i < head->n_fields && n < max; i++) {
+        const struct http_field *field = &head->fields[i];
+        if (slice_starts_with_nocase(field->name, prefix))
+            fields[n++] = (struct mcp_param_field){.name = slice_from(field->name, prefix.len),
+                                                   .value = field->value};
+    }
+    return n;
+}
+
+void gw_call_want_logs(const struct gw_call *call, const struct upstream *upstream,
+                       struct upstream_instance *instance) {
+    atomic_int *level = &call->principal->requests_log_level;
+    if (call->log_level < 0 || upstream_config(upstream)->share == CONFIG_SHARE_ALL)
+        return;
+    int known = atomic_load(level);
+    while ((known < 0 || call->log_level < known) &&
+           !atomic_compare_exchange_weak(level, &known, call->log_level))
+        ;
+    upstream_instance_set_log_level(instance, gw_principal_log_level(call->principal));
+}
+
+/* Answers. */
+
+struct mcp_implementation gw_implementation(const struct gateway *gateway) {
+    return (struct mcp_implementation){.name = SLICE("cardea"), .version = gateway->version};
+}
+
+void gw_write_implementation(struct json_writer *writer, const struct gateway *gateway) {
+    struct mcp_implementation self = gw_implementation(gateway);
+    json_object_begin(writer);
+    json_kv_string(writer, SLICE("name"), self.name);
+    json_kv_string(writer, SLICE("version"), self.version);
+    json_object_end(writer);
+}
+
+/* MCP 2026-07-28, basic/index and server/utilities/caching. Nothing may be kept: we have no
+ * subscriptions yet, by which clients could learn that it changed. */
+void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
+                             bool is_cached) {
+    json_kv_string(writer, SLICE("resultType"), SLICE("complete"));
+    if (is_cached) {
+        json_kv_u64(writer, SLICE("ttlMs"), 0);
+        json_kv_string(writer, SLICE("cacheScope"), SLICE("private"));
+    }
+    json_key(writer, SLICE("_meta"));
+    json_object_begin(writer);
+    json_key(writer, MCP_META_SERVER_INFO);
+    gw_write_implementation(writer, gateway);
+    json_object_end(writer);
+}
+
+void gw_call_answer_scratch(struct gw_call *call) {
+    struct gw_exchange *exchange = call->exchange;
+    struct buf *scratch = &call->worker->scratch;
+    if (buf_error(scratch) != 0) {
+        struct slice id = gw_call_id(call);
+        scratch = gw_worker_scratch(call->worker);
+        mcp_write_error(scratch, id, MCP_E_INTERNAL,
+                        SLICE("the answer is too long for the gateway"), SLICE_EMPTY);
+    }
+    free_call(call);
+    gw_exchange_answer(exchange, buf_slice(scratch));
+}
+
+static void answer_resource_not_found(struct gw_call *call) {
+    struct buf data = BUF_INIT(LIMIT_URI_LENGTH + KIB(1));
+    struct json_writer writer;
+    if (call->uri != NULL) {
+        json_writer_init(&writer, &data);
+        json_object_begin(&writer);
+        json_kv_raw(&writer, SLICE("uri"), gw_call_uri(call));
+        json_object_end(&writer);
+    }
+    gw_call_answer_error(call, MCP_E_RESOURCE_NOT_FOUND, SLICE("Resource not found"),
+                         buf_slice(&data));
+    buf_deinit(&data);
+}
+
+void gw_call_answer_result(struct gw_call *call, struct slice result, enum mcp_revision from) {
+    struct buf *out = gw_worker_scratch(call->worker);
+    if (!mcp_bridge_result_needed(from, call->revision)) {
+        mcp_write_result(out, gw_call_id(call), result);
+        gw_call_answer_scratch(call);
+        return;
+    }
+    struct buf bridged = BUF_INIT(out->max);
+    struct mcp_implementation self = gw_implementation(call->worker->gateway);
+    const char *reason = NULL;
+    int error = mcp_bridge_result(&bridged, call->worker->second_reader, call->method, result, from,
+                                  call->revision, &self, &reason);
+    if (error == 0) {
+        mcp_write_result(out, gw_call_id(call), buf_slice(&bridged));
+        gw_call_answer_scratch(call);
+    } else if (error != MCP_E_REFUSED) {
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the answer is too long for the gateway"),
+                             SLICE_EMPTY);
+    } else if (reason == NULL) {
+        answer_resource_not_found(call);
+    } else {
+        gw_call_refuse(call, MCP_E_UNSUPPORTED, slice_from_cstr(reason));
+    }
+    buf_deinit(&bridged);
+}
+
+/*
+ * The codes of 2026-07-28 that say what is wrong with a request's envelope or header come with 400,
+ * whoever found it (MCP 2026-07-28, basic/transports/streamable-http); all others are answers like
+ * results. A stream that has begun keeps its 200.
+ */
+static void set_status(const struct gw_call *call, int code) {
+    if (is_modern(call) && (code == MCP_E_HEADER_MISMATCH || code == MCP_E_MISSING_CAPABILITY ||
+                            code == MCP_E_UNSUPPORTED_VERSION))
+        call->exchange->status = 400;
+}
+
+void gw_call_answer_error_object(struct gw_call *call, struct slice error, struct slice uri,
+                                 enum mcp_revision from) {
+    struct buf *out = gw_worker_scratch(call->worker);
+    if (!is_modern(call) && !mcp_revision_is_modern(from)) {
+        mcp_write_error_object(out, gw_call_id(call), error);
+        gw_call_answer_scratch(call);
+        return;
+    }
+    struct buf bridged = BUF_INIT(out->max);
+    int code = 0;
+    if (mcp_bridge_error(&bridged, call->worker->second_reader, call->method, error, uri, from,
+                         call->revision, &code) == 0) {
+        mcp_write_error_object(out, gw_call_id(call), buf_slice(&bridged));
+        set_status(call, code);
+        gw_call_answer_scratch(call);
+    } else {
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the answer is too long for the gateway"),
+                             SLICE_EMPTY);
+    }
+    buf_deinit(&bridged);
+}
+
+void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct slice text,
+                          struct slice data) {
+    /* A code that 2026-07-28 took back (server/resources). */
+    if (code == MCP_E_RESOURCE_NOT_FOUND && is_modern(call))
+        code = MCP_E_INVALID_PARAMS;
+    set_status(call, code);
+    mcp_write_error(gw_worker_scratch(call->worker), gw_call_id(call), code, text, data);
+    gw_call_answer_scratch(call);
+}
+
+static void write_modern_tool_error(struct gw_call *call, struct slice text) {
+    struct json_writer writer;
+    json_writer_init(&writer, gw_worker_scratch(call->worker));
+    json_object_begin(&writer);
+    json_kv_raw(&writer, SLICE("jsonrpc"), SLICE("\"2.0\""));
+    json_kv_raw(&writer, SLICE("id"), gw_call_id(call));
+    json_key(&writer, SLICE("result"));
+    json_object_begin(&writer);
+    json_key(&writer, SLICE("content"));
+    json_array_begin(&writer);
+    json_object_begin(&writer);
+    json_kv_string(&writer, SLICE("type"), SLICE("text"));
+    json_kv_string(&writer, SLICE("text"), text);
+    json_object_end(&writer);
+    json_array_end(&writer);
+    json_kv_bool(&writer, SLICE("isError"), true);
+    gw_write_modern_members(&writer, call->worker->gateway, false);
+    json_object_end(&writer);
+    json_object_end(&writer);
+}
+
+void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text) {
+    if (call->method != MCP_TOOLS_CALL) {
+        gw_call_answer_error(call, code, text, SLICE_EMPTY);
+        return;
+    }
+    if (is_modern(call))
+        write_modern_tool_error(call, text);
+    else
+        mcp_write_tool_error(gw_worker_scratch(call->worker), gw_call_id(call), text);
+    gw_call_answer_scratch(call);
+}
+
+/* Cancelling. */
+
+void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reason) {
+    struct gw_call *call = map_get(&worker->calls_by_serial, serial_key(&serial));
+    if (call == NULL)
+        return;
+    struct gw_exchange *exchange = call->exchange;
+    if (call->upstream_call != NULL)
+        upstream_call_cancel(call->upstream_call, reason);
+    free_call(call);
+    /* A cancelled request gets no answer; the HTTP request gets its end. */
+    gw_exchange_answer(exchange, SLICE_EMPTY);
+}
+
+struct cancel_order {
+    struct io_message message;
+    struct gw_worker *worker;
+    uint64_t serial;
+    size_t reason_len;
+    char reason[];
+};
+
+static void deliver_cancel(struct io_message *message) {
+    struct cancel_order *order = CONTAINER_OF(message, struct cancel_order, message);
+    gw_call_cancel(order->worker, order->serial, slice_make(order->reason, order->reason_len));
+    mem_free(order);
+}
+
+void gw_call_order_cancel(const struct gw_call_place *place, struct slice reason) {
+    struct cancel_order *order = mem_xalloc(sizeof *order + reason.len);
+    order->message.deliver = deliver_cancel;
+    order->worker = place->worker;
+    order->serial = place->serial;
+    order->reason_len = reason.len;
+    if (reason.len != 0)
+        memcpy(order->reason, reason.ptr, reason.len);
+    io_loop_post(place->worker->loop, &order->message);
+}
+
+void gw_session_cancel_calls(struct gw_session *session) {
+    size_t cursor = 0;
+    void *place = NULL;
+    pthread_mutex_lock(&session->mutex);
+    while (map_next(&session->calls, &cursor, NULL, &place))
+        gw_call_order_cancel(place, SLICE("the session has ended"));
+    pthread_mutex_unlock(&session->mutex);
+}
+
+/* Waiting. */
+
+static void on_wait_over(void *context) {
+    struct gw_call *call = context;
+    call->resume(call, true);
+}
+
+void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, bool is_late),
+                  uint64_t most_ms) {
+    call->resume = resume;
+    if (!list_is_linked(&call->waiter_link))
+        list_push_back(&call->worker->waiters, &call->waiter_link);
+    if (call->wait_timer == NULL) {
+        call->wait_timer = io_timer_new(call->worker->loop, on_wait_over, call);
+        io_timer_start(call->wait_timer, most_ms);
+    }
+    gw_exchange_wait(call->exchange);
+}
+
+void gw_calls_recheck(struct gw_worker *worker) {
+    struct list waiters;
+    list_init(&waiters);
+    list_splice_back(&waiters, &worker->waiters);
+    struct list_link *link;
+    while ((link = list_pop_front(&waiters)) != NULL) {
+        struct gw_call *call = CONTAINER_OF(link, struct gw_call, waiter_link);
+        call->resume(call, false);
+    }
+}
