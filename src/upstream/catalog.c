@@ -104,27 +104,18 @@ static int own_name(struct catalog_list *list, struct slice upstream, struct sli
     return 0;
 }
 
-/* Where a page comes from. */
-struct page {
-    enum mcp_list kind;
-    enum mcp_revision revision;
-    struct slice upstream;
-    bool is_http;
-    struct log *log;
-};
-
 static struct slice own_copy(struct catalog_list *list, const struct buf *text) {
     return arena_dup(&list->arena, buf_slice(text));
 }
 
 /* The definition as clients of the other era want it, where that differs. */
 static int add_other_form(struct catalog_list *list, struct json_reader *reader,
-                          const struct page *page, struct catalog_item *item) {
+                          const struct catalog_source *source, struct catalog_item *item) {
     enum mcp_revision other =
-        mcp_revision_is_modern(page->revision) ? MCP_LEGACY_LATEST : MCP_2026_07_28;
+        mcp_revision_is_modern(source->revision) ? MCP_LEGACY_LATEST : MCP_2026_07_28;
     struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_DEFINITION + KIB(16));
     bool is_changed = false;
-    int error = mcp_bridge_tool(&text, reader, item->json, page->revision, other, &is_changed);
+    int error = mcp_bridge_tool(&text, reader, item->json, source->revision, other, &is_changed);
     if (error != 0 || !is_changed)
         return error;
     item->other_json = own_copy(list, &text);
@@ -145,7 +136,7 @@ static int add_other_form(struct catalog_list *list, struct json_reader *reader,
  * *ret_problem says why clients cannot be shown the tool.
  */
 static int complete_tool(struct catalog_list *list, struct json_reader *reader,
-                         const struct page *page, struct catalog_item *item,
+                         const struct catalog_source *source, struct catalog_item *item,
                          const char **ret_problem) {
     if (json_read(reader, item->json, &json_want_root, NULL, NULL) != 0)
         return -ENOMEM;
@@ -159,27 +150,27 @@ static int complete_tool(struct catalog_list *list, struct json_reader *reader,
      * a word that means nothing. */
     if (error > 0) {
         item->mirrors = (struct mcp_mirrors){0};
-        if (page->is_http && mcp_revision_is_modern(page->revision))
+        if (source->is_http && mcp_revision_is_modern(source->revision))
             return error;
     }
-    return add_other_form(list, reader, page, item);
+    return add_other_form(list, reader, source, item);
 }
 
 static int complete_tools(struct catalog_list *list, size_t from, struct json_reader *reader,
-                          const struct page *page) {
-    const struct mcp_list_info *info = mcp_list_info(page->kind);
+                          const struct catalog_source *source) {
+    const struct mcp_list_info *info = mcp_list_info(source->kind);
     size_t n = from;
     for (size_t i = from; i < list->n_items; i++) {
         struct catalog_item *item = &list->items[i];
         const char *problem = "";
-        int error = complete_tool(list, reader, page, item, &problem);
+        int error = complete_tool(list, reader, source, item, &problem);
         if (error < 0)
             return error;
         if (error == 0) {
             list->items[n++] = *item;
             continue;
         }
-        drop(list, page->log, page->upstream, info, item->key, problem);
+        drop(list, source->log, source->upstream, info, item->key, problem);
         map_remove(&list->by_own, item->own);
         map_remove(&list->by_exposed, item->exposed);
     }
@@ -187,14 +178,15 @@ static int complete_tools(struct catalog_list *list, size_t from, struct json_re
     return 0;
 }
 
-static int add_item(struct catalog_list *list, const struct page *page,
+static int add_item(struct catalog_list *list, const struct catalog_source *source,
                     const struct json_reader *reader, const struct json_node *node) {
-    enum mcp_list kind = page->kind;
-    struct slice upstream = page->upstream;
-    struct log *log = page->log;
+    enum mcp_list kind = source->kind;
+    struct slice upstream = source->upstream;
+    struct log *log = source->log;
     const struct mcp_list_info *info = mcp_list_info(kind);
-    const char *problem = node->raw.len > LIMIT_DEFINITION ? "its definition is longer than 256 KiB"
-                                                           : shape_check(reader, node, kind);
+    const char *problem = node->raw.len > LIMIT_DEFINITION
+                              ? "its definition is longer than 256 KiB"
+                              : shape_check(reader, node, kind, source->revision);
     const struct json_node *key_node = json_member(reader, node, info->item_key);
     if (problem != NULL) {
         drop(list, log, upstream, info,
@@ -272,11 +264,10 @@ static uint64_t read_ttl(const struct json_reader *reader, enum mcp_revision rev
     return (uint64_t)ttl;
 }
 
-int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, enum mcp_revision revision,
-                          struct slice upstream, bool is_http, struct slice result,
-                          struct json_reader *reader, struct log *log, struct buf *next_cursor,
+int catalog_list_add_page(struct catalog_list *list, const struct catalog_source *source,
+                          struct slice result, struct json_reader *reader, struct buf *next_cursor,
                           const char **ret_reason) {
-    const struct page page = {kind, revision, upstream, is_http, log};
+    enum mcp_list kind = source->kind;
     const struct mcp_list_info *info = mcp_list_info(kind);
     struct json_error json_error = {0};
     int error = json_read(reader, result, &(struct json_want){.children = want_page[kind]}, NULL,
@@ -294,16 +285,16 @@ int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind, enum mc
         return CATALOG_E_INVALID;
     }
     size_t n_before = list->n_items;
-    uint64_t ttl_ms = read_ttl(reader, revision);
+    uint64_t ttl_ms = read_ttl(reader, source->revision);
     for (const struct json_node *node = json_first(reader, items); node != NULL && error == 0;
          node = json_next(reader, node))
-        error = add_item(list, &page, reader, node);
+        error = add_item(list, source, reader, node);
     const struct json_node *cursor =
         json_member_typed(reader, json_root(reader), SLICE("nextCursor"), JSON_STRING);
     if (cursor != NULL && error == 0)
         error = buf_append(next_cursor, cursor->raw);
     if (kind == MCP_LIST_TOOLS && error == 0)
-        error = complete_tools(list, n_before, reader, &page);
+        error = complete_tools(list, n_before, reader, source);
     if (ttl_ms < list->ttl_ms)
         list->ttl_ms = ttl_ms;
     int index_error = index_items(list);

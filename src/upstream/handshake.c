@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "json/writer.h"
 #include "mcp/message.h"
@@ -149,7 +150,8 @@ static uint64_t fresh_until(const struct catalog *catalog, uint64_t now) {
 static void read_lists(struct upstream_instance *instance, unsigned wanted, unsigned told) {
     instance->lists_wanted = wanted;
     instance->lists_told = told;
-    instance->reading_since_ms = io_loop_now(instance->loop);
+    /* Not the loop's time, which is as old as its turn: those who asked compare it with theirs. */
+    instance->reading_since_ms = clock_monotonic_ms();
     if (instance->next == NULL)
         instance->next = catalog_new(instance->catalog);
     ask_next_list(instance, SLICE_EMPTY);
@@ -245,12 +247,17 @@ static void on_list_failed(struct upstream_instance *instance, struct slice reas
 static void on_list_answer(struct upstream_instance *instance, const struct mcp_message *message) {
     const char *reason = "it answered with an error";
     struct buf cursor = BUF_INIT(KIB(32));
+    struct catalog_source source = {
+        .kind = instance->ask_list,
+        .revision = instance->next->revision,
+        .is_http = instance_is_http(instance),
+        .upstream = instance_name(instance),
+        .log = instance_log(instance),
+    };
     int error = CATALOG_E_INVALID;
     if (message->kind == MCP_RESULT)
-        error = catalog_list_add_page(instance->page_list, instance->ask_list,
-                                      instance->next->revision, instance_name(instance),
-                                      instance_is_http(instance), message->result, instance->reader,
-                                      instance_log(instance), &cursor, &reason);
+        error = catalog_list_add_page(instance->page_list, &source, message->result,
+                                      instance->reader, &cursor, &reason);
     if (error != 0)
         on_list_failed(instance,
                        error < 0 ? SLICE("there is no room for it") : slice_from_cstr(reason));

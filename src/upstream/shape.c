@@ -152,7 +152,7 @@ static bool fits(const struct json_reader *reader, const struct json_node *item,
     return true;
 }
 
-/* Up to 2025-11-25 both schemas of a tool have an object at their root. */
+/* Up to 2025-11-25 both schemas of a tool have an object at their root, later the first one. */
 static bool is_object_schema(const struct json_reader *reader, const struct json_node *item,
                              struct slice key) {
     const struct json_node *node = json_member(reader, item, key);
@@ -160,10 +160,11 @@ static bool is_object_schema(const struct json_reader *reader, const struct json
     return node == NULL || (type != NULL && json_string_is(type, SLICE("object")));
 }
 
-static const char *check_tool(const struct json_reader *reader, const struct json_node *item) {
+static const char *check_tool(const struct json_reader *reader, const struct json_node *item,
+                              enum mcp_revision revision) {
     if (!is_object_schema(reader, item, SLICE("inputSchema")))
         return "its inputSchema does not have the type \"object\"";
-    if (!is_object_schema(reader, item, SLICE("outputSchema")))
+    if (!mcp_revision_is_modern(revision) && !is_object_schema(reader, item, SLICE("outputSchema")))
         return "its outputSchema does not have the type \"object\"";
     const struct json_node *execution = json_member(reader, item, SLICE("execution"));
     const struct json_node *support =
@@ -200,7 +201,7 @@ static const char *check_template(struct slice text) {
 }
 
 const char *shape_check(const struct json_reader *reader, const struct json_node *item,
-                        enum mcp_list kind) {
+                        enum mcp_list kind, enum mcp_revision revision) {
     unsigned bit = kind_bits[kind];
     if (item->type != JSON_OBJECT)
         return "it is no object";
@@ -215,7 +216,7 @@ const char *shape_check(const struct json_reader *reader, const struct json_node
         if ((inners[i].kinds & bit) != 0 && !fits(reader, item, &inners[i]))
             return inners[i].problem;
     }
-    return kind == MCP_LIST_TOOLS ? check_tool(reader, item) : NULL;
+    return kind == MCP_LIST_TOOLS ? check_tool(reader, item, revision) : NULL;
 }
 
 const char *shape_check_key(struct slice key, enum mcp_list kind) {

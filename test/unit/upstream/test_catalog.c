@@ -17,11 +17,15 @@ static struct json_reader *new_reader(void) {
 /* A tool as JSON; `name` is a JSON string's content. */
 #define TOOL(name) "{\"name\":\"" name "\"," SCHEMA "}"
 
+static const struct catalog_source legacy_tools = {
+    .kind = MCP_LIST_TOOLS, .revision = MCP_LEGACY_LATEST, .upstream = SLICE_INIT("up")};
+
 static int add(struct catalog_list *list, enum mcp_list kind, struct slice page) {
     CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
     struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
     const char *reason = NULL;
-    int r = catalog_list_add_page(list, kind, UP, page, reader, NULL, &cursor, &reason);
+    struct catalog_source source = {.kind = kind, .revision = MCP_LEGACY_LATEST, .upstream = UP};
+    int r = catalog_list_add_page(list, &source, page, reader, &cursor, &reason);
     CHECK((r == CATALOG_E_INVALID) == (reason != NULL));
     return r;
 }
@@ -35,10 +39,12 @@ static struct catalog *one_list(enum mcp_list kind, struct slice page) {
     return catalog;
 }
 
+static const struct catalog legacy = {.revision = MCP_LEGACY_LATEST};
+
 static void check_written(const struct catalog_item *item, bool exposed, const char *expected) {
     struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
     REQUIRE(item != NULL);
-    CHECK_INT(catalog_item_write(&out, item, exposed), 0);
+    CHECK_INT(catalog_item_write(&out, &legacy, item, exposed, MCP_LEGACY_LATEST), 0);
     CHECK_STR(buf_slice(&out), expected);
 }
 
@@ -69,7 +75,7 @@ static void test_names(void) {
     CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->own, false) == item);
     CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->exposed, true) == item);
     struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
-    CHECK_INT(catalog_item_write(&out, item, true), 0);
+    CHECK_INT(catalog_item_write(&out, catalog, item, true, MCP_LEGACY_LATEST), 0);
     CHECK(slice_starts_with(buf_slice(&out), SLICE("{\"name\":\"up__two_words_")));
     CHECK(slice_ends_with(buf_slice(&out), SLICE("\"_meta\":{\"name\":\"two words\"}}")));
 }
@@ -172,8 +178,8 @@ static void test_cursor(void) {
         struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
         const char *reason = NULL;
         test_row(rows[i].page);
-        CHECK_INT(catalog_list_add_page(list, MCP_LIST_TOOLS, UP, slice_from_cstr(rows[i].page),
-                                        reader, NULL, &cursor, &reason),
+        CHECK_INT(catalog_list_add_page(list, &legacy_tools, slice_from_cstr(rows[i].page), reader,
+                                        &cursor, &reason),
                   0);
         CHECK_STR(buf_slice(&cursor), rows[i].cursor);
         list = catalog_list_unref(list);
@@ -359,7 +365,7 @@ static void torture_body(void *arg) {
     if (json_reader_new(&reader) != 0)
         return;
     struct catalog_list *list = catalog_list_new();
-    int r = catalog_list_add_page(list, MCP_LIST_TOOLS, UP, page, reader, NULL, &cursor, &reason);
+    int r = catalog_list_add_page(list, &legacy_tools, page, reader, &cursor, &reason);
     CHECK(r == 0 || r == -ENOMEM);
     if (r == 0) {
         CHECK_INT(list->n_items, 3);

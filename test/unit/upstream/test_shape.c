@@ -18,7 +18,7 @@ static const char *check(enum mcp_list kind, struct slice item) {
         return "(not JSON)";
     const struct json_node *root = json_root(reader);
     struct buf key CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
-    const char *problem = shape_check(reader, root, kind);
+    const char *problem = shape_check(reader, root, kind, MCP_LEGACY_LATEST);
     if (problem == NULL) {
         /* What passes has the key, and it is a string. */
         const struct json_node *node =

@@ -66,11 +66,19 @@ bool catalog_list_equal(const struct catalog_list *a, const struct catalog_list 
  * empty at the last page.
  */
 enum { CATALOG_E_INVALID = 1 };
-MUST_CHECK int catalog_list_add_page(struct catalog_list *list, enum mcp_list kind,
-                                     enum mcp_revision revision, struct slice upstream,
-                                     bool is_http, struct slice result, struct json_reader *reader,
-                                     struct log *log, struct buf *next_cursor,
-                                     const char **ret_reason);
+
+/* Where a page comes from. */
+struct catalog_source {
+    enum mcp_list kind;
+    enum mcp_revision revision;
+    bool is_http;
+    struct slice upstream; /* its name: the prefix of what is exposed */
+    struct log *log;       /* hears what was left out; may be NULL */
+};
+
+MUST_CHECK int catalog_list_add_page(struct catalog_list *list, const struct catalog_source *source,
+                                     struct slice result, struct json_reader *reader,
+                                     struct buf *next_cursor, const char **ret_reason);
 
 /* A copy that shares all lists. `from` may be NULL: four empty lists. */
 struct catalog *catalog_new(const struct catalog *from);
