@@ -132,7 +132,7 @@ int cli_load_token(const char *data_dir, struct secret **ret_token) {
 
 static bool any_runs_as_root(const struct config *config) {
     for (size_t i = 0; geteuid() == 0 && i < config->n_servers; i++) {
-        if (config->servers[i].user.len == 0)
+        if (config->servers[i].n_cmd != 0 && config->servers[i].user.len == 0)
             return true;
     }
     return false;
@@ -140,7 +140,7 @@ static bool any_runs_as_root(const struct config *config) {
 
 static bool any_server(const struct config *config, enum config_isolation isolation) {
     for (size_t i = 0; i < config->n_servers; i++) {
-        if (config->servers[i].isolation == isolation)
+        if (config->servers[i].n_cmd != 0 && config->servers[i].isolation == isolation)
             return true;
     }
     return false;

@@ -32,6 +32,25 @@ const char *check_protocol(struct slice value) {
                : NULL;
 }
 
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+/* What Basic can not carry (RFC 7617 section 2), hidden by percent-encoding: control characters,
+ * and a colon in the user name. The URI was parsed, so that two digits follow each '%'. */
+static bool has_broken_user(struct slice userinfo) {
+    bool in_user = true;
+    for (size_t i = 0; i < userinfo.len; i++) {
+        in_user = in_user && userinfo.ptr[i] != ':';
+        if (userinfo.ptr[i] != '%')
+            continue;
+        int byte = hex_digit(userinfo.ptr[i + 1]) * 16 + hex_digit(userinfo.ptr[i + 2]);
+        if (byte < 0x20 || byte == 0x7f || (in_user && byte == ':'))
+            return true;
+    }
+    return false;
+}
+
 /* The way to a proxy is plain HTTP, and a CONNECT request has no path (RFC 9110 section 9.3.6). */
 const char *check_proxy(struct slice value) {
     struct uri uri;
@@ -46,7 +65,11 @@ const char *check_proxy(struct slice value) {
         return "the scheme must be http";
     if (uri.path.len > 0 && !slice_eq(uri.path, SLICE("/")))
         return "it must not have a path";
-    return uri.has_query || uri.has_fragment ? "it must not have a query or a fragment" : NULL;
+    if (uri.has_query || uri.has_fragment)
+        return "it must not have a query or a fragment";
+    return has_broken_user(uri.userinfo) ? "its user name and password must not hold control "
+                                           "characters, nor the user name a colon"
+                                         : NULL;
 }
 
 /* What can stand behind "Bearer " without being read as anything else; wider than the token68 of

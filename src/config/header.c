@@ -7,10 +7,12 @@ static const struct {
     const char *name;
     enum need value, fallback, rename;
 } kinds[] = {
-    [CONFIG_HEADER_INSERT] = {"insert", .value = MUST},
-    [CONFIG_HEADER_REMOVE] = {"remove"},
-    [CONFIG_HEADER_FORWARD] = {"forward", .fallback = MAY, .rename = MAY},
-    [CONFIG_HEADER_RENAME_DUPLICATE] = {"rename_duplicate", .fallback = MAY, .rename = MUST},
+    [CONFIG_HEADER_INSERT] = {.name = "insert", .value = MUST},
+    [CONFIG_HEADER_REMOVE] = {.name = "remove"},
+    [CONFIG_HEADER_FORWARD] = {.name = "forward", .fallback = MAY, .rename = MAY},
+    [CONFIG_HEADER_RENAME_DUPLICATE] = {.name = "rename_duplicate",
+                                        .fallback = MAY,
+                                        .rename = MUST},
 };
 
 static void check_need(struct loader *l, const struct place *place, const struct toml_node *node,

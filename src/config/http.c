@@ -85,13 +85,15 @@ static bool sends_secret(const struct config_header_rule *rule) {
     return false;
 }
 
-static const struct config_header_rule *find_authorization(const struct config_header_rule *rules,
-                                                           size_t n) {
+/* Inserts or removes it; the other rules may not name it, which was told already (header.c). */
+static bool sets_authorization(const struct config_header_rule *rules, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (slice_eq_nocase(rules[i].name, SLICE("Authorization")))
-            return &rules[i];
+        bool is_allowed =
+            rules[i].kind == CONFIG_HEADER_INSERT || rules[i].kind == CONFIG_HEADER_REMOVE;
+        if (is_allowed && slice_eq_nocase(rules[i].name, SLICE("Authorization")))
+            return true;
     }
-    return NULL;
+    return false;
 }
 
 static void check_token_of(struct loader *l, const struct server_place *at,
@@ -101,10 +103,10 @@ static void check_token_of(struct loader *l, const struct server_place *at,
     const struct toml_node *token = toml_get(toml_get(at->node, "auth"), "token");
     if (token == NULL || server->auth_token.len == 0)
         return;
-    if (find_authorization(server->headers, server->n_headers) != NULL)
+    if (sets_authorization(server->headers, server->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of headers are both about Authorization; keep one of them");
-    else if (find_authorization(l->config->headers, l->config->n_headers) != NULL)
+    else if (sets_authorization(l->config->headers, l->config->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of mcp.headers are both about Authorization; keep one of them");
     if (is_sent_unencrypted(server))

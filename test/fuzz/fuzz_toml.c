@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "config/config.h"
+#include "http/message.h"
 #include "toml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -64,6 +65,29 @@ static void check_problems(const struct config_problems *problems, struct slice 
         MUST(slice_find(buf_slice(out), SLICE("s3cr3t")) == SIZE_MAX);
 }
 
+/* Exactly one kind of server, and rules that can be written into a request as they are. */
+static void check_rules(const struct config_header_rule *rules, size_t n) {
+    MUST(n <= LIMIT_HEADER_RULES);
+    for (size_t i = 0; i < n; i++) {
+        CLEANUP(buf_deinit) struct buf out = BUF_INIT(MIB(1));
+        bool renames = rules[i].kind == CONFIG_HEADER_FORWARD ||
+                       rules[i].kind == CONFIG_HEADER_RENAME_DUPLICATE;
+        MUST(http_write_field(&out, rules[i].name, rules[i].value) == 0);
+        MUST(http_is_token(rules[i].rename) == renames);
+    }
+}
+
+static void check_loaded(const struct config *config) {
+    check_rules(config->headers, config->n_headers);
+    for (size_t i = 0; i < config->n_servers; i++) {
+        const struct config_server *server = &config->servers[i];
+        MUST((server->url.len > 0) == (server->n_cmd == 0));
+        MUST(server->n_cmd == 0 || server->cmd[0].len > 0);
+        MUST(server->url.len > 0 || server->n_headers + server->auth_token.len == 0);
+        check_rules(server->headers, server->n_headers);
+    }
+}
+
 static void load_once(struct slice text, struct buf *out) {
     struct config_problems problems;
     struct config *config = NULL;
@@ -72,8 +96,8 @@ static void load_once(struct slice text, struct buf *out) {
     MUST(r == 0 || r == CONFIG_E_INVALID);
     MUST((r == 0) == (config != NULL) && (r == 0) == (problems.n_errors == 0));
     check_problems(&problems, text, out);
-    for (size_t i = 0; config != NULL && i < config->n_servers; i++)
-        MUST(config->servers[i].n_cmd > 0 && config->servers[i].cmd[0].len > 0);
+    if (config != NULL)
+        check_loaded(config);
     config_free(config);
     config_problems_deinit(&problems);
 }

@@ -327,6 +327,10 @@ static const struct {
      WEB "auth.token = \"x\"\nheaders = [{ rule = \"remove\", name = \"authorization\" }]\n",
      "3:6: error: mcp.servers.a.auth.token and a rule of headers are both about Authorization; "
      "keep one of them\n"},
+    {"a token and a rule that is refused anyway",
+     WEB "auth.token = \"x\"\nheaders = [{ rule = \"forward\", name = \"Authorization\" }]\n",
+     "4:39: error: mcp.servers.a.headers[0].name is for credentials, and those of a caller are "
+     "sent to no server\n"},
     {"a token and a global rule",
      WEB "auth.token = \"{{ env.TOKEN }}\"\n[[mcp.headers]]\nrule = \"insert\"\nname = "
          "\"Authorization\"\nvalue = \"{{ env.TOKEN }}\"\n[mcp.servers.b]\nurl = \"https://b\"\n",

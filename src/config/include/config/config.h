@@ -95,6 +95,7 @@ struct config {
     struct slice health_path;
     uint64_t shutdown_timeout_ms;
     uint64_t max_request_body;
+    uint64_t max_held; /* messages in all */
     uint64_t max_sessions;
     uint64_t session_idle_timeout_ms;
     /* [mcp] */
