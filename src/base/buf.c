@@ -13,16 +13,22 @@ void buf_init(struct buf *buf, size_t max) {
     *buf = BUF_INIT(max);
 }
 
+void buf_init_held(struct buf *buf, size_t max, struct budget *budget) {
+    *buf = (struct buf){.max = max, .budget = budget};
+}
+
 void buf_deinit(struct buf *buf) {
     if (buf == NULL)
         return;
     mem_free(buf->data);
-    *buf = BUF_INIT(buf->max);
+    budget_give_back(buf->budget, buf->cap);
+    buf_init_held(buf, buf->max, buf->budget);
 }
 
 void buf_reset(struct buf *buf, size_t keep) {
     if (buf->cap > keep) {
         mem_free(buf->data);
+        budget_give_back(buf->budget, buf->cap);
         buf->data = NULL;
         buf->cap = 0;
     }
@@ -64,6 +70,7 @@ char *buf_reserve(struct buf *buf, size_t n) {
             fail(buf, -ENOMEM);
             return NULL;
         }
+        budget_add(buf->budget, cap - buf->cap);
         buf->data = data;
         buf->cap = cap;
     }
@@ -151,6 +158,7 @@ char *buf_take(struct buf *buf, size_t *ret_len) {
     }
     data[len] = '\0';
     *ret_len = len;
-    *buf = BUF_INIT(buf->max);
+    budget_give_back(buf->budget, buf->cap);
+    buf_init_held(buf, buf->max, buf->budget);
     return data;
 }

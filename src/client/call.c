@@ -128,8 +128,9 @@ static int start_on(struct client_connection *connection, struct client_call *ca
         return 0;
     if (may_be_sent_again(call))
         return send_again(call);
-    struct client_failure failure = client_failure_make(
-        call, CLIENT_FAILED_RESET, &call->target->origin, "the connection broke while sending");
+    struct client_failure failure =
+        client_failure_make(call, CLIENT_FAILED_RESET, &call->target->origin,
+                            "the connection broke while the request was sent");
     client_connection_fail_later(connection, &failure);
     return 0;
 }

@@ -91,9 +91,9 @@ int client_connection_send(struct client_connection *connection) {
     if (call->is_head)
         http_parser_expect_no_body(connection->parser);
     int error = io_stream_write(connection->stream, buf_slice(&call->request), SIZE_MAX);
+    call->is_sent |= error == 0 || error == -ENOMEM || error == -EIO;
     if (error != 0)
         return error;
-    call->is_sent = true;
     if (!call->is_on_kept || !call->is_idempotent)
         buf_deinit(&call->request);
     io_stream_read(connection->stream, !call->is_paused);
@@ -104,8 +104,6 @@ static void ready(struct client_connection *connection) {
     connection->target = NULL;
     if (client_connection_send(connection) == 0)
         return;
-    /* It broke between two lines of this file; what of the request left, nobody can tell. */
-    connection->call->is_sent = true;
     client_call_broken(connection->call, "the connection broke while the request was sent");
 }
 
@@ -211,6 +209,7 @@ static void on_dialled(void *context, const struct io_dial_result *result) {
              "the socket cannot be used");
         return;
     }
+    io_stream_drains(connection->stream);
     uint64_t now = io_loop_now(loop);
     io_timer_start(connection->timer, connection->deadline > now ? connection->deadline - now : 0);
     if (connection->target->has_proxy)

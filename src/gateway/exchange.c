@@ -15,7 +15,8 @@ struct gw_exchange *gw_exchange_new(struct gw_connection *connection) {
     struct gw_exchange *exchange = mem_xalloc(sizeof *exchange);
     exchange->worker = connection->worker;
     exchange->connection = connection;
-    buf_init(&exchange->body, connection->worker->gateway->config->max_request_body);
+    buf_init_held(&exchange->body, connection->worker->gateway->config->max_request_body,
+                  io_loop_budget(connection->worker->loop));
     buf_init(&exchange->early, KIB(8));
     return exchange;
 }
@@ -42,10 +43,13 @@ void gw_exchange_unref_connection(struct gw_exchange *exchange) {
     exchange->connection = NULL;
     if (exchange->alive_timer != NULL)
         io_timer_stop(exchange->alive_timer);
-    if (exchange->n_calls == 0)
+    if (exchange->n_calls == 0) {
         free_exchange(exchange);
-    else if (exchange->is_modern)
+    } else if (exchange->is_modern) {
+        log_write(exchange->worker->gateway->log, LOG_DEBUG, "mcp", "the client hung up",
+                  LOG_TEXT("principal", exchange->principal->id));
         gw_call_cancel(exchange->worker, exchange->serial, SLICE("the client hung up"));
+    }
 }
 
 static void finish(struct gw_exchange *exchange) {

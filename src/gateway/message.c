@@ -126,19 +126,8 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
 static void run_batch(struct gw_exchange *exchange) {
     struct json_reader *reader = exchange->worker->reader;
     struct slice elements[MAX_BATCH];
-    struct mcp_refusal refusal = {.code = MCP_E_INVALID_REQUEST,
-                                  .reason = "batches exist in 2025-03-26 only"};
+    struct mcp_refusal refusal = {0};
     size_t count = 0, n_requests = 0;
-    if (exchange->version_header_is_modern) {
-        refuse(exchange, &refusal);
-        return;
-    }
-    if (!gw_exchange_has_session(exchange))
-        return;
-    if (exchange->session->revision != MCP_2025_03_26) {
-        refuse(exchange, &refusal);
-        return;
-    }
     int error =
         mcp_batch_split(reader, buf_slice(&exchange->body), elements, MAX_BATCH, &count, &refusal);
     if (error == 0)
@@ -146,6 +135,14 @@ static void run_batch(struct gw_exchange *exchange) {
     if (error != 0) {
         if (error < 0)
             refusal = (struct mcp_refusal){.code = MCP_E_INTERNAL, .reason = "out of memory"};
+        refuse(exchange, &refusal);
+        return;
+    }
+    if (!exchange->version_header_is_modern && !gw_exchange_has_session(exchange))
+        return;
+    if (exchange->session == NULL || exchange->session->revision != MCP_2025_03_26) {
+        refusal = (struct mcp_refusal){.code = MCP_E_INVALID_REQUEST,
+                                       .reason = "batches exist in 2025-03-26 only"};
         refuse(exchange, &refusal);
         return;
     }

@@ -114,6 +114,7 @@ struct gateway {
     struct spawner *isolated, *plain;
     struct io_address address;
     struct gw_principal local, anonymous;
+    struct budget budget; /* what all workers' streams and calls hold */
     struct gw_sessions sessions;
     struct upstream_set *upstreams;
     struct gw_worker *workers;

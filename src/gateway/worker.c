@@ -36,6 +36,8 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
         error = json_reader_new(&worker->second_reader);
     if (error == 0)
         error = io_loop_new(&worker->loop);
+    if (error == 0)
+        io_loop_set_budget(worker->loop, &gateway->budget);
     if (error == 0 && index == 0)
         worker->housekeeping = io_timer_new(worker->loop, on_housekeeping, worker);
     return error;
@@ -76,6 +78,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->isolated = options->isolated;
     gateway->plain = options->plain;
     gateway->is_local = options->is_local;
+    gateway->budget.max = options->config->max_held;
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     principal_init(&gateway->local, SLICE("local"));
     principal_init(&gateway->anonymous, SLICE("anonymous"));

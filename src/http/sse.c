@@ -78,6 +78,10 @@ int sse_parser_new(size_t max_event, struct sse_parser **ret_parser) {
     return 0;
 }
 
+void sse_parser_hold(struct sse_parser *parser, struct budget *budget) {
+    buf_init_held(&parser->data, parser->data.max, budget);
+}
+
 struct sse_parser *sse_parser_free(struct sse_parser *parser) {
     if (parser == NULL)
         return NULL;

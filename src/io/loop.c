@@ -60,6 +60,9 @@ int io_loop_new(struct io_loop **ret_loop) {
     list_init(&loop->local);
     uv_async_init(&loop->uv, &loop->async, on_async);
     uv_idle_init(&loop->uv, &loop->idle);
+    uv_timer_init(&loop->uv, &loop->starved_timer);
+    list_init(&loop->starved);
+    loop->starved_timer.data = loop;
     loop->async.data = loop;
     loop->idle.data = loop;
     *ret_loop = loop;
@@ -79,11 +82,20 @@ struct io_loop *io_loop_free(struct io_loop *loop) {
     }
     uv_close((uv_handle_t *)&loop->async, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);
+    uv_close((uv_handle_t *)&loop->starved_timer, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
     pthread_mutex_destroy(&loop->mutex);
     mem_free(loop);
     return NULL;
+}
+
+void io_loop_set_budget(struct io_loop *loop, struct budget *budget) {
+    loop->budget = budget;
+}
+
+struct budget *io_loop_budget(const struct io_loop *loop) {
+    return loop->budget;
 }
 
 /* What this thread posted before it ran the loop comes before what it posts from now on. */

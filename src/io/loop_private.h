@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "base/budget.h"
 #include "base/list.h"
 #include "io/loop.h"
 
@@ -19,5 +20,11 @@ struct io_loop {
     struct list local; /* posts of the loop to itself */
     pthread_t thread;
     atomic_bool has_thread, stop_wanted;
+    struct budget *budget; /* NULL: none */
+    struct list starved;   /* streams that would read, but too much is held */
+    uv_timer_t starved_timer;
     char read_chunk[IO_READ_CHUNK]; /* every stream reads into it: bytes are handed on at once */
 };
+
+/* stream.c: reading goes on where there is room again. */
+void streams_feed(struct io_loop *loop);

@@ -45,7 +45,9 @@ struct socket_poll {
 
 struct question {
     struct lookup *lookup;
-    enum lookup_family family;
+    ares_channel channel; /* NULL: /etc/hosts had the name */
+    struct io_timer *timer;
+    struct list sockets;
     bool is_done;
     int status; /* of c-ares */
     struct io_address found[LIMIT_DIAL_ADDRESSES];
@@ -57,13 +59,11 @@ struct lookup {
     uint16_t port;
     lookup_fn *fn;
     void *context;
-    ares_channel channel; /* NULL: /etc/hosts had it */
-    struct io_timer *timer;
-    struct list sockets;
     struct question questions[LOOKUP_FAMILIES];
     /* What is asked for, one after the other: whole names with their last dot. */
     char names[SEARCH_MAX + 1][NAME_SIZE];
     size_t name_count, next_name;
+    bool has_name; /* one of them exists, with or without an address */
     bool has_news;
 };
 
@@ -78,9 +78,11 @@ static int error_of_status(int status, const char **ret_reason) {
         {ARES_ENODATA, -ENOENT, "the host name has no address"},
         {ARES_EBADNAME, -EINVAL, "not a host name"},
         {ARES_ETIMEOUT, -ETIMEDOUT, "the name server did not answer"},
-        {ARES_ECONNREFUSED, -ECONNREFUSED, "no name server can be reached"},
-        {ARES_EREFUSED, -EIO, "the name server refused to answer"},
-        {ARES_ESERVFAIL, -EIO, "the name server could not find out"},
+        /* c-ares goes on to the next server, and after the last one does not say why. */
+        {ARES_ECONNREFUSED, -EIO, "no name server could answer"},
+        {ARES_EREFUSED, -EIO, "no name server could answer"},
+        {ARES_ESERVFAIL, -EIO, "no name server could answer"},
+        {ARES_ENOTIMP, -EIO, "no name server could answer"},
         {ARES_ENOMEM, -ENOMEM, "out of memory"},
         {ARES_EFILE, -EIO, "the configuration of the name service cannot be read"},
     };
@@ -102,7 +104,7 @@ static bool is_final(int status) {
 int lookup_error(const struct lookup *lookup, const char **ret_reason) {
     int v4 = lookup->questions[LOOKUP_V4].status, v6 = lookup->questions[LOOKUP_V6].status;
     if (is_final(v4) && is_final(v6))
-        return error_of_status(v4 == v6 ? v4 : ARES_ENODATA, ret_reason);
+        return error_of_status(lookup->has_name ? ARES_ENODATA : ARES_ENOTFOUND, ret_reason);
     return error_of_status(is_final(v4) || v4 == ARES_SUCCESS ? v6 : v4, ret_reason);
 }
 
@@ -173,7 +175,7 @@ static int list_names(struct lookup *lookup, const char *name) {
         add_name(lookup, name, "");
         return ARES_SUCCESS;
     }
-    int status = ares_save_options(lookup->channel, &options, &mask);
+    int status = ares_save_options(lookup->questions[LOOKUP_V4].channel, &options, &mask);
     if (status != ARES_SUCCESS)
         return status;
     if ((mask & ARES_OPT_NDOTS) != 0)
@@ -199,20 +201,20 @@ static int list_names(struct lookup *lookup, const char *name) {
 static void after_ares(struct lookup *lookup);
 
 static void on_socket(void *context, int fd, int events) {
-    struct lookup *lookup = context;
-    ares_process_fd(lookup->channel, (events & UV_READABLE) != 0 ? fd : ARES_SOCKET_BAD,
+    struct question *question = context;
+    ares_process_fd(question->channel, (events & UV_READABLE) != 0 ? fd : ARES_SOCKET_BAD,
                     (events & UV_WRITABLE) != 0 ? fd : ARES_SOCKET_BAD);
-    after_ares(lookup);
+    after_ares(question->lookup);
 }
 
 static void on_timer(void *context) {
-    struct lookup *lookup = context;
-    ares_process_fd(lookup->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-    after_ares(lookup);
+    struct question *question = context;
+    ares_process_fd(question->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    after_ares(question->lookup);
 }
 
-static struct socket_poll *find_socket(struct lookup *lookup, int fd) {
-    LIST_FOREACH_SAFE (&lookup->sockets, link, next) {
+static struct socket_poll *find_socket(struct question *question, int fd) {
+    LIST_FOREACH_SAFE (&question->sockets, link, next) {
         struct socket_poll *entry = CONTAINER_OF(link, struct socket_poll, link);
         if (fd_poll_fd(entry->poll) == fd)
             return entry;
@@ -229,30 +231,29 @@ static void forget_socket(struct socket_poll *entry) {
 /* What c-ares wants to know of a socket; nothing more: it closes it next. A socket that cannot be
  * watched is one whose server does not answer. */
 static void on_socket_state(void *context, ares_socket_t fd, int readable, int writable) {
-    struct lookup *lookup = context;
+    struct question *question = context;
     int events = (readable != 0 ? UV_READABLE : 0) | (writable != 0 ? UV_WRITABLE : 0);
-    struct socket_poll *entry = find_socket(lookup, fd);
+    struct socket_poll *entry = find_socket(question, fd);
     if (entry == NULL && events != 0) {
+        struct io_loop *loop = question->lookup->resolver->loop;
         struct fd_poll *poll = NULL;
-        if (fd_poll_new(lookup->resolver->loop, fd, on_socket, lookup, &poll) != 0)
+        if (fd_poll_new(loop, fd, on_socket, question, &poll) != 0)
             return;
         entry = mem_xalloc(sizeof *entry);
         entry->poll = poll;
-        list_push_back(&lookup->sockets, &entry->link);
+        list_push_back(&question->sockets, &entry->link);
     }
     if (entry != NULL && (events == 0 || fd_poll_start(entry->poll, events) != 0))
         forget_socket(entry);
 }
 
-static void arm_timer(struct lookup *lookup) {
+static void arm_timer(struct question *question) {
     struct timeval tv;
-    if (ares_timeout(lookup->channel, NULL, &tv) == NULL) {
-        io_timer_stop(lookup->timer);
-        return;
-    }
-    /* Rounded up: what fires too early asks again for nothing. */
-    uv_update_time(&lookup->resolver->loop->uv);
-    io_timer_start(lookup->timer, (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1);
+    if (ares_timeout(question->channel, NULL, &tv) == NULL)
+        io_timer_stop(question->timer);
+    else /* rounded up: what fires too early asks again for nothing */
+        io_timer_start(question->timer,
+                       (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1);
 }
 
 /* --- questions and answers --- */
@@ -296,6 +297,8 @@ static void on_answer(void *context, int status, int timeouts, struct ares_addri
         add_answers(question->lookup, answers);
     if (answers != NULL)
         ares_freeaddrinfo(answers);
+    if (status == ARES_ENODATA)
+        question->lookup->has_name = true;
     question->is_done = true;
     question->status = status;
     question->lookup->has_news = true;
@@ -308,7 +311,8 @@ static void ask(struct lookup *lookup) {
     for (int i = 0; i < LOOKUP_FAMILIES; i++) {
         struct ares_addrinfo_hints hints = {.ai_family = i == LOOKUP_V4 ? AF_INET : AF_INET6,
                                             .ai_socktype = SOCK_STREAM};
-        ares_getaddrinfo(lookup->channel, name, NULL, &hints, on_answer, &lookup->questions[i]);
+        ares_getaddrinfo(lookup->questions[i].channel, name, NULL, &hints, on_answer,
+                         &lookup->questions[i]);
     }
 }
 
@@ -326,7 +330,9 @@ static bool wants_next_name(const struct lookup *lookup) {
 static void go_on(struct lookup *lookup) {
     while (wants_next_name(lookup))
         ask(lookup);
-    arm_timer(lookup);
+    uv_update_time(&lookup->resolver->loop->uv);
+    for (int i = 0; i < LOOKUP_FAMILIES; i++)
+        arm_timer(&lookup->questions[i]);
 }
 
 static void after_ares(struct lookup *lookup) {
@@ -381,7 +387,8 @@ static bool is_in_hosts(struct lookup *lookup, const char *name) {
     return count_all(lookup) != 0;
 }
 
-static int open_channel(struct lookup *lookup) {
+static int open_channel(struct question *question) {
+    struct io_resolver *resolver = question->lookup->resolver;
     char lookups[] = "b";
     struct ares_options options = {
         .flags = ARES_FLAG_NOALIASES,
@@ -389,18 +396,36 @@ static int open_channel(struct lookup *lookup) {
         .tries = TRIES,
         .lookups = lookups,
         .sock_state_cb = on_socket_state,
-        .sock_state_cb_data = lookup,
+        .sock_state_cb_data = question,
     };
-    int status = ares_init_options(&lookup->channel, &options,
+    int status = ares_init_options(&question->channel, &options,
                                    ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
                                        ARES_OPT_LOOKUPS | ARES_OPT_SOCK_STATE_CB);
     if (status != ARES_SUCCESS) {
-        lookup->channel = NULL;
+        question->channel = NULL;
         return status;
     }
-    if (lookup->resolver->test_servers != NULL)
-        status = ares_set_servers_ports_csv(lookup->channel, lookup->resolver->test_servers);
+    question->timer = io_timer_new(resolver->loop, on_timer, question);
+    if (resolver->test_servers != NULL)
+        status = ares_set_servers_ports_csv(question->channel, resolver->test_servers);
     return status;
+}
+
+static int start_dns(struct lookup *lookup, const char *name) {
+    for (int i = 0; i < LOOKUP_FAMILIES; i++) {
+        int status = open_channel(&lookup->questions[i]);
+        if (status != ARES_SUCCESS)
+            return status;
+    }
+    int status = list_names(lookup, name);
+    if (status != ARES_SUCCESS)
+        return status;
+    if (lookup->name_count == 0)
+        return ARES_EBADNAME;
+    ask(lookup);
+    go_on(lookup);
+    lookup->has_news = false; /* the caller looks at what there is */
+    return ARES_SUCCESS;
 }
 
 int lookup_start(struct io_resolver *resolver, struct slice name, uint16_t port, lookup_fn *fn,
@@ -413,25 +438,14 @@ int lookup_start(struct io_resolver *resolver, struct slice name, uint16_t port,
     lookup->port = port;
     lookup->fn = fn;
     lookup->context = context;
-    list_init(&lookup->sockets);
     for (int i = 0; i < LOOKUP_FAMILIES; i++) {
         lookup->questions[i].lookup = lookup;
-        lookup->questions[i].family = (enum lookup_family)i;
+        list_init(&lookup->questions[i].sockets);
     }
-    if (!is_in_hosts(lookup, text)) {
-        int status = open_channel(lookup);
-        if (status == ARES_SUCCESS)
-            status = list_names(lookup, text);
-        if (status == ARES_SUCCESS && lookup->name_count == 0)
-            status = ARES_EBADNAME;
-        if (status != ARES_SUCCESS) {
-            lookup_free(lookup);
-            return error_of_status(status, ret_reason);
-        }
-        lookup->timer = io_timer_new(resolver->loop, on_timer, lookup);
-        ask(lookup);
-        go_on(lookup);
-        lookup->has_news = false; /* the caller looks at what there is */
+    int status = is_in_hosts(lookup, text) ? ARES_SUCCESS : start_dns(lookup, text);
+    if (status != ARES_SUCCESS) {
+        lookup_free(lookup);
+        return error_of_status(status, ret_reason);
     }
     *ret_lookup = lookup;
     return 0;
@@ -440,12 +454,15 @@ int lookup_start(struct io_resolver *resolver, struct slice name, uint16_t port,
 struct lookup *lookup_free(struct lookup *lookup) {
     if (lookup == NULL)
         return NULL;
-    if (lookup->channel != NULL)
-        ares_destroy(lookup->channel); /* calls on_answer() and on_socket_state() a last time */
-    struct list_link *link;
-    while ((link = list_first(&lookup->sockets)) != NULL)
-        forget_socket(CONTAINER_OF(link, struct socket_poll, link));
-    io_timer_free(lookup->timer);
+    for (int i = 0; i < LOOKUP_FAMILIES; i++) {
+        struct question *question = &lookup->questions[i];
+        struct list_link *link;
+        if (question->channel != NULL)
+            ares_destroy(question->channel); /* calls on_answer() and on_socket_state() */
+        while ((link = list_first(&question->sockets)) != NULL)
+            forget_socket(CONTAINER_OF(link, struct socket_poll, link));
+        io_timer_free(question->timer);
+    }
     mem_free(lookup);
     return NULL;
 }

@@ -15,7 +15,7 @@ void stream_report_end(struct io_stream *stream, int error) {
     if (stream->tls != NULL && tls_stream_break(stream->tls, error))
         return;
     stream->has_ended = true;
-    uv_read_stop(&stream->uv.stream);
+    stream_read_wire(stream, false);
     stream->events.on_end(stream->context, error);
 }
 
@@ -23,6 +23,43 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
     struct io_stream *stream = handle->data;
     (void)suggested;
     *buf = uv_buf_init(stream->loop->read_chunk, sizeof stream->loop->read_chunk);
+}
+
+enum { STARVED_MS = 20 };
+
+static bool is_starved(const struct io_stream *stream) {
+    const struct budget *budget = stream->loop->budget;
+    if (LIKELY(!budget_is_exceeded(budget)))
+        return false;
+    return !stream->drains || budget_held(budget) > budget->max + budget->max / 4;
+}
+
+static void on_starved_timer(uv_timer_t *timer) {
+    streams_feed(timer->data);
+}
+
+static void starve(struct io_stream *stream) {
+    struct io_loop *loop = stream->loop;
+    uv_read_stop(&stream->uv.stream);
+    if (!list_is_linked(&stream->starved_link))
+        list_push_back(&loop->starved, &stream->starved_link);
+    if (!uv_is_active((const uv_handle_t *)&loop->starved_timer))
+        uv_timer_start(&loop->starved_timer, on_starved_timer, STARVED_MS, 0);
+}
+
+static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf);
+
+void streams_feed(struct io_loop *loop) {
+    bool has_room = budget_has_room(loop->budget);
+    LIST_FOREACH_SAFE (&loop->starved, link, tmp) {
+        struct io_stream *stream = CONTAINER_OF(link, struct io_stream, starved_link);
+        if (is_starved(stream) || (!has_room && !stream->drains))
+            continue;
+        list_remove(link);
+        uv_read_start(&stream->uv.stream, on_alloc, on_read);
+    }
+    if (!list_is_empty(&loop->starved))
+        uv_timer_start(&loop->starved_timer, on_starved_timer, STARVED_MS, 0);
 }
 
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
@@ -33,6 +70,8 @@ static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
         stream->events.on_read(stream->context, slice_make(buf->base, (size_t)n));
     else if (n < 0)
         stream_report_end(stream, n == UV_EOF ? 0 : (int)n);
+    if (UNLIKELY(is_starved(stream)) && stream->wants_read && !stream->is_closed)
+        starve(stream);
 }
 
 static int open_handle(struct io_stream *stream, enum io_stream_kind kind, int fd) {
@@ -54,6 +93,7 @@ static int open_handle(struct io_stream *stream, enum io_stream_kind kind, int f
 static void on_closed(uv_handle_t *handle) {
     struct io_stream *stream = handle->data;
     buf_deinit(&stream->queue);
+    budget_give_back(stream->loop->budget, stream->sending_len);
     mem_free(stream->sending);
     if (stream->tls != NULL)
         tls_stream_free(stream->tls);
@@ -67,7 +107,7 @@ int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
     stream->loop = loop;
     stream->events = *events;
     stream->context = context;
-    buf_init(&stream->queue, SIZE_MAX);
+    buf_init_held(&stream->queue, SIZE_MAX, loop->budget);
     int error = open_handle(stream, kind, fd);
     if (error != 0) {
         io_fd_close(&fd);
@@ -81,6 +121,7 @@ int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
 struct io_stream *io_stream_free(struct io_stream *stream) {
     if (stream != NULL && !stream->is_closed) {
         stream->is_closed = true;
+        list_remove(&stream->starved_link);
         if (stream->tls != NULL)
             tls_stream_stop(stream->tls);
         uv_close(&stream->uv.handle, on_closed);
@@ -89,10 +130,18 @@ struct io_stream *io_stream_free(struct io_stream *stream) {
 }
 
 void stream_read_wire(struct io_stream *stream, bool on) {
-    if (on)
-        uv_read_start(&stream->uv.stream, on_alloc, on_read);
-    else
+    stream->wants_read = on;
+    list_remove(&stream->starved_link);
+    if (!on)
         uv_read_stop(&stream->uv.stream);
+    else if (UNLIKELY(is_starved(stream)))
+        starve(stream);
+    else
+        uv_read_start(&stream->uv.stream, on_alloc, on_read);
+}
+
+void io_stream_drains(struct io_stream *stream) {
+    stream->drains = true;
 }
 
 void io_stream_read(struct io_stream *stream, bool on) {
@@ -116,6 +165,7 @@ static void finish_shutdown(struct io_stream *stream) {
 static void on_written(uv_write_t *write, int status) {
     struct io_stream *stream = write->data;
     mem_free(TAKE(stream->sending));
+    budget_give_back(stream->loop->budget, stream->sending_len);
     stream->sending_len = 0;
     if (stream->is_closed)
         return;
@@ -146,9 +196,11 @@ static void send_queue(struct io_stream *stream) {
     uv_buf_t buf = uv_buf_init(bytes, (unsigned)len);
     stream->sending = bytes;
     stream->sending_len = len;
+    budget_add(stream->loop->budget, len);
     stream->write.data = stream;
     if (uv_write(&stream->write, &stream->uv.stream, &buf, 1, on_written) != 0) {
         mem_free(TAKE(stream->sending));
+        budget_give_back(stream->loop->budget, len);
         stream->sending_len = 0;
         stream->is_broken = true;
     }
@@ -178,7 +230,7 @@ int stream_send(struct io_stream *stream, struct slice bytes) {
     }
     if (stream->sending == NULL)
         send_queue(stream);
-    return stream->is_broken ? -EPIPE : 0;
+    return stream->is_broken ? -ENOMEM : 0;
 }
 
 int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {

@@ -32,6 +32,8 @@ struct io_stream {
     char *sending; /* owned; NULL when no write is under way */
     size_t sending_len;
     bool is_broken, has_ended, is_closed, shutdown_wanted;
+    bool wants_read, drains;
+    struct list_link starved_link; /* in loop->starved */
 };
 
 /* Writes or queues bytes of the wire, without a limit. */

@@ -282,6 +282,7 @@ int tls_stream_write(struct tls_stream *layer, struct slice bytes) {
         return -ENOTCONN;
     if (layer->is_shut)
         return -EPIPE;
+    bool has_part = false;
     while (bytes.len != 0) {
         size_t n = bytes.len < WRITE_CHUNK ? bytes.len : WRITE_CHUNK, written = 0;
         ERR_clear_error();
@@ -294,8 +295,9 @@ int tls_stream_write(struct tls_stream *layer, struct slice bytes) {
             error = sent;
         if (error != 0) {
             layer->stream->is_broken = true;
-            return error;
+            return has_part ? -EIO : error;
         }
+        has_part = true;
         bytes = slice_from(bytes, written);
     }
     return 0;

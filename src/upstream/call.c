@@ -34,6 +34,7 @@ static struct slice id_key(const uint64_t *id) {
 void call_free_when_over(struct upstream_call *call) {
     if (call->place != CALL_FINISHED || call->cancel_under_way)
         return;
+    budget_give_back(io_loop_budget(call->worker->loop), call->n_bytes + call->answer_len);
     upstream_instance_unref(call->instance);
     route_unref(call->route);
     io_timer_free(call->timer);
@@ -90,6 +91,7 @@ static void finish(struct upstream_call *call, enum upstream_outcome outcome, st
     if (call->answer != NULL && bytes.len != 0) {
         memcpy(call->answer, bytes.ptr, bytes.len);
         call->answer_len = bytes.len;
+        budget_add(io_loop_budget(instance->loop), bytes.len);
     } else if (bytes.len != 0) {
         call->outcome = UPSTREAM_FAILED;
     }
@@ -311,6 +313,8 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
         .final_message = {.deliver = deliver_final},
         .release_message = {.deliver = deliver_release},
     };
+    call->n_bytes = size;
+    budget_add(io_loop_budget(worker->loop), size);
     char *at = call->bytes;
     call->request.line = keep(&at, request->line);
     call->request.name = keep(&at, request->name);

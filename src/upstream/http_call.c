@@ -16,7 +16,11 @@
 #include "json/writer.h"
 #include "private.h"
 
-enum { MAX_RETRIES = 1 };
+enum {
+    MAX_RETRIES = 1,
+    MAX_RUNNING = 1024, /* of one instance */
+    MAX_REFUSED = 100,  /* requests of the server in one answer that are answered at all */
+};
 
 static void leave(struct upstream_call *call) {
     struct upstream_instance *instance = call->instance;
@@ -43,6 +47,7 @@ static void finish_later(struct upstream_call *call, enum upstream_outcome outco
     call->answer = mem_xalloc(text.len);
     memcpy(call->answer, text.ptr, text.len);
     call->answer_len = text.len;
+    budget_add(io_loop_budget(call->worker->loop), text.len);
     io_loop_post(call->worker->loop, &call->final_message);
 }
 
@@ -52,6 +57,8 @@ static void refuse_request(struct upstream_call *call, const struct mcp_message 
     struct buf line = BUF_INIT(KIB(8));
     if (mcp_revision_is_modern(call->route->revision))
         return; /* it must not ask, and nobody may answer (MCP 2026-07-28, transports) */
+    if (call->n_refused++ >= MAX_REFUSED)
+        return;
     if (message->method == MCP_PING)
         mcp_write_result(&line, message->id, SLICE("{}"));
     else
@@ -166,7 +173,7 @@ static void describe(const struct post_end *end, char *text, size_t size) {
     else if (end->status == 401 || end->status == 403)
         snprintf(text, size, "the upstream refused the gateway's credentials (HTTP %u)",
                  end->status);
-    else if (end->status == 200)
+    else if (end->status < 300)
         snprintf(text, size,
                  "the upstream's answer could not be used; the call may have been carried out");
     else

@@ -213,6 +213,8 @@ static void on_head(void *context, const struct http_head *head) {
         post->kind = ANSWER_EVENTS;
         if (sse_parser_new(LIMIT_UPSTREAM_MESSAGE, &post->sse) != 0)
             break_off(post, "there is no memory for the answer");
+        else
+            sse_parser_hold(post->sse, io_loop_budget(post->worker->loop));
     } else {
         post->kind = ANSWER_IGNORED;
         if (post->method != HTTP_METHOD_DELETE)
@@ -392,7 +394,7 @@ int post_start(const struct post_options *options, const struct post_events *eve
         .is_idempotent = options->is_idempotent,
         .timer = io_timer_new(options->worker->loop, on_timer, post),
     };
-    buf_init(&post->body, LIMIT_UPSTREAM_MESSAGE);
+    buf_init_held(&post->body, LIMIT_UPSTREAM_MESSAGE, io_loop_budget(options->worker->loop));
     list_push_back(&options->worker->posts, &post->link);
     int error = send_request(post, options, SLICE_EMPTY);
     if (error != 0) {

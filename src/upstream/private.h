@@ -166,8 +166,9 @@ struct upstream_call {
     struct route *route; /* a reference: what it was sent to */
     struct io_timer *timer;
     uint64_t direct_started_ms, direct_heard_ms;
-    unsigned n_retries;
+    unsigned n_retries, n_refused;
 
+    size_t n_bytes;
     char bytes[];
 };
 

@@ -341,6 +341,7 @@ static int open_streams(struct stdio *stdio, struct ends *ends) {
     }
     if (error != 0)
         return error;
+    io_stream_drains(stdio->out);
     io_stream_read(stdio->out, true);
     if (stdio->err != NULL)
         io_stream_read(stdio->err, true);
@@ -455,7 +456,7 @@ int stdio_start(struct children *children, const struct config_server *config, s
     stdio->loop = loop;
     stdio->log = log;
     stdio->timer = io_timer_new(loop, on_timer, stdio);
-    buf_init(&stdio->line, LIMIT_UPSTREAM_MESSAGE);
+    buf_init_held(&stdio->line, LIMIT_UPSTREAM_MESSAGE, io_loop_budget(loop));
     buf_init(&stdio->err_line, STDERR_LINE);
     *ret_reason = "cannot make its pipes";
     int error = io_pipe(&ends.child_in, &ends.in);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/budget.h"
 #include "base/compiler.h"
 #include "base/slice.h"
 
@@ -19,13 +20,16 @@ struct buf {
     size_t start; /* first byte that is not consumed */
     size_t end;   /* one past the last byte */
     size_t cap;
-    size_t max; /* of end - start */
-    int error;  /* sticky: 0, -E2BIG or -ENOMEM */
+    size_t max;            /* of end - start */
+    int error;             /* sticky: 0, -E2BIG or -ENOMEM */
+    struct budget *budget; /* counts its memory; NULL: nobody does */
 };
 
 #define BUF_INIT(maximum) ((struct buf){.max = (maximum)})
 
 void buf_init(struct buf *buf, size_t max);
+/* The memory counts for `budget`, which outlives the buffer, as long as it has any. */
+void buf_init_held(struct buf *buf, size_t max, struct budget *budget);
 /* Frees the memory; the buffer is empty and usable again afterwards. Accepts NULL. */
 void buf_deinit(struct buf *buf);
 /* Empties and clears the error; keeps memory up to `keep` bytes, gives more back. */

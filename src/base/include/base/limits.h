@@ -40,6 +40,9 @@
 #define LIMIT_MIRRORS      32u /* tool arguments that are repeated in header fields */
 #define LIMIT_MIRROR_DEPTH 16u /* of objects around such an argument */
 
+/* What is held for peers in all: then those who bring more are not read. */
+#define LIMIT_HELD MIB(256)
+
 /* Connections to upstreams. */
 #define LIMIT_CONNECT_MS       10000u /* name, connection, proxy and TLS together */
 #define LIMIT_DIAL_ADDRESSES   16u    /* of one name that are tried */

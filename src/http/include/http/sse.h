@@ -26,6 +26,8 @@ struct sse_parser; /* opaque */
 
 /* `max_event`: bytes of data of one event; a line may have LIMIT_SSE_LINE_OVERHEAD more. */
 MUST_CHECK int sse_parser_new(size_t max_event, struct sse_parser **ret_parser);
+/* Before the first byte: what it keeps counts for `budget`. */
+void sse_parser_hold(struct sse_parser *parser, struct budget *budget);
 struct sse_parser *sse_parser_free(struct sse_parser *parser);
 void sse_parser_freep(struct sse_parser **parser);
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/budget.h"
 #include "base/compiler.h"
 #include "base/list.h"
 
@@ -20,6 +21,13 @@ struct io_signal;
 MUST_CHECK int io_loop_new(struct io_loop **ret_loop);
 /* After io_loop_run() has returned and everything on the loop was freed. Accepts NULL. */
 struct io_loop *io_loop_free(struct io_loop *loop);
+
+/*
+ * What streams of this loop hold counts for `budget`, which several loops share; while it is
+ * exceeded they do not read. Before the first stream. NULL: there is no bound.
+ */
+void io_loop_set_budget(struct io_loop *loop, struct budget *budget);
+struct budget *io_loop_budget(const struct io_loop *loop);
 
 /* Runs until io_loop_stop(); the calling thread becomes the loop's thread. */
 void io_loop_run(struct io_loop *loop);
