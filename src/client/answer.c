@@ -196,7 +196,7 @@ void client_answer_resume(struct client_connection *connection) {
         return;
     if (connection->is_held) {
         struct buf held CLEANUP(buf_deinit) = connection->held;
-        buf_init(&connection->held, held.max);
+        buf_init_held(&connection->held, held.max, held.budget);
         connection->is_held = false;
         if (feed(connection, buf_slice(&held)) == STEP_GONE)
             return;

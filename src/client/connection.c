@@ -225,9 +225,10 @@ static void dial(struct client_connection *connection, uint64_t timeout_ms) {
     const char *what = "TLS is not set up";
     if (!target->is_tls || connection->client->tls != NULL) {
         client_connection_enter(connection, CLIENT_DIALLING);
-        connection->deadline = io_loop_now(connection->client->loop) + timeout_ms;
         int error = io_dial_start(connection->client->resolver, peer->host, peer->port, timeout_ms,
                                   NULL, on_dialled, connection, &connection->dial);
+        /* Now: the dial has made the loop look at the clock. */
+        connection->deadline = io_loop_now(connection->client->loop) + timeout_ms;
         if (error == 0)
             return;
         kind = error == -ENOMEM ? CLIENT_FAILED_MEMORY : CLIENT_FAILED_CONNECT;
@@ -252,7 +253,7 @@ int client_connection_open(struct client_pool *pool, struct client_call *call,
     connection->client = pool->client;
     connection->pool = pool;
     connection->target = target;
-    buf_init(&connection->held, MIB(1));
+    buf_init_held(&connection->held, MIB(1), io_loop_budget(pool->client->loop));
     connection->timer = io_timer_new(pool->client->loop, on_timer, connection);
     list_push_back(&pool->client->connections, &connection->link);
     pool->n_connections++;

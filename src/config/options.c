@@ -468,11 +468,11 @@ const struct option option_rows[] = {
     {.path = SERVER ".shutdown_timeout",
      .type = OPTION_DURATION,
      OF_SERVER(shutdown_timeout_ms),
-     .only = OPTION_FOR_CHILDREN,
      .fallback = SECONDS(5),
      .min = 10,
      .max = MINUTES(1),
-     .doc = "How long is waited after closing its input, and again after SIGTERM, before SIGKILL."},
+     .doc = "How long is waited after closing its input, and again after SIGTERM, before SIGKILL; "
+            "of an HTTP server, for the answer to the end of its session."},
     {.path = SERVER ".restart",
      .type = OPTION_TABLE,
      .doc = "The pause before a server that died is started again, and an HTTP server that could "

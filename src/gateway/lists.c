@@ -62,8 +62,14 @@ uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsig
         const struct upstream_status *status = &view->items[i].status;
         if (status->state != UPSTREAM_READY || status->catalog == NULL)
             continue; /* one that starts reads its lists anyway */
-        unsigned wanted = status->catalog->declared & list_mask;
-        if (wanted == 0 || now <= status->fresh_until_ms || status->lists_read_ms >= call->began_ms)
+        unsigned wanted = 0;
+        for (unsigned k = 0; k < MCP_LIST_COUNT; k++) {
+            const struct upstream_freshness *list = &status->lists[k];
+            if (now > list->until_ms && list->read_ms < call->began_ms)
+                wanted |= 1u << k;
+        }
+        wanted &= status->catalog->declared & list_mask;
+        if (wanted == 0)
             continue;
         is_stale = true;
         call->has_refreshed = true;

@@ -33,8 +33,8 @@ static bool is_gone(const struct json_node *member, const struct edits_keys *gon
 void edits_members(struct edits *edits, const struct json_reader *reader,
                    const struct json_node *object, const struct edits_keys *gone,
                    struct buf *members) {
-    const char *run = NULL;    /* where a row of members that go begins */
-    const char *behind = NULL; /* the last member that was looked at */
+    const char *run = NULL;  /* where a row of members that go begins */
+    const char *last = NULL; /* the end of the member in front */
     bool has_kept = false;
     for (const struct json_node *node = json_first(reader, object); node != NULL;
          node = json_next(reader, node)) {
@@ -42,17 +42,17 @@ void edits_members(struct edits *edits, const struct json_reader *reader,
         if (is_gone(node, gone)) {
             /* The comma in front goes too; of the first members, the one behind. */
             if (run == NULL)
-                run = has_kept ? behind : begin;
+                run = has_kept ? last : begin;
         } else {
             if (run != NULL)
-                take_out(edits, run, has_kept ? behind : begin);
+                take_out(edits, run, has_kept ? last : begin);
             run = NULL;
             has_kept = true;
         }
-        behind = node->raw.ptr + node->raw.len;
+        last = node->raw.ptr + node->raw.len;
     }
     if (run != NULL)
-        take_out(edits, run, behind);
+        take_out(edits, run, last);
     if (buf_len(members) == 0)
         return;
     if (has_kept)

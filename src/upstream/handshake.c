@@ -20,8 +20,10 @@
 
 enum {
     MAX_DISCOVERS = 2,
-    ERA_LEGACY = 1, /* bits */
+    FAILED_MS = 5000, /* how long a list that could not be read counts as read */
+    ERA_LEGACY = 1,   /* bits */
     ERA_MODERN = 2,
+    ERA_UNKNOWN = 4,
 };
 
 static bool speaks_modern(const struct upstream_instance *instance) {
@@ -91,7 +93,7 @@ void handshake_forget(struct upstream_instance *instance) {
     instance->page_list = catalog_list_unref(instance->page_list);
     instance->next = catalog_unref(instance->next);
     instance->lists_wanted = instance->lists_changed = 0;
-    instance->lists_stale = instance->lists_told = 0;
+    instance->lists_stale = instance->lists_told = instance->lists_read = 0;
     instance->n_discovered = 0;
     io_timer_stop(instance->start_timer);
     io_timer_stop(instance->probe_timer);
@@ -137,14 +139,17 @@ static unsigned changed_lists(const struct catalog *old, const struct catalog *n
     return mask;
 }
 
-/* Until when all of the lists are fresh. */
-static uint64_t fresh_until(const struct catalog *catalog, uint64_t now) {
-    uint64_t least = UINT64_MAX;
+/* What was read holds from when it was asked for. */
+static void note_freshness(struct upstream_instance *instance) {
+    uint64_t since = instance->reading_since_ms;
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
-        if ((catalog->declared & (1u << i)) != 0 && catalog->lists[i]->ttl_ms < least)
-            least = catalog->lists[i]->ttl_ms;
+        if ((instance->lists_read & (1u << i)) == 0)
+            continue;
+        uint64_t ttl = instance->catalog->lists[i]->ttl_ms;
+        instance->lists[i].read_ms = since;
+        instance->lists[i].until_ms = ttl < UINT64_MAX - since ? since + ttl : UINT64_MAX;
     }
-    return least < UINT64_MAX - now ? now + least : UINT64_MAX;
+    instance->lists_read = 0;
 }
 
 static void read_lists(struct upstream_instance *instance, unsigned wanted, unsigned told) {
@@ -168,9 +173,7 @@ static void lists_done(struct upstream_instance *instance) {
     instance->catalog = new;
     instance->is_listed = true;
     instance->is_first_start = false;
-    /* What was read holds from when it was asked for. */
-    instance->lists_read_ms = instance->reading_since_ms;
-    instance->fresh_until_ms = fresh_until(new, instance->reading_since_ms);
+    note_freshness(instance);
     instance->error[0] = '\0';
     pthread_mutex_unlock(&upstream->mutex);
     catalog_unref(old);
@@ -229,6 +232,7 @@ void handshake_lists_late(struct upstream_instance *instance) {
 static void end_list(struct upstream_instance *instance) {
     catalog_set_list(instance->next, instance->ask_list, TAKE(instance->page_list));
     instance->lists_wanted &= ~(1u << instance->ask_list);
+    instance->lists_read |= 1u << instance->ask_list;
     ask_next_list(instance, SLICE_EMPTY);
 }
 
@@ -241,6 +245,8 @@ static void on_list_failed(struct upstream_instance *instance, struct slice reas
     if (instance->next->lists[instance->ask_list]->n_items != 0) {
         catalog_list_unref(instance->page_list);
         instance->page_list = catalog_list_ref(instance->next->lists[instance->ask_list]);
+    } else if (speaks_modern(instance)) {
+        instance->page_list->ttl_ms = 0; /* no change is told: it is read when it is asked for */
     }
 }
 
@@ -328,6 +334,43 @@ static void go_on_as_legacy(struct upstream_instance *instance) {
     send_initialize(instance);
 }
 
+/* Which eras the revisions of a list belong to. */
+static unsigned eras_of(const struct json_reader *reader, const struct json_node *list) {
+    unsigned eras = 0;
+    for (const struct json_node *node = list != NULL ? json_first(reader, list) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        enum mcp_revision revision = mcp_revision_parse(json_string_raw(node));
+        if (revision == MCP_REVISION_NONE)
+            eras |= ERA_UNKNOWN;
+        else
+            eras |= mcp_revision_is_modern(revision) ? ERA_MODERN : ERA_LEGACY;
+    }
+    return eras;
+}
+
+/* Of an error's data.supported. */
+static unsigned supported_eras(struct upstream_instance *instance, struct slice error) {
+    static const struct json_want want_open[] = {{0}};
+    static const struct json_want want_data[] = {{"supported", want_open}, {0}};
+    static const struct json_want want[] = {{"data", want_data}, {0}};
+    struct json_reader *reader = instance->reader;
+    if (json_read(reader, error, &(struct json_want){.children = want}, NULL, NULL) != 0)
+        return 0;
+    const struct json_node *data =
+        json_member_typed(reader, json_root(reader), SLICE("data"), JSON_OBJECT);
+    return eras_of(reader, data != NULL
+                               ? json_member_typed(reader, data, SLICE("supported"), JSON_ARRAY)
+                               : NULL);
+}
+
+static void go_on_as(struct upstream_instance *instance, unsigned eras) {
+    /* It names revisions, and none is ours: initialize would be answered with one of them. */
+    if (eras == ERA_UNKNOWN)
+        instance_give_up(instance, "it names no protocol revision that the gateway speaks");
+    else
+        go_on_as_legacy(instance);
+}
+
 static void on_discovered(struct upstream_instance *instance, const struct mcp_message *message) {
     const char *reason = "";
     struct catalog *catalog = catalog_new(NULL);
@@ -340,34 +383,17 @@ static void on_discovered(struct upstream_instance *instance, const struct mcp_m
         return;
     }
     catalog_unref(catalog);
-    if (error < 0)
+    if (error < 0) {
         instance_give_up(instance, "the gateway is out of memory");
-    else
-        go_on_as_legacy(instance); /* whatever it answered, it is no DiscoverResult of ours */
-}
-
-/* Which of the revisions in an error's data.supported are ours. */
-static unsigned supported_eras(struct upstream_instance *instance, struct slice error) {
-    static const struct json_want want_open[] = {{0}};
-    static const struct json_want want_data[] = {{"supported", want_open}, {0}};
-    static const struct json_want want[] = {{"data", want_data}, {0}};
-    struct json_reader *reader = instance->reader;
-    unsigned eras = 0;
-    if (json_read(reader, error, &(struct json_want){.children = want}, NULL, NULL) != 0)
-        return 0;
-    const struct json_node *data =
-        json_member_typed(reader, json_root(reader), SLICE("data"), JSON_OBJECT);
-    const struct json_node *list =
-        data != NULL ? json_member_typed(reader, data, SLICE("supported"), JSON_ARRAY) : NULL;
-    for (const struct json_node *node = list != NULL ? json_first(reader, list) : NULL;
-         node != NULL; node = json_next(reader, node)) {
-        enum mcp_revision revision = mcp_revision_parse(json_string_raw(node));
-        if (mcp_revision_is_modern(revision))
-            eras |= ERA_MODERN;
-        else if (revision != MCP_REVISION_NONE)
-            eras |= ERA_LEGACY;
+        return;
     }
-    return eras;
+    /* What it answered is no DiscoverResult at all, or one without a revision of this era. */
+    const struct json_node *root = json_root(instance->reader);
+    const struct json_node *versions =
+        root != NULL
+            ? json_member_typed(instance->reader, root, SLICE("supportedVersions"), JSON_ARRAY)
+            : NULL;
+    go_on_as(instance, eras_of(instance->reader, versions));
 }
 
 /*
@@ -383,11 +409,8 @@ static void on_discover_error(struct upstream_instance *instance, int code, stru
     unsigned eras = supported_eras(instance, error);
     if ((eras & ERA_MODERN) != 0 && ++instance->n_discovered < MAX_DISCOVERS)
         send_discover(instance);
-    else if ((eras & ERA_LEGACY) != 0 || eras == 0)
-        go_on_as_legacy(instance);
     else
-        instance_give_up(instance, "it refuses 2026-07-28 and names no revision that the gateway "
-                                   "speaks");
+        go_on_as(instance, eras);
 }
 
 static int error_code(const struct upstream_instance *instance) {

@@ -156,17 +156,17 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
     else
         return false;
     instance_report(instance);
-    if (call->n_retries++ >= MAX_RETRIES)
+    if (end->was_accepted || call->n_retries++ >= MAX_RETRIES)
         return false;
     leave(call);
     call_go_home(call);
     return true;
 }
 
-static void describe(const struct post_end *end, char *text, size_t size) {
+static void describe(const struct post_end *end, bool is_session_lost, char *text, size_t size) {
     if (!end->can_reach && !end->may_have_arrived)
         snprintf(text, size, "the upstream cannot be reached; the gateway tries it again");
-    else if (end->status == 0)
+    else if (end->status == 0 || end->was_accepted)
         snprintf(text, size,
                  "the connection to the upstream broke before it answered; the call may have been "
                  "carried out");
@@ -176,6 +176,9 @@ static void describe(const struct post_end *end, char *text, size_t size) {
     else if (end->status < 300)
         snprintf(text, size,
                  "the upstream's answer could not be used; the call may have been carried out");
+    else if (is_session_lost)
+        snprintf(text, size, "the upstream forgets its sessions (HTTP %u); try again later",
+                 end->status);
     else
         snprintf(text, size, "the upstream refused the request with HTTP %u", end->status);
 }
@@ -190,11 +193,11 @@ static void on_end(void *context, const struct post_end *end) {
               LOG_CSTR("reason", end->reason));
     if (try_again(call, end, &failure))
         return;
-    if (failure.error.len != 0) {
+    if (failure.error.len != 0 && !failure.is_session_lost) {
         finish(call, UPSTREAM_ERROR, failure.error);
         return;
     }
-    describe(end, text, sizeof text);
+    describe(end, failure.is_session_lost, text, sizeof text);
     finish(call, UPSTREAM_FAILED, slice_from_cstr(text));
 }
 

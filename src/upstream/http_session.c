@@ -60,7 +60,7 @@ static struct http *of(struct transport *transport) {
 static bool names_session(struct slice text) {
     static const struct slice word = SLICE_INIT("session");
     for (size_t i = 0; i + word.len <= text.len; i++) {
-        if (slice_eq_nocase(slice_sub(text, i, word.len), word))
+        if (slice_eq_nocase(slice_sub(text, i, i + word.len), word))
             return true;
     }
     return false;
@@ -218,21 +218,19 @@ static void free_item(struct item *item) {
     mem_free(item);
 }
 
-/* A session id is visible ASCII (MCP 2025-11-25); another one is as good as none. */
+/* A session id is visible ASCII (MCP 2025-11-25, basic/transports). */
 static void on_item_head(void *context, const struct http_head *head) {
     struct item *item = context;
     struct http *http = item->http;
     struct slice id = http_head_get(head, SLICE("mcp-session-id"));
     if (item->method != MCP_INITIALIZE || item->is_answer || head->status != 200 || id.ptr == NULL)
         return;
-    for (size_t i = 0; i < id.len; i++) {
-        if (id.ptr[i] <= ' ' || id.ptr[i] > '~')
-            return;
-    }
-    if (slice_to_cstr(id, http->session, sizeof http->session) != 0)
-        log_write(instance_log(http->instance), LOG_WARN, "upstream",
-                  "its session id is longer than 1,024 bytes and is not used",
-                  LOG_TEXT("upstream", instance_name(http->instance)));
+    bool is_valid = id.len != 0 && slice_to_cstr(id, http->session, sizeof http->session) == 0;
+    for (size_t i = 0; i < id.len; i++)
+        is_valid = is_valid && id.ptr[i] > ' ' && id.ptr[i] <= '~';
+    if (!is_valid)
+        instance_give_up(http->instance,
+                         "its session id is not visible ASCII of at most 1,024 bytes");
 }
 
 static bool on_item_message(void *context, struct slice document) {

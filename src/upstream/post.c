@@ -36,7 +36,7 @@ struct post {
     void *context;
     struct client_call *call;
     struct io_timer *timer; /* the pause before a stream is taken up again; the end of draining */
-    bool is_idempotent, may_have_arrived;
+    bool is_idempotent, may_have_arrived, was_accepted;
     enum http_method method;
     enum answer_kind kind;
     uint16_t status;
@@ -146,6 +146,7 @@ static void end_with(struct post *post, bool can_reach, const char *reason) {
         .status = post->status,
         .body = post->kind == ANSWER_ERROR ? buf_slice(&post->body) : SLICE_EMPTY,
         .may_have_arrived = post->may_have_arrived,
+        .was_accepted = post->was_accepted,
         .can_reach = can_reach,
         .reason = reason,
     };
@@ -202,6 +203,7 @@ static void on_head(void *context, const struct http_head *head) {
         post->events.on_alive(post->context);
     if (post->events.on_head != NULL && post->n_resumed == 0)
         post->events.on_head(post->context, head);
+    post->was_accepted = post->was_accepted || head->status == 200;
     if (head->status == 202 || head->status == 204) {
         post->kind = ANSWER_IGNORED;
     } else if (head->status != 200) {

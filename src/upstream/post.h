@@ -39,6 +39,7 @@ struct post_end {
     /* Of an answer other than 200: the body when it is JSON (bounded), else empty. */
     struct slice body;
     bool may_have_arrived;
+    bool was_accepted;  /* an answer had begun, with status 200 */
     bool can_reach;     /* false: no connection could be made */
     const char *reason; /* for the operator; NUL-terminated */
 };

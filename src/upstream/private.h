@@ -89,7 +89,7 @@ struct upstream_instance {
     bool is_listed, is_first_start;
     uint64_t first_started_ms;
     struct catalog *catalog;
-    uint64_t lists_read_ms, fresh_until_ms;
+    struct upstream_freshness lists[MCP_LIST_COUNT];
     char error[160];
     struct route *route; /* a reference; NULL: no HTTP server, or not up */
     /* Guarded likewise; written by any worker. */
@@ -111,7 +111,7 @@ struct upstream_instance {
     enum ask ask;
     uint64_t ask_id;
     enum mcp_list ask_list;
-    unsigned lists_wanted, lists_declared, lists_changed, lists_stale, lists_told;
+    unsigned lists_wanted, lists_declared, lists_changed, lists_stale, lists_told, lists_read;
     struct catalog *next;           /* being built */
     struct catalog_list *page_list; /* the list being read */
     unsigned n_pages, n_discovered;

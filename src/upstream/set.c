@@ -249,9 +249,8 @@ void upstream_instance_status(struct upstream_instance *instance,
         .is_first_start = instance->is_first_start,
         .first_started_ms = instance->first_started_ms,
         .catalog = instance->catalog != NULL ? catalog_ref(instance->catalog) : NULL,
-        .lists_read_ms = instance->lists_read_ms,
-        .fresh_until_ms = instance->fresh_until_ms,
     };
+    memcpy(ret_status->lists, instance->lists, sizeof ret_status->lists);
     memcpy(ret_status->error, instance->error, sizeof ret_status->error);
     pthread_mutex_unlock(&instance->upstream->mutex);
 }

@@ -69,8 +69,9 @@ struct client_request {
      * Accept-Encoding, which the client writes. */
     struct slice fields;
     struct slice body;           /* copied */
-    uint64_t connect_timeout_ms; /* dialling, proxy and TLS together */
-    uint64_t max_body;           /* of the answer; UINT64_MAX for endless streams */
+    uint64_t connect_timeout_ms; /* dialling, proxy and TLS together; 0: LIMIT_CONNECT_MS */
+    /* Of the answer; 0: LIMIT_UPSTREAM_MESSAGE; UINT64_MAX for endless streams. */
+    uint64_t max_body;
     /* A request on a kept connection that ends before the first byte of an answer is sent once more
      * on a new one. Only when doing it twice does no harm. */
     bool is_idempotent;
@@ -104,8 +105,9 @@ struct client_events {
 };
 
 /*
- * Starts a request. -ENOMEM. Time without an answer is the caller's to watch, who then cancels: it
- * knows what the wait is for. The client watches dialling only.
+ * Starts a request. -ENOMEM; -EINVAL for CONNECT, unknown methods, and fields that are not whole
+ * lines or the client's own to write. Time without an answer is the caller's to watch, who then
+ * cancels: it knows what the wait is for. The client watches dialling only.
  */
 MUST_CHECK int client_start(struct client *client, const struct client_request *request,
                             const struct client_events *events, void *context,
@@ -113,7 +115,8 @@ MUST_CHECK int client_start(struct client *client, const struct client_request *
 /* Closes the connection of an unfinished call. Also from inside its callbacks, except on_end and
  * on_failed. Accepts NULL. */
 struct client_call *client_cancel(struct client_call *call);
-/* Stops and resumes reading of the answer: how back-pressure travels. */
+/* Stops and resumes the answer: how back-pressure travels. A paused call hears nothing, but of a
+ * failure before the request was sent. */
 void client_pause(struct client_call *call, bool paused);
 /* Connections in use and kept, of all partitions. */
 size_t client_count_connections(const struct client *client);

@@ -105,15 +105,19 @@ enum upstream_state {
     UPSTREAM_CLOSED, /* for good */
 };
 
+/* When a list was last read, and until when the server calls it fresh (monotonic; UINT64_MAX: until
+ * it tells of a change). */
+struct upstream_freshness {
+    uint64_t read_ms, until_ms;
+};
+
 struct upstream_status {
     enum upstream_state state;
     bool is_listed;            /* its items belong into lists */
     bool is_first_start;       /* never been ready nor failed so far */
     uint64_t first_started_ms; /* monotonic; 0: never */
     struct catalog *catalog;   /* a reference, or NULL: also when it is not listed, for routing */
-    /* When its lists were last read, and until when the server calls them fresh (monotonic;
-     * UINT64_MAX: until it tells of a change). */
-    uint64_t lists_read_ms, fresh_until_ms;
+    struct upstream_freshness lists[MCP_LIST_COUNT];
     char error[160]; /* why it last failed; empty: it did not */
 };
 
