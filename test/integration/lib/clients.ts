@@ -5,7 +5,7 @@ import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { ClientCapabilities, JSONRPCMessage, Notification } from "@modelcontextprotocol/sdk/types.js";
 
-import type { Gateway, ServerConfig } from "./gateway.ts";
+import type { Gateway, StdioConfig } from "./gateway.ts";
 import { Recording, within } from "./wait.ts";
 
 export interface Peer {
@@ -51,7 +51,7 @@ async function connect(transport: Transport, options: PeerOptions): Promise<Peer
 }
 
 /** The server itself. */
-export async function connectDirect(server: ServerConfig, options: PeerOptions = {}): Promise<Peer> {
+export async function connectDirect(server: StdioConfig, options: PeerOptions = {}): Promise<Peer> {
     const [command, ...args] = server.cmd;
     const transport = new StdioClientTransport({
         command: command!,

@@ -4,6 +4,7 @@ import net from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import type { BrainOptions } from "../fixtures/brain.ts";
 import type { FixtureOptions } from "../fixtures/server.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { Recording, within } from "./wait.ts";
@@ -11,6 +12,7 @@ import { Recording, within } from "./wait.ts";
 export type { FixtureOptions } from "../fixtures/server.ts";
 
 const SERVER = fileURLToPath(new URL("../fixtures/server.ts", import.meta.url));
+const BRAIN = fileURLToPath(new URL("../fixtures/brain-stdio.ts", import.meta.url));
 
 export interface RpcMessage {
     jsonrpc?: string;
@@ -119,9 +121,18 @@ export class Control {
 
     /** The command line of a fixture with these options. */
     command(options: Omit<FixtureOptions, "control">): string[] {
+        return this.#command(SERVER, options);
+    }
+
+    /** That of fixtures/brain-stdio.ts. */
+    brain(options: BrainOptions): string[] {
+        return this.#command(BRAIN, options);
+    }
+
+    #command(script: string, options: object): string[] {
         const file = join(this.folder, `options-${++this.#files}.json`);
         writeFileSync(file, JSON.stringify({ ...options, control: this.path }));
-        return [process.execPath, SERVER, file];
+        return [process.execPath, script, file];
     }
 
     /** The n-th start (from 1) of the fixture of that name. */

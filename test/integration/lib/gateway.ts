@@ -19,10 +19,17 @@ export function binary(): string {
 export type Value = string | number | boolean | Value[] | { [key: string]: Value };
 
 /** [mcp.servers.NAME] */
-export interface ServerConfig {
+export interface StdioConfig {
     cmd: string[];
     [key: string]: Value;
 }
+
+export interface HttpConfig {
+    url: string;
+    [key: string]: Value;
+}
+
+export type ServerConfig = StdioConfig | HttpConfig;
 
 export interface Config {
     server?: { [key: string]: Value };

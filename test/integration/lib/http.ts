@@ -146,6 +146,8 @@ export interface Stream {
     status: number;
     headers: http.IncomingHttpHeaders;
     messages: Recording<RpcMessage>;
+    /** of an event stream, as they came */
+    comments: string[];
     /** resolves when the other side has ended it */
     ended: Promise<void>;
     close(): void;
@@ -160,7 +162,11 @@ export async function stream(target: Target, outgoing: Outgoing = { method: "GET
     const messages = new Recording<RpcMessage>(`message on ${request.method} ${request.path}`);
     incoming.setEncoding("utf8");
     const parser = new EventParser(({ data }) => data !== "" && messages.push(JSON.parse(data) as RpcMessage));
-    incoming.on("data", (chunk: string) => parser.feed(chunk));
+    if ((incoming.headers["content-type"] ?? "").startsWith("application/json")) {
+        let text = "";
+        incoming.on("data", (chunk: string) => (text += chunk));
+        incoming.once("end", () => text !== "" && messages.push(JSON.parse(text) as RpcMessage)); // "": hung up
+    } else incoming.on("data", (chunk: string) => parser.feed(chunk));
     incoming.on("error", () => {});
     const ended = new Promise<void>((resolve) => {
         incoming.once("close", () => {
@@ -168,7 +174,14 @@ export async function stream(target: Target, outgoing: Outgoing = { method: "GET
             resolve();
         });
     });
-    return { status: incoming.statusCode!, headers: incoming.headers, messages, ended, close: () => request.destroy() };
+    return {
+        status: incoming.statusCode!,
+        headers: incoming.headers,
+        messages,
+        comments: parser.comments,
+        ended,
+        close: () => request.destroy(),
+    };
 }
 
 export const VERSIONS = ["2025-03-26", "2025-06-18", "2025-11-25"] as const;

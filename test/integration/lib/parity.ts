@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before } from "node:test";
 
 import { connectDirect, connectGateway, type Peer, type PeerOptions } from "./clients.ts";
-import { startGateway, type Gateway, type ServerConfig } from "./gateway.ts";
+import { startGateway, type Gateway, type ServerConfig, type StdioConfig } from "./gateway.ts";
 import { served } from "./http.ts";
 import { Recording } from "./wait.ts";
 
@@ -38,7 +38,7 @@ export interface Parity {
 export function parity(
     name: string,
     tool: string,
-    server: ServerConfig | (() => ServerConfig),
+    server: StdioConfig | (() => StdioConfig),
     others: () => { [name: string]: ServerConfig },
 ): Parity {
     let gateway: Gateway | undefined;
