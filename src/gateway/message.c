@@ -123,13 +123,12 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
     gw_exchange_accepted(exchange);
 }
 
-static void run_batch(struct gw_exchange *exchange) {
+static void run_batch(struct gw_exchange *exchange, struct slice document) {
     struct json_reader *reader = exchange->worker->reader;
     struct slice elements[MAX_BATCH];
     struct mcp_refusal refusal = {0};
     size_t count = 0, n_requests = 0;
-    int error =
-        mcp_batch_split(reader, buf_slice(&exchange->body), elements, MAX_BATCH, &count, &refusal);
+    int error = mcp_batch_split(reader, document, elements, MAX_BATCH, &count, &refusal);
     if (error == 0)
         error = check_batch(reader, elements, count, &n_requests, &refusal);
     if (error != 0) {
@@ -169,12 +168,11 @@ static void run_legacy(struct gw_exchange *exchange, const struct mcp_message *m
     start_call(exchange, message);
 }
 
-void gw_message_run(struct gw_exchange *exchange) {
+static void run(struct gw_exchange *exchange, struct slice document) {
     struct mcp_message message;
     struct mcp_refusal refusal;
-    struct slice document = buf_slice(&exchange->body);
     if (mcp_is_batch(document)) {
-        run_batch(exchange);
+        run_batch(exchange, document);
         return;
     }
     int error = mcp_message_read(exchange->worker->reader, document, &message, &refusal);
@@ -186,4 +184,13 @@ void gw_message_run(struct gw_exchange *exchange) {
     }
     if (!gw_modern_run(exchange, &message))
         run_legacy(exchange, &message);
+}
+
+void gw_message_run(struct gw_exchange *exchange) {
+    /* Not held while the upstream works: who needs the message later keeps a copy. The exchange may
+     * be gone afterwards. */
+    struct buf body = exchange->body;
+    buf_init(&exchange->body, 0);
+    run(exchange, buf_slice(&body));
+    buf_deinit(&body);
 }

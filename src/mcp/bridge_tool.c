@@ -83,8 +83,7 @@ static void append_moved(struct buf *out, const struct json_reader *reader, stru
         const struct schema_level *around = schema_walk_top(&walk);
         bool is_first = node == around->node + 1;
         size_t mark = 0;
-        if (around->inside == SCHEMA_DATA ||
-            (is_first && around->inside == SCHEMA_KEYWORDS && has_own_base(reader, around->node)))
+        if (is_first && around->inside == SCHEMA_KEYWORDS && has_own_base(reader, around->node))
             schema_walk_leave(&walk);
         else if (around->inside == SCHEMA_KEYWORDS)
             mark = pointer_mark(node);

@@ -40,7 +40,7 @@ static struct schema_level level_of(const struct schema_level *around,
     if (around->inside == SCHEMA_DATA) {
         level.inside = SCHEMA_DATA;
     } else if (around->inside == SCHEMA_NAMES) {
-        level.by_properties = around->by_properties && is_object;
+        level.by_properties = around->by_properties;
     } else if (around->node->type == JSON_OBJECT) {
         if (is_one_of(node, of_data, ARRAY_LEN(of_data))) {
             level.inside = SCHEMA_DATA;

@@ -34,20 +34,30 @@ static bool is_inside(struct slice outer, struct slice inner) {
 
 /* --- keys, compared in another way than the reader does --- */
 
-/* Small letters; what Unicode folds into ASCII beside A-Z is two characters. */
+/* Small letters; what Unicode folds into ASCII beside A-Z is a handful of letters and ligatures. */
 static void fold(struct buf *out, struct slice text) {
-    for (size_t i = 0; i < text.len; i++) {
-        struct slice rest = slice_from(text, i);
-        char c = text.ptr[i];
-        if (slice_starts_with(rest, SLICE("\u017f"))) {
-            buf_append_byte(out, 's');
-            i += 1;
-        } else if (slice_starts_with(rest, SLICE("\u212a"))) {
-            buf_append_byte(out, 'k');
-            i += 2;
+    static const struct {
+        struct slice from;
+        const char *to;
+    } others[] = {
+        {SLICE_INIT("\u00df"), "ss"},  {SLICE_INIT("\u1e9e"), "ss"},  {SLICE_INIT("\u017f"), "s"},
+        {SLICE_INIT("\u212a"), "k"},   {SLICE_INIT("\u0130"), "i"},   {SLICE_INIT("\u0131"), "i"},
+        {SLICE_INIT("\ufb00"), "ff"},  {SLICE_INIT("\ufb01"), "fi"},  {SLICE_INIT("\ufb02"), "fl"},
+        {SLICE_INIT("\ufb03"), "ffi"}, {SLICE_INIT("\ufb04"), "ffl"}, {SLICE_INIT("\ufb05"), "st"},
+        {SLICE_INIT("\ufb06"), "st"},
+    };
+    while (text.len != 0) {
+        size_t i = 0, taken = 1;
+        char c = text.ptr[0];
+        while (i < ARRAY_LEN(others) && !slice_starts_with(text, others[i].from))
+            i++;
+        if (i < ARRAY_LEN(others)) {
+            buf_append_cstr(out, others[i].to);
+            taken = others[i].from.len;
         } else {
             buf_append_byte(out, c >= 'A' && c <= 'Z' ? (char)(c + 32) : c);
         }
+        text = slice_from(text, taken);
     }
     MUST(buf_error(out) == 0);
 }

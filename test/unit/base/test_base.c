@@ -184,6 +184,34 @@ static void test_siphash(void) {
     CHECK(hash_siphash(&key, slice_make(bytes, sizeof bytes)) == 0xa129ca6149be45e5U);
 }
 
+static void test_base64(void) {
+    static const struct {
+        struct slice plain, text;
+    } rows[] = {
+        {SLICE_INIT(""), SLICE_INIT("")},
+        {SLICE_INIT("f"), SLICE_INIT("Zg==")},
+        {SLICE_INIT("fo"), SLICE_INIT("Zm8=")},
+        {SLICE_INIT("foo"), SLICE_INIT("Zm9v")},
+        {SLICE_INIT("foob"), SLICE_INIT("Zm9vYg==")},
+        {SLICE_INIT("\xfb\xff\xfe"), SLICE_INIT("+//+")},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+        CHECK_INT(base64_encode(&out, rows[i].plain), 0);
+        CHECK_SLICE(buf_slice(&out), rows[i].text);
+        buf_reset(&out, 0);
+        CHECK_INT(base64_decode(&out, rows[i].text), 0);
+        CHECK_SLICE(buf_slice(&out), rows[i].plain);
+    }
+    static const char *const bad[] = {
+        "Zg", "Zg=", "Zh==", "=", "==", "====", "Z===", "Zg==Zg==", "Zm 8=", "-__-", "Zg=Z"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+        test_row(bad[i]);
+        CHECK_INT(base64_decode(&out, slice_from_cstr(bad[i])), -EINVAL);
+    }
+}
+
 static void test_base64url(void) {
     static const struct {
         struct slice plain, text;
@@ -352,6 +380,6 @@ static void test_list(void) {
 
 TEST_MAIN(TEST(test_slice), TEST(test_slice_cstr), TEST(test_slice_number), TEST(test_buf_limit),
           TEST(test_buf_overflow), TEST(test_buf_write), TEST(test_arena), TEST(test_map),
-          TEST(test_map_churn), TEST(test_siphash), TEST(test_base64url), TEST(test_utf8),
-          TEST(test_secret), TEST(test_escape), TEST(test_time), TEST(test_random_below),
-          TEST(test_out_of_memory), TEST(test_list))
+          TEST(test_map_churn), TEST(test_siphash), TEST(test_base64), TEST(test_base64url),
+          TEST(test_utf8), TEST(test_secret), TEST(test_escape), TEST(test_time),
+          TEST(test_random_below), TEST(test_out_of_memory), TEST(test_list))
