@@ -21,7 +21,7 @@ MAY_INCLUDE = {
 # serve with it; protocol code (json, http, mcp) has neither file descriptors nor clocks nor threads.
 PROTOCOL = {"json", "http", "mcp"}
 NOT_IN_PROTOCOL = {
-    "fcntl.h", "netdb.h", "poll.h", "pthread.h", "signal.h", "sys/epoll.h", "sys/mman.h", "sys/select.h",
+    "ares.h", "fcntl.h", "netdb.h", "poll.h", "pthread.h", "signal.h", "sys/epoll.h", "sys/mman.h", "sys/select.h",
     "sys/socket.h", "sys/stat.h", "sys/time.h", "sys/wait.h", "threads.h", "time.h", "unistd.h", "uv.h",
     "base/clock.h", "base/log.h", "base/random.h",
 }

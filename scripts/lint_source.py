@@ -30,7 +30,7 @@ WRAPPED = {
         ("malloc calloc realloc free strdup strndup asprintf vasprintf reallocarray", {"base", "io"}, "use base/mem.h"),
         ("close", {"base", "io"}, "descriptors belong to io/; use fd_close() or its clean-up"),
         ("fork vfork clone execve execvp execv posix_spawn uv_spawn", {"io"}, "children come from the spawner"),
-        ("getenv setenv putenv unsetenv", {"cli", "config", "upstream"}, "the environment is read at the border"),
+        ("getenv setenv putenv unsetenv", {"cli", "client", "config", "io", "upstream"}, "the environment is read at the border"),
     ]
     for name in names.split()
 }

@@ -127,7 +127,15 @@ static const struct {
 
 enum { LONGEST_KEY = 64 };
 
-/* Writes at most `cap` bytes; SIZE_MAX when the key is longer than any protocol key. */
+static bool is_ascii(struct slice key) {
+    unsigned char all = 0;
+    for (size_t i = 0; i < key.len; i++)
+        all |= (unsigned char)key.ptr[i];
+    return all < 0x80;
+}
+
+/* All of folding but that of A to Z, which slice_eq_nocase() does. Writes at most `cap` bytes;
+ * SIZE_MAX when the key is longer than any protocol key. */
 static size_t fold(struct slice key, char *out, size_t cap) {
     size_t len = 0;
     while (key.len != 0) {
@@ -136,8 +144,6 @@ static size_t fold(struct slice key, char *out, size_t cap) {
         size_t n = utf8_decode(key, &c);
         if (n == 0)
             return SIZE_MAX;
-        if (c >= 'A' && c <= 'Z')
-            c += 'a' - 'A';
         struct slice text = slice_make(same, utf8_encode(c, same));
         for (size_t i = 0; c > 0x7f && i < ARRAY_LEN(foldings); i++) {
             if (foldings[i].code_point == c)
@@ -154,7 +160,7 @@ static size_t fold(struct slice key, char *out, size_t cap) {
 
 static bool is_other_spelling(const struct json_node *node, enum mcp_place place,
                               bool refuse_escapes) {
-    char plain[LONGEST_KEY * 6], folded[LONGEST_KEY], known_folded[LONGEST_KEY];
+    char plain[LONGEST_KEY * 6], text[LONGEST_KEY];
     struct slice key = node->key;
     if (key.len > sizeof plain)
         return false;
@@ -168,15 +174,16 @@ static bool is_other_spelling(const struct json_node *node, enum mcp_place place
         if (!fits)
             return true; /* no memory to tell: closed */
     }
-    size_t len = fold(key, folded, sizeof folded);
-    if (len == SIZE_MAX)
-        return false;
+    struct slice folded = key;
+    if (UNLIKELY(!is_ascii(key))) {
+        size_t len = fold(key, text, sizeof text);
+        if (len == SIZE_MAX)
+            return false;
+        folded = slice_make(text, len);
+    }
     for (size_t i = 0; i < places[place].n; i++) {
         struct slice known = places[place].keys[i];
-        if (known.len != len)
-            continue;
-        size_t known_len = fold(known, known_folded, sizeof known_folded);
-        if (slice_eq(slice_make(folded, len), slice_make(known_folded, known_len)))
+        if (known.len == folded.len && slice_eq_nocase(folded, known))
             return !slice_eq(key, known) || (refuse_escapes && node->key_escaped);
     }
     return false;

@@ -1,9 +1,11 @@
 /*
  * The smallest MCP server that can be started a thousand times in a test: it answers every request
  * with the same result, which fits initialize, tools/list and tools/call alike, and ends with its
- * input. With an argument it first leaves a grandchild in a session of its own behind, which holds
- * a connection to that Unix socket until it dies.
+ * input. "dead" ends at once, "hang" reads and never answers. Any other argument is a Unix socket:
+ * it first leaves a grandchild in a session of its own behind, which holds a connection to it until
+ * it dies.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,11 +30,14 @@ static void leave_behind(const char *path) {
 
 int main(int argc, char **argv) {
     static char line[1 << 16];
-    if (argc > 1)
+    bool hangs = argc > 1 && strcmp(argv[1], "hang") == 0;
+    if (argc > 1 && strcmp(argv[1], "dead") == 0)
+        return 1;
+    if (argc > 1 && !hangs)
         leave_behind(argv[1]);
     while (fgets(line, sizeof line, stdin) != NULL) {
         const char *id = strstr(line, "\"id\":");
-        if (id == NULL)
+        if (id == NULL || hangs)
             continue;
         printf(
             "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"result\":{\"protocolVersion\":\"2025-11-25\","

@@ -17,6 +17,7 @@
 #include "io/file.h"
 #include "io/stream.h"
 #include "loop_guard.h"
+#include "tcp_pair.h"
 #include "test.h"
 
 /* --- two ends --- */
@@ -67,21 +68,6 @@ static const struct io_stream_events events = {
     .on_drain = on_drain,
 };
 
-/* A connected pair of TCP sockets with small buffers. */
-static bool tcp_pair(int fds[2]) {
-    struct io_address address;
-    int listener = -1, small = 4096;
-    if (io_address_parse(SLICE("127.0.0.1:0"), &address) != 0 ||
-        io_listen_socket(&address, false, &listener) != 0)
-        return false;
-    fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-    bool connected = connect(fds[0], (struct sockaddr *)(void *)address.storage, address.size) == 0;
-    fds[1] = connected ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-    io_fd_close(&listener);
-    return fds[1] >= 0;
-}
-
 struct pair {
     struct guarded guarded;
     struct end ends[2];
@@ -91,8 +77,8 @@ static void pair_open(struct pair *pair, enum io_stream_kind kind) {
     int fds[2];
     *pair = (struct pair){.ends = {{.got = BUF_INIT(MIB(8))}, {.got = BUF_INIT(MIB(8))}}};
     guarded_new(&pair->guarded);
-    bool made =
-        kind == IO_STREAM_TCP ? tcp_pair(fds) : socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0;
+    bool made = kind == IO_STREAM_TCP ? tcp_pair(fds, SMALL_SEND_BUFFER)
+                                      : socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0;
     for (size_t i = 0; i < 2; i++) {
         struct end *end = &pair->ends[i];
         end->loop = pair->guarded.loop;
@@ -334,7 +320,7 @@ static void test_reset(void) {
     struct pair pair;
     pair_open(&pair, IO_STREAM_TCP);
     int fds[2];
-    REQUIRE(tcp_pair(fds));
+    REQUIRE(tcp_pair(fds, SMALL_SEND_BUFFER));
     struct end end = {.loop = pair.guarded.loop, .got = BUF_INIT(100), .stops_at_end = true};
     REQUIRE(io_stream_new(end.loop, IO_STREAM_TCP, fds[0], &events, &end, &end.stream) == 0);
     io_stream_read(end.stream, true);
