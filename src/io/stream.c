@@ -1,6 +1,7 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 #include "base/buf.h"
@@ -23,6 +24,16 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
     struct io_stream *stream = handle->data;
     (void)suggested;
     *buf = uv_buf_init(stream->loop->read_chunk, sizeof stream->loop->read_chunk);
+}
+
+/* A reset that comes together with data is an end to libuv; the socket knows better. */
+static int pending_error(struct io_stream *stream) {
+    int fd = -1, error = 0;
+    socklen_t size = sizeof error;
+    if (uv_fileno(&stream->uv.handle, &fd) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        return 0; /* a pipe has no such thing */
+    return -error;
 }
 
 enum { STARVED_MS = 20 };
@@ -69,7 +80,7 @@ static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     else if (n > 0)
         stream->events.on_read(stream->context, slice_make(buf->base, (size_t)n));
     else if (n < 0)
-        stream_report_end(stream, n == UV_EOF ? 0 : (int)n);
+        stream_report_end(stream, n == UV_EOF ? pending_error(stream) : (int)n);
     if (UNLIKELY(is_starved(stream)) && stream->wants_read && !stream->is_closed)
         starve(stream);
 }
