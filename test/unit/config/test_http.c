@@ -233,15 +233,13 @@ static const struct {
      "9:1: error: mcp.servers.a.message_url is for servers with url, and this one has cmd\n"},
     {"keys of children beside url",
      WEB "env = { A = 1 }\ncwd = \"\"\nuser = \"x\"\nstderr.fil = 1\nisolation = \"none\"\n"
-         "inherit_env = [\"A\"]\nshutdown_timeout = \"5s\"\n",
+         "inherit_env = [\"A\"]\n",
      "3:1: error: mcp.servers.a.env is for servers with cmd, and this one has url\n"
      "4:1: error: mcp.servers.a.cwd is for servers with cmd, and this one has url\n"
      "5:1: error: mcp.servers.a.user is for servers with cmd, and this one has url\n"
      "6:1: error: mcp.servers.a.stderr is for servers with cmd, and this one has url\n"
      "7:1: error: mcp.servers.a.isolation is for servers with cmd, and this one has url\n"
-     "8:1: error: mcp.servers.a.inherit_env is for servers with cmd, and this one has url\n"
-     "9:1: error: mcp.servers.a.shutdown_timeout is for servers with cmd, and this one has "
-     "url\n"},
+     "8:1: error: mcp.servers.a.inherit_env is for servers with cmd, and this one has url\n"},
     {"both, with keys of both", WEB "cmd = [\"x\"]\ncwd = \"/\"\nauth.token = \"x\"\n",
      "2:1: error: mcp.servers.a has both cmd and url; keep one of them\n"},
     {"one of each after the other",
