@@ -41,7 +41,10 @@ typedef void io_dial_fn(void *context, const struct io_dial_result *result);
  * Connects to host (a name, IPv4 or IPv6 address without brackets) and port. Several addresses are
  * tried in turn, IPv6 and IPv4 alternating, the next one after 250 ms without an answer (RFC 8305);
  * all within timeout_ms. Names are looked up in /etc/hosts and by DNS; "localhost" and what ends in
- * ".localhost" is loopback without asking anybody (RFC 6761). At most 16 addresses are tried.
+ * ".localhost" is loopback without asking anybody (RFC 6761), 127.0.0.1 before ::1. At most 16
+ * addresses are tried. What is neither a name nor an address ("127.1", "a b", a zone behind an
+ * address) is reported as -EINVAL by `done`. An IPv4 address in IPv6 clothes is connected to, and
+ * shown to `check`, as IPv4; the unspecified addresses, which reach this machine, are loopback.
  */
 MUST_CHECK int io_dial_start(struct io_resolver *resolver, struct slice host, uint16_t port,
                              uint64_t timeout_ms, io_dial_check_fn *check, io_dial_fn *done,

@@ -43,8 +43,8 @@ void io_stream_read(struct io_stream *stream, bool on);
 void io_stream_drains(struct io_stream *stream);
 /*
  * Writes or queues a copy. 0; -ENOBUFS when more than `max_queued` bytes would wait (nothing is
- * written then); -EPIPE and the like when the stream is broken (on_end says so too) and took nothing
- * of it; -ENOMEM, -EIO: the stream is broken now, and a part of it may have left.
+ * written then); -EPIPE and the like when the stream is broken (on_end says so too) and took
+ * nothing of it; -ENOMEM, -EIO: the stream is broken now, and a part of it may have left.
  */
 MUST_CHECK int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued);
 size_t io_stream_queued(const struct io_stream *stream);

@@ -5,6 +5,12 @@
  *
  * A context is shared by all workers. Reading the system's roots takes tens of milliseconds, so it
  * happens on a thread of its own from io_tls_client_new() on; streams that start earlier wait.
+ *
+ * What is different from a plain stream: an end without the peer's close_notify is -ECONNRESET,
+ * because anybody on the way can make it (RFC 8446 section 6.1). io_stream_shutdown() sends
+ * close_notify before FIN; io_stream_free() closes without: a stream that was broken off does not
+ * look complete. io_stream_queued() counts what is on the wire; records make a write at the limit
+ * longer by less than one percent, or some 30 bytes.
  */
 #pragma once
 
@@ -17,10 +23,13 @@
 struct io_tls; /* immutable but for its loading; any thread */
 
 struct io_tls_client_options {
+    /* The files and folders of SSL_CERT_FILE and SSL_CERT_DIR, else OpenSSL's own, else where
+     * systems usually have them. */
     bool use_system_roots;
     const char *ca_file; /* PEM, further roots; NULL: none */
 };
 
+/* Files that cannot be read, or no root at all, make the handshakes fail, with their reason. */
 MUST_CHECK int io_tls_client_new(const struct io_tls_client_options *options,
                                  struct io_tls **ret_tls);
 struct io_tls *io_tls_ref(struct io_tls *tls);
@@ -29,15 +38,19 @@ struct io_tls *io_tls_unref(struct io_tls *tls);
 
 /* Once, on the stream's loop, never from inside io_stream_start_tls(). error 0: the handshake is
  * done; else -errno, with io_stream_tls_reason(): the stream is of no use any more and on_end is
- * not called. */
+ * not called. -EKEYREJECTED: the certificate; -EPROTO: the server; -ENOKEY and others: this side.
+ */
 typedef void io_tls_ready_fn(void *context, int error);
 
 /*
- * Makes a connected stream, on which nothing was read or written, a TLS client. `name` is the host
- * to be proved. ALPN offers http/1.1. Turns reading on by itself during the handshake and off at
- * its end. The stream holds a reference of `tls`.
+ * Makes a connected stream a TLS client: a new one, or one on which both sides have agreed on it
+ * (as by CONNECT) and nothing more has come. `name` is the host to be proved: a name, with or
+ * without a last dot, or an address. ALPN offers http/1.1. Turns reading on by itself during the
+ * handshake and off at its end; until then writing is -ENOTCONN. The stream holds a reference of
+ * `tls`. -EINVAL (the name is none), -EALREADY, -EPIPE.
  */
 MUST_CHECK int io_stream_start_tls(struct io_stream *stream, struct io_tls *tls, struct slice name,
                                    io_tls_ready_fn *ready, void *context);
-/* Why the handshake failed, for a person: "the certificate has expired"; a fixed text. */
+/* Why the handshake failed, or the stream ended with an error, for a person: "the certificate has
+ * expired"; a fixed text, empty when there is nothing to say. */
 const char *io_stream_tls_reason(const struct io_stream *stream);
