@@ -59,11 +59,7 @@ function tap(transport: AnyTransport, wire: Recording<RpcMessage>): (method: str
     return (method) => last.get(method);
 }
 
-async function outcome(
-    run: Promise<unknown>,
-    find: () => RpcMessage | undefined,
-    method: string,
-): Promise<RpcMessage> {
+async function outcome(run: Promise<unknown>, find: () => RpcMessage | undefined, method: string): Promise<RpcMessage> {
     let problem: unknown;
     try {
         await within(run, `an answer to ${method}`);
@@ -73,7 +69,9 @@ async function outcome(
     const answer = find();
     if (answer === undefined) throw problem ?? new Error(`${method}: the SDK has an answer that never came`);
     if (problem !== undefined && answer.error === undefined) {
-        throw new Error(`the SDK did not take ${JSON.stringify(answer).slice(0, 1000)}: ${problem}`, { cause: problem });
+        throw new Error(`the SDK did not take ${JSON.stringify(answer).slice(0, 1000)}: ${problem}`, {
+            cause: problem,
+        });
     }
     return answer;
 }
@@ -112,7 +110,9 @@ async function oldSdk(place: Place): Promise<Caller> {
 
 async function newSdk(place: Place, mode: "legacy" | "auto" | { pin: string }): Promise<Caller> {
     const client = new Client({ name: "sdk-2", version: "1" }, { capabilities: {}, versionNegotiation: { mode } });
-    const transport = new StreamableHTTPClientTransport(new URL(place.url), { requestInit: { headers: place.headers } });
+    const transport = new StreamableHTTPClientTransport(new URL(place.url), {
+        requestInit: { headers: place.headers },
+    });
     const wire = new Recording<RpcMessage>("message to SDK 2.x");
     await within(client.connect(transport), `SDK 2.x (${JSON.stringify(mode)}) connects`);
     const lastId = tap(transport as AnyTransport, wire);
@@ -149,7 +149,10 @@ async function newSdk(place: Place, mode: "legacy" | "auto" | { pin: string }): 
 
 const target = (place: Place): { target: Target; path: string } => {
     const { port, pathname } = new URL(place.url);
-    return { target: { port: Number(port), token: (place.headers.Authorization ?? "").replace("Bearer ", "") }, path: pathname };
+    return {
+        target: { port: Number(port), token: (place.headers.Authorization ?? "").replace("Bearer ", "") },
+        path: pathname,
+    };
 };
 
 async function rawLegacy(place: Place, version: string): Promise<Caller> {
@@ -173,7 +176,12 @@ async function rawLegacy(place: Place, version: string): Promise<Caller> {
         async request(method, params = {}, options = {}) {
             const number = ++next;
             const _meta = { ...(params._meta as object | undefined), progressToken: `token-${number}` };
-            const body = { jsonrpc: "2.0", id: number, method, params: options.progress ? { ...params, _meta } : params };
+            const body = {
+                jsonrpc: "2.0",
+                id: number,
+                method,
+                params: options.progress ? { ...params, _meta } : params,
+            };
             const abort = new AbortController();
             options.signal?.addEventListener("abort", () => {
                 const reason = { requestId: number, reason: "no more" };

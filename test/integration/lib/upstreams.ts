@@ -5,7 +5,14 @@ import type { TestContext } from "node:test";
 import { startHttp, type HttpFixture, type HttpOptions } from "../fixtures/http-server.ts";
 import { cardea } from "./cli.ts";
 import type { RpcMessage } from "./control.ts";
-import { startGateway, type Config, type Gateway, type GatewayOptions, type ServerConfig, type Value } from "./gateway.ts";
+import {
+    startGateway,
+    type Config,
+    type Gateway,
+    type GatewayOptions,
+    type ServerConfig,
+    type Value,
+} from "./gateway.ts";
 import { openSession, text } from "./http.ts";
 import { ModernClient } from "./modern.ts";
 import { until } from "./wait.ts";
@@ -47,7 +54,10 @@ export async function serve(
     t: TestContext | undefined,
     options: HttpOptions = {},
     server: { [key: string]: Value } = {},
-    more: { config?: Partial<Config>; servers?: { [name: string]: ServerConfig } } & Omit<Partial<GatewayOptions>, "config"> = {},
+    more: { config?: Partial<Config>; servers?: { [name: string]: ServerConfig } } & Omit<
+        Partial<GatewayOptions>,
+        "config"
+    > = {},
 ): Promise<Served> {
     const fixture = await startHttp(options, t);
     const { config, servers, ...rest } = more;
