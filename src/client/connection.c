@@ -188,10 +188,12 @@ static void report_dial(struct client_connection *connection, const struct io_di
     char what[128];
     const char *reason = result->reason != NULL ? result->reason : "no connection";
     bool is_resolve = result->step == IO_DIAL_RESOLVE;
-    const char *address = is_resolve ? "" : result->peer.text;
+    const struct client_peer *peer = first_hop(connection->target);
+    /* The address too, where the name does not say it already. */
+    bool is_said = slice_eq(slice_from_cstr(result->peer.text), peer->label);
+    const char *address = is_resolve || is_said ? "" : result->peer.text;
     snprintf(what, sizeof what, "%s%s%s", address, address[0] != '\0' ? ": " : "", reason);
-    fail(connection, is_resolve ? CLIENT_FAILED_RESOLVE : CLIENT_FAILED_CONNECT,
-         first_hop(connection->target), what);
+    fail(connection, is_resolve ? CLIENT_FAILED_RESOLVE : CLIENT_FAILED_CONNECT, peer, what);
 }
 
 static void on_dialled(void *context, const struct io_dial_result *result) {

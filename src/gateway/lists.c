@@ -55,26 +55,40 @@ uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t 
     return patience;
 }
 
-uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask) {
+/* Lists of the mask that are no longer fresh, and were read before this call began. */
+static unsigned stale_lists(const struct gw_view_item *item, const struct gw_call *call,
+                            unsigned list_mask, bool is_running) {
+    const struct upstream_status *status = &item->status;
     uint64_t now = io_loop_now(call->worker->loop);
+    unsigned stale = 0;
+    for (unsigned k = 0; k < MCP_LIST_COUNT; k++) {
+        const struct upstream_freshness *list = &status->lists[k];
+        if ((now > list->until_ms || !is_running) && list->read_ms < call->began_ms)
+            stale |= 1u << k;
+    }
+    return stale & status->catalog->declared & list_mask;
+}
+
+uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask) {
     bool is_first = !call->has_refreshed, is_stale = false;
     for (size_t i = 0; i < view->n; i++) {
-        const struct upstream_status *status = &view->items[i].status;
-        if (status->state != UPSTREAM_READY || status->catalog == NULL)
+        const struct gw_view_item *item = &view->items[i];
+        const struct upstream_status *status = &item->status;
+        bool is_running = status->state == UPSTREAM_READY;
+        /* An HTTP server goes on without us, and tells nobody of changes who has no session. */
+        bool sleeps = (status->state == UPSTREAM_IDLE || status->state == UPSTREAM_STARTING) &&
+                      upstream_config(item->upstream)->url.len != 0;
+        if (status->catalog == NULL || (!is_running && !sleeps))
             continue; /* one that starts reads its lists anyway */
-        unsigned wanted = 0;
-        for (unsigned k = 0; k < MCP_LIST_COUNT; k++) {
-            const struct upstream_freshness *list = &status->lists[k];
-            if (now > list->until_ms && list->read_ms < call->began_ms)
-                wanted |= 1u << k;
-        }
-        wanted &= status->catalog->declared & list_mask;
+        unsigned wanted = stale_lists(item, call, list_mask, is_running);
         if (wanted == 0)
             continue;
         is_stale = true;
         call->has_refreshed = true;
-        if (is_first)
-            upstream_instance_refresh(view->items[i].instance, wanted);
+        if (is_first && is_running)
+            upstream_instance_refresh(item->instance, wanted);
+        else if (status->state == UPSTREAM_IDLE)
+            upstream_instance_start(item->instance);
     }
     return is_stale ? call->worker->gateway->config->list_timeout_ms : 0;
 }

@@ -42,6 +42,7 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_string(&writer, SLICE("address"), slice_from_cstr(gateway->address.text));
     json_kv_u64(&writer, SLICE("workers"), gateway->n_workers);
     json_kv_u64(&writer, SLICE("sessions"), atomic_load(&gateway->sessions.count));
+    json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
     json_key(&writer, SLICE("upstreams"));
     json_array_begin(&writer);
     for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {

@@ -19,6 +19,7 @@
 enum {
     MAX_RETRIES = 1,
     MAX_RUNNING = 1024, /* of one instance */
+    MAX_GARBAGE = 10,   /* messages in one answer that are none */
     MAX_REFUSED = 100,  /* requests of the server in one answer that are answered at all */
 };
 
@@ -106,22 +107,29 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
 
 /* The post. */
 
+/* True: it was the answer, and the call is over. */
+static bool on_garbage(struct upstream_call *call, struct slice document, const char *reason) {
+    uint64_t id = 0;
+    log_write(instance_log(call->instance), LOG_WARN, "upstream",
+              "sent something that is no valid message",
+              LOG_TEXT("upstream", instance_name(call->instance)), LOG_CSTR("reason", reason));
+    bool is_answer = slice_to_u64(message_shown_id(document), &id) == 0 && id == call->request.id;
+    if (!is_answer && call->n_garbage++ < MAX_GARBAGE)
+        return false;
+    call->post = NULL;
+    finish(call, UPSTREAM_FAILED,
+           SLICE("the upstream's answer is not a valid message and was refused"));
+    return true;
+}
+
 static bool on_message(void *context, struct slice document) {
     struct upstream_call *call = context;
     struct mcp_message message;
     struct mcp_refusal refusal;
     uint64_t id = 0;
     int error = mcp_message_read(call->worker->reader, document, &message, &refusal);
-    if (error != 0) {
-        log_write(instance_log(call->instance), LOG_WARN, "upstream",
-                  "sent something that is no valid message",
-                  LOG_TEXT("upstream", instance_name(call->instance)),
-                  LOG_CSTR("reason", error > 0 ? refusal.reason : "out of memory"));
-        call->post = NULL;
-        finish(call, UPSTREAM_FAILED,
-               SLICE("the upstream's answer is not a valid message and was refused"));
-        return true;
-    }
+    if (error != 0)
+        return on_garbage(call, document, error > 0 ? refusal.reason : "out of memory");
     switch (message.kind) {
     case MCP_RESULT:
     case MCP_ERROR:
@@ -141,6 +149,31 @@ static bool on_message(void *context, struct slice document) {
     return false;
 }
 
+/*
+ * The server refused the request in a way that none of its revision does: perhaps one of the other
+ * era stands there now. A server with sessions that gets a request without one, or one of
+ * 2026-07-28 that gets a request without its envelope.
+ */
+static bool is_other_era(const struct upstream_call *call, const struct post_end *end,
+                         const struct transport_failure *failure) {
+    static const int codes[] = {0,
+                                -32000,
+                                -32001,
+                                MCP_E_INVALID_REQUEST,
+                                MCP_E_METHOD_NOT_FOUND,
+                                MCP_E_UNSUPPORTED_VERSION};
+    bool is_refusal = end->status == 400 || end->status == 404 || end->status == 405;
+    if (!is_refusal || end->was_accepted)
+        return false;
+    if (!mcp_revision_is_modern(call->route->revision))
+        return failure->code == MCP_E_UNSUPPORTED_VERSION || failure->code == MCP_E_HEADER_MISMATCH;
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        if (failure->code == codes[i])
+            return true;
+    }
+    return false;
+}
+
 /* True: it goes back to the home, and is sent again from there. */
 static bool try_again(struct upstream_call *call, const struct post_end *end,
                       const struct transport_failure *failure) {
@@ -149,14 +182,16 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
     bool is_modern = mcp_revision_is_modern(call->route->revision);
     if (is_modern && failure->code == MCP_E_HEADER_MISMATCH)
         upstream_instance_refresh(instance, 1u << MCP_LIST_TOOLS); /* an annotation has changed */
-    if (failure->is_session_lost || (is_modern && failure->code == MCP_E_UNSUPPORTED_VERSION))
+    bool is_changed = !failure->is_session_lost && is_other_era(call, end, failure);
+    if (failure->is_session_lost || is_changed)
         atomic_store(&instance->lost_generation, call->route->generation);
     else if (is_unsent)
         atomic_store(&instance->is_unreachable, true);
     else
         return false;
     instance_report(instance);
-    if (end->was_accepted || call->n_retries++ >= MAX_RETRIES)
+    /* What was written for one era is nothing to send to the other. */
+    if (is_changed || end->was_accepted || call->n_retries++ >= MAX_RETRIES)
         return false;
     leave(call);
     call_go_home(call);

@@ -77,8 +77,7 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
     }
 }
 
-/* The first number behind an "id" of a line that cannot be read as JSON; empty: there is none. */
-static struct slice shown_id(struct slice line) {
+struct slice message_shown_id(struct slice line) {
     size_t at = slice_find(line, SLICE("\"id\":"));
     if (at == SIZE_MAX)
         return SLICE_EMPTY;
@@ -101,7 +100,7 @@ static void on_garbage(struct upstream_instance *instance, struct slice line, co
         return;
     }
     /* An answer that was refused: the call whose id it shows need not wait for its timeout. */
-    struct slice id = shown_id(line);
+    struct slice id = message_shown_id(line);
     if (id.len != 0)
         (void)!calls_answer(instance, id, UPSTREAM_FAILED,
                             SLICE("the upstream's answer is not a valid message and was refused"));

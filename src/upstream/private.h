@@ -166,7 +166,7 @@ struct upstream_call {
     struct route *route; /* a reference: what it was sent to */
     struct io_timer *timer;
     uint64_t direct_started_ms, direct_heard_ms;
-    unsigned n_retries, n_refused;
+    unsigned n_retries, n_refused, n_garbage;
 
     size_t n_bytes;
     char bytes[];
@@ -235,7 +235,10 @@ void handshake_lists_late(struct upstream_instance *instance);
 void handshake_forget(struct upstream_instance *instance);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 
-/* inbound.c, on the home */
+/* inbound.c */
+/* The first number behind an "id" of what cannot be read as a message; empty: there is none. */
+struct slice message_shown_id(struct slice line);
+/* On the home. */
 bool instance_handle_message(struct upstream_instance *instance, uint64_t request,
                              struct slice document);
 
