@@ -686,6 +686,17 @@ describe("sessions of a server", { concurrency: 4 }, () => {
         await fixture.requests.waitFor((each) => each.method === "DELETE" && each.field("mcp-session-id") === id);
     });
 
+    test("unused for idle_timeout: what has changed meanwhile is in the next list", async (t) => {
+        const { fixture, gateway } = await serve(t, legacy, { idle_timeout: "300ms" });
+        const session = await openSession(gateway, "/mcp/http");
+        await ready(session);
+        await until(async () => (await status(gateway)).get("http")?.state === "idle", "it is idle");
+        fixture.options.tools = [...brainTools([]), { name: "new", inputSchema: { type: "object" } }];
+        fixture.brain.options.tools = fixture.options.tools as never;
+        const { result } = await session.request("tools/list");
+        assert.ok((result!.tools as { name: string }[]).some((tool) => tool.name === "new"));
+    });
+
     test("unused for idle_timeout: ended; the next call opens another", async (t) => {
         const { fixture, gateway } = await serve(t, legacy, { idle_timeout: "300ms" });
         const session = await openSession(gateway, "/mcp/http");
@@ -787,6 +798,21 @@ describe("sessions of a server", { concurrency: 4 }, () => {
         assert.match(await downReason(gateway, "http"), /session/i);
         assert.deepEqual(fixture.received("tools/list"), []);
     });
+});
+
+test("a tool that needs more than a client with sessions can do: told in the tool's result", async (t) => {
+    const { gateway } = await serve(t, {
+        ...modernOnly,
+        on: (exchange) => {
+            if (exchange.message.method !== "tools/call") return false;
+            exchange.error(-32021, "needs sampling", 400, { requiredCapabilities: { sampling: {} } });
+            return true;
+        },
+    });
+    assert.match(await refusal(call(await client(gateway, "legacy"), "echo")), /needs sampling/);
+    const { error } = await call(await client(gateway, "modern"), "echo");
+    assert.equal(error!.code, -32021);
+    assert.deepEqual(error!.data, { requiredCapabilities: { sampling: {} } });
 });
 
 describe("a server that changes", { concurrency: 4 }, () => {
