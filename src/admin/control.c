@@ -150,6 +150,7 @@ static void on_accept(void *context, int fd) {
     io_timer_start(peer->timer, PEER_TIMEOUT_MS);
     list_push_back(&control->peers, &peer->link);
     control->n_peers++;
+    io_stream_never_starves(peer->stream);
     io_stream_read(peer->stream, true);
 }
 

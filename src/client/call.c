@@ -55,7 +55,7 @@ static int write_request(const struct client_request *request, struct buf *out) 
     if (size_add_overflows(size, request->fields.len, &size) ||
         size_add_overflows(size, request->body.len, &size))
         return -ENOMEM;
-    buf_init(out, size);
+    out->max = size;
     if (buf_reserve(out, size) == NULL)
         return -ENOMEM;
     int error = http_write_request_line(out, request->method, target->path);
@@ -98,6 +98,7 @@ static int call_new(struct client *client, const struct client_request *request,
     call->max_body = request->max_body != 0 ? request->max_body : LIMIT_UPSTREAM_MESSAGE;
     call->is_head = request->method == HTTP_METHOD_HEAD;
     call->is_idempotent = request->is_idempotent;
+    buf_init_held(&call->request, 0, io_loop_budget(client->loop));
     int error = write_request(request, &call->request);
     if (error == 0)
         *ret_call = TAKE(call);

@@ -54,6 +54,7 @@ void gw_call_stop_waiting(struct gw_call *call) {
     list_remove(&call->waiter_link);
     call->wait_timer = io_timer_free(call->wait_timer);
     mem_free(TAKE(call->document));
+    budget_give_back(io_loop_budget(call->worker->loop), call->document_len);
     call->document_len = 0;
 }
 
@@ -276,8 +277,37 @@ static void set_status(const struct gw_call *call, int code) {
         call->exchange->status = 400;
 }
 
+/*
+ * A server of 2026-07-28 refuses a tool that needs what the client cannot do; the model of a client
+ * with sessions is told so in the tool's result, where it can read it. True: it has been.
+ */
+static bool answered_missing_capability(struct gw_call *call, struct slice error,
+                                        enum mcp_revision from) {
+    struct json_reader *reader = call->worker->second_reader;
+    int64_t code = 0;
+    if (call->method != MCP_TOOLS_CALL || is_modern(call) || !mcp_revision_is_modern(from) ||
+        json_read(reader, error, &json_want_root, NULL, NULL) != 0)
+        return false;
+    const struct json_node *number = json_member(reader, json_root(reader), SLICE("code"));
+    const struct json_node *message =
+        json_member_typed(reader, json_root(reader), SLICE("message"), JSON_STRING);
+    if (number == NULL || json_to_i64(number, &code) != 0 || code != MCP_E_MISSING_CAPABILITY)
+        return false;
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(64));
+    buf_append_cstr(&text, "the tool needs something that this client, or the gateway, cannot do");
+    if (message != NULL) {
+        buf_append_cstr(&text, ": ");
+        if (json_string_append(&text, message) != 0)
+            return false; /* too long to be told as text: as the error that it is, then */
+    }
+    gw_call_refuse(call, MCP_E_UNAVAILABLE, buf_slice(&text));
+    return true;
+}
+
 void gw_call_answer_error_object(struct gw_call *call, struct slice error, struct slice uri,
                                  enum mcp_revision from) {
+    if (answered_missing_capability(call, error, from))
+        return;
     struct buf *out = gw_worker_scratch(call->worker);
     if (!is_modern(call) && !mcp_revision_is_modern(from)) {
         mcp_write_error_object(out, gw_call_id(call), error);

@@ -84,7 +84,7 @@ void gw_connection_new(struct gw_worker *worker, int fd) {
     struct gw_connection *connection = mem_xalloc(sizeof *connection);
     struct http_limits limits = {.max_body = worker->gateway->config->max_request_body};
     connection->worker = worker;
-    buf_init(&connection->pipelined, PIPELINE + KIB(64));
+    buf_init_held(&connection->pipelined, PIPELINE + KIB(64), io_loop_budget(worker->loop));
     if (http_parser_new(HTTP_REQUESTS, &limits, &connection->parser) != 0)
         mem_exhausted(sizeof *connection);
     if (io_stream_new(worker->loop, IO_STREAM_TCP, fd, &events, connection, &connection->stream) !=
@@ -167,6 +167,7 @@ static bool handle_event(struct gw_connection *connection, enum http_event event
     case HTTP_END:
         connection->is_busy = true;
         io_timer_stop(connection->timer);
+        io_stream_yield(connection->stream);
         gw_exchange_run(connection->exchange);
         return !connection->closes;
     case HTTP_REFUSED:
@@ -224,7 +225,7 @@ void gw_connection_answered(struct gw_connection *connection, bool keep_alive) {
     }
     /* Each pipelined request is taken out before it is processed: its answer may come at once. */
     struct buf waiting = connection->pipelined;
-    buf_init(&connection->pipelined, waiting.max);
+    buf_init_held(&connection->pipelined, waiting.max, waiting.budget);
     process(connection, buf_slice(&waiting));
     buf_deinit(&waiting);
 }

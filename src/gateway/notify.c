@@ -31,6 +31,7 @@ static void deliver(struct io_message *message) {
             gw_exchange_notify(stream, buf_slice(out));
     }
     gw_session_unref(note->session);
+    budget_give_back(io_loop_budget(note->worker->loop), note->len);
     mem_free(note);
 }
 
@@ -51,6 +52,7 @@ static void post(struct gw_session *session, struct slice params, bool ends_stre
     note->len = params.len;
     if (params.len != 0)
         memcpy(note->params, params.ptr, params.len);
+    budget_add(io_loop_budget(worker->loop), params.len);
     io_loop_post(worker->loop, &note->message);
 }
 

@@ -435,6 +435,7 @@ static void wait_for_upstream(struct gw_call *call, const struct mcp_message *me
                                  SLICE_EMPTY);
             return;
         }
+        budget_add(io_loop_budget(call->worker->loop), call->document_len);
     }
     gw_call_wait(call, resume, patience_ms);
 }

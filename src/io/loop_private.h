@@ -11,6 +11,12 @@
 
 enum { IO_READ_CHUNK = 64 * 1024 };
 
+/* A stream that may read on although too much is held; NULL: none. */
+struct io_favourite {
+    struct io_stream *stream;
+    uint64_t since_ms;
+};
+
 struct io_loop {
     uv_loop_t uv;
     uv_async_t async;
@@ -23,6 +29,8 @@ struct io_loop {
     struct budget *budget; /* NULL: none */
     struct list starved;   /* streams that would read, but too much is held */
     uv_timer_t starved_timer;
+    /* Of the streams that bring more to hold, and of those that drain. */
+    struct io_favourite favourites[2];
     char read_chunk[IO_READ_CHUNK]; /* every stream reads into it: bytes are handed on at once */
 };
 

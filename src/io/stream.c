@@ -1,10 +1,12 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <uv.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "stream_private.h"
@@ -20,12 +22,6 @@ void stream_report_end(struct io_stream *stream, int error) {
     stream->events.on_end(stream->context, error);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
-    struct io_stream *stream = handle->data;
-    (void)suggested;
-    *buf = uv_buf_init(stream->loop->read_chunk, sizeof stream->loop->read_chunk);
-}
-
 /* A reset that comes together with data is an end to libuv; the socket knows better. */
 static int pending_error(struct io_stream *stream) {
     int fd = -1, error = 0;
@@ -36,13 +32,30 @@ static int pending_error(struct io_stream *stream) {
     return -error;
 }
 
-enum { STARVED_MS = 20 };
+/*
+ * Too much is held. Streams of clients are not read then, and those of upstreams a little later.
+ * Were all of them stopped in the midst of their messages, none would ever be whole and nothing
+ * given back: so one of each kind, the favourite, is read on until its message is whole, or until
+ * another one's turn has come. There is none while still more is held: then whole messages wait for
+ * somebody.
+ */
+enum { STARVED_MS = 20, FAVOURITE_MS = 5000 };
 
 static bool is_starved(const struct io_stream *stream) {
     const struct budget *budget = stream->loop->budget;
-    if (LIKELY(!budget_is_exceeded(budget)))
+    if (LIKELY(!budget_is_exceeded(budget)) || stream->never_starves)
         return false;
-    return !stream->drains || budget_held(budget) > budget->max + budget->max / 4;
+    return stream->loop->favourites[stream->drains].stream != stream &&
+           (!stream->drains || budget_held(budget) > budget->max + budget->max / 4);
+}
+
+/* Nothing is read where too much is held: on_read() gets UV_ENOBUFS. */
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+    struct io_stream *stream = handle->data;
+    (void)suggested;
+    *buf = UNLIKELY(is_starved(stream))
+               ? uv_buf_init(NULL, 0)
+               : uv_buf_init(stream->loop->read_chunk, sizeof stream->loop->read_chunk);
 }
 
 static void on_starved_timer(uv_timer_t *timer) {
@@ -60,13 +73,53 @@ static void starve(struct io_stream *stream) {
 
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf);
 
+void io_stream_yield(struct io_stream *stream) {
+    struct io_favourite *favourite = &stream->loop->favourites[stream->drains];
+    if (favourite->stream == stream)
+        favourite->stream = NULL;
+}
+
+static bool is_there(const struct io_stream *stream, short event) {
+    struct pollfd pollfd = {.fd = -1, .events = event};
+    return uv_fileno(&stream->uv.handle, &pollfd.fd) == 0 && poll(&pollfd, 1, 0) == 1;
+}
+
+static void choose_favourite(struct io_stream *stream) {
+    struct io_favourite *favourite = &stream->loop->favourites[stream->drains];
+    const struct budget *budget = stream->loop->budget;
+    size_t most = budget->max + budget->max / 4 + (stream->drains ? LIMIT_UPSTREAM_MESSAGE : 0);
+    if (favourite->stream != NULL || budget_held(budget) > most || !is_there(stream, POLLIN))
+        return;
+    favourite->stream = stream;
+    favourite->since_ms = uv_now(&stream->loop->uv);
+}
+
+static void end_turns(struct io_loop *loop) {
+    for (size_t i = 0; i < ARRAY_LEN(loop->favourites); i++) {
+        if (uv_now(&loop->uv) - loop->favourites[i].since_ms >= FAVOURITE_MS)
+            loop->favourites[i].stream = NULL;
+    }
+}
+
 void streams_feed(struct io_loop *loop) {
+    struct list waiting;
+    struct list_link *link;
     bool has_room = budget_has_room(loop->budget);
-    LIST_FOREACH_SAFE (&loop->starved, link, tmp) {
+    end_turns(loop);
+    list_init(&waiting);
+    list_splice_back(&waiting, &loop->starved);
+    while ((link = list_pop_front(&waiting)) != NULL) { /* ends may free others */
         struct io_stream *stream = CONTAINER_OF(link, struct io_stream, starved_link);
-        if (is_starved(stream) || (!has_room && !stream->drains))
+        if (is_starved(stream))
+            choose_favourite(stream);
+        bool is_favourite = loop->favourites[stream->drains].stream == stream;
+        if (is_starved(stream) || (!has_room && !stream->drains && !is_favourite)) {
+            list_push_back(&loop->starved, link);
+            /* What a client that is gone has sent is of no use to anybody. */
+            if (!stream->drains && is_there(stream, POLLRDHUP))
+                stream_report_end(stream, UV_ECONNRESET);
             continue;
-        list_remove(link);
+        }
         uv_read_start(&stream->uv.stream, on_alloc, on_read);
     }
     if (!list_is_empty(&loop->starved))
@@ -75,14 +128,14 @@ void streams_feed(struct io_loop *loop) {
 
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     struct io_stream *stream = uv->data;
-    if (UNLIKELY(stream->tls != NULL))
+    if (UNLIKELY(n == UV_ENOBUFS))
+        starve(stream);
+    else if (UNLIKELY(stream->tls != NULL))
         tls_stream_input(stream->tls, buf->base, n);
     else if (n > 0)
         stream->events.on_read(stream->context, slice_make(buf->base, (size_t)n));
     else if (n < 0)
         stream_report_end(stream, n == UV_EOF ? pending_error(stream) : (int)n);
-    if (UNLIKELY(is_starved(stream)) && stream->wants_read && !stream->is_closed)
-        starve(stream);
 }
 
 static int open_handle(struct io_stream *stream, enum io_stream_kind kind, int fd) {
@@ -133,6 +186,7 @@ struct io_stream *io_stream_free(struct io_stream *stream) {
     if (stream != NULL && !stream->is_closed) {
         stream->is_closed = true;
         list_remove(&stream->starved_link);
+        io_stream_yield(stream);
         if (stream->tls != NULL)
             tls_stream_stop(stream->tls);
         uv_close(&stream->uv.handle, on_closed);
@@ -143,6 +197,7 @@ struct io_stream *io_stream_free(struct io_stream *stream) {
 void stream_read_wire(struct io_stream *stream, bool on) {
     stream->wants_read = on;
     list_remove(&stream->starved_link);
+    io_stream_yield(stream);
     if (!on)
         uv_read_stop(&stream->uv.stream);
     else if (UNLIKELY(is_starved(stream)))
@@ -153,6 +208,10 @@ void stream_read_wire(struct io_stream *stream, bool on) {
 
 void io_stream_drains(struct io_stream *stream) {
     stream->drains = true;
+}
+
+void io_stream_never_starves(struct io_stream *stream) {
+    stream->never_starves = true;
 }
 
 void io_stream_read(struct io_stream *stream, bool on) {

@@ -32,7 +32,7 @@ struct io_stream {
     char *sending; /* owned; NULL when no write is under way */
     size_t sending_len;
     bool is_broken, has_ended, is_closed, shutdown_wanted;
-    bool wants_read, drains;
+    bool wants_read, drains, never_starves;
     struct list_link starved_link; /* in loop->starved */
 };
 

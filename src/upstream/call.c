@@ -48,6 +48,7 @@ static void deliver_note(struct io_message *message) {
     if (!call->is_cancelled)
         call->events.on_notification(call->context, note->method,
                                      slice_make(note->params, note->len));
+    budget_give_back(io_loop_budget(call->worker->loop), note->len);
     mem_free(note);
 }
 
@@ -253,6 +254,7 @@ static void note(struct upstream_call *call, enum mcp_method method, struct slic
     note->method = method;
     note->len = params.len;
     memcpy(note->params, params.ptr, params.len);
+    budget_add(io_loop_budget(call->instance->loop), params.len);
     io_loop_post(call->worker->loop, &note->message);
 }
 

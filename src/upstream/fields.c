@@ -4,7 +4,7 @@
 #include "base/secret.h"
 #include "http/message.h"
 
-enum { MAX_FIELDS = 2 * LIMIT_HEADER_RULES * 2 + 1 };
+enum { MAX_FIELDS = 2 * LIMIT_HEADER_RULES * 2 + 2 };
 
 struct field {
     struct slice name, value;
@@ -78,9 +78,10 @@ bool fields_want_caller(const struct config *config, const struct config_server 
 }
 
 int fields_write(struct buf *out, const struct config *config, const struct config_server *server,
-                 upstream_caller_field *caller, void *context) {
+                 struct slice agent, upstream_caller_field *caller, void *context) {
     struct fields fields = {.n = 0};
     struct buf token = BUF_INIT(KIB(16));
+    set_field(&fields, SLICE("User-Agent"), agent);
     if (server->auth_token.len != 0) {
         buf_append_cstr(&token, "Bearer ");
         buf_append(&token, server->auth_token);

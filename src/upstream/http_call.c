@@ -223,12 +223,14 @@ static void on_end(void *context, const struct post_end *end) {
     struct transport_failure failure = http_failure(call->worker->reader, call->route, end);
     char text[200];
     call->post = NULL;
-    log_write(instance_log(call->instance), LOG_WARN, "upstream", "a call got no answer",
+    log_write(instance_log(call->instance), failure.error.len != 0 ? LOG_DEBUG : LOG_WARN,
+              "upstream", "a call was refused, or got no answer",
               LOG_TEXT("upstream", instance_name(call->instance)), LOG_NUM("status", end->status),
               LOG_CSTR("reason", end->reason));
     if (try_again(call, end, &failure))
         return;
-    if (failure.error.len != 0 && !failure.is_session_lost) {
+    /* One to the GET that takes a stream up again says nothing of the call. */
+    if (failure.error.len != 0 && !failure.is_session_lost && !end->was_accepted) {
         finish(call, UPSTREAM_ERROR, failure.error);
         return;
     }
@@ -315,7 +317,7 @@ void http_call_run(struct upstream_call *call) {
     route_unref(call->route);
     call->route = route;
     call->place = CALL_RUNNING;
-    atomic_fetch_add(&instance->n_direct, 1);
+    size_t n_running = atomic_fetch_add(&instance->n_direct, 1);
     call->direct_heard_ms = io_loop_now(call->worker->loop);
     if (call->direct_started_ms == 0)
         call->direct_started_ms = call->direct_heard_ms;
@@ -327,7 +329,10 @@ void http_call_run(struct upstream_call *call) {
                      SLICE("the upstream has changed its protocol revision; try again"));
         return;
     }
-    if (start_post(call) != 0)
+    if (n_running >= MAX_RUNNING)
+        finish_later(call, UPSTREAM_FAILED,
+                     SLICE("1,024 calls run on this upstream; try again later"));
+    else if (start_post(call) != 0)
         finish_later(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
 }
 

@@ -43,7 +43,7 @@ struct http {
     char session[MAX_SESSION_ID + 1];
     struct post *stream; /* GET */
     uint64_t stream_retry_ms, stream_since_ms;
-    bool wants_stream;
+    bool wants_stream, had_stream; /* in this session */
     struct io_timer *timer;        /* the beginning; the end */
     struct io_timer *stream_timer; /* the next attempt */
     struct post *farewell;         /* DELETE */
@@ -66,6 +66,11 @@ static bool names_session(struct slice text) {
     return false;
 }
 
+/* Said of a request that was looked at, in a session therefore; its words may be of anything. */
+static bool is_of_method(int code) {
+    return code == MCP_E_INVALID_PARAMS || code == MCP_E_METHOD_NOT_FOUND || code == MCP_E_INTERNAL;
+}
+
 struct transport_failure http_failure(struct json_reader *reader, const struct route *route,
                                       const struct post_end *end) {
     struct transport_failure failure = {
@@ -86,7 +91,8 @@ struct transport_failure http_failure(struct json_reader *reader, const struct r
     }
     if (route != NULL && route->session.len != 0)
         failure.is_session_lost =
-            end->status == 404 || (end->status == 400 && names_session(end->body));
+            end->status == 404 ||
+            (end->status == 400 && !is_of_method(failure.code) && names_session(end->body));
     return failure;
 }
 
@@ -140,6 +146,9 @@ static void kill_now(struct http *http) {
     http->is_ending = true;
     http->reason = "the gateway ended the session";
     drop_all(http);
+    /* Or each start that fails would leave one with the server. */
+    if (http->route != NULL && http->route->session.len != 0)
+        upstream_worker_farewell(http->worker, http->route);
     io_timer_start(http->timer, 0);
 }
 
@@ -170,7 +179,10 @@ static void on_stream_end(void *context, const struct post_end *end) {
     if (http->is_ending || !http->wants_stream)
         return;
     struct transport_failure failure = http_failure(http->instance->reader, http->route, end);
-    if (failure.is_session_lost) {
+    http->had_stream = http->had_stream || end->was_accepted;
+    /* 404 for the first one is also how servers say that they have no such stream; when the session
+     * is lost indeed, the next call learns it. */
+    if (failure.is_session_lost && http->had_stream) {
         instance_renew(http->instance);
         return;
     }
@@ -292,6 +304,8 @@ static void start_item(struct item *item) {
         .mcp_method = item->is_answer ? MCP_METHOD_UNKNOWN : item->method,
         .body = slice_make(item->line, item->len),
         .is_idempotent = item->id != 0, /* the handshake and lists change nothing */
+        /* Else one that is never answered would keep all others waiting. */
+        .most_ms = http->instance->upstream->config->startup_timeout_ms,
     };
     if (post_start(&options, &events, item, &item->post) != 0)
         kill_now(http);
@@ -350,7 +364,7 @@ static void op_agree(struct transport *transport, enum mcp_revision revision) {
     http->route = route_unref(http->route);
     if (revision == MCP_REVISION_NONE) {
         http->session[0] = '\0';
-        http->wants_stream = false;
+        http->wants_stream = http->had_stream = false;
         http->stream = post_cancel(http->stream);
         io_timer_stop(http->stream_timer);
     } else {

@@ -257,8 +257,10 @@ static void send_level(struct upstream_instance *instance) {
                       buf_slice(&params));
     buf_deinit(&params);
     instance->sent_level = level;
-    if (instance_send(instance, id, MCP_LOGGING_SET_LEVEL, false, &line) != 0)
+    if (instance_send(instance, id, MCP_LOGGING_SET_LEVEL, false, &line) != 0) {
         instance->sent_level = -1;
+        instance->level_id = 0; /* nobody is to wait for an answer */
+    }
 }
 
 /* The transport. */

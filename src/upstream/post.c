@@ -14,6 +14,7 @@
 enum {
     DRAIN_MS = 1000, /* for the end of a stream behind its answer */
     DEFAULT_RETRY_MS = 1000,
+    QUICK_RESUMES = 10, /* that brought no message, as soon as the server wants */
     MAX_EVENT_ID = 1024,
     REASON = 200,
 };
@@ -36,6 +37,7 @@ struct post {
     void *context;
     struct client_call *call;
     struct io_timer *timer; /* the pause before a stream is taken up again; the end of draining */
+    struct io_timer *limit; /* NULL: the owner watches the time */
     bool is_idempotent, may_have_arrived, was_accepted;
     enum http_method method;
     enum answer_kind kind;
@@ -48,7 +50,7 @@ struct post {
     char reason[REASON];
     char event_id[MAX_EVENT_ID + 1]; /* empty: the server gave none */
     uint64_t retry_ms;
-    unsigned n_resumed;
+    unsigned n_resumed, n_in_vain;
 };
 
 /* Routes. */
@@ -116,7 +118,6 @@ static int write_fields(struct buf *out, const struct post_options *options,
     } else {
         buf_append_cstr(out, "Accept: text/event-stream\r\n");
     }
-    buf_append(out, upstream->fixed_fields);
     if (!options->has_rule_fields)
         buf_append(out, upstream->rule_fields);
     buf_append(out, options->fields);
@@ -135,6 +136,7 @@ static void free_post(struct post *post) {
     list_remove(&post->link);
     client_cancel(post->call);
     io_timer_free(post->timer);
+    io_timer_free(post->limit);
     sse_parser_free(post->sse);
     route_unref(post->route);
     buf_deinit(&post->body);
@@ -172,17 +174,19 @@ static bool can_resume(const struct post *post) {
 static void resume_later(struct post *post) {
     post->n_resumed++;
     uint64_t pause = post->retry_ms != 0 ? post->retry_ms : DEFAULT_RETRY_MS;
+    if (++post->n_in_vain > QUICK_RESUMES && pause < DEFAULT_RETRY_MS)
+        pause = DEFAULT_RETRY_MS;
     io_timer_start(post->timer, pause < LIMIT_SSE_RETRY_MS ? pause : LIMIT_SSE_RETRY_MS);
 }
 
 static void on_timer(void *context) {
     struct post *post = context;
-    if (post->is_broken) {
-        end_with(post, true, post->reason);
-        return;
-    }
     if (post->is_answered || post->is_cancelled) {
         free_post(post);
+        return;
+    }
+    if (post->is_broken) {
+        end_with(post, true, post->reason);
         return;
     }
     struct post_options options = {
@@ -194,6 +198,17 @@ static void on_timer(void *context) {
         end_with(post, true, "there is no memory to take the stream up again");
 }
 
+static void on_limit(void *context) {
+    struct post *post = context;
+    if (post->is_answered || post->is_cancelled || post->is_broken)
+        return; /* the other timer ends it */
+    post->call = client_cancel(post->call);
+    post->kind = ANSWER_NONE;
+    post->status = 0;
+    post->may_have_arrived = true;
+    end_with(post, true, "it did not answer in time");
+}
+
 static void on_head(void *context, const struct http_head *head) {
     struct post *post = context;
     struct slice type = http_content_type(head);
@@ -203,6 +218,9 @@ static void on_head(void *context, const struct http_head *head) {
         post->events.on_alive(post->context);
     if (post->events.on_head != NULL && post->n_resumed == 0)
         post->events.on_head(post->context, head);
+    if (post->is_cancelled)
+        return; /* by one of these */
+    post->may_have_arrived = true;
     post->was_accepted = post->was_accepted || head->status == 200;
     if (head->status == 202 || head->status == 204) {
         post->kind = ANSWER_IGNORED;
@@ -226,6 +244,7 @@ static void on_head(void *context, const struct http_head *head) {
 
 /* When the owner has what it wanted, the post lives on by itself to read the rest. */
 static void deliver(struct post *post, struct slice document) {
+    post->n_in_vain = 0;
     if (post->is_answered || post->is_cancelled ||
         !post->events.on_message(post->context, document) || post->is_cancelled)
         return;
@@ -402,6 +421,10 @@ int post_start(const struct post_options *options, const struct post_events *eve
     if (error != 0) {
         free_post(post);
         return error;
+    }
+    if (options->most_ms != 0) {
+        post->limit = io_timer_new(options->worker->loop, on_limit, post);
+        io_timer_start(post->limit, options->most_ms);
     }
     *ret_post = post;
     return 0;

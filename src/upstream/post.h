@@ -68,6 +68,7 @@ struct post_options {
     bool has_rule_fields;       /* `fields` holds what the header rules make */
     struct slice body;
     bool is_idempotent;
+    uint64_t most_ms; /* ends it when the answer takes longer; 0: the owner watches the time */
 };
 
 /* -ENOMEM, or what client_start() says. */

@@ -60,9 +60,9 @@ struct upstream {
     /* Of HTTP servers; fixed at birth. */
     struct client_target *target; /* NULL: a child */
     bool wants_caller_fields;
-    struct slice fixed_fields; /* whole lines of every request */
-    struct slice rule_fields;  /* of requests without a caller */
-    struct buf fields;         /* the memory of both */
+    struct slice rule_fields; /* whole lines of requests without a caller */
+    struct buf fields;        /* their memory */
+    char agent[64];           /* what User-Agent says, unless a rule says something else */
     /*
      * Guards the rest, and of each instance the fields that it names: workers look instances up and
      * read their status, the homes change it. Held for a few instructions, never across I/O.
@@ -178,6 +178,8 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
 void upstream_worker_deinit(struct upstream_worker *worker);
 /* A message that nobody waits for the answer of. */
 void upstream_worker_note(struct upstream_worker *worker, struct route *route, struct slice line);
+/* Ends the route's session; nobody waits for that. */
+void upstream_worker_farewell(struct upstream_worker *worker, struct route *route);
 
 /* post.c */
 struct counted_route {

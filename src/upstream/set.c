@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -29,9 +30,9 @@ static int make_target(struct upstream_set *set, struct upstream *upstream) {
         log_write(set->options.log, LOG_INFO, "upstream", "is reached through a proxy",
                   LOG_TEXT("upstream", server->name), LOG_TEXT("proxy", proxy));
     buf_init(&upstream->fields, LIMIT_HTTP_HEADER_BLOCK);
-    buf_printf(&upstream->fields, "User-Agent: cardea/%.*s\r\n", SLICE_ARGS(set->options.version));
-    size_t fixed = buf_len(&upstream->fields);
-    error = fields_write(&upstream->fields, set->options.config, server, NULL, NULL);
+    snprintf(upstream->agent, sizeof upstream->agent, "cardea/%.*s",
+             SLICE_ARGS(set->options.version));
+    error = upstream_write_fields(upstream, &upstream->fields, NULL, NULL);
     if (error == 0)
         error = buf_error(&upstream->fields);
     if (error != 0) {
@@ -40,8 +41,7 @@ static int make_target(struct upstream_set *set, struct upstream *upstream) {
                   LOG_TEXT("upstream", server->name));
         return error;
     }
-    upstream->fixed_fields = slice_sub(buf_slice(&upstream->fields), 0, fixed);
-    upstream->rule_fields = slice_from(buf_slice(&upstream->fields), fixed);
+    upstream->rule_fields = buf_slice(&upstream->fields);
     upstream->wants_caller_fields = fields_want_caller(set->options.config, server);
     return 0;
 }
@@ -52,7 +52,8 @@ bool upstream_wants_caller_fields(const struct upstream *upstream) {
 
 int upstream_write_fields(const struct upstream *upstream, struct buf *out,
                           upstream_caller_field *caller, void *context) {
-    return fields_write(out, upstream->set->options.config, upstream->config, caller, context);
+    return fields_write(out, upstream->set->options.config, upstream->config,
+                        slice_from_cstr(upstream->agent), caller, context);
 }
 
 int upstream_set_new(const struct upstream_set_options *options, struct upstream_set **ret_set) {

@@ -89,6 +89,8 @@ static void on_out_read(void *context, struct slice bytes) {
         if (at != SIZE_MAX) {
             handle_line(stdio, buf_slice(&stdio->line));
             buf_reset(&stdio->line, KIB(64));
+            if (stdio->out != NULL)
+                io_stream_yield(stdio->out);
         }
     }
 }
@@ -343,8 +345,10 @@ static int open_streams(struct stdio *stdio, struct ends *ends) {
         return error;
     io_stream_drains(stdio->out);
     io_stream_read(stdio->out, true);
-    if (stdio->err != NULL)
+    if (stdio->err != NULL) {
+        io_stream_never_starves(stdio->err); /* or the child would wait, and its answers with it */
         io_stream_read(stdio->err, true);
+    }
     return 0;
 }
 

@@ -36,14 +36,27 @@ static void drop_end(void *context, const struct post_end *end) {
     (void)end;
 }
 
-void upstream_worker_note(struct upstream_worker *worker, struct route *route, struct slice line) {
+static void send_alone(const struct post_options *options) {
     static const struct post_events events = {.on_message = drop_message, .on_end = drop_end};
-    struct post_options options = {
+    struct post *post = NULL;
+    (void)!post_start(options, &events, NULL, &post); /* whoever is not told will notice */
+}
+
+void upstream_worker_note(struct upstream_worker *worker, struct route *route, struct slice line) {
+    send_alone(&(struct post_options){
         .worker = worker,
         .route = route,
         .method = HTTP_METHOD_POST,
         .body = line,
-    };
-    struct post *post = NULL;
-    (void)!post_start(&options, &events, NULL, &post); /* whoever is not told will notice */
+        .most_ms = route->upstream->config->startup_timeout_ms,
+    });
+}
+
+void upstream_worker_farewell(struct upstream_worker *worker, struct route *route) {
+    send_alone(&(struct post_options){
+        .worker = worker,
+        .route = route,
+        .method = HTTP_METHOD_DELETE,
+        .most_ms = route->upstream->config->shutdown_timeout_ms,
+    });
 }

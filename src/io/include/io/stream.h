@@ -41,6 +41,11 @@ void io_stream_read(struct io_stream *stream, bool on);
  * until the budget of its loop is exceeded by a quarter, so that those who wait can finish.
  */
 void io_stream_drains(struct io_stream *stream);
+/* When too much is held, one stream of the loop may read on until its message is whole. It is:
+ * another one's turn. Turning reading on or off says so, too. */
+void io_stream_yield(struct io_stream *stream);
+/* What this stream reads is little, and not held. */
+void io_stream_never_starves(struct io_stream *stream);
 /*
  * Writes or queues a copy. 0; -ENOBUFS when more than `max_queued` bytes would wait (nothing is
  * written then); -EPIPE and the like when the stream is broken (on_end says so too) and took
