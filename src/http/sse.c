@@ -80,6 +80,9 @@ int sse_parser_new(size_t max_event, struct sse_parser **ret_parser) {
 
 void sse_parser_hold(struct sse_parser *parser, struct budget *budget) {
     buf_init_held(&parser->data, parser->data.max, budget);
+    buf_init_held(&parser->type, parser->type.max, budget);
+    buf_init_held(&parser->id, parser->id.max, budget);
+    buf_init_held(&parser->next_id, parser->next_id.max, budget);
 }
 
 struct sse_parser *sse_parser_free(struct sse_parser *parser) {

@@ -174,6 +174,13 @@ static bool is_other_era(const struct upstream_call *call, const struct post_end
     return false;
 }
 
+/* Of several reports before the home looks, the one of the newest session counts. */
+static void note_generation(atomic_uint_fast64_t *place, uint64_t generation) {
+    uint64_t known = atomic_load(place);
+    while (known < generation && !atomic_compare_exchange_weak(place, &known, generation))
+        continue;
+}
+
 /* True: it goes back to the home, and is sent again from there. */
 static bool try_again(struct upstream_call *call, const struct post_end *end,
                       const struct transport_failure *failure) {
@@ -184,9 +191,9 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
         upstream_instance_refresh(instance, 1u << MCP_LIST_TOOLS); /* an annotation has changed */
     bool is_changed = !failure->is_session_lost && is_other_era(call, end, failure);
     if (failure->is_session_lost || is_changed)
-        atomic_store(&instance->lost_generation, call->route->generation);
+        note_generation(&instance->lost_generation, call->route->generation);
     else if (is_unsent)
-        atomic_store(&instance->is_unreachable, true);
+        note_generation(&instance->unreachable_generation, call->route->generation);
     else
         return false;
     instance_report(instance);
@@ -263,16 +270,24 @@ static void tell_cancelled(struct upstream_call *call, struct slice reason) {
     buf_deinit(&line);
 }
 
-static void watch_time(struct upstream_call *call) {
+/* Until one of the timeouts; 0: it is over. */
+static uint64_t time_left(const struct upstream_call *call, uint64_t now) {
     const struct config_server *config = call->instance->upstream->config;
-    uint64_t now = io_loop_now(call->worker->loop);
     uint64_t silence_ends = call->direct_heard_ms + config->call_idle_timeout_ms;
     uint64_t all_ends = call->direct_started_ms + config->call_total_timeout_ms;
     uint64_t ends = silence_ends < all_ends ? silence_ends : all_ends;
-    if (now < ends) {
-        io_timer_start(call->timer, ends - now);
+    return now < ends ? ends - now : 0;
+}
+
+static void watch_time(struct upstream_call *call) {
+    const struct config_server *config = call->instance->upstream->config;
+    uint64_t now = io_loop_now(call->worker->loop), left = time_left(call, now);
+    if (left != 0) {
+        io_timer_start(call->timer, left);
         return;
     }
+    uint64_t silence_ends = call->direct_heard_ms + config->call_idle_timeout_ms;
+    uint64_t all_ends = call->direct_started_ms + config->call_total_timeout_ms;
     char text[128];
     bool is_silent = silence_ends <= all_ends;
     int len = snprintf(text, sizeof text, "the upstream did not answer within %llu ms (%s)",
@@ -322,8 +337,7 @@ void http_call_run(struct upstream_call *call) {
     if (call->direct_started_ms == 0)
         call->direct_started_ms = call->direct_heard_ms;
     call->timer = io_timer_new(call->worker->loop, on_timer, call);
-    const struct config_server *config = instance->upstream->config;
-    io_timer_start(call->timer, config->call_idle_timeout_ms);
+    io_timer_start(call->timer, time_left(call, call->direct_heard_ms));
     if (mcp_revision_is_modern(route->revision) != mcp_revision_is_modern(call->request.revision)) {
         finish_later(call, UPSTREAM_FAILED,
                      SLICE("the upstream has changed its protocol revision; try again"));

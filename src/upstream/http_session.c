@@ -186,7 +186,8 @@ static void on_stream_end(void *context, const struct post_end *end) {
         instance_renew(http->instance);
         return;
     }
-    if (end->status >= 400 && end->status < 500) {
+    bool may_pass = end->status == 408 || end->status == 429;
+    if (end->status >= 400 && end->status < 500 && !may_pass) {
         http->wants_stream = false; /* 405: it has no such stream, and need not have one */
         return;
     }

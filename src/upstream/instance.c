@@ -384,7 +384,7 @@ static void start(struct upstream_instance *instance) {
     pthread_mutex_unlock(&upstream->mutex);
     instance->n_garbage = 0;
     instance->complaint[0] = '\0';
-    atomic_store(&instance->is_unreachable, false);
+    atomic_store(&instance->unreachable_generation, 0);
     set_state(instance, UPSTREAM_STARTING);
     io_timer_start(instance->start_timer, upstream->config->startup_timeout_ms);
     int error =
@@ -461,13 +461,14 @@ static void deliver_report(struct io_message *message) {
         CONTAINER_OF(message, struct upstream_instance, refresh_message);
     atomic_store(&instance->refresh_posted, false);
     uint64_t lost = atomic_exchange(&instance->lost_generation, 0);
-    bool is_unreachable = atomic_exchange(&instance->is_unreachable, false);
+    uint64_t unreachable = atomic_exchange(&instance->unreachable_generation, 0);
+    uint64_t current = instance->route != NULL ? instance->route->generation : 0;
     unsigned changed = atomic_exchange(&instance->changes_heard, 0);
     unsigned wanted = atomic_exchange(&instance->refresh_wanted, 0);
     if (instance->state == UPSTREAM_READY && !instance->is_closing) {
-        if (lost != 0 && instance->route != NULL && instance->route->generation == lost)
+        if (lost != 0 && lost == current)
             instance_renew(instance);
-        else if (is_unreachable)
+        else if (unreachable != 0 && unreachable == current)
             close_unreachable(instance);
         handshake_lists_changed(instance, changed, true);
         handshake_lists_changed(instance, wanted & ~changed, false);

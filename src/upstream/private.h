@@ -100,8 +100,8 @@ struct upstream_instance {
     struct io_message start_message, level_message, close_message, refresh_message;
     atomic_bool start_posted, level_posted, close_posted, refresh_posted;
     atomic_uint refresh_wanted, changes_heard; /* masks of lists, for refresh_message */
-    atomic_uint_fast64_t lost_generation;      /* of the session that a call found lost, likewise */
-    atomic_bool is_unreachable;                /* likewise: a call could not connect */
+    /* Likewise: of routes whose session a call found lost, or whose server it could not reach. */
+    atomic_uint_fast64_t lost_generation, unreachable_generation;
     struct transport *transport;
     struct json_reader *reader;
     bool has_slot; /* counted in n_running */
