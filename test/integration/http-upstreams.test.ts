@@ -24,7 +24,7 @@ import { call, client, downReason, refusal, said, serve, status } from "./lib/up
 import { until } from "./lib/wait.ts";
 
 const ERAS = ["legacy", "modern"] as const;
-const only = (era: "legacy" | "modern") => (era === "legacy" ? legacyOnly() : modernOnly);
+const speaking = (era: "legacy" | "modern") => (era === "legacy" ? legacyOnly() : modernOnly);
 
 describe("probing", { concurrency: 4 }, () => {
     interface Probe {
@@ -295,7 +295,7 @@ function scripted(options: HttpOptions = {}, server: { [key: string]: string } =
     const fixtures = new Map<string, HttpFixture>();
     let gateway: Gateway;
     before(async () => {
-        for (const era of ERAS) fixtures.set(era, await startHttp({ ...only(era), ...options }));
+        for (const era of ERAS) fixtures.set(era, await startHttp({ ...speaking(era), ...options }));
         const servers = Object.fromEntries(ERAS.map((era) => [era, { url: fixtures.get(era)!.url, ...server }]));
         gateway = await startGateway({ config: { servers } });
     });
@@ -915,7 +915,7 @@ describe("what may have been run is not sent again", { concurrency: 4 }, () => {
         }
 
         test(`${era}: kept connections that the server closes: no call is lost or made twice`, async (t) => {
-            const { fixture: closing, gateway: alone } = await serve(t, only(era));
+            const { fixture: closing, gateway: alone } = await serve(t, speaking(era));
             const requests = await client(alone, era);
             let answered = 0;
             for (let n = 0; n < 30; n++) {
@@ -934,13 +934,13 @@ describe("what may have been run is not sent again", { concurrency: 4 }, () => {
         });
 
         test(`${era}: a server that is away and comes back`, async (t) => {
-            const first = await startHttp({ ...only(era), sessions: false });
+            const first = await startHttp({ ...speaking(era), sessions: false });
             const alone = await startGateway({ config: { servers: { http: { url: first.url } } } }, t);
             const requests = await client(alone, "modern");
             assert.equal(await said(call(requests, "echo", { text: "here" })), "here");
             await first.close();
             assert.match(await refusal(call(requests, "echo", { text: "gone" })), /./);
-            const second = await startHttp({ ...only(era), sessions: false });
+            const second = await startHttp({ ...speaking(era), sessions: false });
             t.after(() => second.close());
             await second.close();
             await second.listen(first.port);
