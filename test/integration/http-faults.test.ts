@@ -57,12 +57,15 @@ describe("a session", { concurrency: 4 }, () => {
         const { fixture, gateway } = await serve(
             t,
             { ...legacy, on: (exchange) => exchange.message.method === "tools/list" },
-            { startup_timeout: "300ms" },
+            { startup_timeout: "1s" },
         );
+        const first = await fixture.requests.waitFor((each) => each.message?.method === "tools/list");
         assert.match(await downReason(gateway, "http"), /startup_timeout/);
-        const [first] = fixture.received("tools/list");
-        const ended = await fixture.receives("DELETE");
-        assert.equal(ended.field("mcp-session-id"), first!.field("mcp-session-id"));
+        const session = first.field("mcp-session-id");
+        assert.ok(session);
+        await fixture.requests.waitFor(
+            (each) => each.method === "DELETE" && each.field("mcp-session-id") === session,
+        );
     });
 
     test("that was lost while its GET stream ran: opened again by the stream", async (t) => {
