@@ -110,10 +110,10 @@ void streams_feed(struct io_loop *loop) {
     list_splice_back(&waiting, &loop->starved);
     while ((link = list_pop_front(&waiting)) != NULL) { /* ends may free others */
         struct io_stream *stream = CONTAINER_OF(link, struct io_stream, starved_link);
-        if (is_starved(stream))
+        bool waits = is_starved(stream) || (!has_room && !stream->drains);
+        if (waits)
             choose_favourite(stream);
-        bool is_favourite = loop->favourites[stream->drains].stream == stream;
-        if (is_starved(stream) || (!has_room && !stream->drains && !is_favourite)) {
+        if (waits && loop->favourites[stream->drains].stream != stream) {
             list_push_back(&loop->starved, link);
             /* What a client that is gone has sent is of no use to anybody. */
             if (!stream->drains && is_there(stream, POLLRDHUP))

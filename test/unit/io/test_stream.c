@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "base/buf.h"
 #include "base/limits.h"
 #include "io/file.h"
@@ -379,7 +380,65 @@ static void test_write_out_of_memory(void) {
     }
 }
 
+/* --- too much is held --- */
+
+/* What becomes of bytes that a peer sends while so much of 1,000 is held. */
+struct held_row {
+    const char *name;
+    size_t held;
+    bool drains, never_starves, hangs_up;
+    bool is_read; /* by itself; else only when all was given back */
+};
+
+static const struct held_row held_rows[] = {
+    {.name = "room", .held = 1000, .is_read = true},
+    {.name = "one may finish", .held = 1250, .is_read = true},
+    {.name = "none may", .held = 1251},
+    {.name = "an answer, a quarter above", .held = 1250, .drains = true, .is_read = true},
+    {.name = "one answer may finish", .held = 1251, .drains = true, .is_read = true},
+    {.name = "no answer may", .held = 1251 + LIMIT_UPSTREAM_MESSAGE, .drains = true},
+    {.name = "not held", .held = MIB(100), .never_starves = true, .is_read = true},
+    {.name = "gone", .held = MIB(100), .hangs_up = true},
+};
+
+static void held_row_run(const struct held_row *row) {
+    struct pair pair;
+    struct budget budget = {.max = 1000};
+    pair_open(&pair, IO_STREAM_TCP);
+    struct end *from = &pair.ends[0], *to = &pair.ends[1];
+    io_loop_set_budget(pair.guarded.loop, &budget);
+    if (row->drains)
+        io_stream_drains(to->stream);
+    if (row->never_starves)
+        io_stream_never_starves(to->stream);
+    to->stop_after = 5;
+    to->stops_at_end = true;
+    budget_add(&budget, row->held);
+    io_stream_read(to->stream, true);
+    CHECK_INT(io_stream_write(from->stream, SLICE("bytes"), KIB(1)), 0);
+    if (row->hangs_up)
+        from->stream = io_stream_free(from->stream);
+    if (!row->is_read && !row->hangs_up) {
+        settle(&pair);
+        CHECK_INT(to->reads, 0);
+        budget_give_back(&budget, row->held);
+    }
+    guarded_run(&pair.guarded);
+    CHECK_INT(to->reads, row->hangs_up ? 0 : 1);
+    CHECK_INT(to->ends, row->hangs_up ? 1 : 0);
+    CHECK_INT(to->error, row->hangs_up ? -ECONNRESET : 0);
+    io_loop_set_budget(pair.guarded.loop, NULL);
+    pair_close(&pair);
+}
+
+static void test_held(void) {
+    for (size_t i = 0; i < ARRAY_LEN(held_rows); i++) {
+        test_row(held_rows[i].name);
+        held_row_run(&held_rows[i]);
+    }
+}
+
 TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_half_close),
           TEST(test_pause), TEST(test_free_inside), TEST(test_free_with_queue),
           TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor),
-          TEST(test_write_out_of_memory))
+          TEST(test_write_out_of_memory), TEST(test_held))
