@@ -5,7 +5,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import net from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, test, type TestContext } from "node:test";
@@ -48,14 +47,8 @@ async function ports(t: TestContext, n: number, ...args: string[]): Promise<numb
     return found;
 }
 
-/** A port on which nobody listens: it was taken and given back. */
-async function refused(): Promise<number> {
-    const server = net.createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port } = server.address() as net.AddressInfo;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-}
+/** A port on which nobody listens. One that was free a moment ago may be the gateway's own by now. */
+const REFUSED = 1;
 
 describe("200 upstreams", () => {
     for (const era of ["legacy", "modern"] as const) {
@@ -68,13 +61,12 @@ describe("200 upstreams", () => {
             const legacy = await ports(t, 44, "--revision", "legacy", "--sessions", "--sse");
             const modern = await ports(t, 43, "--revision", "modern");
             const hanging = await ports(t, 3, "--hang");
-            const dead = await Promise.all(Array.from({ length: 10 }, refused));
             add("child", 88, () => ({ cmd: [TINY] }));
             add("child-dead", 10, () => ({ cmd: [TINY, "dead"] }));
             add("child-hang", 2, () => ({ cmd: [TINY, "hang"], shutdown_timeout: "100ms" }));
             add("http-legacy", 44, (i) => url(legacy[i]!));
             add("http-modern", 43, (i) => url(modern[i]!));
-            add("http-dead", 10, (i) => url(dead[i]!));
+            add("http-dead", 10, () => url(REFUSED));
             add("http-hang", 3, (i) => url(hanging[i]!));
             assert.equal(Object.keys(servers).length, 200);
             const wanted = Object.keys(servers).filter((name) => !/-(dead|hang)-/.test(name));
