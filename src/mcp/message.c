@@ -74,6 +74,20 @@ static int check_keys(const struct json_reader *reader, const struct mcp_message
     return 0;
 }
 
+/*
+ * Some encoders write "tools\/call" (PHP's by default). That is one spelling more of a known
+ * method, and goes on in ours; no other escape has a place in a method's name.
+ */
+static enum mcp_method parse_method(struct slice text) {
+    char plain[LIMIT_RPC_METHOD];
+    size_t len = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        bool is_slash = text.ptr[i] == '\\' && i + 1 < text.len && text.ptr[i + 1] == '/';
+        plain[len++] = text.ptr[is_slash ? ++i : i];
+    }
+    return mcp_method_parse(slice_make(plain, len));
+}
+
 static int read_call(const struct json_reader *reader, const struct json_node *root,
                      const struct json_node *method, struct mcp_message *message,
                      struct mcp_refusal *refusal) {
@@ -83,13 +97,14 @@ static int read_call(const struct json_reader *reader, const struct json_node *r
     struct slice text = json_string_raw(method);
     if (text.len == 0 || text.len > LIMIT_RPC_METHOD)
         return refuse_request(refusal, "method must have 1 to 128 bytes");
-    if (method->value_escaped)
+    enum mcp_method known = parse_method(text);
+    if (method->value_escaped && known == MCP_METHOD_UNKNOWN)
         return refuse_request(refusal, "method must be written without escapes");
     if (params != NULL && params->type != JSON_OBJECT)
         return refuse_request(refusal, "params must be an object");
     message->kind = message->id.len != 0 ? MCP_REQUEST : MCP_NOTIFICATION;
-    message->method_text = text;
-    message->method = mcp_method_parse(text);
+    message->method_text = method->value_escaped ? mcp_method_name(known) : text;
+    message->method = known;
     message->params = params;
     if (params == NULL)
         return 0;

@@ -24,7 +24,7 @@ struct mcp_message {
     enum mcp_kind kind;
     struct slice id; /* as written, with quotes; empty for notifications and errors without one */
     enum mcp_method method;         /* requests and notifications */
-    struct slice method_text;       /* between the quotes */
+    struct slice method_text;       /* between the quotes, or mcp_method_name() */
     const struct json_node *params; /* opened object, or NULL */
     const struct json_node *meta;   /* params._meta, opened object, or NULL */
     struct slice result;            /* MCP_RESULT: the object as written */
