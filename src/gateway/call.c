@@ -338,37 +338,15 @@ void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct
     gw_call_answer_scratch(call);
 }
 
-static void write_modern_tool_error(struct gw_call *call, struct slice text) {
-    struct json_writer writer;
-    json_writer_init(&writer, gw_worker_scratch(call->worker));
-    json_object_begin(&writer);
-    json_kv_raw(&writer, SLICE("jsonrpc"), SLICE("\"2.0\""));
-    json_kv_raw(&writer, SLICE("id"), gw_call_id(call));
-    json_key(&writer, SLICE("result"));
-    json_object_begin(&writer);
-    json_key(&writer, SLICE("content"));
-    json_array_begin(&writer);
-    json_object_begin(&writer);
-    json_kv_string(&writer, SLICE("type"), SLICE("text"));
-    json_kv_string(&writer, SLICE("text"), text);
-    json_object_end(&writer);
-    json_array_end(&writer);
-    json_kv_bool(&writer, SLICE("isError"), true);
-    gw_write_modern_members(&writer, call->worker->gateway, false);
-    json_object_end(&writer);
-    json_object_end(&writer);
-}
-
 void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text) {
-    if (call->method != MCP_TOOLS_CALL) {
+    struct buf result CLEANUP(buf_deinit) = BUF_INIT(LIMIT_UPSTREAM_MESSAGE);
+    if (call->method != MCP_TOOLS_CALL)
         gw_call_answer_error(call, code, text, SLICE_EMPTY);
-        return;
-    }
-    if (is_modern(call))
-        write_modern_tool_error(call, text);
+    else if (mcp_write_tool_error(&result, text) == 0)
+        gw_call_answer_result(call, buf_slice(&result), MCP_LEGACY_LATEST);
     else
-        mcp_write_tool_error(gw_worker_scratch(call->worker), gw_call_id(call), text);
-    gw_call_answer_scratch(call);
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
 }
 
 /* Cancelling. */

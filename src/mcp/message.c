@@ -302,10 +302,9 @@ int mcp_write_error(struct buf *out, struct slice id, enum mcp_error_code code, 
     return buf_error(out);
 }
 
-int mcp_write_tool_error(struct buf *out, struct slice id, struct slice text) {
+int mcp_write_tool_error(struct buf *out, struct slice text) {
     struct json_writer writer;
-    write_begin(&writer, out, id);
-    json_key(&writer, SLICE("result"));
+    json_writer_init(&writer, out);
     json_object_begin(&writer);
     json_key(&writer, SLICE("content"));
     json_array_begin(&writer);
@@ -315,7 +314,6 @@ int mcp_write_tool_error(struct buf *out, struct slice id, struct slice text) {
     json_object_end(&writer);
     json_array_end(&writer);
     json_kv_bool(&writer, SLICE("isError"), true);
-    json_object_end(&writer);
     json_object_end(&writer);
     return buf_error(out);
 }

@@ -253,6 +253,16 @@ static const struct json_want want_page[MCP_LIST_COUNT][2] = {
     [MCP_LIST_TEMPLATES] = {{"resourceTemplates", want_items}, {0}},
 };
 
+static int read_result(struct json_reader *reader, struct slice result,
+                       const struct json_want *children, const char **ret_reason) {
+    struct json_error json_error = {0};
+    struct json_want want = {.children = children};
+    int error = json_read(reader, result, &want, NULL, &json_error);
+    if (error > 0)
+        *ret_reason = json_error.reason;
+    return error > 0 ? CATALOG_E_INVALID : error;
+}
+
 /* A hint of 2026-07-28; without it, as with a negative one, nothing is fresh. */
 static uint64_t read_ttl(const struct json_reader *reader, enum mcp_revision revision) {
     int64_t ttl = 0;
@@ -269,15 +279,9 @@ int catalog_list_add_page(struct catalog_list *list, const struct catalog_source
                           const char **ret_reason) {
     enum mcp_list kind = source->kind;
     const struct mcp_list_info *info = mcp_list_info(kind);
-    struct json_error json_error = {0};
-    int error = json_read(reader, result, &(struct json_want){.children = want_page[kind]}, NULL,
-                          &json_error);
-    if (error < 0)
+    int error = read_result(reader, result, want_page[kind], ret_reason);
+    if (error != 0)
         return error;
-    if (error != 0) {
-        *ret_reason = json_error.reason;
-        return CATALOG_E_INVALID;
-    }
     const struct json_node *items =
         json_member_typed(reader, json_root(reader), info->result_key, JSON_ARRAY);
     if (items == NULL) {
@@ -386,12 +390,9 @@ int catalog_read_initialize(struct catalog *catalog, struct slice result,
         {"serverInfo", want_nothing},
         {0},
     };
-    struct json_error json_error = {0};
-    int error = json_read(reader, result, &(struct json_want){.children = want}, NULL, &json_error);
-    if (error != 0) {
-        *ret_reason = json_error.reason;
-        return error < 0 ? error : CATALOG_E_INVALID;
-    }
+    int error = read_result(reader, result, want, ret_reason);
+    if (error != 0)
+        return error;
     const struct json_node *root = json_root(reader);
     const struct json_node *version =
         json_member_typed(reader, root, SLICE("protocolVersion"), JSON_STRING);
@@ -420,12 +421,9 @@ int catalog_read_discover(struct catalog *catalog, struct slice result, struct j
         {"_meta", want_meta},
         {0},
     };
-    struct json_error json_error = {0};
-    int error = json_read(reader, result, &(struct json_want){.children = want}, NULL, &json_error);
-    if (error != 0) {
-        *ret_reason = json_error.reason;
-        return error < 0 ? error : CATALOG_E_INVALID;
-    }
+    int error = read_result(reader, result, want, ret_reason);
+    if (error != 0)
+        return error;
     const struct json_node *root = json_root(reader);
     const struct json_node *versions =
         json_member_typed(reader, root, SLICE("supportedVersions"), JSON_ARRAY);

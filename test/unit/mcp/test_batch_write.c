@@ -144,9 +144,9 @@ static void test_write(void) {
     CHECK_STR(buf_slice(&out),
               "{" V "\"id\":2,\"error\":{\"code\":403,\"message\":\"no\",\"data\":[1]}}");
     buf_reset(&out, KIB(4));
-    CHECK_INT(mcp_write_tool_error(&out, SLICE("3"), SLICE("</a>")), 0);
-    CHECK_STR(buf_slice(&out), "{" V "\"id\":3,\"result\":{\"content\":[{\"type\":\"text\","
-                               "\"text\":\"</a>\"}],\"isError\":true}}");
+    CHECK_INT(mcp_write_tool_error(&out, SLICE("</a>")), 0);
+    CHECK_STR(buf_slice(&out),
+              "{\"content\":[{\"type\":\"text\",\"text\":\"</a>\"}],\"isError\":true}");
 }
 
 /* What we write, we read: every kind, by the strict reader. */
@@ -263,7 +263,7 @@ static void torture_body(void *arg) {
     CHECK(r == -ENOMEM || (r == 0 && count == 2));
     r = mcp_id_key(&out, SLICE("\"\\u0031\""));
     CHECK(r == 0 || r == -ENOMEM);
-    r = mcp_write_tool_error(&out, SLICE("1"), SLICE("text"));
+    r = mcp_write_tool_error(&out, SLICE("text"));
     CHECK(r == 0 || r == -ENOMEM);
     r = mcp_splice(&out, document, NULL, 0);
     CHECK(r == 0 || r == -ENOMEM);

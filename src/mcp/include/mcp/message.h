@@ -70,8 +70,8 @@ int mcp_write_error_object(struct buf *out, struct slice id, struct slice error)
 /* An error of ours; an empty id leaves the member out; `data` is JSON or empty. */
 int mcp_write_error(struct buf *out, struct slice id, enum mcp_error_code code, struct slice text,
                     struct slice data);
-/* A tool's refusal: a result with isError and one text (MCP 2025-11-25 server/tools). */
-int mcp_write_tool_error(struct buf *out, struct slice id, struct slice text);
+/* A tool's refusal: a result object with isError and one text (MCP 2025-11-25 server/tools). */
+int mcp_write_tool_error(struct buf *out, struct slice text);
 
 /*
  * JSON may hold line ends between its tokens, where stdio ends a message and SSE a field: makes
