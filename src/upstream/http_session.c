@@ -165,8 +165,6 @@ static void on_timer(void *context) {
 
 /* The stream of what the server tells by itself. */
 
-static void open_stream(struct http *http);
-
 static bool on_stream_message(void *context, struct slice document) {
     struct http *http = context;
     (void)http->base.events.on_message(http->base.context, 0, document);
