@@ -100,8 +100,8 @@ static uint16_t port_of(const struct io_address *address) {
     return ntohs(in.sin_port);
 }
 
-/* A listening socket whose connections nobody accepts. */
-MAYBE_UNUSED static int listen_at(const char *host, uint16_t *port, int backlog) {
+/* A listening socket whose connections nobody accepts; -1: the port is somebody's. */
+static int try_listen_at(const char *host, uint16_t *port, int backlog) {
     char text[64];
     struct io_address address;
     int on = 1;
@@ -114,9 +114,20 @@ MAYBE_UNUSED static int listen_at(const char *host, uint16_t *port, int backlog)
     socklen_t size = sizeof address.storage;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, sockaddr, address.size) != 0 || listen(fd, backlog) != 0 ||
-        getsockname(fd, sockaddr, &size) != 0)
-        abort();
+        getsockname(fd, sockaddr, &size) != 0) {
+        io_fd_close(&fd);
+        return -1;
+    }
     *port = port_of(&address);
+    return fd;
+}
+
+MAYBE_UNUSED static int listen_at(const char *host, uint16_t *port, int backlog) {
+    int fd = try_listen_at(host, port, backlog);
+    if (fd < 0) {
+        perror(host);
+        abort();
+    }
     return fd;
 }
 
