@@ -100,8 +100,8 @@ static void finish(struct upstream_call *call, enum upstream_outcome outcome, st
     io_loop_post(call->worker->loop, &call->final_message);
 }
 
-static void send_cancelled(struct upstream_call *call, struct slice reason) {
-    struct buf params = BUF_INIT(KIB(1)), line = BUF_INIT(KIB(2));
+void call_write_cancelled(const struct upstream_call *call, struct slice reason, struct buf *line) {
+    struct buf params CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
     struct json_writer writer;
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
@@ -109,8 +109,12 @@ static void send_cancelled(struct upstream_call *call, struct slice reason) {
     if (reason.len != 0)
         json_kv_string(&writer, SLICE("reason"), reason);
     json_object_end(&writer);
-    mcp_write_notification(&line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
-    buf_deinit(&params);
+    mcp_write_notification(line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
+}
+
+static void send_cancelled(struct upstream_call *call, struct slice reason) {
+    struct buf line = BUF_INIT(KIB(2));
+    call_write_cancelled(call, reason, &line);
     /* A child that takes no bytes will notice its own end. */
     (void)!instance_send(call->instance, 0, MCP_NOTIFY_CANCELLED, false, &line);
 }

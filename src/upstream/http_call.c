@@ -13,7 +13,6 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "http_session.h"
-#include "json/writer.h"
 #include "private.h"
 
 enum {
@@ -60,11 +59,7 @@ static void refuse_request(struct upstream_call *call, const struct mcp_message 
         return; /* it must not ask, and nobody may answer (MCP 2026-07-28, transports) */
     if (call->n_refused++ >= MAX_REFUSED)
         return;
-    if (message->method == MCP_PING)
-        mcp_write_result(&line, message->id, SLICE("{}"));
-    else
-        mcp_write_error(&line, message->id, MCP_E_METHOD_NOT_FOUND,
-                        SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
+    message_write_answer(&line, message);
     if (buf_error(&line) == 0)
         upstream_worker_note(call->worker, call->route, buf_slice(&line));
     buf_deinit(&line);
@@ -253,21 +248,12 @@ static void on_alive(void *context) {
 /* Time. */
 
 static void tell_cancelled(struct upstream_call *call, struct slice reason) {
-    struct buf params = BUF_INIT(KIB(1)), line = BUF_INIT(KIB(2));
-    struct json_writer writer;
+    struct buf line CLEANUP(buf_deinit) = BUF_INIT(KIB(2));
     if (mcp_revision_is_modern(call->route->revision))
         return; /* closing the stream says it */
-    json_writer_init(&writer, &params);
-    json_object_begin(&writer);
-    json_kv_u64(&writer, SLICE("requestId"), call->request.id);
-    if (reason.len != 0)
-        json_kv_string(&writer, SLICE("reason"), reason);
-    json_object_end(&writer);
-    mcp_write_notification(&line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
+    call_write_cancelled(call, reason, &line);
     if (buf_error(&line) == 0)
         upstream_worker_note(call->worker, call->route, buf_slice(&line));
-    buf_deinit(&params);
-    buf_deinit(&line);
 }
 
 /* Until one of the timeouts; 0: it is over. */

@@ -9,17 +9,21 @@ enum {
     LOGS_PER_SECOND = 50,
 };
 
+void message_write_answer(struct buf *line, const struct mcp_message *message) {
+    if (message->method == MCP_PING)
+        mcp_write_result(line, message->id, SLICE("{}"));
+    else
+        mcp_write_error(line, message->id, MCP_E_METHOD_NOT_FOUND,
+                        SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
+}
+
 static void on_server_request(struct upstream_instance *instance,
                               const struct mcp_message *message) {
     struct buf line = BUF_INIT(KIB(8));
     /* It must not ask, and nobody may answer (MCP 2026-07-28, basic/transports). */
     if (instance->catalog != NULL && mcp_revision_is_modern(instance->catalog->revision))
         return;
-    if (message->method == MCP_PING)
-        mcp_write_result(&line, message->id, SLICE("{}"));
-    else
-        mcp_write_error(&line, message->id, MCP_E_METHOD_NOT_FOUND,
-                        SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
+    message_write_answer(&line, message);
     (void)!instance_send(instance, 0, message->method, true, &line);
 }
 

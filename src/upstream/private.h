@@ -240,6 +240,8 @@ void handshake_set_verdict(struct upstream_instance *instance, enum verdict verd
 /* inbound.c */
 /* The first number behind an "id" of what cannot be read as a message; empty: there is none. */
 struct slice message_shown_id(struct slice line);
+/* What a server's request gets: ping an answer, all others a refusal. */
+void message_write_answer(struct buf *line, const struct mcp_message *message);
 /* On the home. */
 bool instance_handle_message(struct upstream_instance *instance, uint64_t request,
                              struct slice document);
@@ -259,6 +261,8 @@ bool calls_log(struct upstream_instance *instance, struct slice params);
 
 /* call.c, on the caller's worker */
 void call_free_when_over(struct upstream_call *call);
+/* notifications/cancelled for it. Any thread; its errors are the buffer's. */
+void call_write_cancelled(const struct upstream_call *call, struct slice reason, struct buf *line);
 /* Hands the call to the home, which waits until the instance is ready and hands it back. */
 void call_go_home(struct upstream_call *call);
 
