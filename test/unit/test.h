@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +36,13 @@ MAYBE_UNUSED static void test_fail(const char *file, int line, const char *what)
            test_context[0] ? ")" : "");
     test_failures++;
 }
+
+/* For what a test stands on and cannot do without: says where and why, and ends the program. */
+#define CANNOT_GO_ON()                                                                             \
+    do {                                                                                           \
+        fprintf(stderr, "%s:%d: cannot go on: %s\n", __FILE__, __LINE__, strerror(errno));         \
+        abort();                                                                                   \
+    } while (0)
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \

@@ -52,7 +52,7 @@ static void world_open(struct world *world, const struct reply *replies, size_t 
     world->target = target_new(url, "");
     struct client_options options = {.loop = world->guarded.loop};
     if (client_new(&options, &world->client) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 /* The client anew, for TLS. */
@@ -60,7 +60,7 @@ MAYBE_UNUSED static void world_use_tls(struct world *world, struct io_tls *tls) 
     struct client_options options = {.loop = world->guarded.loop, .tls = tls};
     client_free(world->client);
     if (client_new(&options, &world->client) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 static void world_close(struct world *world) {

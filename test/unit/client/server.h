@@ -204,7 +204,7 @@ static void server_on_accept(void *context, int fd) {
     if (io_stream_new(server->guarded->loop, IO_STREAM_TCP, fd, &events, peer, &peer->stream) !=
             0 ||
         http_parser_new(HTTP_REQUESTS, &limits, &peer->parser) != 0)
-        abort();
+        CANNOT_GO_ON();
     list_push_back(&server->peers, &peer->link);
     server->n_accepted++;
     server->n_open++;
@@ -227,7 +227,7 @@ static void server_start(struct server *server, struct guarded *guarded,
     if (io_address_parse(SLICE("127.0.0.1:0"), &server->address) != 0 ||
         io_listen_socket(&server->address, false, &fd) != 0 ||
         io_listener_new(guarded->loop, fd, server_on_accept, server, &server->listener) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 /* Closes all connections; the listener stays. */

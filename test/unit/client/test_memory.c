@@ -53,7 +53,7 @@ static void on_accept(void *context, int fd) {
     struct peer *peer = mem_xalloc(sizeof *peer);
     peer->world = world;
     if (io_stream_new(world->guarded.loop, IO_STREAM_TCP, fd, &events, peer, &peer->stream) != 0)
-        abort();
+        CANNOT_GO_ON();
     list_push_back(&world->peers, &peer->link);
     io_stream_read(peer->stream, true);
 }
@@ -115,14 +115,14 @@ static void open_world(struct world *world) {
     if (io_address_parse(SLICE("127.0.0.1:0"), &world->address) != 0 ||
         io_listen_socket(&world->address, false, &fd) != 0 ||
         io_listener_new(world->guarded.loop, fd, on_accept, world, &world->listener) != 0)
-        abort();
+        CANNOT_GO_ON();
     snprintf(url, sizeof url, "http://%s", world->address.text);
     struct client_target_options options = {
         .url = world->uses_proxy ? SLICE("http://server.test/") : slice_from_cstr(url),
         .proxy = world->uses_proxy ? slice_from_cstr(url) : SLICE("none")};
     const char *reason;
     if (client_target_new(&options, &world->target, &reason) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 static void close_world(struct world *world) {

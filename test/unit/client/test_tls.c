@@ -26,7 +26,7 @@ static void secure_open(struct secure_world *secure, const struct reply *replies
     world->server.layer_context = tls_server_new(&secure->authority);
     struct io_tls_client_options options = {.ca_file = secure->authority.path};
     if (io_tls_client_new(&options, &secure->tls) != 0)
-        abort();
+        CANNOT_GO_ON();
     world_use_tls(world, secure->tls);
     snprintf(url, sizeof url, "https://%s/p", world->server.address.text);
     if (host != NULL) {

@@ -24,7 +24,7 @@ static void add_extension(X509 *certificate, int nid, const char *value) {
     X509V3_set_ctx(&context, certificate, certificate, NULL, NULL, 0);
     X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
     if (extension == NULL || X509_add_ext(certificate, extension, -1) != 1)
-        abort();
+        CANNOT_GO_ON();
     X509_EXTENSION_free(extension);
 }
 
@@ -34,7 +34,7 @@ static X509 *certificate_new(EVP_PKEY *key, const char *name, long serial) {
     const unsigned char *bytes = (const unsigned char *)name;
     if (certificate == NULL || subject == NULL ||
         X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, bytes, -1, -1, 0) != 1)
-        abort();
+        CANNOT_GO_ON();
     X509_set_version(certificate, X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial);
     X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
@@ -56,7 +56,7 @@ static void authority_make(struct authority *authority) {
     int fd = mkstemp(authority->path);
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file == NULL || PEM_write_X509(file, authority->certificate) != 1 || fclose(file) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 static void authority_drop(struct authority *authority) {
@@ -74,7 +74,7 @@ static SSL_CTX *tls_server_new(const struct authority *authority) {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (context == NULL || SSL_CTX_use_certificate(context, certificate) != 1 ||
         SSL_CTX_use_PrivateKey(context, key) != 1)
-        abort();
+        CANNOT_GO_ON();
     X509_free(certificate);
     EVP_PKEY_free(key);
     return context;

@@ -28,7 +28,7 @@ static struct doors doors_open(const char *listen, bool anonymous) {
     doors.gateway->config = doors.config;
     snprintf(doors.gateway->address.text, sizeof doors.gateway->address.text, "%s", listen);
     if (secret_new(SLICE("s3cret-Token"), &doors.gateway->token) != 0)
-        abort();
+        CANNOT_GO_ON();
     return doors;
 }
 
@@ -47,14 +47,14 @@ static const struct http_head *read_head(struct http_parser *parser, const char 
     size_t consumed;
     buf_printf(&text, "%s\r\n%s\r\n", first, fields);
     if (http_parser_feed(parser, buf_slice(&text), &consumed, &event, &data) != 0)
-        abort();
+        CANNOT_GO_ON();
     return event == HTTP_HEAD ? http_parser_head(parser) : NULL;
 }
 
 static struct http_parser *new_parser(void) {
     struct http_parser *parser = NULL;
     if (http_parser_new(HTTP_REQUESTS, NULL, &parser) != 0)
-        abort();
+        CANNOT_GO_ON();
     return parser;
 }
 

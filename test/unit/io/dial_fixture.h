@@ -23,7 +23,7 @@ static void dialer_open(struct dialer *dialer, const struct zone_row *zone, size
     dialer->loop = guarded_new(&dialer->guarded);
     name_server_start(&dialer->server, dialer->loop, zone, zone_len);
     if (io_resolver_new(dialer->loop, &dialer->resolver) != 0)
-        abort();
+        CANNOT_GO_ON();
     resolver_set_test_servers(dialer->resolver, dialer->server.address);
 }
 
@@ -108,7 +108,7 @@ static int try_listen_at(const char *host, uint16_t *port, int backlog) {
     snprintf(text, sizeof text, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host,
              (unsigned)*port);
     if (io_address_parse(slice_from_cstr(text), &address) != 0)
-        abort();
+        CANNOT_GO_ON();
     struct sockaddr *sockaddr = (struct sockaddr *)(void *)address.storage;
     int fd = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     socklen_t size = sizeof address.storage;
@@ -126,7 +126,7 @@ MAYBE_UNUSED static int listen_at(const char *host, uint16_t *port, int backlog)
     int fd = try_listen_at(host, port, backlog);
     if (fd < 0) {
         perror(host);
-        abort();
+        CANNOT_GO_ON();
     }
     return fd;
 }
@@ -143,7 +143,7 @@ MAYBE_UNUSED static size_t count_fds(void) {
     size_t n = 0;
     DIR *directory = opendir("/proc/self/fd");
     if (directory == NULL)
-        abort();
+        CANNOT_GO_ON();
     while (readdir(directory) != NULL)
         n++;
     closedir(directory);

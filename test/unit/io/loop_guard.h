@@ -22,7 +22,7 @@ static void guard_fired(void *context) {
 static struct io_loop *guarded_new(struct guarded *guarded) {
     *guarded = (struct guarded){.loop = NULL};
     if (io_loop_new(&guarded->loop) != 0)
-        abort();
+        CANNOT_GO_ON();
     guarded->guard = io_timer_new(guarded->loop, guard_fired, guarded);
     io_timer_start(guarded->guard, GUARD_MS);
     return guarded->loop;

@@ -238,20 +238,31 @@ static void name_server_on_accept(void *context, int fd) {
         io_stream_read(server->stream, true);
 }
 
+/* A port that is free for TCP may be somebody's for UDP: then another one. */
+static int name_server_bind(struct name_server *server, struct io_address *address) {
+    for (unsigned i = 0; i < 100; i++) {
+        int listener = -1;
+        if (io_address_parse(SLICE("127.0.0.1:0"), address) != 0 ||
+            io_listen_socket(address, false, &listener) != 0)
+            CANNOT_GO_ON();
+        server->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (bind(server->fd, (struct sockaddr *)(void *)address->storage, address->size) == 0)
+            return listener;
+        io_fd_close(&server->fd);
+        io_fd_close(&listener);
+    }
+    CANNOT_GO_ON();
+}
+
 static void name_server_start(struct name_server *server, struct io_loop *loop,
                               const struct zone_row *zone, size_t zone_len) {
     *server = (struct name_server){
         .zone = zone, .zone_len = zone_len, .loop = loop, .got = BUF_INIT(KIB(64)), .fd = -1};
     struct io_address address;
-    int listener = -1;
-    if (io_address_parse(SLICE("127.0.0.1:0"), &address) != 0 ||
-        io_listen_socket(&address, false, &listener) != 0)
-        abort();
-    server->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (bind(server->fd, (struct sockaddr *)(void *)address.storage, address.size) != 0 ||
-        io_watch_new(loop, server->fd, name_server_on_udp, server, &server->watch) != 0 ||
+    int listener = name_server_bind(server, &address);
+    if (io_watch_new(loop, server->fd, name_server_on_udp, server, &server->watch) != 0 ||
         io_listener_new(loop, listener, name_server_on_accept, server, &server->listener) != 0)
-        abort();
+        CANNOT_GO_ON();
     server->timer = io_timer_new(loop, name_server_on_timer, server);
     snprintf(server->address, sizeof server->address, "%s", address.text);
 }

@@ -176,11 +176,11 @@ static bool hole_open(struct hole *hole, const char *host, uint16_t *port) {
     if (hole->fds[0] < 0)
         return false;
     if (getsockname(hole->fds[0], sockaddr, &size) != 0)
-        abort();
+        CANNOT_GO_ON();
     for (size_t i = 1; i < ARRAY_LEN(hole->fds); i++) {
         hole->fds[i] = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (connect(hole->fds[i], sockaddr, size) != 0 && errno != EINPROGRESS)
-            abort();
+            CANNOT_GO_ON();
     }
     return true;
 }
@@ -218,7 +218,7 @@ static void holes_open(struct holes *holes) {
         holes_close(holes);
     }
     fputs("no port is free at four addresses\n", stderr);
-    abort();
+    CANNOT_GO_ON();
 }
 
 static void test_first_addresses_hang(void) {

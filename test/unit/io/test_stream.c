@@ -84,7 +84,7 @@ static void pair_open(struct pair *pair, enum io_stream_kind kind) {
         struct end *end = &pair->ends[i];
         end->loop = pair->guarded.loop;
         if (!made || io_stream_new(end->loop, kind, fds[i], &events, end, &end->stream) != 0)
-            abort();
+            CANNOT_GO_ON();
     }
 }
 

@@ -37,7 +37,7 @@ static void cert_extend(X509 *x509, X509 *issuer, int nid, const char *value) {
     X509V3_set_ctx(&ctx, issuer, x509, NULL, NULL, 0);
     X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
     if (extension == NULL || X509_add_ext(x509, extension, -1) != 1)
-        abort();
+        CANNOT_GO_ON();
     X509_EXTENSION_free(extension);
 }
 
@@ -48,7 +48,7 @@ static struct cert cert_make(const struct cert_spec *spec, const struct cert *is
     X509 *x509 = cert.x509;
     long serial = 0;
     if (x509 == NULL || cert.key == NULL)
-        abort();
+        CANNOT_GO_ON();
     memcpy(&serial, &x509, sizeof serial);
     X509_set_version(x509, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(x509), serial & 0xffffff);
@@ -67,7 +67,7 @@ static struct cert cert_make(const struct cert_spec *spec, const struct cert *is
     cert_extend(x509, signer, NID_name_constraints, spec->constraints);
     if (X509_sign(x509, issuer != NULL ? issuer->key : cert.key,
                   spec->uses_sha1 ? EVP_sha1() : EVP_sha256()) == 0)
-        abort();
+        CANNOT_GO_ON();
     return cert;
 }
 
@@ -82,5 +82,5 @@ static void cert_write(const struct cert *cert, char *path) {
     int fd = mkstemp(path);
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file == NULL || PEM_write_X509(file, cert->x509) != 1 || fclose(file) != 0)
-        abort();
+        CANNOT_GO_ON();
 }

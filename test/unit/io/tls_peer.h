@@ -135,7 +135,7 @@ static void peer_init(struct peer *peer, const struct cert *cert, peer_fn *run) 
     SSL_CTX_set_security_level(peer->ctx, 0);
     if (cert != NULL && (SSL_CTX_use_certificate(peer->ctx, cert->x509) != 1 ||
                          SSL_CTX_use_PrivateKey(peer->ctx, cert->key) != 1))
-        abort();
+        CANNOT_GO_ON();
     SSL_CTX_set_tlsext_servername_callback(peer->ctx, peer_on_name);
     SSL_CTX_set_tlsext_servername_arg(peer->ctx, peer);
     SSL_CTX_set_alpn_select_cb(peer->ctx, peer_on_alpn, peer);
@@ -149,7 +149,7 @@ static void peer_start(struct peer *peer, int fd) {
     peer->ssl = SSL_new(peer->ctx);
     peer_set_bio(peer);
     if (pthread_create(&peer->thread, NULL, peer_main, peer) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 static void peer_stop(struct peer *peer) {
@@ -266,7 +266,7 @@ static void client_open(struct client *client, const char *ca_file) {
     *client = (struct client){.got = BUF_INIT(MIB(64)), .send_buffer = 64 * 1024};
     client->loop = guarded_new(&client->guarded);
     if (io_tls_client_new(&options, &client->tls) != 0)
-        abort();
+        CANNOT_GO_ON();
 }
 
 /* Connects to the server, starts it, and TLS. */
@@ -276,7 +276,7 @@ static void client_start(struct client *client, struct peer *peer, struct slice 
     int fds[2], small = client->receive_buffer;
     if (!tcp_pair(fds, client->send_buffer) ||
         io_stream_new(client->loop, IO_STREAM_TCP, fds[0], &events, client, &client->stream) != 0)
-        abort();
+        CANNOT_GO_ON();
     if (small != 0) {
         setsockopt(fds[0], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
         setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);

@@ -41,7 +41,7 @@ static void check_read(struct json_reader *reader, struct slice text, int result
 static struct json_reader *new_reader(void) {
     struct json_reader *reader = NULL;
     if (json_reader_new(&reader) != 0)
-        abort();
+        CANNOT_GO_ON();
     return reader;
 }
 

@@ -18,7 +18,7 @@ static const struct mcp_implementation gateway = {SLICE_INIT("gate \"way\""), SL
 static struct json_reader *new_reader(void) {
     struct json_reader *reader = NULL;
     if (json_reader_new(&reader) != 0)
-        abort();
+        CANNOT_GO_ON();
     return reader;
 }
 
@@ -26,7 +26,7 @@ static struct json_reader *new_reader(void) {
 static char *exact_copy(struct slice text) {
     char *copy = mem_alloc(text.len);
     if (copy == NULL)
-        abort();
+        CANNOT_GO_ON();
     if (text.len != 0)
         memcpy(copy, text.ptr, text.len);
     return copy;

@@ -28,7 +28,7 @@ static void fixture_deinit(struct fixture *f) {
 static struct fixture fixture_make(void) {
     struct fixture f = {.arena = ARENA_INIT(MIB(4))};
     if (json_reader_new(&f.reader) != 0)
-        abort();
+        CANNOT_GO_ON();
     return f;
 }
 

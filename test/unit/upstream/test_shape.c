@@ -6,7 +6,7 @@
 static struct json_reader *new_reader(void) {
     struct json_reader *reader = NULL;
     if (json_reader_new(&reader) != 0)
-        abort();
+        CANNOT_GO_ON();
     return reader;
 }
 
