@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include "base/network.h"
 #include "http/uri.h"
 #include "options.h"
 
@@ -80,6 +81,13 @@ const char *check_host(struct slice value) {
         return NULL;
     return "must be a host name or an address, with or without a port (\"gw.example.com\", "
            "\"gw.example.com:8000\", \"[::1]:8000\")";
+}
+
+const char *check_network(struct slice value) {
+    struct network network;
+    return network_parse(value, &network) ? NULL
+                                          : "must be an address or a block of them (\"192.0.2.7\", "
+                                            "\"10.0.0.0/8\", \"fd00::/8\")";
 }
 
 /* What environ(7) allows and a child can be given: printable, no '='. */

@@ -13,6 +13,17 @@
     .owner = OPTION_OF_SERVER, .offset = offsetof(struct config_server, member)
 #define SERVER "mcp.servers.*"
 
+#define LIMIT_ROW(name, kind, member, normal, least, most, words)                                  \
+    {                                                                                              \
+        .path = "server.limits." name, .type = OPTION_##kind, OF_CONFIG(limits.member),            \
+        .fallback = (normal), .min = (least), .max = (most), .doc = (words)                        \
+    }
+#define SERVER_ROW(name, kind, member, normal, least, most, words)                                 \
+    {                                                                                              \
+        .path = SERVER "." name, .type = OPTION_##kind, OF_SERVER(member), .fallback = (normal),   \
+        .min = (least), .max = (most), .doc = (words)                                              \
+    }
+
 /* A key inside a table that is not built, or ignored: it only has to be known. */
 #define INNER(name, kind)                                                                          \
     { .path = (name), .type = OPTION_##kind, .status = OPTION_IGNORED }
@@ -162,6 +173,45 @@ const struct option option_rows[] = {
      .min = SECONDS(1),
      .max = DAYS(30),
      .doc = "A session without a request or an open stream for this long is ended."},
+    {.path = "server.trusted_proxies",
+     .type = OPTION_LIST,
+     OF_CONFIG(trusted_proxies),
+     .count_offset = offsetof(struct config, n_trusted_proxies),
+     .check = check_network,
+     .doc = "Addresses and CIDR blocks of the proxies in front of the gateway. They may open any "
+            "number of connections up to `server.limits.max_connections`."},
+    {.path = "server.limits",
+     .type = OPTION_TABLE,
+     .doc = "What clients may make the gateway hold, and for how long."},
+    LIMIT_ROW("max_connections", INTEGER, max_connections, LIMIT_CONNECTIONS, 16, 1000000,
+              "Connections of clients that are open at once. Beyond it, and beyond what the "
+              "process may open, a new one is answered with 503."),
+    LIMIT_ROW("max_connections_per_address", INTEGER, max_connections_per_address,
+              LIMIT_CONNECTIONS_PER_ADDRESS, 1, 1000000,
+              "The same of one address (of IPv6: of one /64); `server.trusted_proxies` are not "
+              "counted."),
+    LIMIT_ROW("max_header", SIZE, max_header, LIMIT_HTTP_HEADER_BLOCK, KIB(1), KIB(256),
+              "The longest head of a request, start line and fields together; a longer one is "
+              "answered with 431."),
+    LIMIT_ROW("header_timeout", DURATION, header_timeout_ms, LIMIT_HEADER_MS, 100, MINUTES(10),
+              "How long the head of a request may take, however it drips in; then 408."),
+    LIMIT_ROW("body_timeout", DURATION, body_timeout_ms, LIMIT_BODY_MS, 100, MINUTES(10),
+              "How long a body may go without a byte; then 408."),
+    LIMIT_ROW("write_timeout", DURATION, write_timeout_ms, LIMIT_WRITE_MS, 100, HOURS(1),
+              "How long a client may read nothing of an answer that waits for it; then its "
+              "connection is closed."),
+    LIMIT_ROW("idle_timeout", DURATION, idle_timeout_ms, LIMIT_CLIENT_IDLE_MS, 100, HOURS(24),
+              "How long a connection may be without a request."),
+    LIMIT_ROW("max_in_flight", INTEGER, max_in_flight, LIMIT_IN_FLIGHT, 1, 100000,
+              "Calls of one principal that run at once. Beyond it its connections are not read."),
+    LIMIT_ROW("max_wait", DURATION, max_wait_ms, LIMIT_WAIT_MS, 100, HOURS(1),
+              "How long a request waits for that; then it is refused."),
+    LIMIT_ROW("keepalive", DURATION, keepalive_ms, LIMIT_KEEPALIVE_MS, SECONDS(1), HOURS(1),
+              "A comment is sent on a stream that was silent for this long."),
+    LIMIT_ROW("max_json_depth", INTEGER, max_json_depth, LIMIT_JSON_DEPTH, 8, LIMIT_JSON_DEPTH,
+              "How deep the JSON of a message may be nested, that of servers too."),
+    LIMIT_ROW("max_json_keys", INTEGER, max_json_keys, LIMIT_JSON_KEYS, 64, 1000000,
+              "Keys that one object may have."),
     {.path = "server.auth", .type = OPTION_TABLE, .doc = "How callers prove who they are."},
     {.path = "server.auth.anonymous",
      .type = OPTION_BOOL,
@@ -513,6 +563,21 @@ const struct option option_rows[] = {
      .min = 100,
      .max = HOURS(24),
      .doc = "How long a call may take in all."},
+    SERVER_ROW("max_in_flight", INTEGER, max_in_flight, LIMIT_UPSTREAM_IN_FLIGHT, 1, 100000,
+               "Calls that run on the server at once, of all principals together. Beyond it calls "
+               "are refused."),
+    SERVER_ROW("failure_threshold", INTEGER, failure_threshold, LIMIT_FAILURES, 0, 1000,
+               "Calls in a row that failed (no answer in time, the connection or the process lost, "
+               "HTTP 5xx). Then the server is left alone: calls are refused at once. 0: never."),
+    SERVER_ROW("cooldown", DURATION, cooldown_ms, LIMIT_COOLDOWN_MS, 100, HOURS(24),
+               "How long it is left alone. Then one call is let through; when that is answered, "
+               "all are."),
+    SERVER_ROW("max_message", SIZE, max_message, LIMIT_UPSTREAM_MESSAGE, KIB(64), MIB(64),
+               "The longest message that the server may send: a line, a body, an event."),
+    SERVER_ROW("max_tools", INTEGER, max_tools, LIMIT_TOOLS_PER_UPSTREAM, 1, 100000,
+               "Tools that are taken of it; and prompts, resources, templates, each."),
+    SERVER_ROW("max_definition", SIZE, max_definition, LIMIT_DEFINITION, KIB(1), MIB(4),
+               "The longest definition of one of these; a longer one is left out."),
 
     {.path = SERVER ".rate_limits",
      .type = OPTION_TABLE,

@@ -105,6 +105,6 @@ int option_write_number(struct buf *out, const struct option *row, uint64_t numb
 /* Checks (check.c, check_http.c). */
 option_check check_filled, check_listen_address, check_url_path, check_host, check_env_name,
     check_user, check_server_name, check_upstream_url, check_protocol, check_proxy, check_token,
-    check_header_name, check_header_value;
+    check_header_name, check_header_value, check_network;
 /* Of an entry of headers (header.c). */
 option_finish finish_header_rule;

@@ -20,6 +20,17 @@
 #define LIMIT_UPSTREAM_MESSAGE      MIB(10) /* one JSON-RPC message: a line, a body, an event */
 #define LIMIT_URI                   KIB(8)
 
+/* Connections of clients. */
+#define LIMIT_CONNECTIONS             32768u /* fewer where the process may not open as many */
+#define LIMIT_CONNECTIONS_PER_ADDRESS 16384u
+#define LIMIT_HEADER_MS               10000u  /* a whole head, once begun, however it drips in */
+#define LIMIT_BODY_MS                 30000u  /* between bytes of a body */
+#define LIMIT_WRITE_MS                30000u  /* between bytes that a client reads of what waits */
+#define LIMIT_CLIENT_IDLE_MS          120000u /* between requests */
+#define LIMIT_KEEPALIVE_MS            15000u  /* between comments on an open stream */
+#define LIMIT_IN_FLIGHT               32u     /* calls of one principal */
+#define LIMIT_WAIT_MS                 30000u  /* of requests beyond that */
+
 /* SSE. */
 #define LIMIT_SSE_LINE_OVERHEAD KIB(1) /* of a line beyond the data that it carries */
 
@@ -53,8 +64,11 @@
 #define LIMIT_SSE_RETRY_MS     30000u /* the longest pause that a server may ask for */
 
 /* Calls. */
-#define LIMIT_CALL_IDLE_MS  60000u
-#define LIMIT_CALL_TOTAL_MS (30u * 60u * 1000u)
+#define LIMIT_CALL_IDLE_MS       60000u
+#define LIMIT_CALL_TOTAL_MS      (30u * 60u * 1000u)
+#define LIMIT_UPSTREAM_IN_FLIGHT 1024u  /* that run on one upstream */
+#define LIMIT_FAILURES           5u     /* in a row: then the upstream is left alone */
+#define LIMIT_COOLDOWN_MS        30000u /* for this long */
 
 /* Configuration. */
 #define LIMIT_CONFIG_FILE     MIB(4)

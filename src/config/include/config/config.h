@@ -49,6 +49,17 @@ struct config_header_rule {
 
 enum config_protocol { CONFIG_PROTOCOL_AUTO, CONFIG_PROTOCOL_STREAMABLE_HTTP };
 
+/* [server.limits]; defaults and bounds are in base/limits.h. Times in milliseconds. */
+struct config_limits {
+    uint64_t max_connections, max_connections_per_address;
+    uint64_t max_header; /* bytes of a request's start line and fields */
+    uint64_t header_timeout_ms, body_timeout_ms, write_timeout_ms, idle_timeout_ms;
+    uint64_t max_in_flight; /* calls of one principal that run at once */
+    uint64_t max_wait_ms;   /* of a request beyond that, unread or unanswered */
+    uint64_t keepalive_ms;  /* between comments on an open stream */
+    uint64_t max_json_depth, max_json_keys;
+};
+
 struct config_server { /* one [mcp.servers.NAME] */
     struct slice name;
     uint32_t line; /* of its table in the file */
@@ -81,6 +92,12 @@ struct config_server { /* one [mcp.servers.NAME] */
     uint64_t restart_initial_ms, restart_max_ms; /* backoff; with jitter */
     uint64_t call_idle_timeout_ms;               /* `timeout`: without a byte or progress */
     uint64_t call_total_timeout_ms;              /* `max_timeout` */
+    uint64_t max_message;                        /* bytes of one JSON-RPC message */
+    uint64_t max_tools;                          /* items of each of its lists */
+    uint64_t max_definition;                     /* bytes of one item */
+    uint64_t max_in_flight;                      /* calls that run at once */
+    uint64_t failure_threshold;                  /* in a row, then no call is let through */
+    uint64_t cooldown_ms;                        /* ... for this long */
 };
 
 struct config {
@@ -98,6 +115,9 @@ struct config {
     uint64_t max_held; /* messages in all */
     uint64_t max_sessions;
     uint64_t session_idle_timeout_ms;
+    struct slice *trusted_proxies; /* addresses and CIDR blocks, checked */
+    size_t n_trusted_proxies;
+    struct config_limits limits;
     /* [mcp] */
     bool mcp_enabled;
     struct slice mcp_path;    /* "/mcp" */

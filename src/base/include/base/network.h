@@ -1,0 +1,25 @@
+/*
+ * IP addresses and CIDR blocks (RFC 4632, RFC 4291 section 2.3) as values to compare. An IPv4
+ * address in IPv6 form (RFC 4291 section 2.5.5.2) is taken for what it stands for.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+#include "base/slice.h"
+
+enum { NETWORK_V4_BITS = 32, NETWORK_V6_BITS = 128 };
+
+/* An address has as many bits as its family. */
+struct network {
+    unsigned family_bits; /* NETWORK_V4_BITS or NETWORK_V6_BITS */
+    unsigned bits;        /* of the prefix */
+    unsigned char bytes[16];
+};
+
+/* False: no numeric address. *ret_network is untouched then. */
+bool network_parse_address(struct slice text, struct network *ret_network);
+/* An address, or "10.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104". */
+bool network_parse(struct slice text, struct network *ret_network);
+bool network_has(const struct network *network, const struct network *address);

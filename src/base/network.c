@@ -1,0 +1,55 @@
+#include "base/network.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+enum { ADDRESS_TEXT = 46, MAPPED_BITS = NETWORK_V6_BITS - NETWORK_V4_BITS };
+
+bool network_parse_address(struct slice text, struct network *ret_network) {
+    static const unsigned char mapped[MAPPED_BITS / 8] = {[10] = 0xff, [11] = 0xff};
+    char cstr[ADDRESS_TEXT];
+    struct network address = {.family_bits = NETWORK_V4_BITS};
+    if (slice_to_cstr(text, cstr, sizeof cstr) != 0)
+        return false;
+    if (inet_pton(AF_INET, cstr, address.bytes) != 1) {
+        if (inet_pton(AF_INET6, cstr, address.bytes) != 1)
+            return false;
+        address.family_bits = NETWORK_V6_BITS;
+        if (memcmp(address.bytes, mapped, sizeof mapped) == 0) {
+            memmove(address.bytes, address.bytes + sizeof mapped, NETWORK_V4_BITS / 8);
+            address.family_bits = NETWORK_V4_BITS;
+        }
+    }
+    address.bits = address.family_bits;
+    *ret_network = address;
+    return true;
+}
+
+bool network_parse(struct slice text, struct network *ret_network) {
+    struct network network;
+    struct slice address, length;
+    uint64_t bits;
+    if (!slice_cut(text, '/', &address, &length))
+        return network_parse_address(text, ret_network);
+    bool is_v6_text = slice_find_byte(address, ':') != SIZE_MAX;
+    if (!network_parse_address(address, &network) || slice_to_u64(length, &bits) != 0 ||
+        bits > (is_v6_text ? NETWORK_V6_BITS : NETWORK_V4_BITS))
+        return false;
+    if (is_v6_text && network.family_bits == NETWORK_V4_BITS) {
+        if (bits < MAPPED_BITS)
+            return false;
+        bits -= MAPPED_BITS;
+    }
+    network.bits = (unsigned)bits;
+    *ret_network = network;
+    return true;
+}
+
+bool network_has(const struct network *network, const struct network *address) {
+    unsigned whole = network->bits / 8, rest = network->bits % 8;
+    if (network->family_bits != address->family_bits ||
+        memcmp(network->bytes, address->bytes, whole) != 0)
+        return false;
+    return rest == 0 ||
+           ((network->bytes[whole] ^ address->bytes[whole]) & (0xffu << (8 - rest)) & 0xffu) == 0;
+}
