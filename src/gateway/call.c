@@ -213,8 +213,13 @@ void gw_write_modern_members(struct json_writer *writer, const struct gateway *g
     json_object_end(writer);
 }
 
-void gw_call_answer_scratch(struct gw_call *call) {
+void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts) {
     struct gw_exchange *exchange = call->exchange;
+    free_call(call);
+    gw_exchange_answer(exchange, parts, n_parts);
+}
+
+void gw_call_answer_scratch(struct gw_call *call) {
     struct buf *scratch = &call->worker->scratch;
     if (buf_error(scratch) != 0) {
         struct slice id = gw_call_id(call);
@@ -222,8 +227,19 @@ void gw_call_answer_scratch(struct gw_call *call) {
         mcp_write_error(scratch, id, MCP_E_INTERNAL,
                         SLICE("the answer is too long for the gateway"), SLICE_EMPTY);
     }
-    free_call(call);
-    gw_exchange_answer(exchange, buf_slice(scratch));
+    struct slice whole = buf_slice(scratch);
+    gw_call_answer_parts(call, &whole, 1);
+}
+
+/* A result that goes on as it came is not copied. */
+static void answer_as_is(struct gw_call *call, struct slice result) {
+    struct buf *begin = gw_worker_scratch(call->worker);
+    mcp_write_result_begin(begin, gw_call_id(call));
+    struct slice parts[] = {buf_slice(begin), result, SLICE("}")};
+    if (buf_error(begin) != 0)
+        gw_call_answer_scratch(call);
+    else
+        gw_call_answer_parts(call, parts, ARRAY_LEN(parts));
 }
 
 static void answer_resource_not_found(struct gw_call *call) {
@@ -241,20 +257,17 @@ static void answer_resource_not_found(struct gw_call *call) {
 }
 
 void gw_call_answer_result(struct gw_call *call, struct slice result, enum mcp_revision from) {
-    struct buf *out = gw_worker_scratch(call->worker);
     if (!mcp_bridge_result_needed(from, call->revision)) {
-        mcp_write_result(out, gw_call_id(call), result);
-        gw_call_answer_scratch(call);
+        answer_as_is(call, result);
         return;
     }
-    struct buf bridged = BUF_INIT(out->max);
+    struct buf bridged = BUF_INIT(gw_worker_scratch(call->worker)->max);
     struct mcp_implementation self = gw_implementation(call->worker->gateway);
     const char *reason = NULL;
     int error = mcp_bridge_result(&bridged, call->worker->second_reader, call->method, result, from,
                                   call->revision, &self, &reason);
     if (error == 0) {
-        mcp_write_result(out, gw_call_id(call), buf_slice(&bridged));
-        gw_call_answer_scratch(call);
+        answer_as_is(call, buf_slice(&bridged));
     } else if (error != MCP_E_REFUSED) {
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the answer is too long for the gateway"),
                              SLICE_EMPTY);
@@ -360,7 +373,7 @@ void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reas
         upstream_call_cancel(call->upstream_call, reason);
     free_call(call);
     /* A cancelled request gets no answer; the HTTP request gets its end. */
-    gw_exchange_answer(exchange, SLICE_EMPTY);
+    gw_exchange_answer(exchange, NULL, 0);
 }
 
 struct cancel_order {

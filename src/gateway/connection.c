@@ -118,8 +118,9 @@ void gw_connection_abort(struct gw_connection *connection) {
     io_timer_start(connection->timer, 0);
 }
 
-bool gw_connection_write(struct gw_connection *connection, struct slice bytes) {
-    if (io_stream_write(connection->stream, bytes, WRITE_QUEUE) == 0)
+bool gw_connection_write(struct gw_connection *connection, const struct slice *pieces,
+                         size_t n_pieces) {
+    if (io_stream_writev(connection->stream, pieces, n_pieces, WRITE_QUEUE) == 0)
         return true;
     gw_connection_abort(connection);
     return false;
@@ -137,7 +138,8 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
     http_write_field_u64(&out, SLICE("Content-Length"), buf_len(&body));
     buf_append_cstr(&out, "\r\n");
     buf_append(&out, buf_slice(&body));
-    bool is_written = buf_error(&out) == 0 && gw_connection_write(connection, buf_slice(&out));
+    struct slice piece = buf_slice(&out);
+    bool is_written = buf_error(&out) == 0 && gw_connection_write(connection, &piece, 1);
     buf_deinit(&out);
     buf_deinit(&body);
     log_write(connection->worker->gateway->log, LOG_INFO, "http", "refused a request",

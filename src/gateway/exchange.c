@@ -90,37 +90,71 @@ static void append_common_fields(struct buf *out, struct gw_exchange *exchange) 
         buf_append_cstr(out, "Connection: keep-alive\r\n");
 }
 
-static void append_whole(struct buf *out, struct gw_exchange *exchange, uint16_t status,
-                         struct slice extra_fields, struct slice body) {
+static size_t total_len(const struct slice *pieces, size_t n_pieces) {
+    size_t len = 0;
+    for (size_t i = 0; i < n_pieces; i++)
+        len += pieces[i].len;
+    return len;
+}
+
+static void append_head(struct buf *out, struct gw_exchange *exchange, uint16_t status,
+                        struct slice extra_fields, size_t body_len) {
     http_write_status(out, status);
     append_common_fields(out, exchange);
     buf_append(out, extra_fields);
-    if (body.len != 0)
+    if (body_len != 0)
         buf_append_cstr(out, "Content-Type: application/json\r\n");
-    http_write_field_u64(out, SLICE("Content-Length"), body.len);
+    http_write_field_u64(out, SLICE("Content-Length"), body_len);
     buf_append_cstr(out, "\r\n");
+}
+
+static void append_whole(struct buf *out, struct gw_exchange *exchange, uint16_t status,
+                         struct slice extra_fields, struct slice body) {
+    append_head(out, exchange, status, extra_fields, body.len);
     if (exchange->method != HTTP_METHOD_HEAD)
         buf_append(out, body);
 }
 
-/* Frees the buffer. A part of an answer is worth nothing: without memory for it the connection
- * ends. */
-static void write_or_abort(struct gw_exchange *exchange, struct buf *out) {
-    if (exchange->connection != NULL && buf_error(out) != 0)
+/* What stands around a message on the wire: heads and frames, never the message. */
+static struct buf *frame_buf(struct gw_exchange *exchange) {
+    buf_reset(&exchange->worker->frame, KIB(4));
+    return &exchange->worker->frame;
+}
+
+/*
+ * Writes `n_before` bytes of the frame, the pieces, and the rest of the frame. A part of an answer
+ * is worth nothing: where the frame is not whole the connection ends.
+ */
+static void write_framed(struct gw_exchange *exchange, const struct buf *frame, size_t n_before,
+                         const struct slice *pieces, size_t n_pieces) {
+    struct slice all[IO_STREAM_PIECES];
+    if (exchange->connection == NULL)
+        return;
+    if (buf_error(frame) != 0) {
         gw_connection_abort(exchange->connection);
-    else if (exchange->connection != NULL)
-        (void)!gw_connection_write(exchange->connection, buf_slice(out));
-    buf_deinit(out);
+        return;
+    }
+    all[0] = slice_sub(buf_slice(frame), 0, n_before);
+    for (size_t i = 0; i < n_pieces; i++)
+        all[1 + i] = pieces[i];
+    all[1 + n_pieces] = slice_from(buf_slice(frame), n_before);
+    (void)!gw_connection_write(exchange->connection, all, n_pieces + 2);
+}
+
+static void write_frame(struct gw_exchange *exchange, const struct buf *frame) {
+    write_framed(exchange, frame, buf_len(frame), NULL, 0);
 }
 
 /* Sends a whole answer and ends the exchange. */
-static void send_whole(struct gw_exchange *exchange, uint16_t status, struct slice extra_fields,
-                       struct slice body) {
+static void send_whole(struct gw_exchange *exchange, uint16_t status, const struct slice *pieces,
+                       size_t n_pieces) {
     exchange->is_answered = true;
     if (exchange->connection != NULL) {
-        struct buf out = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2);
-        append_whole(&out, exchange, status, extra_fields, body);
-        write_or_abort(exchange, &out);
+        struct buf *frame = frame_buf(exchange);
+        append_head(frame, exchange, status, SLICE_EMPTY, total_len(pieces, n_pieces));
+        if (exchange->method == HTTP_METHOD_HEAD)
+            n_pieces = 0;
+        write_framed(exchange, frame, buf_len(frame), pieces, n_pieces);
     }
     if (exchange->n_calls == 0)
         finish(exchange);
@@ -132,24 +166,22 @@ void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
     log_write(exchange->worker->gateway->log, LOG_INFO, "http", "refused a request",
               LOG_NUM("status", status), LOG_CSTR("reason", text));
-    send_whole(exchange, status, SLICE_EMPTY, buf_slice(&body));
+    struct slice piece = buf_slice(&body);
+    send_whole(exchange, status, &piece, 1);
     buf_deinit(&body);
-}
-
-static void append_chunk(struct buf *out, const struct gw_exchange *exchange, struct slice data) {
-    if (exchange->is_http10)
-        buf_append(out, data);
-    else
-        http_write_chunk(out, data);
 }
 
 static void on_alive(void *context) {
     struct gw_exchange *exchange = context;
-    struct buf out = BUF_INIT(KIB(4));
     if (!exchange->streams)
         gw_exchange_notify(exchange, SLICE_EMPTY);
-    append_chunk(&out, exchange, SLICE(": alive\n\n"));
-    write_or_abort(exchange, &out);
+    struct buf *frame = frame_buf(exchange);
+    struct slice comment = SLICE(": alive\n\n");
+    if (exchange->is_http10)
+        buf_append(frame, comment);
+    else
+        http_write_chunk(frame, comment);
+    write_frame(exchange, frame);
     if (exchange->connection != NULL)
         io_timer_start(exchange->alive_timer, ALIVE_MS);
 }
@@ -174,57 +206,79 @@ static void keep_alive_soon(struct gw_exchange *exchange) {
     io_timer_start(exchange->alive_timer, ALIVE_MS);
 }
 
-static void append_event(struct buf *out, const struct gw_exchange *exchange, struct slice json) {
-    struct buf data = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2),
-               event = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 2);
-    int error = buf_append(&data, json);
-    if (error == 0) {
-        mcp_make_one_line(&data, 0);
-        error = sse_write_event(&event, SLICE("message"), SLICE_EMPTY, buf_slice(&data));
-    }
-    if (error == 0)
-        append_chunk(out, exchange, buf_slice(&event));
-    else
-        out->error = error; /* an answer without this message would be another answer */
-    buf_deinit(&data);
-    buf_deinit(&event);
+/* One event, in a chunk of its own (HTML, server-sent events). The message is one line. */
+static void write_event(struct gw_exchange *exchange, struct buf *frame, const struct slice *pieces,
+                        size_t n_pieces) {
+    static const struct slice begin = SLICE_INIT("event: message\ndata: "),
+                              end = SLICE_INIT("\n\n");
+    if (!exchange->is_http10)
+        http_write_chunk_begin(frame, begin.len + total_len(pieces, n_pieces) + end.len);
+    buf_append(frame, begin);
+    size_t n_before = buf_len(frame);
+    buf_append(frame, end);
+    if (!exchange->is_http10)
+        buf_append(frame, SLICE("\r\n"));
+    write_framed(exchange, frame, n_before, pieces, n_pieces);
 }
 
-void gw_exchange_notify(struct gw_exchange *exchange, struct slice json) {
+static bool has_line_end(const struct slice *pieces, size_t n_pieces) {
+    for (size_t i = 0; i < n_pieces; i++) {
+        if (slice_find_byte(pieces[i], '\n') != SIZE_MAX ||
+            slice_find_byte(pieces[i], '\r') != SIZE_MAX)
+            return true;
+    }
+    return false;
+}
+
+static void notify(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces) {
     if (exchange->connection == NULL || exchange->is_answered)
         return;
-    struct buf out = BUF_INIT(LIMIT_UPSTREAM_MESSAGE * 3);
+    struct buf *frame = frame_buf(exchange);
     if (!exchange->streams)
-        begin_stream(exchange, &out);
-    if (json.len != 0)
-        append_event(&out, exchange, json);
-    write_or_abort(exchange, &out);
+        begin_stream(exchange, frame);
+    if (n_pieces == 0) {
+        write_frame(exchange, frame);
+    } else if (!has_line_end(pieces, n_pieces)) {
+        write_event(exchange, frame, pieces, n_pieces);
+    } else {
+        struct buf line CLEANUP(buf_deinit) = BUF_INIT(total_len(pieces, n_pieces));
+        for (size_t i = 0; i < n_pieces; i++)
+            buf_append(&line, pieces[i]);
+        mcp_make_one_line(&line, 0);
+        frame->error = frame->error != 0 ? frame->error : buf_error(&line);
+        struct slice piece = buf_slice(&line);
+        write_event(exchange, frame, &piece, 1);
+    }
     if (exchange->connection != NULL)
         keep_alive_soon(exchange);
 }
 
+void gw_exchange_notify(struct gw_exchange *exchange, struct slice json) {
+    notify(exchange, &json, json.len != 0);
+}
+
 void gw_exchange_end_stream(struct gw_exchange *exchange) {
-    struct buf out = BUF_INIT(KIB(1));
+    struct buf *frame = frame_buf(exchange);
     exchange->is_answered = true;
     if (!exchange->is_http10)
-        http_write_last_chunk(&out);
-    write_or_abort(exchange, &out);
+        http_write_last_chunk(frame);
+    write_frame(exchange, frame);
     finish(exchange);
 }
 
-void gw_exchange_answer(struct gw_exchange *exchange, struct slice json) {
+void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces) {
     exchange->n_calls--;
     if (exchange->connection == NULL) {
         if (exchange->n_calls == 0)
             free_exchange(exchange);
         return;
     }
-    if (json.len != 0 && !exchange->streams && !exchange->is_batch) {
-        send_whole(exchange, exchange->status != 0 ? exchange->status : 200, SLICE_EMPTY, json);
+    if (n_pieces != 0 && !exchange->streams && !exchange->is_batch) {
+        send_whole(exchange, exchange->status != 0 ? exchange->status : 200, pieces, n_pieces);
         return;
     }
-    if (json.len != 0)
-        gw_exchange_notify(exchange, json);
+    if (n_pieces != 0)
+        notify(exchange, pieces, n_pieces);
     if (exchange->n_calls == 0) {
         if (!exchange->streams)
             gw_exchange_notify(exchange, SLICE_EMPTY);
@@ -380,7 +434,8 @@ static const struct head_phase head_phases[] = {
 static void answer_expectation(struct gw_exchange *exchange) {
     struct gw_connection *connection = exchange->connection;
     exchange->is_answered = true;
-    if (gw_connection_write(connection, buf_slice(&exchange->early)))
+    struct slice early = buf_slice(&exchange->early);
+    if (gw_connection_write(connection, &early, 1))
         gw_connection_close(connection);
 }
 
@@ -400,8 +455,9 @@ void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head
         }
     }
     exchange->keep_alive = head->keep_alive;
+    static const struct slice go_on = SLICE_INIT("HTTP/1.1 100 Continue\r\n\r\n");
     if (head->expect_continue && exchange->connection != NULL)
-        (void)!gw_connection_write(exchange->connection, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
+        (void)!gw_connection_write(exchange->connection, &go_on, 1);
 }
 
 /* The session that the fields name, or an answer. */
@@ -458,7 +514,7 @@ static void run_delete(struct gw_exchange *exchange) {
     if (!find_session(exchange))
         return;
     gw_session_close(exchange->session);
-    send_whole(exchange, 200, SLICE_EMPTY, SLICE_EMPTY);
+    send_whole(exchange, 200, NULL, 0);
 }
 
 bool gw_exchange_has_session(struct gw_exchange *exchange) {
@@ -466,11 +522,11 @@ bool gw_exchange_has_session(struct gw_exchange *exchange) {
 }
 
 void gw_exchange_accepted(struct gw_exchange *exchange) {
-    send_whole(exchange, 202, SLICE_EMPTY, SLICE_EMPTY);
+    send_whole(exchange, 202, NULL, 0);
 }
 
 void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, struct slice json) {
-    send_whole(exchange, status, SLICE_EMPTY, json);
+    send_whole(exchange, status, &json, 1);
 }
 
 void gw_exchange_wait(struct gw_exchange *exchange) {
@@ -480,8 +536,9 @@ void gw_exchange_wait(struct gw_exchange *exchange) {
 
 void gw_exchange_run(struct gw_exchange *exchange) {
     if (buf_len(&exchange->early) != 0) {
+        struct slice early = buf_slice(&exchange->early);
         if (exchange->connection != NULL)
-            (void)!gw_connection_write(exchange->connection, buf_slice(&exchange->early));
+            (void)!gw_connection_write(exchange->connection, &early, 1);
         exchange->is_answered = true;
         finish(exchange);
         return;

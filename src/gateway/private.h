@@ -35,6 +35,7 @@
 #include "mcp/protocol.h"
 #include "upstream/upstream.h"
 
+enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
 enum { GW_SESSION_SHARDS = 16, GW_SESSION_ID_BYTES = 32, GW_SESSION_ID_CHARS = 43 };
 
 /* Who is calling. Two of them so far; they live as long as the gateway. */
@@ -93,6 +94,7 @@ struct gw_worker {
     struct json_reader *reader;        /* of the message at hand, whose nodes point into its tape */
     struct json_reader *second_reader; /* of parts: arguments, results */
     struct buf scratch;                /* one message at a time is put together here */
+    struct buf frame;                  /* and here what HTTP and SSE put around it */
     struct list connections, calls, waiters;
     size_t n_connections;
     struct map calls_by_serial; /* to struct gw_call */
@@ -152,7 +154,8 @@ struct gw_connection {
 void gw_connection_new(struct gw_worker *worker, int fd);
 struct gw_connection *gw_connection_free(struct gw_connection *connection);
 /* Writes; closes the connection when the client does not read or is gone (returns false then). */
-bool gw_connection_write(struct gw_connection *connection, struct slice bytes);
+bool gw_connection_write(struct gw_connection *connection, const struct slice *pieces,
+                         size_t n_pieces);
 /* Ends the connection soon: what should have been written cannot be. */
 void gw_connection_abort(struct gw_connection *connection);
 /* The answer is whole: next request, or the end. */
@@ -196,8 +199,9 @@ void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head
 void gw_exchange_run(struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
 void gw_exchange_notify(struct gw_exchange *exchange, struct slice json);
-/* The answer to one of its calls; the last one ends it. */
-void gw_exchange_answer(struct gw_exchange *exchange, struct slice json);
+/* The answer to one of its calls, in at most GW_PIECES pieces (none: it gets no answer); the last
+ * one ends it. */
+void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces);
 void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_error_code code,
                         const char *text);
 void gw_exchange_end_stream(struct gw_exchange *exchange);
@@ -310,7 +314,9 @@ void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct
                           struct slice data);
 /* A refusal in the form that its method has: isError for tools, an error for others. */
 void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text);
-/* Sends what stands in worker->scratch, a whole message, as the answer; the call is gone then. */
+/* Sends these pieces, a whole message in at most GW_PIECES, as the answer; the call is gone then. */
+void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts);
+/* The same with what stands in worker->scratch. */
 void gw_call_answer_scratch(struct gw_call *call);
 /* Empty, for one message to be put together in it. */
 struct buf *gw_worker_scratch(struct gw_worker *worker);

@@ -31,6 +31,7 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     map_init(&worker->calls_by_serial);
     map_init(&worker->streams);
     buf_init(&worker->scratch, KIB(1));
+    buf_init(&worker->frame, KIB(8));
     int error = json_reader_new(&worker->reader);
     if (error == 0)
         error = json_reader_new(&worker->second_reader);
@@ -53,6 +54,7 @@ static void worker_deinit(struct gw_worker *worker) {
     map_deinit(&worker->calls_by_serial);
     map_deinit(&worker->streams);
     buf_deinit(&worker->scratch);
+    buf_deinit(&worker->frame);
 }
 
 static void principal_init(struct gw_principal *principal, struct slice id) {

@@ -133,6 +133,10 @@ int http_write_field_u64(struct buf *out, struct slice name, uint64_t number) {
     return http_write_field(out, name, number_text(number, 10, digits));
 }
 
+int http_write_chunk_begin(struct buf *out, size_t len) {
+    return buf_printf(out, "%zx\r\n", len);
+}
+
 int http_write_chunk(struct buf *out, struct slice data) {
     char digits[20];
     if (data.len == 0)

@@ -276,42 +276,73 @@ static void send_queue(struct io_stream *stream) {
     }
 }
 
-int stream_send(struct io_stream *stream, struct slice bytes) {
-    if (io_stream_queued(stream) == 0 && bytes.len != 0) {
-        /* uv_try_write takes a pointer to non-const, but does not write through it. */
+/* How many bytes went out at once; -errno. */
+static ssize_t try_write(struct io_stream *stream, const struct slice *pieces, size_t n_pieces) {
+    uv_buf_t bufs[IO_STREAM_PIECES];
+    unsigned n_bufs = 0;
+    for (size_t i = 0; i < n_pieces; i++) {
+        if (pieces[i].len == 0)
+            continue;
+        /* uv_try_write takes pointers to non-const, but does not write through them. */
         union {
             const char *in;
             char *out;
-        } base = {.in = bytes.ptr};
-        uv_buf_t buf = uv_buf_init(base.out, (unsigned)bytes.len);
-        int n = uv_try_write(&stream->uv.stream, &buf, 1);
-        if (n < 0 && n != UV_EAGAIN) {
+        } base = {.in = pieces[i].ptr};
+        bufs[n_bufs++] = uv_buf_init(base.out, (unsigned)pieces[i].len);
+    }
+    int n = n_bufs != 0 ? uv_try_write(&stream->uv.stream, bufs, n_bufs) : 0;
+    return n == UV_EAGAIN ? 0 : n;
+}
+
+int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_pieces) {
+    size_t sent = 0;
+    if (io_stream_queued(stream) == 0) {
+        ssize_t n = try_write(stream, pieces, n_pieces);
+        if (n < 0) {
             stream->is_broken = true;
-            return n;
+            return (int)n;
         }
-        bytes = slice_from(bytes, n > 0 ? (size_t)n : 0);
+        sent = (size_t)n;
     }
-    if (bytes.len == 0)
-        return 0;
-    int error = buf_append(&stream->queue, bytes);
-    if (error != 0) {
-        stream->is_broken = true;
-        return error;
+    bool is_queued = false;
+    for (size_t i = 0; i < n_pieces; i++) {
+        struct slice rest = slice_from(pieces[i], sent);
+        sent -= pieces[i].len - rest.len;
+        if (rest.len == 0)
+            continue;
+        int error = buf_append(&stream->queue, rest);
+        if (error != 0) {
+            stream->is_broken = true;
+            return error;
+        }
+        is_queued = true;
     }
-    if (stream->sending == NULL)
+    if (is_queued && stream->sending == NULL)
         send_queue(stream);
     return stream->is_broken ? -ENOMEM : 0;
 }
 
-int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {
+int io_stream_writev(struct io_stream *stream, const struct slice *pieces, size_t n_pieces,
+                     size_t max_queued) {
     if (stream->is_broken || stream->is_closed)
         return -EPIPE;
-    size_t queued = io_stream_queued(stream);
-    if (queued > max_queued || bytes.len > max_queued - queued)
-        return -ENOBUFS;
-    if (UNLIKELY(stream->tls != NULL))
-        return tls_stream_write(stream->tls, bytes);
-    return stream_send(stream, bytes);
+    size_t room = io_stream_queued(stream);
+    room = room > max_queued ? 0 : max_queued - room;
+    for (size_t i = 0; i < n_pieces; i++) {
+        if (pieces[i].len > room)
+            return -ENOBUFS;
+        room -= pieces[i].len;
+    }
+    if (LIKELY(stream->tls == NULL))
+        return stream_send(stream, pieces, n_pieces);
+    int error = 0;
+    for (size_t i = 0; i < n_pieces && error == 0; i++)
+        error = tls_stream_write(stream->tls, pieces[i]);
+    return error;
+}
+
+int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {
+    return io_stream_writev(stream, &bytes, 1, max_queued);
 }
 
 size_t io_stream_queued(const struct io_stream *stream) {

@@ -36,8 +36,8 @@ struct io_stream {
     struct list_link starved_link; /* in loop->starved */
 };
 
-/* Writes or queues bytes of the wire, without a limit. */
-MUST_CHECK int stream_send(struct io_stream *stream, struct slice bytes);
+/* Writes or queues bytes of the wire, without a limit; at most IO_STREAM_PIECES. */
+MUST_CHECK int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_pieces);
 /* Reads from the wire, or stops. */
 void stream_read_wire(struct io_stream *stream, bool on);
 /* on_end, once. */

@@ -79,7 +79,8 @@ static int flush(struct tls_stream *layer) {
     long n = BIO_get_mem_data(layer->out, &bytes);
     if (n <= 0)
         return 0;
-    int error = stream_send(layer->stream, slice_make(bytes, (size_t)n));
+    struct slice piece = slice_make(bytes, (size_t)n);
+    int error = stream_send(layer->stream, &piece, 1);
     (void)BIO_reset(layer->out);
     return error;
 }

@@ -271,6 +271,13 @@ int mcp_write_notification(struct buf *out, enum mcp_method method, struct slice
     return mcp_write_request(out, SLICE_EMPTY, method, params);
 }
 
+int mcp_write_result_begin(struct buf *out, struct slice id) {
+    struct json_writer writer;
+    write_begin(&writer, out, id);
+    json_key(&writer, SLICE("result"));
+    return buf_error(out);
+}
+
 int mcp_write_result(struct buf *out, struct slice id, struct slice result) {
     struct json_writer writer;
     write_begin(&writer, out, id);

@@ -332,6 +332,12 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
     return call;
 }
 
+void upstream_call_pause(struct upstream_call *call, bool paused) {
+    call->is_paused = paused;
+    if (call->place == CALL_RUNNING)
+        http_call_pause(call);
+}
+
 void upstream_call_cancel(struct upstream_call *call, struct slice reason) {
     if (call->is_cancelled || call->place == CALL_FINISHED)
         return;

@@ -267,7 +267,10 @@ static uint64_t time_left(const struct upstream_call *call, uint64_t now) {
 
 static void watch_time(struct upstream_call *call) {
     const struct config_server *config = call->instance->upstream->config;
-    uint64_t now = io_loop_now(call->worker->loop), left = time_left(call, now);
+    uint64_t now = io_loop_now(call->worker->loop);
+    if (call->is_paused)
+        call->direct_heard_ms = now;
+    uint64_t left = time_left(call, now);
     if (left != 0) {
         io_timer_start(call->timer, left);
         return;
@@ -334,6 +337,14 @@ void http_call_run(struct upstream_call *call) {
                      SLICE("1,024 calls run on this upstream; try again later"));
     else if (start_post(call) != 0)
         finish_later(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
+    else if (call->is_paused)
+        http_call_pause(call);
+}
+
+void http_call_pause(struct upstream_call *call) {
+    call->direct_heard_ms = io_loop_now(call->worker->loop);
+    if (call->post != NULL)
+        post_pause(call->post, call->is_paused);
 }
 
 void http_call_cancel(struct upstream_call *call) {

@@ -46,6 +46,7 @@ struct post {
     struct sse_parser *sse;
     bool is_answered; /* the owner is gone; the rest of the stream is read */
     bool is_cancelled;
+    bool is_paused;
     bool is_broken; /* refused in mid-answer; ends by the timer */
     char reason[REASON];
     char event_id[MAX_EVENT_ID + 1]; /* empty: the server gave none */
@@ -398,7 +399,10 @@ static int send_request(struct post *post, const struct post_options *options,
         .max_body = UINT64_MAX, /* each message has its limit, the stream has none */
         .is_idempotent = options->is_idempotent || options->method != HTTP_METHOD_POST,
     };
-    return client_start(post->worker->client, &request, &events, post, &post->call);
+    error = client_start(post->worker->client, &request, &events, post, &post->call);
+    if (error == 0 && post->is_paused)
+        client_pause(post->call, true);
+    return error;
 }
 
 int post_start(const struct post_options *options, const struct post_events *events, void *context,
@@ -428,6 +432,12 @@ int post_start(const struct post_options *options, const struct post_events *eve
     }
     *ret_post = post;
     return 0;
+}
+
+void post_pause(struct post *post, bool paused) {
+    post->is_paused = paused;
+    if (post->call != NULL && !post->is_answered)
+        client_pause(post->call, paused);
 }
 
 struct post *post_cancel(struct post *post) {

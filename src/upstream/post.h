@@ -74,5 +74,7 @@ struct post_options {
 /* -ENOMEM, or what client_start() says. */
 MUST_CHECK int post_start(const struct post_options *options, const struct post_events *events,
                           void *context, struct post **ret_post);
+/* Stops and resumes the reading of the answer. */
+void post_pause(struct post *post, bool paused);
 /* No event follows. Accepts NULL. */
 struct post *post_cancel(struct post *post);

@@ -145,6 +145,7 @@ struct upstream_call {
     void *context;
     enum call_place place;
     bool is_cancelled;
+    bool is_paused;
     bool cancel_under_way; /* cancel_message is with the home */
     char cancel_reason[64];
 
@@ -270,6 +271,8 @@ void call_go_home(struct upstream_call *call);
 /* The instance is ready, perhaps. */
 void http_call_run(struct upstream_call *call);
 void http_call_cancel(struct upstream_call *call);
+/* As call->is_paused says. */
+void http_call_pause(struct upstream_call *call);
 
 /* Why a call would wait in vain now; empty: it would not. */
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size);

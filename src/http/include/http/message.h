@@ -144,6 +144,8 @@ MUST_CHECK int http_write_request_line(struct buf *out, enum http_method method,
  */
 MUST_CHECK int http_write_field(struct buf *out, struct slice name, struct slice value);
 int http_write_field_u64(struct buf *out, struct slice name, uint64_t number);
+/* The line before the `len` > 0 bytes of a chunk, behind which the caller writes CR LF. */
+int http_write_chunk_begin(struct buf *out, size_t len);
 /* One chunk of a chunked body; an empty slice writes nothing. */
 int http_write_chunk(struct buf *out, struct slice data);
 /* The last chunk, without trailers. */

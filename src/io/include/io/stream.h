@@ -52,6 +52,12 @@ void io_stream_never_starves(struct io_stream *stream);
  * nothing of it; -ENOMEM, -EIO: the stream is broken now, and a part of it may have left.
  */
 MUST_CHECK int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued);
+/* The same of several pieces, one behind the other; they are copied only as far as they have to
+ * wait.
+ */
+enum { IO_STREAM_PIECES = 256 };
+MUST_CHECK int io_stream_writev(struct io_stream *stream, const struct slice *pieces,
+                                size_t n_pieces, size_t max_queued);
 size_t io_stream_queued(const struct io_stream *stream);
 /* Sends FIN after what is queued (TCP); reading goes on. */
 void io_stream_shutdown(struct io_stream *stream);

@@ -66,6 +66,8 @@ int mcp_write_request(struct buf *out, struct slice id, enum mcp_method method,
                       struct slice params);
 int mcp_write_notification(struct buf *out, enum mcp_method method, struct slice params);
 int mcp_write_result(struct buf *out, struct slice id, struct slice result);
+/* The same up to the result, behind which the caller writes it and one '}'. */
+int mcp_write_result_begin(struct buf *out, struct slice id);
 int mcp_write_error_object(struct buf *out, struct slice id, struct slice error);
 /* An error of ours; an empty id leaves the member out; `data` is JSON or empty. */
 int mcp_write_error(struct buf *out, struct slice id, enum mcp_error_code code, struct slice text,

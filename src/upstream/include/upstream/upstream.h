@@ -185,6 +185,11 @@ MUST_CHECK struct upstream_call *upstream_call_start(struct upstream_instance *i
                                                      const struct upstream_call_events *events,
                                                      void *context);
 /*
+ * The caller can take no more for now, or again: an HTTP server's answer is not read meanwhile, and
+ * that time is not counted as its silence. Does nothing to a child, whose output all its calls share.
+ */
+void upstream_call_pause(struct upstream_call *call, bool paused);
+/*
  * No event comes afterwards. Tells the upstream: with notifications/cancelled, with `reason` (may
  * be empty) as plain text, or by closing the stream where the revision wants that.
  */
