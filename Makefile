@@ -1,5 +1,5 @@
 # Aliases, nothing more: what they do stands in scripts/. Every one installs what it lacks (Debian packages, npm).
-.PHONY: help build run test lint fmt fuzz bench clean
+.PHONY: help build run test lint fmt fuzz bench soak clean
 
 help:
 	@echo "make run              build, and start the gateway on an example configuration"
@@ -7,8 +7,9 @@ help:
 	@echo "make test [T=word]    every test, or those whose name has the word"
 	@echo "make lint             formatting, static analysis, the include graph, sizes"
 	@echo "make fmt              format the C sources"
-	@echo "make fuzz [MINUTES=5] libFuzzer on every parser"
-	@echo "make bench            measure"
+	@echo "make fuzz [MINUTES=5] libFuzzer on every parser, for so long in all; EACH=1: each; JOBS=N at once"
+	@echo "make bench [QUICK=1]  measure beside nginx; CASES=WORD,... SECONDS=N JSON=FILE; RECORD=1: docs/BENCHMARKS.md"
+	@echo "make soak [MINUTES=5] load and trouble for so long: nothing may be lost or left; SEED=N: the same load again"
 	@echo "make clean            remove everything that was built"
 
 build:
@@ -34,11 +35,16 @@ fmt:
 
 fuzz:
 	@scripts/setup build fuzz
-	@scripts/fuzz $(or $(MINUTES),5)
+	@JOBS=$(or $(JOBS),1) scripts/fuzz $(or $(MINUTES),5) $(if $(EACH),each)
 
 bench:
 	@scripts/setup build bench
-	@scripts/bench
+	@scripts/bench $(if $(QUICK),--quick) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(CASES),--cases '$(CASES)') $(if $(JSON),--json '$(JSON)') $(if $(RECORD),--record)
+
+soak:
+	@scripts/setup build test
+	@scripts/soak $(or $(MINUTES),5) $(SEED)
 
 clean:
 	@rm -rf build build-asan build-fuzz build-lint

@@ -1,6 +1,7 @@
 #include "admin/control.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -130,7 +131,8 @@ static bool is_welcome(int fd) {
            (peer.uid == geteuid() || peer.uid == 0);
 }
 
-static void on_accept(void *context, int fd) {
+static void on_accept(void *context, int fd, const struct network *address) {
+    (void)address;
     static const struct io_stream_events events = {.on_read = on_read, .on_end = on_end};
     struct control *control = context;
     if (!is_welcome(fd) || control->n_peers >= MAX_PEERS) {
@@ -154,6 +156,19 @@ static void on_accept(void *context, int fd) {
     io_stream_read(peer->stream, true);
 }
 
+static void on_full(void *context, int fd, int error) {
+    static const struct slice answer =
+        SLICE_INIT("{\"ok\":false,\"error\":\"the gateway is out of file descriptors; allow more "
+                   "(ulimit -n, LimitNOFILE)\"}\n");
+    const struct control *control = context;
+    log_write(control->log, LOG_WARN, "control", "turned a peer away",
+              LOG_CSTR("reason", strerror(error)));
+    if (fd < 0)
+        return;
+    (void)!send(fd, answer.ptr, answer.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    io_fd_close(&fd);
+}
+
 int control_new(struct gateway *gateway, const char *path, struct log *log,
                 struct control **ret_control) {
     int fd = -1;
@@ -174,6 +189,7 @@ int control_new(struct gateway *gateway, const char *path, struct log *log,
         control_free(control);
         return error;
     }
+    io_listener_on_full(control->listener, on_full);
     *ret_control = control;
     return 0;
 }

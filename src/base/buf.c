@@ -82,7 +82,7 @@ void buf_commit(struct buf *buf, size_t n) {
     buf->end += n;
 }
 
-int buf_append(struct buf *buf, struct slice bytes) {
+int buf_append_growing(struct buf *buf, struct slice bytes) {
     char *room = buf_reserve(buf, bytes.len);
     if (room == NULL)
         return buf->error;
@@ -94,10 +94,6 @@ int buf_append(struct buf *buf, struct slice bytes) {
 
 int buf_append_cstr(struct buf *buf, const char *string) {
     return buf_append(buf, slice_from_cstr(string));
-}
-
-int buf_append_byte(struct buf *buf, char byte) {
-    return buf_append(buf, slice_make(&byte, 1));
 }
 
 int buf_append_u64(struct buf *buf, uint64_t number) {

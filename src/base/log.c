@@ -1,18 +1,19 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "log_sink.h"
 
 enum { MAX_FIELD = 1024, MAX_LINE = 16 * 1024 };
 
 struct log {
-    int fd;
+    struct log_sink sink;
     enum log_level level;
     enum log_style style;
 };
@@ -39,11 +40,15 @@ static const struct slice styles[] = {
 
 struct log *log_new(int fd, enum log_level level, enum log_style style) {
     struct log *log = mem_xalloc(sizeof *log);
-    *log = (struct log){.fd = fd, .level = level, .style = style};
+    log->level = level;
+    log->style = style;
+    log_sink_init(&log->sink, fd);
     return log;
 }
 
 struct log *log_free(struct log *log) {
+    if (log != NULL)
+        log_sink_deinit(&log->sink);
     mem_free(log);
     return NULL;
 }
@@ -156,29 +161,41 @@ static void format_text(struct buf *out, bool color, const char *time, enum log_
     buf_append_byte(out, '\n');
 }
 
-static void write_whole(int fd, struct slice line) {
-    while (line.len != 0) {
-        ssize_t n = write(fd, line.ptr, line.len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return; /* a log that cannot be written must not stop the gateway */
-        line = slice_from(line, (size_t)n);
-    }
+static int format(struct log *log, struct buf *line, enum log_level level, const char *module,
+                  const char *message, const struct log_field *fields) {
+    char time[CLOCK_RFC3339_SIZE];
+    clock_format_rfc3339(clock_wall_ms(), time);
+    if (log->style == LOG_STYLE_JSON)
+        format_json(line, time, level, module, message, fields);
+    else
+        format_text(line, log->style == LOG_STYLE_COLOR, time, level, module, message, fields);
+    return buf_error(line);
+}
+
+/* Lines that could not be written are not kept, but nobody shall believe that there were none. */
+static void tell_lost(struct log *log) {
+    int reason = 0;
+    uint64_t n_lost = log_sink_take_lost(&log->sink, &reason);
+    if (LIKELY(n_lost == 0))
+        return;
+    const struct log_field fields[] = {LOG_NUM("lines", n_lost),
+                                       LOG_CSTR("reason", strerror(reason)), LOG_END_FIELD_};
+    struct buf line = BUF_INIT(MAX_LINE);
+    int error = format(log, &line, LOG_WARN, "log",
+                       "lines of this log were lost: they could not be written", fields);
+    if (error != 0 || !log_sink_write(&log->sink, buf_slice(&line)))
+        log_sink_lose(&log->sink, n_lost, -error);
+    buf_deinit(&line);
 }
 
 void log_event(struct log *log, enum log_level level, const char *module, const char *message,
                const struct log_field *fields) {
     if (!log_is_on(log, level))
         return;
-    char time[CLOCK_RFC3339_SIZE];
-    clock_format_rfc3339(clock_wall_ms(), time);
     struct buf line = BUF_INIT(4 * MAX_LINE);
-    if (log->style == LOG_STYLE_JSON)
-        format_json(&line, time, level, module, message, fields);
-    else
-        format_text(&line, log->style == LOG_STYLE_COLOR, time, level, module, message, fields);
-    if (buf_error(&line) == 0)
-        write_whole(log->fd, buf_slice(&line));
+    tell_lost(log);
+    int error = format(log, &line, level, module, message, fields);
+    if (error != 0 || !log_sink_write(&log->sink, buf_slice(&line)))
+        log_sink_lose(&log->sink, 1, -error);
     buf_deinit(&line);
 }

@@ -7,14 +7,28 @@
 #include "base/mem.h"
 #include "base/random.h"
 
+enum { FIRST_ENTRIES = 8, NEAR_KEY = 16 };
+
 struct map_entry {
-    char *key; /* owned; NULL when the entry was removed */
+    union {
+        char near[NEAR_KEY]; /* a key that fits */
+        char *far;           /* owned: another one */
+    } key;
     size_t key_len;
     void *value;
     uint64_t hash;
+    bool is_there; /* false: it was removed */
 };
 
-enum { FIRST_ENTRIES = 8 };
+static struct slice key_of(const struct map_entry *entry) {
+    bool is_near = entry->key_len <= NEAR_KEY;
+    return slice_make(is_near ? entry->key.near : entry->key.far, entry->key_len);
+}
+
+static void free_key(struct map_entry *entry) {
+    if (entry->is_there && entry->key_len > NEAR_KEY)
+        mem_free(entry->key.far);
+}
 
 /* A bucket whose entry was removed still points at it, so that probing goes on; 0 ends a probe. */
 
@@ -25,10 +39,20 @@ void map_init(struct map *map) {
 
 void map_clear(struct map *map) {
     for (size_t i = 0; i < map->n_entries; i++)
-        mem_free(map->entries[i].key);
+        free_key(&map->entries[i]);
     mem_free(map->entries);
     mem_free(map->buckets);
     *map = (struct map){.key = map->key};
+}
+
+/* The last entry went. A small map, which will be used again soon, keeps its memory. */
+static void empty(struct map *map) {
+    if (map->cap_entries > FIRST_ENTRIES) {
+        map_clear(map);
+        return;
+    }
+    map->n_entries = 0;
+    memset(map->buckets, 0, map->n_buckets * sizeof *map->buckets);
 }
 
 void map_deinit(struct map *map) {
@@ -42,8 +66,7 @@ static struct map_entry *find(const struct map *map, struct slice key, uint64_t 
     size_t mask = map->n_buckets - 1;
     for (size_t at = (size_t)hash & mask; map->buckets[at] != 0; at = (at + 1) & mask) {
         struct map_entry *entry = &map->entries[map->buckets[at] - 1];
-        if (entry->key != NULL && entry->hash == hash &&
-            slice_eq(slice_make(entry->key, entry->key_len), key))
+        if (entry->hash == hash && entry->is_there && slice_eq(key_of(entry), key))
             return entry;
     }
     return NULL;
@@ -87,7 +110,7 @@ static int make_room(struct map *map) {
     }
     uint32_t n = 0;
     for (size_t i = 0; i < map->n_entries; i++) {
-        if (map->entries[i].key == NULL)
+        if (!map->entries[i].is_there)
             continue;
         entries[n] = map->entries[i];
         link_bucket(buckets, n_buckets, entries[n].hash, n);
@@ -113,14 +136,16 @@ int map_set(struct map *map, struct slice key, void *value) {
     int error = make_room(map);
     if (error != 0)
         return error;
-    char *copy = mem_alloc(key.len);
+    struct map_entry added = {.key_len = key.len, .value = value, .hash = hash, .is_there = true};
+    char *copy = key.len <= NEAR_KEY ? added.key.near : mem_alloc(key.len);
     if (copy == NULL)
         return -ENOMEM;
     if (key.len != 0)
         memcpy(copy, key.ptr, key.len);
+    if (key.len > NEAR_KEY)
+        added.key.far = copy;
     uint32_t index = (uint32_t)map->n_entries++;
-    map->entries[index] =
-        (struct map_entry){.key = copy, .key_len = key.len, .value = value, .hash = hash};
+    map->entries[index] = added;
     link_bucket(map->buckets, map->n_buckets, hash, index);
     map->count++;
     return 0;
@@ -131,21 +156,21 @@ void *map_remove(struct map *map, struct slice key) {
     if (entry == NULL)
         return NULL;
     void *value = entry->value;
-    mem_free(entry->key);
-    *entry = (struct map_entry){0};
+    free_key(entry);
+    *entry = (struct map_entry){.is_there = false};
     map->count--;
     if (map->count == 0)
-        map_clear(map);
+        empty(map);
     return value;
 }
 
 bool map_next(const struct map *map, size_t *cursor, struct slice *ret_key, void **ret_value) {
     while (*cursor < map->n_entries) {
         const struct map_entry *entry = &map->entries[(*cursor)++];
-        if (entry->key == NULL)
+        if (!entry->is_there)
             continue;
         if (ret_key != NULL)
-            *ret_key = slice_make(entry->key, entry->key_len);
+            *ret_key = key_of(entry);
         if (ret_value != NULL)
             *ret_value = entry->value;
         return true;

@@ -5,23 +5,28 @@
 
 enum { ADDRESS_TEXT = 46, MAPPED_BITS = NETWORK_V6_BITS - NETWORK_V4_BITS };
 
-bool network_parse_address(struct slice text, struct network *ret_network) {
+void network_from_bytes(const void *bytes, unsigned bits, struct network *ret_network) {
     static const unsigned char mapped[MAPPED_BITS / 8] = {[10] = 0xff, [11] = 0xff};
+    const unsigned char *from = bytes;
+    if (bits == NETWORK_V6_BITS && memcmp(from, mapped, sizeof mapped) == 0) {
+        from += sizeof mapped;
+        bits = NETWORK_V4_BITS;
+    }
+    *ret_network = (struct network){.family_bits = bits, .bits = bits};
+    memcpy(ret_network->bytes, from, bits / 8);
+}
+
+bool network_parse_address(struct slice text, struct network *ret_network) {
     char cstr[ADDRESS_TEXT];
-    struct network address = {.family_bits = NETWORK_V4_BITS};
+    unsigned char bytes[NETWORK_V6_BITS / 8];
     if (slice_to_cstr(text, cstr, sizeof cstr) != 0)
         return false;
-    if (inet_pton(AF_INET, cstr, address.bytes) != 1) {
-        if (inet_pton(AF_INET6, cstr, address.bytes) != 1)
-            return false;
-        address.family_bits = NETWORK_V6_BITS;
-        if (memcmp(address.bytes, mapped, sizeof mapped) == 0) {
-            memmove(address.bytes, address.bytes + sizeof mapped, NETWORK_V4_BITS / 8);
-            address.family_bits = NETWORK_V4_BITS;
-        }
-    }
-    address.bits = address.family_bits;
-    *ret_network = address;
+    if (inet_pton(AF_INET, cstr, bytes) == 1)
+        network_from_bytes(bytes, NETWORK_V4_BITS, ret_network);
+    else if (inet_pton(AF_INET6, cstr, bytes) == 1)
+        network_from_bytes(bytes, NETWORK_V6_BITS, ret_network);
+    else
+        return false;
     return true;
 }
 

@@ -10,14 +10,44 @@ static unsigned char lower(char c) {
     return byte >= 'A' && byte <= 'Z' ? (unsigned char)(byte + ('a' - 'A')) : byte;
 }
 
-bool slice_eq_nocase(struct slice a, struct slice b) {
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+static bool same_bytes_nocase(const char *a, const char *b, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
             return false;
     }
     return true;
+}
+
+enum { WORD = sizeof(uint64_t) };
+
+/*
+ * Eight bytes at once. The two cases of a letter differ in bit 5 and in nothing else; so may bytes
+ * that are no letters, which is looked at last: both sums below carry into bit 7 of a byte, the
+ * first from 'a' on, the second behind 'z', and no further, as bit 7 was cleared before.
+ */
+static bool same_word_nocase(const char *a, const char *b) {
+    const uint64_t each = 0x0101010101010101U, bit5 = each * 0x20, bit7 = each * 0x80;
+    uint64_t left, right;
+    memcpy(&left, a, WORD);
+    memcpy(&right, b, WORD);
+    uint64_t differ = left ^ right;
+    if (differ == 0)
+        return true;
+    if ((differ & ~bit5) != 0)
+        return false;
+    uint64_t lowered = left | bit5, low = lowered & ~bit7;
+    uint64_t is_letter = (low + each * (0x80 - 'a')) & ~(low + each * (0x7f - 'z')) & ~lowered;
+    return ((differ << 2) & ~is_letter & bit7) == 0;
+}
+
+bool slice_same_nocase(const char *a, const char *b, size_t len) {
+    if (len < WORD)
+        return same_bytes_nocase(a, b, len);
+    for (size_t i = 0; i + WORD < len; i += WORD) {
+        if (!same_word_nocase(a + i, b + i))
+            return false;
+    }
+    return same_word_nocase(a + len - WORD, b + len - WORD);
 }
 
 int slice_cmp(struct slice a, struct slice b) {

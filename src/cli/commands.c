@@ -207,6 +207,24 @@ int cli_call(const struct cli_options *options) {
     return with_upstreams(options, start_call);
 }
 
+/* Only what is not as it should be. */
+static void print_health(const struct json_reader *reader, const struct json_node *upstream) {
+    const struct json_node *breaker = json_member(reader, upstream, SLICE("breaker"));
+    const struct json_node *failures = json_member(reader, upstream, SLICE("failures"));
+    const struct json_node *retry = json_member(reader, upstream, SLICE("retry_ms"));
+    const struct json_node *in_flight = json_member(reader, upstream, SLICE("in_flight"));
+    if (in_flight != NULL && !slice_eq(in_flight->raw, SLICE("0")))
+        printf(", %.*s calls running", SLICE_ARGS(in_flight->raw));
+    if (failures != NULL && !slice_eq(failures->raw, SLICE("0")))
+        printf(", %.*s failures in a row", SLICE_ARGS(failures->raw));
+    if (breaker == NULL || retry == NULL || json_string_is(breaker, SLICE("closed")))
+        return;
+    printf(", breaker ");
+    print_string(breaker, 100);
+    if (!slice_eq(retry->raw, SLICE("0")))
+        printf(" (calls are refused for another %.*s ms)", SLICE_ARGS(retry->raw));
+}
+
 static void print_status(const struct json_reader *reader) {
     const struct json_node *status = json_member(reader, json_root(reader), SLICE("status"));
     const struct json_node *upstreams = json_member(reader, status, SLICE("upstreams"));
@@ -226,6 +244,7 @@ static void print_status(const struct json_reader *reader) {
         printf(": ");
         print_string(json_member(reader, node, SLICE("state")), 100);
         printf(", %zu tools", n);
+        print_health(reader, node);
         if (error != NULL) {
             printf(", last error: ");
             print_string(error, 200);

@@ -112,6 +112,7 @@ static bool may_be_sent_again(const struct client_call *call) {
 /* On another connection than the one that broke. The pool lives on by the new one. */
 static int send_again(struct client_call *call) {
     struct client_connection *broken = call->connection;
+    call->was_repeated = call->is_sent;
     int error = client_connection_open(broken->pool, call, call->target);
     if (error == 0) {
         broken->call = NULL;
@@ -165,7 +166,11 @@ struct client_failure client_failure_make(const struct client_call *call,
                                           enum client_failure_kind kind,
                                           const struct client_peer *peer, const char *what) {
     enum { LABEL_SHOWN = 64 };
-    struct client_failure failure = {.kind = kind, .may_have_arrived = call->is_sent};
+    struct client_failure failure = {
+        .kind = kind,
+        .may_have_arrived = call->is_sent,
+        .was_repeated = call->was_repeated,
+    };
     struct slice label = slice_sub(peer->label, 0, LABEL_SHOWN);
     snprintf(failure.reason, sizeof failure.reason, "%.*s%s: %s", SLICE_ARGS(label),
              label.len < peer->label.len ? "..." : "", what);

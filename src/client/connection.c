@@ -193,7 +193,14 @@ static void report_dial(struct client_connection *connection, const struct io_di
     bool is_said = slice_eq(slice_from_cstr(result->peer.text), peer->label);
     const char *address = is_resolve || is_said ? "" : result->peer.text;
     snprintf(what, sizeof what, "%s%s%s", address, address[0] != '\0' ? ": " : "", reason);
-    fail(connection, is_resolve ? CLIENT_FAILED_RESOLVE : CLIENT_FAILED_CONNECT, peer, what);
+    /* What this process lacks says nothing of the server. */
+    bool is_ours = result->error == -EMFILE || result->error == -ENFILE ||
+                   result->error == -ENOMEM || result->error == -ENOBUFS;
+    fail(connection,
+         is_ours      ? CLIENT_FAILED_MEMORY
+         : is_resolve ? CLIENT_FAILED_RESOLVE
+                      : CLIENT_FAILED_CONNECT,
+         peer, what);
 }
 
 static void on_dialled(void *context, const struct io_dial_result *result) {

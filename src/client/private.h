@@ -166,8 +166,9 @@ struct client_call {
     uint64_t n_body; /* of the answer, so far */
     bool is_head, is_idempotent;
     bool is_paused;
-    bool is_on_kept;  /* the connection carried another request before */
-    bool is_sent;     /* a byte of it may have left */
+    bool is_on_kept; /* the connection carried another request before */
+    bool is_sent;    /* a byte of it may have left */
+    bool was_repeated;
     bool is_answered; /* a byte came back */
 };
 

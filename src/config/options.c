@@ -184,8 +184,9 @@ const struct option option_rows[] = {
      .type = OPTION_TABLE,
      .doc = "What clients may make the gateway hold, and for how long."},
     LIMIT_ROW("max_connections", INTEGER, max_connections, LIMIT_CONNECTIONS, 16, 1000000,
-              "Connections of clients that are open at once. Beyond it, and beyond what the "
-              "process may open, a new one is answered with 503."),
+              "Connections of clients that are open at once. Beyond it a new one is answered with "
+              "503. Fewer are let in where the process may not open enough descriptors "
+              "(`ulimit -n`): a quarter of them is kept for servers."),
     LIMIT_ROW("max_connections_per_address", INTEGER, max_connections_per_address,
               LIMIT_CONNECTIONS_PER_ADDRESS, 1, 1000000,
               "The same of one address (of IPv6: of one /64); `server.trusted_proxies` are not "
@@ -196,14 +197,17 @@ const struct option option_rows[] = {
     LIMIT_ROW("header_timeout", DURATION, header_timeout_ms, LIMIT_HEADER_MS, 100, MINUTES(10),
               "How long the head of a request may take, however it drips in; then 408."),
     LIMIT_ROW("body_timeout", DURATION, body_timeout_ms, LIMIT_BODY_MS, 100, MINUTES(10),
-              "How long a body may go without a byte; then 408."),
+              "How long a body may go without a byte, and how long it may take as a whole beside a "
+              "second for each KiB; then 408."),
     LIMIT_ROW("write_timeout", DURATION, write_timeout_ms, LIMIT_WRITE_MS, 100, HOURS(1),
               "How long a client may read nothing of an answer that waits for it; then its "
               "connection is closed."),
     LIMIT_ROW("idle_timeout", DURATION, idle_timeout_ms, LIMIT_CLIENT_IDLE_MS, 100, HOURS(24),
               "How long a connection may be without a request."),
-    LIMIT_ROW("max_in_flight", INTEGER, max_in_flight, LIMIT_IN_FLIGHT, 1, 100000,
-              "Calls of one principal that run at once. Beyond it its connections are not read."),
+    LIMIT_ROW(
+        "max_in_flight", INTEGER, max_in_flight, LIMIT_IN_FLIGHT, 1, 100000,
+        "Calls of one principal that run at once, over all its connections. What comes beyond "
+        "waits, and its connection is not read."),
     LIMIT_ROW("max_wait", DURATION, max_wait_ms, LIMIT_WAIT_MS, 100, HOURS(1),
               "How long a request waits for that; then it is refused."),
     LIMIT_ROW("keepalive", DURATION, keepalive_ms, LIMIT_KEEPALIVE_MS, SECONDS(1), HOURS(1),
@@ -568,10 +572,11 @@ const struct option option_rows[] = {
                "are refused."),
     SERVER_ROW("failure_threshold", INTEGER, failure_threshold, LIMIT_FAILURES, 0, 1000,
                "Calls in a row that failed (no answer in time, the connection or the process lost, "
-               "HTTP 5xx). Then the server is left alone: calls are refused at once. 0: never."),
+               "HTTP 5xx, no valid answer, a start that failed). Then the server is left alone: "
+               "calls are refused at once. 0: never."),
     SERVER_ROW("cooldown", DURATION, cooldown_ms, LIMIT_COOLDOWN_MS, 100, HOURS(24),
                "How long it is left alone. Then one call is let through; when that is answered, "
-               "all are."),
+               "all are. When it fails the pause doubles, up to ten times this."),
     SERVER_ROW("max_message", SIZE, max_message, LIMIT_UPSTREAM_MESSAGE, KIB(64), MIB(64),
                "The longest message that the server may send: a line, a body, an event."),
     SERVER_ROW("max_tools", INTEGER, max_tools, LIMIT_TOOLS_PER_UPSTREAM, 1, 100000,

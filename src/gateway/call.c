@@ -2,15 +2,24 @@
  * One request of a client that is being answered: it is made, perhaps waits for an upstream, is
  * answered or cancelled, and is gone. What the client hears is said in the words of its revision.
  */
+#include <errno.h>
+
 #include "base/mem.h"
 #include "private.h"
 
 #define SCRATCH_KEPT KIB(256)
 
+static const struct slice out_of_memory = SLICE_INIT("the gateway is out of memory");
+
+/* Why an answer could not be put together. */
+static struct slice why_not(int error) {
+    return error == -ENOMEM ? out_of_memory : SLICE("the answer is too long for the gateway");
+}
+
 struct buf *gw_worker_scratch(struct gw_worker *worker) {
     buf_reset(&worker->scratch, SCRATCH_KEPT);
     worker->scratch.max =
-        LIMIT_UPSTREAM_MESSAGE + worker->gateway->config->max_request_body + MIB(1);
+        worker->gateway->max_message + worker->gateway->config->max_request_body + MIB(1);
     return &worker->scratch;
 }
 
@@ -58,30 +67,55 @@ void gw_call_stop_waiting(struct gw_call *call) {
     call->document_len = 0;
 }
 
+bool gw_call_keep(struct gw_call *call, const struct mcp_message *message) {
+    if (call->document != NULL)
+        return true;
+    struct buf copy = BUF_INIT(call->worker->gateway->config->max_request_body + KIB(16));
+    mcp_write_request(&copy, message->id, message->method,
+                      message->params != NULL ? message->params->raw : SLICE_EMPTY);
+    call->document = buf_take(&copy, &call->document_len);
+    buf_deinit(&copy);
+    if (call->document == NULL) {
+        gw_call_answer_error(call, MCP_E_INTERNAL, out_of_memory,
+                             SLICE_EMPTY);
+        return false;
+    }
+    budget_add(io_loop_budget(call->worker->loop), call->document_len);
+    return true;
+}
+
+static void free_parts(struct gw_call *call) {
+    mem_free(call->id);
+    mem_free(call->token);
+    mem_free(call->uri);
+    mem_free(call);
+}
+
 static void free_call(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
+    gw_call_leave_slot(call);
+    list_remove(&call->exchange_link);
     forget_place(call);
     gw_call_stop_waiting(call);
     list_remove(&call->link);
     map_remove(&worker->calls_by_serial, serial_key(&call->serial));
     upstream_instance_unref(call->instance);
     gw_session_unref(call->session);
-    mem_free(call->id);
-    mem_free(call->token);
-    mem_free(call->uri);
-    mem_free(call);
+    free_parts(call);
     gw_worker_check_drained(worker);
 }
 
 static char *own(struct slice bytes) {
-    char *copy = mem_xalloc(bytes.len);
-    memcpy(copy, bytes.ptr, bytes.len);
+    char *copy = mem_alloc(bytes.len);
+    if (copy != NULL)
+        memcpy(copy, bytes.ptr, bytes.len);
     return copy;
 }
 
-/* What of the message is needed when the request's body is gone. */
-static void keep_parts(struct gw_call *call, const struct mcp_message *message) {
+/* What of the message is needed when the request's body is gone. False: there is no memory. */
+static bool keep_parts(struct gw_call *call, const struct mcp_message *message) {
     const struct json_reader *reader = call->worker->reader;
+    bool has_all = true;
     call->id = own(message->id);
     call->id_len = message->id.len;
     const struct json_node *token =
@@ -97,33 +131,59 @@ static void keep_parts(struct gw_call *call, const struct mcp_message *message) 
     if (uri != NULL && uri->raw.len <= LIMIT_URI_LENGTH) {
         call->uri = own(uri->raw);
         call->uri_len = uri->raw.len;
+        has_all = call->uri != NULL;
     }
+    return has_all && call->id != NULL && (call->token != NULL || call->token_len == 0);
 }
 
-/* Notes where the call runs, so that a cancellation finds it. False: its id is in use. */
-static bool note_place(struct gw_call *call) {
+/* Notes where the call runs, so that a cancellation finds it. -EEXIST: its id is in use. */
+static int note_place(struct gw_call *call) {
     struct buf key = BUF_INIT(LIMIT_RPC_ID + 1);
-    struct gw_call_place *place = mem_xalloc(sizeof *place);
-    *place = (struct gw_call_place){.worker = call->worker, .serial = call->serial};
-    bool is_noted = false;
-    if (mcp_id_key(&key, gw_call_id(call)) == 0) {
+    struct gw_call_place *place = mem_alloc(sizeof *place);
+    int error = place != NULL ? mcp_id_key(&key, gw_call_id(call)) : -ENOMEM;
+    if (error == 0) {
+        *place = (struct gw_call_place){.worker = call->worker, .serial = call->serial};
         pthread_mutex_lock(&call->session->mutex);
-        is_noted = !map_has(&call->session->calls, buf_slice(&key)) &&
-                   map_set(&call->session->calls, buf_slice(&key), place) == 0;
+        error = map_has(&call->session->calls, buf_slice(&key))
+                    ? -EEXIST
+                    : map_set(&call->session->calls, buf_slice(&key), place);
         pthread_mutex_unlock(&call->session->mutex);
     }
-    if (!is_noted)
+    if (error != 0)
         mem_free(place);
     buf_deinit(&key);
-    return is_noted;
+    return error;
+}
+
+/* The call, which nobody knows yet; NULL: there is no memory. */
+static struct gw_call *make(struct gw_worker *worker, const struct mcp_message *message) {
+    struct gw_call *call = mem_alloc(sizeof *call);
+    if (call == NULL)
+        return NULL;
+    call->worker = worker;
+    call->serial = ++worker->last_serial;
+    if (keep_parts(call, message) &&
+        map_set(&worker->calls_by_serial, serial_key(&call->serial), call) == 0)
+        return call;
+    free_parts(call);
+    return NULL;
+}
+
+static void refuse_new(struct gw_exchange *exchange, const struct mcp_message *message) {
+    struct buf *out = gw_worker_scratch(exchange->worker);
+    mcp_write_error(out, message->id, MCP_E_INTERNAL, out_of_memory, SLICE_EMPTY);
+    struct slice whole = buf_slice(out);
+    gw_exchange_answer(exchange, &whole, 1);
 }
 
 struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_message *message,
                             enum mcp_revision revision) {
     struct gw_worker *worker = exchange->worker;
-    struct gw_call *call = mem_xalloc(sizeof *call);
-    call->worker = worker;
-    call->serial = ++worker->last_serial;
+    struct gw_call *call = make(worker, message);
+    if (call == NULL) {
+        refuse_new(exchange, message);
+        return NULL;
+    }
     call->exchange = exchange;
     call->principal = exchange->principal;
     call->only = exchange->only;
@@ -132,16 +192,18 @@ struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_messa
     call->revision = revision;
     call->log_level = -1;
     call->began_ms = io_loop_now(worker->loop);
-    keep_parts(call, message);
     list_push_back(&worker->calls, &call->link);
-    if (map_set(&worker->calls_by_serial, serial_key(&call->serial), call) != 0)
-        mem_exhausted(sizeof *call);
+    list_push_back(&exchange->calls, &call->exchange_link);
     log_write(worker->gateway->log, LOG_DEBUG, "mcp", "request",
               LOG_TEXT("method", message->method_text),
               LOG_TEXT("principal", exchange->principal->id));
-    if (call->session != NULL && !note_place(call)) {
-        gw_call_answer_error(call, MCP_E_INVALID_REQUEST,
-                             SLICE("a request with this id is still running"), SLICE_EMPTY);
+    int error = call->session != NULL ? note_place(call) : 0;
+    if (error != 0) {
+        bool is_in_use = error == -EEXIST;
+        gw_call_answer_error(call, is_in_use ? MCP_E_INVALID_REQUEST : MCP_E_INTERNAL,
+                             is_in_use ? SLICE("a request with this id is still running")
+                                       : out_of_memory,
+                             SLICE_EMPTY);
         return NULL;
     }
     if (call->session != NULL && atomic_load(&call->session->is_closed)) {
@@ -223,9 +285,9 @@ void gw_call_answer_scratch(struct gw_call *call) {
     struct buf *scratch = &call->worker->scratch;
     if (buf_error(scratch) != 0) {
         struct slice id = gw_call_id(call);
+        struct slice text = why_not(buf_error(scratch));
         scratch = gw_worker_scratch(call->worker);
-        mcp_write_error(scratch, id, MCP_E_INTERNAL,
-                        SLICE("the answer is too long for the gateway"), SLICE_EMPTY);
+        mcp_write_error(scratch, id, MCP_E_INTERNAL, text, SLICE_EMPTY);
     }
     struct slice whole = buf_slice(scratch);
     gw_call_answer_parts(call, &whole, 1);
@@ -352,13 +414,13 @@ void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct
 }
 
 void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text) {
-    struct buf result CLEANUP(buf_deinit) = BUF_INIT(LIMIT_UPSTREAM_MESSAGE);
+    struct buf result CLEANUP(buf_deinit) = BUF_INIT(call->worker->gateway->max_message);
     if (call->method != MCP_TOOLS_CALL)
         gw_call_answer_error(call, code, text, SLICE_EMPTY);
     else if (mcp_write_tool_error(&result, text) == 0)
         gw_call_answer_result(call, buf_slice(&result), MCP_LEGACY_LATEST);
     else
-        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+        gw_call_answer_error(call, MCP_E_INTERNAL, out_of_memory,
                              SLICE_EMPTY);
 }
 
@@ -391,7 +453,7 @@ static void deliver_cancel(struct io_message *message) {
 }
 
 void gw_call_order_cancel(const struct gw_call_place *place, struct slice reason) {
-    struct cancel_order *order = mem_xalloc(sizeof *order + reason.len);
+    struct cancel_order *order = mem_xalloc(sizeof *order + reason.len); /* 200 bytes at most */
     order->message.deliver = deliver_cancel;
     order->worker = place->worker;
     order->serial = place->serial;

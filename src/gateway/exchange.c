@@ -9,19 +9,24 @@
 #include "http/sse.h"
 #include "private.h"
 
-enum { ALIVE_MS = 15000 };
+/* What /ready says of all upstreams. */
+#define READY_BYTES MIB(8)
 
 struct gw_exchange *gw_exchange_new(struct gw_connection *connection) {
-    struct gw_exchange *exchange = mem_xalloc(sizeof *exchange);
+    struct gw_exchange *exchange = mem_alloc(sizeof *exchange);
+    if (exchange == NULL)
+        return NULL;
     exchange->worker = connection->worker;
     exchange->connection = connection;
     buf_init_held(&exchange->body, connection->worker->gateway->config->max_request_body,
                   io_loop_budget(connection->worker->loop));
     buf_init(&exchange->early, KIB(8));
+    list_init(&exchange->calls);
     return exchange;
 }
 
 static void free_exchange(struct gw_exchange *exchange) {
+    gw_exchange_tell_dropped(exchange);
     if (exchange->is_get_stream && exchange->session != NULL) {
         struct gw_session *session = exchange->session;
         map_remove(&exchange->worker->streams, slice_from_cstr(session->id));
@@ -37,6 +42,20 @@ static void free_exchange(struct gw_exchange *exchange) {
     mem_free(exchange);
 }
 
+/* Nobody will get their answers, and nothing is to wait for them. With the last one the exchange is
+ * gone. */
+static void cancel_calls(struct gw_exchange *exchange) {
+    struct gw_worker *worker = exchange->worker;
+    size_t n = 0;
+    LIST_FOREACH_SAFE (&exchange->calls, link, tmp)
+        n++;
+    for (; n != 0; n--) {
+        struct gw_call *call =
+            CONTAINER_OF(list_first(&exchange->calls), struct gw_call, exchange_link);
+        gw_call_cancel(worker, call->serial, SLICE("the gateway stops"));
+    }
+}
+
 /* The client is gone. From 2026-07-28 on that cancels its request; before, disconnecting is not
  * cancelling: its calls go on, and their answers are dropped. */
 void gw_exchange_unref_connection(struct gw_exchange *exchange) {
@@ -45,6 +64,8 @@ void gw_exchange_unref_connection(struct gw_exchange *exchange) {
         io_timer_stop(exchange->alive_timer);
     if (exchange->n_calls == 0) {
         free_exchange(exchange);
+    } else if (exchange->worker->is_draining) {
+        cancel_calls(exchange);
     } else if (exchange->is_modern) {
         log_write(exchange->worker->gateway->log, LOG_DEBUG, "mcp", "the client hung up",
                   LOG_TEXT("principal", exchange->principal->id));
@@ -127,7 +148,7 @@ static struct buf *frame_buf(struct gw_exchange *exchange) {
  */
 static void write_framed(struct gw_exchange *exchange, const struct buf *frame, size_t n_before,
                          const struct slice *pieces, size_t n_pieces) {
-    struct slice all[IO_STREAM_PIECES];
+    struct slice all[IO_STREAM_PIECES] UNCLEARED;
     if (exchange->connection == NULL)
         return;
     if (buf_error(frame) != 0) {
@@ -171,8 +192,16 @@ void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_
     buf_deinit(&body);
 }
 
+static void start_alive_timer(struct gw_exchange *exchange) {
+    io_timer_start(exchange->alive_timer, exchange->worker->gateway->config->limits.keepalive_ms);
+}
+
 static void on_alive(void *context) {
     struct gw_exchange *exchange = context;
+    if (gw_exchange_is_clogged(exchange)) {
+        start_alive_timer(exchange);
+        return; /* there is enough to read */
+    }
     if (!exchange->streams)
         gw_exchange_notify(exchange, SLICE_EMPTY);
     struct buf *frame = frame_buf(exchange);
@@ -183,7 +212,7 @@ static void on_alive(void *context) {
         http_write_chunk(frame, comment);
     write_frame(exchange, frame);
     if (exchange->connection != NULL)
-        io_timer_start(exchange->alive_timer, ALIVE_MS);
+        start_alive_timer(exchange);
 }
 
 /* From now on the answer is a stream of events. */
@@ -203,7 +232,7 @@ static void begin_stream(struct gw_exchange *exchange, struct buf *out) {
 static void keep_alive_soon(struct gw_exchange *exchange) {
     if (exchange->alive_timer == NULL)
         exchange->alive_timer = io_timer_new(exchange->worker->loop, on_alive, exchange);
-    io_timer_start(exchange->alive_timer, ALIVE_MS);
+    start_alive_timer(exchange);
 }
 
 /* One event, in a chunk of its own (HTML, server-sent events). The message is one line. */
@@ -304,13 +333,32 @@ static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t st
 }
 
 static enum phase_verdict answer_status(struct gw_exchange *exchange, bool is_fine,
-                                        const char *fine, const char *not_fine) {
+                                        struct slice body) {
     append_whole(&exchange->early, exchange, is_fine ? 200 : 503,
-                 SLICE("Cache-Control: no-store\r\n"), slice_from_cstr(is_fine ? fine : not_fine));
+                 SLICE("Cache-Control: no-store\r\n"), body);
     return PHASE_ANSWERED;
 }
 
-/* Exempt from everything that follows, and saying nothing but alive and ready. */
+/*
+ * Who proves to be a caller, from a page of ours if from any, is told of the upstreams. All others,
+ * those with a wrong token too, get what a balancer needs to know.
+ */
+static enum phase_verdict answer_ready(struct gw_exchange *exchange, const struct http_head *head) {
+    struct gateway *gateway = exchange->worker->gateway;
+    struct gw_principal *principal = NULL;
+    bool is_known = gw_host_is_ours(gateway, head) && gw_origin_is_ours(gateway, head) &&
+                    gw_authenticate(gateway, head, &principal) == GW_AUTHN_OK;
+    struct buf body CLEANUP(buf_deinit) = BUF_INIT(READY_BYTES);
+    bool is_ready = gw_write_ready(exchange->worker, is_known, &body);
+    if (buf_error(&body) != 0) {
+        buf_reset(&body, KIB(1));
+        is_ready = gw_write_ready(exchange->worker, false, &body);
+    }
+    exchange->early.max = READY_BYTES + KIB(8);
+    return answer_status(exchange, is_ready, buf_slice(&body));
+}
+
+/* Exempt from everything that follows, and to strangers saying nothing but alive and ready. */
 static enum phase_verdict phase_health(struct gw_exchange *exchange, const struct http_head *head) {
     const struct config *config = exchange->worker->gateway->config;
     bool is_health = slice_eq(head->path, config->health_path);
@@ -320,9 +368,8 @@ static enum phase_verdict phase_health(struct gw_exchange *exchange, const struc
         return answer_early(exchange, 405, SLICE("Allow: GET, HEAD\r\n"), MCP_E_INVALID_REQUEST,
                             "this path takes GET and HEAD");
     if (is_health)
-        return answer_status(exchange, true, "{\"status\":\"healthy\"}", "");
-    return answer_status(exchange, !exchange->worker->is_draining, "{\"status\":\"ready\"}",
-                         "{\"status\":\"draining\"}");
+        return answer_status(exchange, true, SLICE("{\"status\":\"healthy\"}"));
+    return answer_ready(exchange, head);
 }
 
 static enum phase_verdict phase_origin(struct gw_exchange *exchange, const struct http_head *head) {
@@ -334,6 +381,15 @@ static enum phase_verdict phase_origin(struct gw_exchange *exchange, const struc
         return answer_early(exchange, 403, SLICE_EMPTY, MCP_E_FORBIDDEN,
                             "requests of this Origin are refused; allow its host in server.hosts");
     return PHASE_CONTINUE;
+}
+
+/* What is begun now could not be answered. */
+static enum phase_verdict phase_memory(struct gw_exchange *exchange, const struct http_head *head) {
+    (void)head;
+    if (!gw_shortage_of_memory(exchange->worker))
+        return PHASE_CONTINUE;
+    return answer_early(exchange, 503, SLICE("Retry-After: 5\r\n"), MCP_E_UNAVAILABLE,
+                        "the gateway is out of memory; try again later");
 }
 
 static enum phase_verdict phase_authenticate(struct gw_exchange *exchange,
@@ -378,6 +434,14 @@ static bool claims_modern(const struct http_head *head) {
            gw_version_is_modern(http_head_get(head, SLICE("mcp-protocol-version")));
 }
 
+static bool accepts(const struct http_head *head, struct slice type) {
+    /* As nearly all clients write it. */
+    static const struct slice both = SLICE_INIT("application/json, text/event-stream");
+    return (slice_eq(http_head_get(head, SLICE("accept")), both) &&
+            http_head_count(head, SLICE("accept")) == 1) ||
+           http_accepts(head, type);
+}
+
 static enum phase_verdict phase_method(struct gw_exchange *exchange, const struct http_head *head) {
     bool is_post = head->method == HTTP_METHOD_POST;
     if (!is_post && head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_DELETE)
@@ -389,8 +453,8 @@ static enum phase_verdict phase_method(struct gw_exchange *exchange, const struc
     if (is_post && !slice_eq_nocase(http_content_type(head), SLICE("application/json")))
         return answer_early(exchange, 415, SLICE_EMPTY, MCP_E_UNSUPPORTED,
                             "Content-Type must be application/json");
-    bool takes_events = http_accepts(head, SLICE("text/event-stream"));
-    bool takes_json = http_accepts(head, SLICE("application/json"));
+    bool takes_events = accepts(head, SLICE("text/event-stream"));
+    bool takes_json = accepts(head, SLICE("application/json"));
     if ((is_post && (!takes_events || !takes_json)) ||
         (head->method == HTTP_METHOD_GET && !takes_events))
         return answer_early(exchange, 406, SLICE_EMPTY, MCP_E_INVALID_REQUEST,
@@ -426,8 +490,10 @@ struct head_phase {
 };
 
 static const struct head_phase head_phases[] = {
-    {"health", phase_health},     {"origin", phase_origin}, {"authenticate", phase_authenticate},
-    {"endpoint", phase_endpoint}, {"method", phase_method}, {"mcp fields", phase_mcp_fields},
+    {"health", phase_health},   {"origin", phase_origin},
+    {"memory", phase_memory},   {"authenticate", phase_authenticate},
+    {"endpoint", phase_endpoint}, {"method", phase_method},
+    {"mcp fields", phase_mcp_fields},
 };
 
 /* A client that waits for "100 Continue" gets the refusal in its place, at once. */
@@ -449,7 +515,10 @@ void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head
         if (head_phases[i].run(exchange, head) == PHASE_ANSWERED) {
             log_write(exchange->worker->gateway->log, LOG_DEBUG, "http", "answered by phase",
                       LOG_CSTR("phase", head_phases[i].name), LOG_TEXT("path", head->path));
-            if (head->expect_continue)
+            exchange->is_refused = true;
+            if (buf_error(&exchange->early) != 0)
+                gw_connection_abort(exchange->connection); /* no memory to say why */
+            else if (head->expect_continue)
                 answer_expectation(exchange);
             return;
         }
@@ -501,8 +570,14 @@ static void run_get(struct gw_exchange *exchange) {
         return;
     }
     exchange->is_get_stream = true;
-    if (map_set(&worker->streams, slice_from_cstr(session->id), exchange) != 0)
-        mem_exhausted(sizeof *exchange);
+    if (map_set(&worker->streams, slice_from_cstr(session->id), exchange) != 0) {
+        exchange->is_get_stream = false;
+        pthread_mutex_lock(&session->mutex);
+        session->stream_worker = NULL;
+        pthread_mutex_unlock(&session->mutex);
+        gw_exchange_refuse(exchange, 503, MCP_E_UNAVAILABLE, "the gateway is out of memory");
+        return;
+    }
     gw_exchange_notify(exchange, SLICE_EMPTY);
     if (atomic_load(&session->is_closed) || worker->is_draining)
         gw_exchange_end_stream(exchange);
@@ -535,7 +610,7 @@ void gw_exchange_wait(struct gw_exchange *exchange) {
 }
 
 void gw_exchange_run(struct gw_exchange *exchange) {
-    if (buf_len(&exchange->early) != 0) {
+    if (exchange->is_refused) {
         struct slice early = buf_slice(&exchange->early);
         if (exchange->connection != NULL)
             (void)!gw_connection_write(exchange->connection, &early, 1);

@@ -2,95 +2,26 @@
  * Merged lists: the items of all upstreams that the caller may see, in the order of the file and of
  * each upstream's own list, cut into pages by cursors of our own. An upstream that is slow or down
  * takes nothing from the others.
+ *
+ * No item is written here: each list has its text as it is sent (upstream/catalog.h), and a page is
+ * an array of pieces of those texts, one for each list that it touches.
  */
+#include <errno.h>
+
 #include "base/base64.h"
 #include "base/checked.h"
 #include "base/mem.h"
 #include "private.h"
 
-enum { PAGE_ITEMS = 1000 };
-#define PAGE_BYTES MIB(4)
+enum { MAX_PARTS = 256 }; /* of one answer */
 
-void gw_view_open(struct gw_view *view, struct gw_worker *worker, struct gw_principal *principal,
-                  const struct gw_session *session, struct upstream *only) {
-    struct upstream_set *set = worker->gateway->upstreams;
-    size_t count = only != NULL ? 1 : upstream_set_count(set);
-    struct slice session_id = session != NULL ? slice_from_cstr(session->id) : SLICE_EMPTY;
-    *view = (struct gw_view){.items = mem_xalloc(count * sizeof *view->items)};
-    for (size_t i = 0; i < count; i++) {
-        struct gw_view_item item = {.upstream = only != NULL ? only : upstream_set_at(set, i)};
-        item.instance = upstream_get(item.upstream, principal->id, session_id, worker->upstreams);
-        if (item.instance == NULL)
-            continue; /* the gateway is stopping */
-        upstream_instance_status(item.instance, &item.status);
-        if (item.status.state == UPSTREAM_IDLE && item.status.catalog == NULL)
-            upstream_instance_start(item.instance);
-        view->items[view->n++] = item;
-    }
-    /* Closed in the meantime: an instance that was made for it just now would stay for ever. */
-    if (session != NULL && atomic_load(&session->is_closed))
-        upstream_set_forget_session(set, session_id);
-}
+/* Pages. */
 
-void gw_view_close(struct gw_view *view) {
-    for (size_t i = 0; i < view->n; i++) {
-        catalog_unref(view->items[i].status.catalog);
-        upstream_instance_unref(view->items[i].instance);
-    }
-    mem_free(view->items);
-    *view = (struct gw_view){0};
-}
-
-uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t most_ms) {
-    uint64_t patience = 0;
-    for (size_t i = 0; i < view->n; i++) {
-        const struct upstream_status *status = &view->items[i].status;
-        if (!status->is_first_start || status->catalog != NULL)
-            continue;
-        uint64_t since = status->first_started_ms != 0 ? status->first_started_ms : now_ms;
-        uint64_t waited = now_ms > since ? now_ms - since : 0;
-        if (waited < most_ms && most_ms - waited > patience)
-            patience = most_ms - waited;
-    }
-    return patience;
-}
-
-/* Lists of the mask that are no longer fresh, and were read before this call began. */
-static unsigned stale_lists(const struct gw_view_item *item, const struct gw_call *call,
-                            unsigned list_mask, bool is_running) {
-    const struct upstream_status *status = &item->status;
-    uint64_t now = io_loop_now(call->worker->loop);
-    unsigned stale = 0;
-    for (unsigned k = 0; k < MCP_LIST_COUNT; k++) {
-        const struct upstream_freshness *list = &status->lists[k];
-        if ((now > list->until_ms || !is_running) && list->read_ms < call->began_ms)
-            stale |= 1u << k;
-    }
-    return stale & status->catalog->declared & list_mask;
-}
-
-uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask) {
-    bool is_first = !call->has_refreshed, is_stale = false;
-    for (size_t i = 0; i < view->n; i++) {
-        const struct gw_view_item *item = &view->items[i];
-        const struct upstream_status *status = &item->status;
-        bool is_running = status->state == UPSTREAM_READY;
-        /* An HTTP server goes on without us, and tells nobody of changes who has no session. */
-        bool sleeps = (status->state == UPSTREAM_IDLE || status->state == UPSTREAM_STARTING) &&
-                      upstream_config(item->upstream)->url.len != 0;
-        if (status->catalog == NULL || (!is_running && !sleeps))
-            continue; /* one that starts reads its lists anyway */
-        unsigned wanted = stale_lists(item, call, list_mask, is_running);
-        if (wanted == 0)
-            continue;
-        is_stale = true;
-        call->has_refreshed = true;
-        if (is_first && is_running)
-            upstream_instance_refresh(item->instance, wanted);
-        else if (status->state == UPSTREAM_IDLE)
-            upstream_instance_start(item->instance);
-    }
-    return is_stale ? call->worker->gateway->config->list_timeout_ms : 0;
+void gw_page_init(struct gw_page *page, size_t len) {
+    page->n_parts = 1; /* what comes before the items */
+    page->n_items = 0;
+    page->len = len;
+    page->is_full = false;
 }
 
 /* Cursors: the place where the next page begins, sealed so that a client cannot make up one. */
@@ -133,88 +64,139 @@ static bool read_cursor(const struct gateway *gateway, const struct json_node *n
     return is_valid;
 }
 
-/* The same URI from two upstreams belongs to the first in the file that lists it. */
-static bool belongs_to_earlier(const struct gw_view *view, size_t index, enum mcp_list list,
-                               const struct catalog_item *item) {
-    for (size_t i = 0; i < index; i++) {
-        const struct upstream_status *status = &view->items[i].status;
-        if (status->is_listed && catalog_find(status->catalog, list, item->exposed, true) != NULL)
-            return true;
-    }
-    return false;
+/* Appends the items from `item` up to `end`, as far as the page has room: at least one. */
+static size_t take_items(struct gw_page *page, const struct catalog_text *text, size_t item,
+                         size_t end) {
+    size_t most = size_min(end, item + (GW_PAGE_ITEMS - page->n_items)), stop = item + 1;
+    size_t from = text->starts[item] + (page->n_items == 0 ? 1u : 0u); /* its comma */
+    if (page->len + text->starts[most] - from < GW_PAGE_BYTES)
+        stop = most;
+    while (stop < most && page->len + text->starts[stop] - from < GW_PAGE_BYTES)
+        stop++;
+    struct slice part = slice_make(text->bytes + from, text->starts[stop] - from);
+    page->parts[page->n_parts++] = part;
+    page->len += part.len;
+    page->n_items += stop - item;
+    return stop;
 }
 
-static void write_page(struct gw_call *call, const struct gw_view *view) {
+static bool is_before(const struct gw_place *a, const struct gw_place *b) {
+    return a->upstream != b->upstream ? a->upstream < b->upstream : a->item < b->item;
+}
+
+/* Items that belong to an earlier upstream; `n` are left of them. */
+struct repeated {
+    const struct gw_place *next;
+    size_t n;
+};
+
+/* Where the run of items ends that begins at this place; the place itself when it is repeated. */
+static size_t end_of_run(struct repeated *repeated, const struct gw_place *at, size_t n_items) {
+    for (; repeated->n != 0 && is_before(repeated->next, at); repeated->n--)
+        repeated->next++;
+    return repeated->n != 0 && repeated->next->upstream == at->upstream ? repeated->next->item
+                                                                        : n_items;
+}
+
+int gw_page_cut(struct gw_view *view, enum mcp_list list, struct gw_place from,
+                enum mcp_revision to, struct gw_page *page) {
+    struct repeated repeated = {0};
+    struct gw_place at = from;
+    int error = gw_view_repeated(view, list, &repeated.next, &repeated.n);
+    for (; at.upstream < view->n && error == 0; at = (struct gw_place){at.upstream + 1, 0}) {
+        const struct upstream_status *status = &view->items[at.upstream].status;
+        size_t n_items = status->is_listed ? status->catalog->lists[list]->n_items : 0;
+        const struct catalog_text *text =
+            at.item < n_items ? catalog_text(status->catalog, list, view->only == NULL, to) : NULL;
+        if (at.item < n_items && text == NULL)
+            return -ENOMEM;
+        while (at.item < n_items) {
+            page->is_full = page->n_items >= GW_PAGE_ITEMS || page->len >= GW_PAGE_BYTES;
+            page->next = at;
+            if (page->is_full)
+                return 0;
+            size_t end = end_of_run(&repeated, &at, n_items);
+            at.item = (uint32_t)(end > at.item ? take_items(page, text, at.item, end) : end + 1);
+        }
+    }
+    return error;
+}
+
+/* A page of hundreds of small lists has more pieces than are sent at once: it is copied. */
+static void answer_parts(struct gw_call *call, struct buf *frame, const struct gw_page *page) {
+    if (buf_error(frame) != 0) {
+        gw_call_answer_scratch(call);
+        return;
+    }
+    if (page->n_parts <= MAX_PARTS) {
+        gw_call_answer_parts(call, page->parts, page->n_parts);
+        return;
+    }
+    struct buf whole CLEANUP(buf_deinit) = BUF_INIT(frame->max);
+    for (size_t i = 0; i < page->n_parts; i++)
+        buf_append(&whole, page->parts[i]);
+    struct slice part = buf_slice(&whole);
+    if (buf_error(&whole) != 0)
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
+    else
+        gw_call_answer_parts(call, &part, 1);
+}
+
+/* From its third member on, the answer is not ours to write: the page's texts go out from where
+ * they are. */
+static void answer_page(struct gw_call *call, struct gw_view *view) {
     struct gateway *gateway = call->worker->gateway;
-    const struct mcp_list_info *info = mcp_list_info(call->list);
-    struct buf *out = gw_worker_scratch(call->worker);
+    struct buf *frame = gw_worker_scratch(call->worker);
+    struct gw_page page;
     struct json_writer writer;
-    size_t n = 0, upstream = call->from_upstream, item = call->from_item;
-    bool is_full = false, is_first = true;
-    json_writer_init(&writer, out);
+    json_writer_init(&writer, frame);
     json_object_begin(&writer);
     json_kv_raw(&writer, SLICE("jsonrpc"), SLICE("\"2.0\""));
     json_kv_raw(&writer, SLICE("id"), gw_call_id(call));
     json_key(&writer, SLICE("result"));
     json_object_begin(&writer);
-    json_key(&writer, info->result_key);
+    json_key(&writer, mcp_list_info(call->list)->result_key);
     json_array_begin(&writer);
-    for (; upstream < view->n && !is_full; upstream++, item = 0) {
-        const struct upstream_status *status = &view->items[upstream].status;
-        if (!status->is_listed)
-            continue;
-        const struct catalog_list *list = status->catalog->lists[call->list];
-        for (; item < list->n_items; item++) {
-            if (n >= PAGE_ITEMS || buf_len(out) >= PAGE_BYTES) {
-                is_full = true;
-                break;
-            }
-            if (belongs_to_earlier(view, upstream, call->list, &list->items[item]))
-                continue;
-            if (!is_first)
-                buf_append_byte(out, ',');
-            is_first = false;
-            catalog_item_write(out, status->catalog, &list->items[item], call->only == NULL,
-                               call->revision);
-            n++;
-        }
-        if (is_full)
-            break;
+    size_t begin = buf_len(frame);
+    gw_page_init(&page, begin);
+    struct gw_place from = {call->from_upstream, call->from_item};
+    if (gw_page_cut(view, call->list, from, call->revision, &page) != 0) {
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
+        return;
     }
     json_array_end(&writer);
-    if (is_full) {
-        struct place next = {
-            .list = (uint32_t)call->list,
-            .upstream = (uint32_t)upstream,
-            .item = (uint32_t)item,
-        };
+    if (page.is_full) {
+        struct place next = {(uint32_t)call->list, page.next.upstream, page.next.item};
         write_cursor(&writer, gateway, &next);
     }
     if (mcp_revision_is_modern(call->revision))
         gw_write_modern_members(&writer, gateway, true);
     json_object_end(&writer);
     json_object_end(&writer);
+    page.parts[0] = slice_sub(buf_slice(frame), 0, begin);
+    page.parts[page.n_parts++] = slice_from(buf_slice(frame), begin);
+    answer_parts(call, frame, &page);
 }
 
 static void try_list(struct gw_call *call, bool is_late) {
-    struct gw_view view;
-    gw_view_open(&view, call->worker, call->principal, call->session, call->only);
-    uint64_t patience = gw_view_patience(&view, io_loop_now(call->worker->loop),
+    struct gw_view *view = gw_view_open(call->worker, call->principal, call->session, call->only);
+    uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
                                          call->worker->gateway->config->list_timeout_ms);
     /* A later page goes on where the first one ended, in the same items. */
     uint64_t refresh = call->from_upstream == 0 && call->from_item == 0
-                           ? gw_view_refresh(&view, call, 1u << call->list)
+                           ? gw_view_refresh(view, call, 1u << call->list)
                            : 0;
     if (refresh > patience)
         patience = refresh;
     if (patience != 0 && !is_late) {
-        gw_view_close(&view);
+        gw_view_close(view);
         gw_call_wait(call, try_list, patience);
         return;
     }
-    write_page(call, &view);
-    gw_view_close(&view);
-    gw_call_answer_scratch(call);
+    answer_page(call, view);
+    gw_view_close(view);
 }
 
 void gw_list_start(struct gw_call *call, const struct mcp_message *message) {

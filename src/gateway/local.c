@@ -8,7 +8,7 @@
 
 static void write_tool(struct json_writer *writer, const struct catalog *catalog,
                        const struct catalog_item *item) {
-    struct buf definition = BUF_INIT(LIMIT_DEFINITION + KIB(4));
+    struct buf definition = BUF_INIT(item->json.len + item->other_json.len + KIB(4));
     if (catalog_item_write(&definition, catalog, item, true, MCP_LEGACY_LATEST) == 0)
         json_raw(writer, buf_slice(&definition));
     buf_deinit(&definition);

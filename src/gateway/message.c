@@ -93,6 +93,15 @@ static int check_batch(struct json_reader *reader, const struct slice *elements,
     return 0;
 }
 
+/* There is no memory to look at the rest of a batch: whom they belong to learns it by the end of the
+ * connection. */
+static void leave_unanswered(struct gw_exchange *exchange, size_t n_requests) {
+    if (exchange->connection != NULL)
+        gw_connection_abort(exchange->connection);
+    for (; n_requests != 0; n_requests--)
+        gw_exchange_answer(exchange, NULL, 0);
+}
+
 static void run_elements(struct gw_exchange *exchange, const struct slice *elements, size_t count,
                          size_t n_requests) {
     struct json_reader *reader = exchange->worker->reader;
@@ -105,14 +114,15 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
     /* Every element was read once already and cannot be refused now. Requests last: the answer to
      * the last of them ends the exchange. */
     for (size_t i = 0; i < count; i++) {
-        if (mcp_message_read(reader, elements[i], &message, &refusal) != 0)
-            mem_exhausted(elements[i].len);
-        if (message.kind == MCP_NOTIFICATION)
+        if (mcp_message_read(reader, elements[i], &message, &refusal) == 0 &&
+            message.kind == MCP_NOTIFICATION)
             handle_notification(exchange, &message);
     }
     for (size_t i = 0; i < count && n_requests != 0; i++) {
-        if (mcp_message_read(reader, elements[i], &message, &refusal) != 0)
-            mem_exhausted(elements[i].len);
+        if (mcp_message_read(reader, elements[i], &message, &refusal) != 0) {
+            leave_unanswered(exchange, n_requests);
+            return;
+        }
         if (message.kind != MCP_REQUEST)
             continue;
         bool is_last = --n_requests == 0;

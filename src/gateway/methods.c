@@ -2,6 +2,7 @@
  * What clients may ask, by era, and the methods that the gateway answers by itself. What limits,
  * access and guard will have to say belongs before gw_method_run() calls a handler.
  */
+#include "base/mem.h"
 #include "private.h"
 
 static void handle_ping(struct gw_call *call, const struct mcp_message *message) {
@@ -23,15 +24,14 @@ static void handle_set_level(struct gw_call *call, const struct mcp_message *mes
     }
     atomic_store(&call->session->log_level, level);
     int owner_level = gw_principal_log_level(call->principal);
-    struct gw_view view;
-    gw_view_open(&view, call->worker, call->principal, call->session, call->only);
-    for (size_t i = 0; i < view.n; i++) {
-        enum config_share share = upstream_config(view.items[i].upstream)->share;
+    struct gw_view *view = gw_view_open(call->worker, call->principal, call->session, call->only);
+    for (size_t i = 0; i < view->n; i++) {
+        enum config_share share = upstream_config(view->items[i].upstream)->share;
         if (share != CONFIG_SHARE_ALL) /* whose log nobody gets but the operator */
-            upstream_instance_set_log_level(view.items[i].instance,
+            upstream_instance_set_log_level(view->items[i].instance,
                                             share == CONFIG_SHARE_SESSION ? level : owner_level);
     }
-    gw_view_close(&view);
+    gw_view_close(view);
     gw_call_answer_result(call, SLICE("{}"), call->revision);
 }
 
@@ -110,23 +110,25 @@ static void handle_initialize(struct gw_call *call, const struct mcp_message *me
                                        io_loop_now(call->worker->loop));
     if (exchange->session == NULL) {
         gw_call_answer_error(call, MCP_E_BUSY,
-                             SLICE("max_sessions are open and in use; try again later"),
+                             mem_is_short()
+                                 ? SLICE("the gateway is out of memory; try again later")
+                                 : SLICE("max_sessions are open and in use; try again later"),
                              SLICE_EMPTY);
         return;
     }
     exchange->returns_session = true;
-    struct gw_view view;
+    struct gw_view *view =
+        gw_view_open(call->worker, call->principal, exchange->session, call->only);
     struct json_writer writer;
     struct buf result = BUF_INIT(SERVER_RESULT);
-    gw_view_open(&view, call->worker, call->principal, exchange->session, call->only);
     json_writer_init(&writer, &result);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("protocolVersion"), mcp_revision_name(revision));
-    write_server(&writer, &view, call);
+    write_server(&writer, view, call);
     json_key(&writer, SLICE("serverInfo"));
     gw_write_implementation(&writer, gateway);
     json_object_end(&writer);
-    gw_view_close(&view);
+    gw_view_close(view);
     gw_call_answer_result(call, buf_slice(&result), call->revision);
     buf_deinit(&result);
 }
@@ -147,18 +149,17 @@ static void write_discovery(struct buf *out, const struct gw_view *view,
 
 /* Clients ask once and keep the answer: it waits for upstreams that start, as lists do. */
 static void try_discover(struct gw_call *call, bool is_late) {
-    struct gw_view view;
-    gw_view_open(&view, call->worker, call->principal, call->session, call->only);
-    uint64_t patience = gw_view_patience(&view, io_loop_now(call->worker->loop),
+    struct gw_view *view = gw_view_open(call->worker, call->principal, call->session, call->only);
+    uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
                                          call->worker->gateway->config->list_timeout_ms);
     if (patience != 0 && !is_late) {
-        gw_view_close(&view);
+        gw_view_close(view);
         gw_call_wait(call, try_discover, patience);
         return;
     }
     struct buf result = BUF_INIT(SERVER_RESULT);
-    write_discovery(&result, &view, call);
-    gw_view_close(&view);
+    write_discovery(&result, view, call);
+    gw_view_close(view);
     gw_call_answer_result(call, buf_slice(&result), call->revision);
     buf_deinit(&result);
 }
@@ -184,13 +185,13 @@ static const struct method_row {
     [MCP_LOGGING_SET_LEVEL] = {handle_set_level, LEGACY, NOTHING},
     [MCP_SERVER_DISCOVER] = {handle_discover, MODERN, NOTHING},
     [MCP_TOOLS_LIST] = {gw_list_start, BOTH, TOOLS},
-    [MCP_TOOLS_CALL] = {gw_route_start, BOTH, TOOLS},
+    [MCP_TOOLS_CALL] = {gw_call_start, BOTH, TOOLS},
     [MCP_PROMPTS_LIST] = {gw_list_start, BOTH, PROMPTS},
-    [MCP_PROMPTS_GET] = {gw_route_start, BOTH, PROMPTS},
+    [MCP_PROMPTS_GET] = {gw_call_start, BOTH, PROMPTS},
     [MCP_RESOURCES_LIST] = {gw_list_start, BOTH, RESOURCES},
     [MCP_RESOURCES_TEMPLATES_LIST] = {gw_list_start, BOTH, RESOURCES},
-    [MCP_RESOURCES_READ] = {gw_route_start, BOTH, RESOURCES},
-    [MCP_COMPLETION_COMPLETE] = {gw_route_start, BOTH, COMPLETIONS},
+    [MCP_RESOURCES_READ] = {gw_call_start, BOTH, RESOURCES},
+    [MCP_COMPLETION_COMPLETE] = {gw_call_start, BOTH, COMPLETIONS},
 };
 
 bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision) {

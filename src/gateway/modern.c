@@ -128,10 +128,10 @@ static bool check_method(struct modern_request *request) {
     enum mcp_method method = request->message->method;
     bool is_there = gw_method_is_served(method, request->envelope.revision);
     if (is_there && exchange->only != NULL) {
-        struct gw_view view;
-        gw_view_open(&view, exchange->worker, exchange->principal, NULL, exchange->only);
-        is_there = !gw_method_is_absent(method, &view);
-        gw_view_close(&view);
+        struct gw_view *view =
+            gw_view_open(exchange->worker, exchange->principal, NULL, exchange->only);
+        is_there = !gw_method_is_absent(method, view);
+        gw_view_close(view);
     }
     return is_there || refuse(request, 404, MCP_E_METHOD_NOT_FOUND, "Method not found");
 }

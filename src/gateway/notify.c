@@ -24,7 +24,7 @@ static void deliver(struct io_message *message) {
             gw_exchange_end_stream(stream);
     } else if (note->len == 0) {
         gw_notify_flush(note->worker, note->session);
-    } else if (stream != NULL) {
+    } else if (stream != NULL && !gw_exchange_drops(stream)) {
         struct buf *out = gw_worker_scratch(note->worker);
         mcp_write_notification(out, MCP_NOTIFY_MESSAGE, slice_make(note->params, note->len));
         if (buf_error(out) == 0)
@@ -62,8 +62,8 @@ void gw_notify_end_stream(struct gw_session *session) {
 
 void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
     struct gw_exchange *stream = map_get(&worker->streams, slice_from_cstr(session->id));
-    if (stream == NULL)
-        return;
+    if (stream == NULL || gw_exchange_is_clogged(stream))
+        return; /* the mask is kept until there is one that drains */
     unsigned mask = atomic_exchange(&session->changed, 0);
     enum mcp_method last = MCP_METHOD_UNKNOWN;
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
@@ -108,9 +108,20 @@ static void tell_principal(struct gw_principal *principal, const struct upstream
 static void deliver_recheck(struct io_message *message) {
     struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, recheck_message);
     atomic_store(&worker->recheck_posted, false);
+    gw_views_drop_old(&worker->views, upstream_set_generation(worker->gateway->upstreams));
     gw_calls_recheck(worker);
     if (worker->index == 0 && worker->gateway->on_change != NULL)
         worker->gateway->on_change(worker->gateway->change_context);
+}
+
+void gw_notify_recheck(struct gateway *gateway) {
+    for (size_t i = 0; i < gateway->n_workers; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        if (atomic_exchange(&worker->recheck_posted, true))
+            continue;
+        worker->recheck_message.deliver = deliver_recheck;
+        io_loop_post(worker->loop, &worker->recheck_message);
+    }
 }
 
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
@@ -120,13 +131,7 @@ void gw_notify_changed(void *context, const struct upstream *upstream, struct sl
         tell_principal(&gateway->local, upstream, owner, list_mask, -1, SLICE_EMPTY);
         tell_principal(&gateway->anonymous, upstream, owner, list_mask, -1, SLICE_EMPTY);
     }
-    for (size_t i = 0; i < gateway->n_workers; i++) {
-        struct gw_worker *worker = &gateway->workers[i];
-        if (atomic_exchange(&worker->recheck_posted, true))
-            continue;
-        worker->recheck_message.deliver = deliver_recheck;
-        io_loop_post(worker->loop, &worker->recheck_message);
-    }
+    gw_notify_recheck(gateway);
 }
 
 void gw_notify_log(void *context, const struct upstream *upstream, struct slice owner, int level,

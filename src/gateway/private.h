@@ -1,13 +1,17 @@
 /*
  * What the files of gateway/ share. A request travels through them in this order:
  *
- *     worker.c      accepts, runs the loops
+ *     worker.c      runs the loops
+ *     door.c        accepts, or refuses when there are too many (peers.h)
  *     connection.c  bytes to HTTP messages and back
  *     exchange.c    one HTTP request: the phases up to its body, the answer (JSON or SSE)
  *     message.c     one JSON-RPC message: its era, then the session, notifications, batches
  *     modern.c      what a request of 2026-07-28 has to carry
  *     call.c        a request that is being answered: its life, waiting, answers
+ *     waiting.c     requests beyond those that a principal may have running (admission.h)
+ *     pressure.c    what happens when a client does not read
  *     methods.c     the table of methods; those that the gateway answers by itself
+ *     view.c        what a caller sees of the upstreams
  *     lists.c       merged lists        route.c  one call to one upstream
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
  */
@@ -16,6 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "admission.h"
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/limits.h"
@@ -33,6 +38,7 @@
 #include "mcp/message.h"
 #include "mcp/modern.h"
 #include "mcp/protocol.h"
+#include "peers.h"
 #include "upstream/upstream.h"
 
 enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
@@ -46,6 +52,7 @@ struct gw_principal {
     size_t n_sessions;
     /* The most verbose level that a request of 2026-07-28 asked for so far; -1: none did. */
     atomic_int requests_log_level;
+    struct admission admission; /* of its calls to upstreams */
 };
 
 struct gw_session {
@@ -82,6 +89,21 @@ struct gw_sessions {
     atomic_size_t count;
 };
 
+/* What a worker keeps of views, the most recently used one first. */
+struct gw_views {
+    struct list recent; /* struct gw_view, with a reference */
+    size_t n;
+    struct hash_key key; /* of what they look up */
+};
+
+/* Connections that were refused: until they are closed, until the log has said so. */
+struct gw_door {
+    struct list lingering; /* struct gw_refused */
+    size_t n_lingering;
+    struct io_timer *tell_timer;
+    size_t n_full, n_full_of_one; /* refused, not told yet */
+};
+
 struct gw_worker {
     struct gateway *gateway;
     size_t index;
@@ -101,6 +123,14 @@ struct gw_worker {
     struct map streams;         /* session id to the exchange of its GET stream */
     uint64_t last_serial;
     struct io_timer *housekeeping;
+    struct gw_door door;
+    struct gw_shortage {
+        struct io_timer *timer;
+        size_t n_no_descriptors, n_no_memory; /* not told yet */
+    } shortage;
+    struct list waits; /* struct gw_wait of clients whose hang-up cancels */
+    struct io_timer *hangup_timer;
+    struct gw_views views;
     struct io_message recheck_message, drain_message, end_message;
     atomic_bool recheck_posted;
     bool is_draining, is_ended;
@@ -117,8 +147,12 @@ struct gateway {
     struct io_address address;
     struct gw_principal local, anonymous;
     struct budget budget; /* what all workers' streams and calls hold */
+    struct peers peers;   /* connections, of all workers */
+    size_t max_message;   /* the longest that any upstream may send */
+    size_t write_queue;   /* the most that one of them may have to read */
     struct gw_sessions sessions;
     struct upstream_set *upstreams;
+    bool has_instances_of_sessions; /* some upstream has one for each session */
     struct gw_worker *workers;
     struct io_loop **loops; /* of the workers */
     size_t n_workers;
@@ -128,7 +162,7 @@ struct gateway {
     atomic_size_t n_undrained; /* workers that still serve something */
     atomic_bool lost_posted;
     bool is_local; /* serves the command line only: sessions' instances are started too */
-    bool is_stopping, upstreams_stopping;
+    bool is_stopping, is_hurried, upstreams_stopping;
     int result;
     void (*on_change)(void *context);
     void *change_context;
@@ -143,19 +177,30 @@ struct gw_connection {
     struct http_parser *parser;
     struct gw_exchange *exchange; /* the one being received or answered */
     struct buf pipelined;         /* what came while the exchange was being answered */
-    struct io_timer *timer;
-    bool is_busy;       /* the request is whole, the answer is not */
+    struct network peer;
+    struct io_timer *timer;           /* of what is to come; of the end */
+    struct io_timer *write_timer;     /* of what is to be read; NULL: never needed so far */
+    uint64_t delivered, progress_ms;  /* how much of it, and when it last became more */
+    uint64_t body_began_ms, body_len; /* of the body that comes in; 0: not yet timed */
+    bool is_busy;       /* the request is whole, the answer is not, or has to drain first */
     bool is_paused;     /* enough was pipelined */
+    bool is_held;       /* a call of it waits for its turn: nothing is read */
+    bool is_clogged;    /* the client does not read what waits for it */
+    bool is_draining;   /* answered; goes on when it is clogged no more */
     bool closes;        /* after what is queued */
+    bool is_aborted;    /* at once */
     bool is_reading;    /* inside the feeding loop */
     bool is_head_timed; /* the timer runs for the whole head, however it drips in */
 };
 
-void gw_connection_new(struct gw_worker *worker, int fd);
+/* Takes the descriptor and the place among the peers over. */
+void gw_connection_new(struct gw_worker *worker, int fd, const struct network *peer);
 struct gw_connection *gw_connection_free(struct gw_connection *connection);
 /* Writes; closes the connection when the client does not read or is gone (returns false then). */
 bool gw_connection_write(struct gw_connection *connection, const struct slice *pieces,
                          size_t n_pieces);
+/* Reads nothing from the client for now, or again. */
+void gw_connection_hold(struct gw_connection *connection, bool on);
 /* Ends the connection soon: what should have been written cannot be. */
 void gw_connection_abort(struct gw_connection *connection);
 /* The answer is whole: next request, or the end. */
@@ -174,6 +219,7 @@ struct gw_exchange {
     struct upstream *only;
     struct buf body;
     struct buf early; /* an answer that was decided before the body was read */
+    bool is_refused;  /* there is one */
     enum http_method method;
     bool keep_alive, is_http10;
     bool has_version_header;
@@ -187,10 +233,14 @@ struct gw_exchange {
     bool is_modern;       /* of 2026-07-28: hanging up cancels its call */
     uint64_t serial;      /* of that call */
     uint16_t status;      /* of an answer that is no stream; 0: 200 */
-    size_t n_calls;       /* running */
+    size_t n_calls;       /* running or waiting */
+    struct list calls;    /* those of them that were made so far */
+    size_t n_waiting;     /* for a slot */
+    size_t n_dropped;     /* notifications that the client did not read */
     struct io_timer *alive_timer;
 };
 
+/* NULL: there is no memory. */
 struct gw_exchange *gw_exchange_new(struct gw_connection *connection);
 void gw_exchange_unref_connection(struct gw_exchange *exchange);
 /* The phases that need the head only. */
@@ -220,7 +270,7 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
 
 void gw_sessions_init(struct gw_sessions *sessions);
 void gw_sessions_deinit(struct gw_sessions *sessions);
-/* NULL: the principal has max_sessions open, all in use. With a reference. */
+/* NULL: the principal has max_sessions open, all in use, or there is no memory. With a reference. */
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
                                   uint64_t now_ms);
@@ -256,7 +306,8 @@ bool gw_modern_run(struct gw_exchange *exchange, const struct mcp_message *messa
 
 /* One request of a client that is being answered. */
 struct gw_call {
-    struct list_link link; /* in worker->calls */
+    struct list_link link;          /* in worker->calls */
+    struct list_link exchange_link; /* in exchange->calls */
     struct gw_worker *worker;
     uint64_t serial;
     struct gw_exchange *exchange;
@@ -274,7 +325,10 @@ struct gw_call {
     char *uri; /* owned: of resources/read, JSON as written; NULL: none */
     size_t uri_len;
     uint64_t began_ms;
-    bool has_refreshed; /* asked upstreams to read their lists again */
+    struct gw_wait *wait; /* NULL: does not wait for a slot */
+    bool has_slot;        /* counts as running for its principal */
+    bool is_to_child;     /* whose output cannot be stopped for one caller */
+    bool has_refreshed;   /* asked upstreams to read their lists again */
     struct upstream_call *upstream_call;
     struct upstream_instance *instance; /* a reference, with upstream_call */
     /* Waiting for upstreams that start: tried again by gw_calls_recheck(), for the last time when
@@ -285,7 +339,7 @@ struct gw_call {
     char *document; /* owned: the message, while the call waits */
     size_t document_len;
     enum mcp_list list;
-    size_t from_upstream, from_item; /* where the page begins */
+    uint32_t from_upstream, from_item; /* where the page begins */
 };
 
 /* The exchange counts it already. NULL: it has been refused. */
@@ -314,7 +368,8 @@ void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct
                           struct slice data);
 /* A refusal in the form that its method has: isError for tools, an error for others. */
 void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text);
-/* Sends these pieces, a whole message in at most GW_PIECES, as the answer; the call is gone then. */
+/* Sends these pieces, a whole message in at most GW_PIECES, as the answer; the call is gone then.
+ */
 void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts);
 /* The same with what stands in worker->scratch. */
 void gw_call_answer_scratch(struct gw_call *call);
@@ -336,6 +391,9 @@ void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, boo
                   uint64_t most_ms);
 /* It waits no more; its document is gone. */
 void gw_call_stop_waiting(struct gw_call *call);
+/* Keeps the message as call->document: the reader's tape and the request's body will be gone.
+ * False: there is no memory, and the call has been refused. */
+bool gw_call_keep(struct gw_call *call, const struct mcp_message *message);
 void gw_calls_recheck(struct gw_worker *worker);
 
 struct gw_view_item {
@@ -344,10 +402,29 @@ struct gw_view_item {
     struct upstream_status status;      /* its catalog is a reference */
 };
 
-/* The upstreams that a session sees, in the order of the file, started where they never ran. */
+struct gw_uris;
+
+/* The upstreams that a caller sees, in the order of the file, started where they never ran. */
 struct gw_view {
+    struct list_link link; /* in worker->views.recent */
+    unsigned refs;
+    /* Whose it is. */
+    const struct gw_principal *principal;
+    const struct upstream *only;
+    char session[GW_SESSION_ID_CHARS + 1]; /* empty: of all of the principal's sessions */
+    uint64_t generation;                   /* of the set: while it has this one, the view is true */
+    const struct upstream_set *set;
     struct gw_view_item *items;
     size_t n;
+    size_t n_starting;                       /* that have never been up yet */
+    uint64_t fresh_until_ms[MCP_LIST_COUNT]; /* no list can be stale before */
+    const struct hash_key *key;
+    struct gw_uris *uris[MCP_LIST_COUNT]; /* made when they are asked for */
+};
+
+/* Where an item is in a view. */
+struct gw_place {
+    uint32_t upstream, item;
 };
 
 /* methods.c */
@@ -358,19 +435,56 @@ bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision);
 bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view);
 void gw_method_run(struct gw_call *call, const struct mcp_message *message);
 
-/* lists.c */
+/* view.c */
 
-void gw_view_open(struct gw_view *view, struct gw_worker *worker, struct gw_principal *principal,
-                  const struct gw_session *session, struct upstream *only);
+void gw_views_init(struct gw_views *views);
+/* Those that are not of this generation of the set. */
+void gw_views_drop_old(struct gw_views *views, uint64_t generation);
+void gw_views_drop_all(struct gw_views *views);
+/* With a reference, for this worker alone. */
+struct gw_view *gw_view_open(struct gw_worker *worker, struct gw_principal *principal,
+                             const struct gw_session *session, struct upstream *only);
 void gw_view_close(struct gw_view *view);
+/* After `items` were put in: what the view knows of all of them. */
+void gw_view_summarise(struct gw_view *view);
+void gw_view_forget_uris(struct gw_view *view);
+/* The upstream that a tool or prompt of this name would be from. NULL: none. */
+struct gw_view_item *gw_view_named(const struct gw_view *view, struct slice name);
+/* By the name, URI or template that clients see. NULL: nobody has it. */
+struct gw_view_item *gw_view_find(struct gw_view *view, enum mcp_list list, struct slice name,
+                                  const struct catalog_item **ret_found);
+/* The items that lists leave out because an earlier upstream has them, in order. -ENOMEM. */
+MUST_CHECK int gw_view_repeated(struct gw_view *view, enum mcp_list list,
+                                const struct gw_place **ret_places, size_t *ret_n);
 /* How long lists wait for an upstream that has never been up yet; 0: they do not. */
 uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t most_ms);
+uint64_t gw_view_item_patience(const struct gw_view_item *item, uint64_t now_ms, uint64_t most_ms);
+bool gw_view_item_can_refresh(const struct gw_view_item *item);
 /*
  * Servers of 2026-07-28 say how long their lists are fresh. Asks those of the view whose lists (a
  * mask) are not to read them again, once a call; what was read since the call began is fresh
  * enough. Returns how long the call may gw_call_wait() for them; 0: it need not.
  */
 uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask);
+
+/* lists.c */
+
+enum { GW_PAGE_ITEMS = 1000 };
+#define GW_PAGE_BYTES MIB(4)
+
+/* A page of a list: slices of the lists' texts, the first of them for what comes before. */
+struct gw_page {
+    struct slice parts[GW_PAGE_ITEMS + 2];
+    size_t n_parts, n_items;
+    size_t len; /* of the answer so far */
+    bool is_full;
+    struct gw_place next; /* when it is full */
+};
+
+void gw_page_init(struct gw_page *page, size_t len);
+/* Cuts the page that begins at this place. -ENOMEM. */
+MUST_CHECK int gw_page_cut(struct gw_view *view, enum mcp_list list, struct gw_place from,
+                           enum mcp_revision to, struct gw_page *page);
 void gw_list_start(struct gw_call *call, const struct mcp_message *message);
 
 /* route.c */
@@ -379,12 +493,51 @@ void gw_route_start(struct gw_call *call, const struct mcp_message *message);
 /* notify.c */
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
                        unsigned list_mask);
+/* Every worker looks again at what waits for upstreams, and drops what it has kept of them. */
+void gw_notify_recheck(struct gateway *gateway);
 void gw_notify_log(void *context, const struct upstream *upstream, struct slice owner, int level,
                    struct slice params);
 /* The session's GET stream has just been opened on this worker, or something waits for it. */
 void gw_notify_flush(struct gw_worker *worker, struct gw_session *session);
 /* Asks the worker of the session's stream to end it. */
 void gw_notify_end_stream(struct gw_session *session);
+
+/* waiting.c */
+void gw_waits_init(struct gw_worker *worker);
+void gw_waits_deinit(struct gw_worker *worker);
+/* Routes the call to its upstream as soon as its principal has a slot. */
+void gw_call_start(struct gw_call *call, const struct mcp_message *message);
+/* The call ends: it gives its slot to the next one, or its place in the queue up. */
+void gw_call_leave_slot(struct gw_call *call);
+
+/* pressure.c */
+bool gw_exchange_is_clogged(const struct gw_exchange *exchange);
+/* Its connection is clogged, or has drained. */
+void gw_exchange_clog(struct gw_exchange *exchange, bool is_clogged);
+/* A notification that need not be: true, and counted, when the client does not read. */
+bool gw_exchange_drops(struct gw_exchange *exchange);
+/* For the log, at the end. */
+void gw_exchange_tell_dropped(const struct gw_exchange *exchange);
+
+/* door.c */
+void gw_door_init(struct gw_worker *worker);
+void gw_door_deinit(struct gw_worker *worker);
+/* How many connections fit beside everything else; not more than are wanted. */
+size_t gw_door_size(size_t wanted, size_t descriptors, size_t n_workers, size_t n_servers);
+/* Decides how many are let in, and says so when that is fewer than configured. */
+void gw_door_open(struct gateway *gateway);
+/* Takes the descriptor over. An io_accept_fn; the context is the worker. */
+void gw_door_enter(void *context, int fd, const struct network *peer);
+
+/* shortage.c */
+void gw_shortage_init(struct gw_worker *worker);
+void gw_shortage_deinit(struct gw_worker *worker);
+/* An io_full_fn; the context is the worker. */
+void gw_shortage_of_descriptors(void *context, int fd, int error);
+/* True, and noted: nothing new is begun now. */
+bool gw_shortage_of_memory(struct gw_worker *worker);
+/* 503 for a connection for which there is no memory. Closes it. */
+void gw_shortage_refuse(struct gw_worker *worker, int fd);
 
 /* origin.c */
 /* The Host field, and Origin when there is one, name this gateway. */
@@ -400,6 +553,9 @@ enum gw_authn gw_authenticate(struct gateway *gateway, const struct http_head *h
 /* The instance that was started with the gateway, its home on worker 0 when it is made now; NULL:
  * its instances belong to sessions. */
 struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream);
+/* What /ready says; `is_known`: to one who may see the upstreams. False: it is not ready, because
+ * it drains or because the spawner is gone; a single upstream is never the reason. */
+bool gw_write_ready(const struct gw_worker *worker, bool is_known, struct buf *out);
 
 /* worker.c */
 void gw_worker_check_drained(struct gw_worker *worker);

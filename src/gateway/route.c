@@ -64,19 +64,6 @@ static bool find_subject(const struct json_reader *reader, const struct mcp_mess
     return json_string_append(&subject->text, subject->node) == 0;
 }
 
-static const struct catalog_item *find_in(const struct gw_view_item *item,
-                                          const struct subject *subject, bool exposed) {
-    const struct catalog *catalog = item->status.catalog;
-    if (catalog == NULL)
-        return NULL;
-    struct slice text = buf_slice(&subject->text);
-    const struct catalog_item *found = catalog_find(catalog, subject->list, text, exposed);
-    /* The reference of a completion may be to a plain resource. */
-    if (found == NULL && subject->list == MCP_LIST_TEMPLATES)
-        found = catalog_find(catalog, MCP_LIST_RESOURCES, text, exposed);
-    return found;
-}
-
 /* A resource that nobody lists: by template, else to the only one that has resources at all. */
 static struct gw_view_item *find_unlisted(struct gw_view *view, struct slice uri, bool is_only) {
     struct gw_view_item *candidate = NULL;
@@ -105,17 +92,27 @@ static void look_for_absent(struct route *route, struct gw_view *view, const str
         route->patience_ms = gw_view_patience(view, now, config->list_timeout_ms);
         return;
     }
-    for (size_t i = 0; i < view->n; i++) {
-        struct gw_view_item *item = &view->items[i];
-        struct slice name = upstream_name(item->upstream);
-        bool is_meant = call->only != NULL || slice_eq(mcp_exposed_upstream(text), name);
-        if (!is_meant || item->status.catalog != NULL)
-            continue;
-        struct gw_view one = {.items = item, .n = 1};
-        route->patience_ms =
-            gw_view_patience(&one, now, upstream_config(item->upstream)->startup_timeout_ms);
-        if (route->patience_ms == 0)
-            route->down = name;
+    const struct gw_view_item *item = gw_view_named(view, text);
+    if (item == NULL || item->status.catalog != NULL)
+        return;
+    route->patience_ms =
+        gw_view_item_patience(item, now, upstream_config(item->upstream)->startup_timeout_ms);
+    if (route->patience_ms == 0)
+        route->down = upstream_name(item->upstream);
+}
+
+/* The first that has it. */
+static void find_listed(struct route *route, struct gw_view *view, const struct subject *subject) {
+    struct slice text = buf_slice(&subject->text);
+    route->item = gw_view_find(view, subject->list, text, &route->found);
+    if (subject->list != MCP_LIST_TEMPLATES)
+        return;
+    /* The reference of a completion may be to a plain resource. */
+    const struct catalog_item *found = NULL;
+    struct gw_view_item *item = gw_view_find(view, MCP_LIST_RESOURCES, text, &found);
+    if (item != NULL && (route->item == NULL || item < route->item)) {
+        route->item = item;
+        route->found = found;
     }
 }
 
@@ -123,11 +120,7 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
                                const struct subject *subject) {
     struct route route = {0};
     bool exposed = call->only == NULL;
-    for (size_t i = 0; i < view->n && route.item == NULL; i++) {
-        route.found = find_in(&view->items[i], subject, exposed);
-        if (route.found != NULL)
-            route.item = &view->items[i];
-    }
+    find_listed(&route, view, subject);
     if (route.item == NULL && subject->list == MCP_LIST_RESOURCES)
         route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
     if (route.item == NULL)
@@ -214,7 +207,7 @@ static bool write_progress(struct gw_call *call, struct buf *out, struct slice p
         return false;
     struct mcp_edit edit = {.span = token->raw,
                             .replacement = slice_make(call->token, call->token_len)};
-    struct buf edited = BUF_INIT(LIMIT_UPSTREAM_MESSAGE + LIMIT_RPC_ID);
+    struct buf edited = BUF_INIT(call->worker->gateway->max_message + LIMIT_RPC_ID);
     mcp_splice(&edited, params, &edit, 1);
     mcp_write_notification(out, MCP_NOTIFY_PROGRESS, buf_slice(&edited));
     bool is_whole = buf_error(&edited) == 0 && buf_error(out) == 0;
@@ -224,6 +217,8 @@ static bool write_progress(struct gw_call *call, struct buf *out, struct slice p
 
 static void on_notification(void *context, enum mcp_method method, struct slice params) {
     struct gw_call *call = context;
+    if (call->is_to_child && gw_exchange_drops(call->exchange))
+        return;
     struct buf *out = gw_worker_scratch(call->worker);
     if (method == MCP_NOTIFY_PROGRESS) {
         if (!write_progress(call, out, params))
@@ -292,7 +287,7 @@ static bool is_mirrored(const struct mcp_mirrors *mirrors, struct slice name) {
  */
 static int write_unknown_params(const struct gw_call *call, const struct mcp_mirrors *mirrors,
                                 struct buf *out) {
-    struct mcp_param_field fields[LIMIT_HTTP_FIELDS];
+    struct mcp_param_field fields[LIMIT_HTTP_FIELDS] UNCLEARED;
     size_t n = mcp_revision_is_modern(call->revision)
                    ? gw_call_param_fields(call, fields, ARRAY_LEN(fields))
                    : 0;
@@ -336,7 +331,7 @@ static int build_fields(struct gw_call *call, const struct mcp_message *message,
  * one against the other. False: it has been refused. */
 static bool check_mirrors(struct gw_call *call, const struct mcp_message *message,
                           const struct route *route) {
-    struct mcp_param_field fields[LIMIT_HTTP_FIELDS];
+    struct mcp_param_field fields[LIMIT_HTTP_FIELDS] UNCLEARED;
     const struct catalog_item *found = route->found;
     if (!mcp_revision_is_modern(call->revision) || found == NULL || found->mirrors.n == 0)
         return true;
@@ -380,6 +375,9 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     request.fields = buf_slice(&fields);
     call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
                                               &request, &events, call);
+    call->is_to_child = upstream_config(route->item->upstream)->url.len == 0;
+    if (call->upstream_call != NULL && gw_exchange_is_clogged(call->exchange))
+        upstream_call_pause(call->upstream_call, true);
     return call->upstream_call != NULL ? 0 : -ENOMEM;
 }
 
@@ -415,29 +413,18 @@ static void resume(struct gw_call *call, bool is_late) {
     struct mcp_message message;
     struct mcp_refusal refusal;
     struct slice document = slice_make(call->document, call->document_len);
-    /* It was read once already. */
+    /* It was read once already: only memory can be lacking. */
     if (mcp_message_read(call->worker->reader, document, &message, &refusal) != 0)
-        mem_exhausted(call->document_len);
-    try_route(call, &message, is_late);
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
+    else
+        try_route(call, &message, is_late);
 }
 
-/* Keeps the message for when the upstream is up: the reader's tape and the request's body will be
- * gone. */
 static void wait_for_upstream(struct gw_call *call, const struct mcp_message *message,
                               uint64_t patience_ms) {
-    if (call->document == NULL) {
-        struct buf copy = BUF_INIT(call->worker->gateway->config->max_request_body + KIB(16));
-        mcp_write_request(&copy, message->id, message->method, message->params->raw);
-        call->document = buf_take(&copy, &call->document_len);
-        buf_deinit(&copy);
-        if (call->document == NULL) {
-            gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
-                                 SLICE_EMPTY);
-            return;
-        }
-        budget_add(io_loop_budget(call->worker->loop), call->document_len);
-    }
-    gw_call_wait(call, resume, patience_ms);
+    if (gw_call_keep(call, message))
+        gw_call_wait(call, resume, patience_ms);
 }
 
 /* Where the subject may turn up when the lists are read again. */
@@ -456,18 +443,17 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, slice_from_cstr(problem), SLICE_EMPTY);
         return;
     }
-    struct gw_view view;
-    gw_view_open(&view, call->worker, call->principal, call->session, call->only);
-    struct route route = find_route(&view, call, &subject);
+    struct gw_view *view = gw_view_open(call->worker, call->principal, call->session, call->only);
+    struct route route = find_route(view, call, &subject);
     if (route.item == NULL && route.patience_ms == 0 && !is_late)
-        route.patience_ms = gw_view_refresh(&view, call, lists_of(&subject));
+        route.patience_ms = gw_view_refresh(view, call, lists_of(&subject));
     if (route.item != NULL)
         send(call, message, &route, &subject);
     else if (route.patience_ms != 0 && !is_late)
         wait_for_upstream(call, message, route.patience_ms);
     else
         answer_unknown(call, &subject, &route);
-    gw_view_close(&view);
+    gw_view_close(view);
     buf_deinit(&subject.text);
 }
 

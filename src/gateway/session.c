@@ -49,14 +49,15 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
     return NULL;
 }
 
-static void make_id(struct gw_session *session) {
+static int make_id(struct gw_session *session) {
     char bytes[GW_SESSION_ID_BYTES];
     struct buf text = BUF_INIT(64);
     random_bytes(bytes, sizeof bytes);
-    if (base64url_encode(&text, slice_make(bytes, sizeof bytes)) != 0)
-        mem_exhausted(sizeof session->id);
-    memcpy(session->id, buf_slice(&text).ptr, GW_SESSION_ID_CHARS);
+    int error = base64url_encode(&text, slice_make(bytes, sizeof bytes));
+    if (error == 0)
+        memcpy(session->id, buf_slice(&text).ptr, GW_SESSION_ID_CHARS);
     buf_deinit(&text);
+    return error;
 }
 
 static bool is_in_use(struct gw_session *session) {
@@ -98,6 +99,12 @@ static bool take_place(struct gw_principal *principal, uint64_t max) {
     return has_room;
 }
 
+static void give_place_back(struct gw_principal *principal) {
+    pthread_mutex_lock(&principal->mutex);
+    principal->n_sessions--;
+    pthread_mutex_unlock(&principal->mutex);
+}
+
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
                                   uint64_t now_ms) {
@@ -106,8 +113,12 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     if (!take_place(principal, max) &&
         !(close_oldest_unused(principal) && take_place(principal, max)))
         return NULL;
-    atomic_fetch_add(&gateway->sessions.count, 1);
-    struct gw_session *session = mem_xalloc(sizeof *session);
+    struct gw_session *session = mem_alloc(sizeof *session);
+    if (session == NULL || make_id(session) != 0) {
+        mem_free(session);
+        give_place_back(principal);
+        return NULL;
+    }
     atomic_init(&session->refs, 2); /* the table's and the caller's */
     session->gateway = gateway;
     session->principal = principal;
@@ -117,14 +128,18 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     atomic_init(&session->log_level, -1);
     pthread_mutex_init(&session->mutex, NULL);
     map_init(&session->calls);
-    make_id(session);
     struct slice id = slice_from_cstr(session->id);
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
     int error = map_set(&shard->by_id, id, session);
     pthread_mutex_unlock(&shard->mutex);
-    if (error != 0)
-        mem_exhausted(sizeof *session);
+    if (error != 0) {
+        atomic_store(&session->refs, 1);
+        gw_session_unref(session);
+        give_place_back(principal);
+        return NULL;
+    }
+    atomic_fetch_add(&gateway->sessions.count, 1);
     pthread_mutex_lock(&principal->mutex);
     list_push_back(&principal->sessions, &session->principal_link);
     pthread_mutex_unlock(&principal->mutex);
@@ -159,6 +174,8 @@ void gw_session_close(struct gw_session *session) {
     gw_notify_end_stream(session);
     gw_session_cancel_calls(session);
     upstream_set_forget_session(gateway->upstreams, id);
+    if (gateway->has_instances_of_sessions)
+        gw_notify_recheck(gateway); /* their memory is in views until somebody looks */
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
     struct gw_session *removed = map_remove(&shard->by_id, id);

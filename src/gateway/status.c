@@ -1,4 +1,8 @@
+/* How the gateway and its upstreams are: for /ready and for the control socket. */
 #include "private.h"
+
+/* /ready is asked often, and by machines: no lists of names, no texts. */
+enum detail { DETAIL_BRIEF, DETAIL_ALL };
 
 struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream) {
     struct slice owner =
@@ -35,6 +39,50 @@ static void write_tools(struct json_writer *writer, const struct upstream_status
     json_array_end(writer);
 }
 
+static void write_health(struct json_writer *writer, struct upstream *upstream, uint64_t now_ms) {
+    struct upstream_health health;
+    upstream_health(upstream, now_ms, &health);
+    json_kv_string(writer, SLICE("breaker"), slice_from_cstr(health.breaker));
+    json_kv_u64(writer, SLICE("failures"), health.n_failures);
+    json_kv_u64(writer, SLICE("retry_ms"), health.retry_ms);
+    json_kv_u64(writer, SLICE("in_flight"), health.n_in_flight);
+}
+
+static void write_instance(struct json_writer *writer, struct upstream_instance *instance,
+                           enum detail detail) {
+    struct upstream_status status;
+    upstream_instance_status(instance, &status);
+    size_t n_tools = status.is_listed ? status.catalog->lists[MCP_LIST_TOOLS]->n_items : 0;
+    json_kv_string(writer, SLICE("state"), slice_from_cstr(upstream_state_name(status.state)));
+    json_kv_u64(writer, SLICE("n_tools"), n_tools);
+    if (detail == DETAIL_ALL) {
+        if (status.error[0] != '\0')
+            json_kv_string(writer, SLICE("error"), slice_from_cstr(status.error));
+        write_tools(writer, &status);
+    }
+    catalog_unref(status.catalog);
+}
+
+static void write_upstreams(struct json_writer *writer, struct gateway *gateway, uint64_t now_ms,
+                            enum detail detail) {
+    json_key(writer, SLICE("upstreams"));
+    json_array_begin(writer);
+    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
+        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
+        struct upstream_instance *instance = gw_own_instance(gateway, upstream);
+        json_object_begin(writer);
+        json_kv_string(writer, SLICE("name"), upstream_name(upstream));
+        if (instance != NULL)
+            write_instance(writer, instance, detail);
+        else
+            json_kv_string(writer, SLICE("state"), SLICE("per session"));
+        write_health(writer, upstream, now_ms);
+        json_object_end(writer);
+        upstream_instance_unref(instance);
+    }
+    json_array_end(writer);
+}
+
 int gateway_write_status(struct gateway *gateway, struct buf *out) {
     struct json_writer writer;
     json_writer_init(&writer, out);
@@ -43,29 +91,21 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_u64(&writer, SLICE("workers"), gateway->n_workers);
     json_kv_u64(&writer, SLICE("sessions"), atomic_load(&gateway->sessions.count));
     json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
-    json_key(&writer, SLICE("upstreams"));
-    json_array_begin(&writer);
-    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
-        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
-        struct upstream_instance *instance = gw_own_instance(gateway, upstream);
-        json_object_begin(&writer);
-        json_kv_string(&writer, SLICE("name"), upstream_name(upstream));
-        if (instance == NULL) {
-            json_kv_string(&writer, SLICE("state"), SLICE("per session"));
-        } else {
-            struct upstream_status status;
-            upstream_instance_status(instance, &status);
-            json_kv_string(&writer, SLICE("state"),
-                           slice_from_cstr(upstream_state_name(status.state)));
-            if (status.error[0] != '\0')
-                json_kv_string(&writer, SLICE("error"), slice_from_cstr(status.error));
-            write_tools(&writer, &status);
-            catalog_unref(status.catalog);
-            upstream_instance_unref(instance);
-        }
-        json_object_end(&writer);
-    }
-    json_array_end(&writer);
+    write_upstreams(&writer, gateway, io_loop_now(gateway->workers[0].loop), DETAIL_ALL);
     json_object_end(&writer);
     return buf_error(out);
+}
+
+bool gw_write_ready(const struct gw_worker *worker, bool is_known, struct buf *out) {
+    struct gateway *gateway = worker->gateway;
+    bool is_lost = atomic_load(&gateway->lost_posted);
+    const char *status = worker->is_draining ? "draining" : is_lost ? "lost" : "ready";
+    struct json_writer writer;
+    json_writer_init(&writer, out);
+    json_object_begin(&writer);
+    json_kv_string(&writer, SLICE("status"), slice_from_cstr(status));
+    if (is_known)
+        write_upstreams(&writer, gateway, io_loop_now(worker->loop), DETAIL_BRIEF);
+    json_object_end(&writer);
+    return !worker->is_draining && !is_lost;
 }

@@ -30,15 +30,22 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     list_init(&worker->waiters);
     map_init(&worker->calls_by_serial);
     map_init(&worker->streams);
+    gw_views_init(&worker->views);
     buf_init(&worker->scratch, KIB(1));
     buf_init(&worker->frame, KIB(8));
+    list_init(&worker->door.lingering);
+    list_init(&worker->waits);
     int error = json_reader_new(&worker->reader);
     if (error == 0)
         error = json_reader_new(&worker->second_reader);
     if (error == 0)
         error = io_loop_new(&worker->loop);
-    if (error == 0)
+    if (error == 0) {
         io_loop_set_budget(worker->loop, &gateway->budget);
+        gw_door_init(worker);
+        gw_shortage_init(worker);
+        gw_waits_init(worker);
+    }
     if (error == 0 && index == 0)
         worker->housekeeping = io_timer_new(worker->loop, on_housekeeping, worker);
     return error;
@@ -46,6 +53,9 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
 
 static void worker_deinit(struct gw_worker *worker) {
     io_timer_free(worker->housekeeping);
+    gw_door_deinit(worker);
+    gw_shortage_deinit(worker);
+    gw_waits_deinit(worker);
     io_listener_free(worker->listener);
     io_fd_close(&worker->listen_fd);
     io_loop_free(worker->loop);
@@ -57,11 +67,26 @@ static void worker_deinit(struct gw_worker *worker) {
     buf_deinit(&worker->frame);
 }
 
-static void principal_init(struct gw_principal *principal, struct slice id) {
+static void principal_init(struct gw_principal *principal, struct slice id, size_t max_in_flight) {
+    admission_init(&principal->admission, max_in_flight);
     principal->id = id;
     pthread_mutex_init(&principal->mutex, NULL);
     list_init(&principal->sessions);
     atomic_init(&principal->requests_log_level, -1);
+}
+
+static size_t longest_message(const struct config *config) {
+    uint64_t longest = LIMIT_UPSTREAM_MESSAGE;
+    for (size_t i = 0; i < config->n_servers; i++)
+        longest = config->servers[i].max_message > longest ? config->servers[i].max_message : longest;
+    return (size_t)longest;
+}
+
+/* What clogs a connection, and one answer; or of a batch as many as fit in 64 MiB. */
+static size_t write_queue(const struct config *config) {
+    uint64_t answer = longest_message(config);
+    answer += config->max_request_body + MIB(1); /* as gw_worker_scratch() */
+    return LIMIT_UNREAD + (size_t)(answer > MIB(64) ? answer : MIB(64));
 }
 
 static size_t count_workers(const struct config *config) {
@@ -82,8 +107,14 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->is_local = options->is_local;
     gateway->budget.max = options->config->max_held;
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
-    principal_init(&gateway->local, SLICE("local"));
-    principal_init(&gateway->anonymous, SLICE("anonymous"));
+    const struct config_limits *limits = &options->config->limits;
+    principal_init(&gateway->local, SLICE("local"), (size_t)limits->max_in_flight);
+    principal_init(&gateway->anonymous, SLICE("anonymous"), (size_t)limits->max_in_flight);
+    peers_init(&gateway->peers, (size_t)limits->max_connections,
+               (size_t)limits->max_connections_per_address, options->config->trusted_proxies,
+               options->config->n_trusted_proxies);
+    gateway->max_message = longest_message(options->config);
+    gateway->write_queue = write_queue(options->config);
     gw_sessions_init(&gateway->sessions);
     gateway->n_workers = count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
@@ -116,6 +147,10 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
                   .on_log = gw_notify_log,
                   .on_spawner_lost = on_spawner_lost},
     };
+    for (size_t i = 0; i < gateway->config->n_servers; i++) {
+        if (gateway->config->servers[i].share == CONFIG_SHARE_SESSION)
+            gateway->has_instances_of_sessions = true;
+    }
     int error = upstream_set_new(&options, &gateway->upstreams);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
         gateway->workers[i].upstreams = upstream_set_worker(gateway->upstreams, i);
@@ -125,10 +160,15 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
 struct gateway *gateway_free(struct gateway *gateway) {
     if (gateway == NULL)
         return NULL;
+    for (size_t i = 0; i < gateway->n_workers; i++)
+        gw_views_drop_all(&gateway->workers[i].views);
     upstream_set_free(gateway->upstreams);
     for (size_t i = 0; i < gateway->n_workers; i++)
         worker_deinit(&gateway->workers[i]);
     gw_sessions_deinit(&gateway->sessions);
+    peers_deinit(&gateway->peers);
+    admission_deinit(&gateway->local.admission);
+    admission_deinit(&gateway->anonymous.admission);
     pthread_mutex_destroy(&gateway->local.mutex);
     pthread_mutex_destroy(&gateway->anonymous.mutex);
     mem_free(gateway->workers);
@@ -143,6 +183,7 @@ int gateway_listen(struct gateway *gateway) {
         return error;
     if (!gateway->address.is_loopback)
         return -EPERM;
+    gw_door_open(gateway);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
         error = io_listen_socket(&gateway->address, i == 0, &gateway->workers[i].listen_fd);
     return error;
@@ -162,10 +203,6 @@ void gateway_on_change(struct gateway *gateway, void (*fn)(void *context), void 
 }
 
 /* Running. */
-
-static void on_accept(void *context, int fd) {
-    gw_connection_new(context, fd);
-}
 
 static void *run_worker(void *context) {
     struct gw_worker *worker = context;
@@ -200,7 +237,9 @@ int gateway_run(struct gateway *gateway) {
             continue;
         int fd = worker->listen_fd;
         worker->listen_fd = -1;
-        error = io_listener_new(worker->loop, fd, on_accept, worker, &worker->listener);
+        error = io_listener_new(worker->loop, fd, gw_door_enter, worker, &worker->listener);
+        if (error == 0)
+            io_listener_on_full(worker->listener, gw_shortage_of_descriptors);
     }
     for (size_t i = 1; i < gateway->n_workers && error == 0; i++) {
         struct gw_worker *worker = &gateway->workers[i];
@@ -245,6 +284,8 @@ static void deliver_drained(struct io_message *message) {
     gateway->drain_timer = io_timer_free(gateway->drain_timer);
     gateway->workers[0].housekeeping = io_timer_free(gateway->workers[0].housekeeping);
     upstream_set_stop(gateway->upstreams, on_upstreams_stopped, gateway);
+    if (gateway->is_hurried)
+        upstream_set_kill(gateway->upstreams);
 }
 
 static void deliver_end(struct io_message *message) {
@@ -277,6 +318,7 @@ void gw_worker_check_drained(struct gw_worker *worker) {
 static void deliver_drain(struct io_message *message) {
     struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, drain_message);
     worker->is_draining = true;
+    io_listener_accept_rest(worker->listener); /* who got in before us may have asked already */
     worker->listener = io_listener_free(worker->listener);
     size_t cursor = 0;
     void *stream = NULL;
@@ -286,8 +328,19 @@ static void deliver_drain(struct io_message *message) {
     }
     LIST_FOREACH_SAFE (&worker->connections, link, tmp) {
         struct gw_connection *connection = CONTAINER_OF(link, struct gw_connection, link);
-        if (connection->exchange == NULL && !connection->closes)
+        /* What has begun to come is answered, as the last on its connection. */
+        if (connection->exchange != NULL || connection->closes ||
+            http_parser_in_message(connection->parser) || io_stream_has_input(connection->stream))
+            continue;
+        if (io_stream_queued(connection->stream) == 0)
             gw_connection_free(connection);
+        else
+            gw_connection_close(connection); /* its last answer is being read */
+    }
+    LIST_FOREACH_SAFE (&worker->calls, link, tmp) {
+        struct gw_call *call = CONTAINER_OF(link, struct gw_call, link);
+        if (call->exchange->connection == NULL)
+            gw_call_cancel(worker, call->serial, SLICE("the gateway stops"));
     }
     gw_worker_check_drained(worker);
 }
@@ -299,7 +352,10 @@ static void on_drain_timeout(void *context) {
 void gateway_stop(struct gateway *gateway) {
     if (gateway->is_stopping) {
         log_write(gateway->log, LOG_WARN, "gateway", "stops at once");
+        gateway->is_hurried = true;
         end_now(gateway);
+        if (gateway->upstreams_stopping)
+            upstream_set_kill(gateway->upstreams);
         return;
     }
     gateway->is_stopping = true;

@@ -89,9 +89,11 @@ bool http_parse_chunk_line(struct http_parser *parser, struct slice line) {
         return http_refuse(parser, 400, "what follows the chunk size is not valid");
     parser->extension_len += extensions.len;
     if (parser->extension_len > LIMIT_HTTP_CHUNK_EXTENSIONS)
-        return http_refuse(parser, 413, "there are more chunk extensions than the limit");
+        return http_refuse_limit(parser, 413, "there are more chunk extensions than the limit",
+                                 LIMIT_HTTP_CHUNK_EXTENSIONS);
     if (u64_add_overflows(parser->body_len, size, &total) || total > parser->max_body)
-        return http_refuse(parser, 413, "the body is longer than the limit");
+        return http_refuse_limit(parser, 413, "the body is longer than the limit",
+                                 parser->max_body);
     parser->body_len = total;
     parser->remaining = size;
     return true;
@@ -169,6 +171,7 @@ bool http_parse_trailer_line(struct http_parser *parser, struct slice line) {
     if (is_guarded(field.name, IN_TRAILERS))
         return http_refuse(parser, 400, "a trailer has a name that is for the head only");
     if (++parser->n_trailers > parser->max_fields)
-        return http_refuse(parser, 431, "there are more trailers than the limit");
+        return http_refuse_limit(parser, 431, "there are more trailers than the limit",
+                                 parser->max_fields);
     return true;
 }

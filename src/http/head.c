@@ -206,7 +206,8 @@ bool http_note_field(struct http_parser *parser, const struct http_field *field)
 
 static bool set_length(struct http_parser *parser) {
     if (parser->head.content_length > parser->max_body)
-        return http_refuse(parser, 413, "the body is longer than the limit");
+        return http_refuse_limit(parser, 413, "the body is longer than the limit",
+                                 parser->max_body);
     parser->head.body = HTTP_BODY_LENGTH;
     return true;
 }

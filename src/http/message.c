@@ -114,6 +114,12 @@ bool http_refuse(struct http_parser *parser, uint16_t status, const char *reason
     return false;
 }
 
+bool http_refuse_limit(struct http_parser *parser, uint16_t status, const char *reason,
+                       uint64_t limit) {
+    parser->refusal.limit = limit;
+    return http_refuse(parser, status, reason);
+}
+
 struct http_refusal http_parser_refusal(const struct http_parser *parser) {
     return parser->refusal;
 }
@@ -229,7 +235,8 @@ static bool strip_line_end(struct http_parser *parser, struct slice whole, struc
 static int parse_field(struct http_parser *parser, struct slice line) {
     struct http_head *head = &parser->head;
     if (head->n_fields >= parser->max_fields) {
-        http_refuse(parser, 431, "there are more header fields than the limit");
+        http_refuse_limit(parser, 431, "there are more header fields than the limit",
+                          parser->max_fields);
         return 0;
     }
     int r = grow_fields(parser);
@@ -324,11 +331,13 @@ static int step_head(struct http_parser *parser, struct feed *feed) {
     size_t lf = slice_find_byte(part, '\n');
     if (lf == SIZE_MAX && part.len == room) {
         if (head_is_full)
-            http_refuse(parser, 431, "the head is longer than the limit");
+            http_refuse_limit(parser, 431, "the head is longer than the limit", parser->max_head);
         else if (parser->state == HTTP_STATE_START)
-            http_refuse(parser, 414, "the start line is longer than the limit");
+            http_refuse_limit(parser, 414, "the start line is longer than the limit",
+                              parser->max_start_line);
         else
-            http_refuse(parser, 431, "a header field is longer than the limit");
+            http_refuse_limit(parser, 431, "a header field is longer than the limit",
+                              parser->max_field_line);
         return STEP_AGAIN;
     }
     if (lf != SIZE_MAX)
@@ -361,7 +370,7 @@ static int step_until_close(struct http_parser *parser, struct feed *feed) {
         return report(feed, HTTP_NEED_MORE);
     uint64_t room = parser->max_body - parser->body_len;
     if (room == 0) {
-        http_refuse(parser, 413, "the body is longer than the limit");
+        http_refuse_limit(parser, 413, "the body is longer than the limit", parser->max_body);
         return STEP_AGAIN;
     }
     feed->data = slice_make(feed->rest.ptr, feed->rest.len < room ? feed->rest.len : (size_t)room);

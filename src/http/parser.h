@@ -69,6 +69,8 @@ struct http_parser {
 /* Always false, so that a check may end with it. Responses are refused with 502 whatever `status`
  * says. */
 bool http_refuse(struct http_parser *parser, uint16_t status, const char *reason);
+bool http_refuse_limit(struct http_parser *parser, uint16_t status, const char *reason,
+                       uint64_t limit);
 
 /* head.c; "" for HTTP_METHOD_OTHER. */
 struct slice http_method_name(enum http_method method);

@@ -61,6 +61,7 @@ struct sse_parser {
     uint64_t retry_ms;
 
     const char *reason;
+    bool is_too_long;
 };
 
 int sse_parser_new(size_t max_event, struct sse_parser **ret_parser) {
@@ -104,6 +105,10 @@ const char *sse_parser_reason(const struct sse_parser *parser) {
     return parser->reason != NULL ? parser->reason : "";
 }
 
+bool sse_parser_is_too_long(const struct sse_parser *parser) {
+    return parser->is_too_long;
+}
+
 /* What a step of the parser came to. */
 enum { STEP_OK = 0, STEP_REFUSED = 1 };
 
@@ -113,10 +118,15 @@ static int refuse(struct sse_parser *parser, const char *reason) {
     return STEP_REFUSED;
 }
 
+static int refuse_length(struct sse_parser *parser, const char *reason) {
+    parser->is_too_long = true;
+    return refuse(parser, reason);
+}
+
 static int append(struct sse_parser *parser, struct buf *buf, struct slice bytes) {
     int r = buf_append(buf, bytes);
     if (r == -E2BIG)
-        return refuse(parser, "an event is longer than the limit");
+        return refuse_length(parser, "an event is longer than the limit");
     return r;
 }
 
@@ -298,7 +308,7 @@ static int take_text(struct sse_parser *parser, struct slice input, size_t *ret_
     if (utf8_state_is_bad(&parser->utf8))
         return refuse(parser, "the stream is not valid UTF-8");
     if (len == room.len && room.len < input.len && input.ptr[len] != '\r' && input.ptr[len] != '\n')
-        return refuse(parser, "a line is longer than the limit");
+        return refuse_length(parser, "a line is longer than the limit");
     *ret_len = len;
     return add_text(parser, slice_sub(input, 0, len));
 }

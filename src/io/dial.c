@@ -227,6 +227,13 @@ static void report_failure(struct io_dial *dial) {
         fail(dial, IO_DIAL_CONNECT, -EACCES, reason_of(-EACCES));
     } else {
         int error = lookup_error(dial->lookup, &reason);
+        int probe = -1, no_descriptor = io_null_open(&probe);
+        io_fd_close(&probe);
+        /* c-ares does not tell this from a name server that does not answer. */
+        if (error == -EIO && (no_descriptor == -EMFILE || no_descriptor == -ENFILE)) {
+            error = no_descriptor;
+            reason = reason_of(error);
+        }
         fail(dial, IO_DIAL_RESOLVE, error, reason);
     }
 }

@@ -101,13 +101,44 @@ struct io_listener {
     struct io_watch *watch;
     struct io_timer *pause;
     io_accept_fn *fn;
+    io_full_fn *full_fn;
     void *context;
+    int reserve;                 /* a descriptor that is given up when there are no more; -1: is */
     bool is_accepting, is_freed; /* fn may free the listener */
 };
 
 enum { ACCEPTS_PER_TURN = 64, PAUSE_MS = 100 };
 
 static void on_acceptable(void *context);
+
+static struct network describe_peer(const struct sockaddr_storage *storage) {
+    struct network peer = {.family_bits = 0};
+    const void *address = storage;
+    const struct sockaddr_in *v4 = address;
+    const struct sockaddr_in6 *v6 = address;
+    if (storage->ss_family == AF_INET)
+        network_from_bytes(&v4->sin_addr, NETWORK_V4_BITS, &peer);
+    else if (storage->ss_family == AF_INET6)
+        network_from_bytes(&v6->sin6_addr, NETWORK_V6_BITS, &peer);
+    return peer;
+}
+
+static void keep_reserve(struct io_listener *listener) {
+    if (listener->full_fn != NULL && listener->reserve < 0)
+        (void)!io_null_open(&listener->reserve); /* tried again when it is needed */
+}
+
+/* False: it did not help. */
+static bool accept_by_reserve(struct io_listener *listener, int error) {
+    if (listener->full_fn == NULL)
+        return false;
+    io_fd_close(&listener->reserve);
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    listener->full_fn(listener->context, fd, error);
+    if (!listener->is_freed)
+        keep_reserve(listener);
+    return fd >= 0;
+}
 
 static void on_pause_over(void *context) {
     struct io_listener *listener = context;
@@ -119,14 +150,21 @@ static void on_acceptable(void *context) {
     struct io_listener *listener = context;
     listener->is_accepting = true;
     for (int i = 0; i < ACCEPTS_PER_TURN && !listener->is_freed; i++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
+        socklen_t size = sizeof storage;
+        int fd = accept4(listener->fd, (struct sockaddr *)(void *)&storage, &size,
+                         SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            listener->fn(listener->context, fd);
+            struct network peer = describe_peer(&storage);
+            listener->fn(listener->context, fd, &peer);
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
-        if (errno != EAGAIN) {
+        int error = errno;
+        if ((error == EMFILE || error == ENFILE) && accept_by_reserve(listener, error))
+            continue;
+        if (error != EAGAIN && !listener->is_freed) {
             listener->watch = io_watch_free(listener->watch);
             io_timer_start(listener->pause, PAUSE_MS);
         }
@@ -144,6 +182,7 @@ int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *contex
     listener->fd = fd;
     listener->fn = fn;
     listener->context = context;
+    listener->reserve = -1;
     listener->pause = io_timer_new(loop, on_pause_over, listener);
     int error = io_watch_new(loop, fd, on_acceptable, listener, &listener->watch);
     if (error != 0) {
@@ -154,11 +193,22 @@ int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *contex
     return 0;
 }
 
+void io_listener_accept_rest(struct io_listener *listener) {
+    if (listener != NULL && listener->watch != NULL)
+        on_acceptable(listener);
+}
+
+void io_listener_on_full(struct io_listener *listener, io_full_fn *fn) {
+    listener->full_fn = fn;
+    keep_reserve(listener);
+}
+
 struct io_listener *io_listener_free(struct io_listener *listener) {
     if (listener != NULL) {
         io_watch_free(listener->watch);
         io_timer_free(listener->pause);
         io_fd_close(&listener->fd);
+        io_fd_close(&listener->reserve);
         listener->is_freed = true;
         if (!listener->is_accepting)
             mem_free(listener);

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "base/checked.h"
 #include "base/mem.h"
 #include "loop_private.h"
 
@@ -48,7 +49,16 @@ static void on_idle(uv_idle_t *idle) {
         uv_idle_stop(idle);
 }
 
+static void close_kept_timers(struct io_loop *loop);
+
+/* libuv aborts where its table of descriptors cannot grow: it gets at the reserve, too (mem.h). */
+static void *uv_calloc(size_t n, size_t size) {
+    size_t whole = 0;
+    return size_mul_overflows(n, size, &whole) ? NULL : mem_xalloc(whole);
+}
+
 int io_loop_new(struct io_loop **ret_loop) {
+    uv_replace_allocator(mem_xalloc, mem_xrealloc, uv_calloc, mem_free);
     struct io_loop *loop = mem_xalloc(sizeof *loop);
     int error = uv_loop_init(&loop->uv);
     if (error != 0) {
@@ -62,6 +72,7 @@ int io_loop_new(struct io_loop **ret_loop) {
     uv_idle_init(&loop->uv, &loop->idle);
     uv_timer_init(&loop->uv, &loop->starved_timer);
     list_init(&loop->starved);
+    list_init(&loop->timers_kept);
     loop->starved_timer.data = loop;
     loop->async.data = loop;
     loop->idle.data = loop;
@@ -80,6 +91,7 @@ struct io_loop *io_loop_free(struct io_loop *loop) {
         deliver_all(&loop->local);
         drain_mailbox(loop);
     }
+    close_kept_timers(loop);
     uv_close((uv_handle_t *)&loop->async, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);
     uv_close((uv_handle_t *)&loop->starved_timer, NULL);
@@ -111,7 +123,9 @@ void io_loop_run(struct io_loop *loop) {
     adopt_mailbox(loop);
     loop->thread = pthread_self();
     atomic_store(&loop->has_thread, true);
+    mem_reserve_open();
     uv_run(&loop->uv, UV_RUN_DEFAULT);
+    mem_reserve_close();
     /* From here on every post takes the locked way, whoever makes it. */
     atomic_store(&loop->has_thread, false);
     atomic_store(&loop->stop_wanted, false); /* one stop ends one run */
@@ -141,38 +155,76 @@ void io_loop_post(struct io_loop *loop, struct io_message *message) {
         uv_async_send(&loop->async);
 }
 
-/* Timers. */
+/*
+ * Timers. Nearly all of them watch for what does not happen: they are started for each call, put
+ * off with each byte, and freed. So the heap of libuv is left alone as far as possible: a deadline
+ * that moves away is only noted, and looked at when the old one comes; a stopped timer fires into
+ * the void; and freed ones are kept for the next io_timer_new().
+ */
+
+enum { TIMERS_KEPT = 1024 };
 
 struct io_timer {
     uv_timer_t uv;
+    struct io_loop *loop;
     io_timer_fn *fn;
     void *context;
+    uint64_t deadline; /* in the loop's time */
+    uint64_t set_for;  /* when libuv fires; while `is_set` */
+    bool is_running, is_set;
+    struct list_link link; /* in loop->timers_kept */
 };
 
 static void on_timer(uv_timer_t *uv) {
     struct io_timer *timer = uv->data;
+    uint64_t now = uv_now(&timer->loop->uv);
+    timer->is_set = false;
+    if (!timer->is_running)
+        return;
+    if (now < timer->deadline) {
+        timer->is_set = true;
+        timer->set_for = timer->deadline;
+        uv_timer_start(&timer->uv, on_timer, timer->deadline - now, 0);
+        return;
+    }
+    timer->is_running = false;
     timer->fn(timer->context);
 }
 
 struct io_timer *io_timer_new(struct io_loop *loop, io_timer_fn *fn, void *context) {
-    struct io_timer *timer = mem_xalloc(sizeof *timer);
-    uv_timer_init(&loop->uv, &timer->uv);
-    timer->uv.data = timer;
+    struct list_link *kept = list_pop_front(&loop->timers_kept);
+    struct io_timer *timer;
+    if (kept != NULL) {
+        loop->n_timers_kept--;
+        timer = CONTAINER_OF(kept, struct io_timer, link);
+    } else {
+        timer = mem_xalloc(sizeof *timer);
+        uv_timer_init(&loop->uv, &timer->uv);
+        timer->uv.data = timer;
+        timer->loop = loop;
+    }
     timer->fn = fn;
     timer->context = context;
     return timer;
 }
 
 void io_timer_start(struct io_timer *timer, uint64_t delay_ms) {
+    uint64_t now = uv_now(&timer->loop->uv);
+    timer->deadline = delay_ms < UINT64_MAX - now ? now + delay_ms : UINT64_MAX;
+    timer->is_running = true;
+    if (timer->is_set && timer->set_for <= timer->deadline)
+        return;
+    timer->is_set = true;
+    timer->set_for = timer->deadline;
     uv_timer_start(&timer->uv, on_timer, delay_ms, 0);
 }
 
 void io_timer_stop(struct io_timer *timer) {
-    uv_timer_stop(&timer->uv);
+    timer->is_running = false;
 }
 
 bool io_timer_is_running(const struct io_timer *timer) {
-    return uv_is_active((const uv_handle_t *)&timer->uv) != 0;
+    return timer->is_running;
 }
 
 static void free_handle(uv_handle_t *handle) {
@@ -180,9 +232,25 @@ static void free_handle(uv_handle_t *handle) {
 }
 
 struct io_timer *io_timer_free(struct io_timer *timer) {
-    if (timer != NULL)
+    if (timer == NULL)
+        return NULL;
+    timer->is_running = false;
+    if (timer->loop->n_timers_kept < TIMERS_KEPT) {
+        timer->loop->n_timers_kept++;
+        list_push_front(&timer->loop->timers_kept, &timer->link);
+    } else {
         uv_close((uv_handle_t *)&timer->uv, free_handle);
+    }
     return NULL;
+}
+
+static void close_kept_timers(struct io_loop *loop) {
+    struct list_link *link;
+    loop->n_timers_kept = TIMERS_KEPT; /* what is freed from here on is closed */
+    while ((link = list_pop_front(&loop->timers_kept)) != NULL) {
+        struct io_timer *timer = CONTAINER_OF(link, struct io_timer, link);
+        uv_close((uv_handle_t *)&timer->uv, free_handle);
+    }
 }
 
 /* Descriptors. */

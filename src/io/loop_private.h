@@ -26,8 +26,10 @@ struct io_loop {
     struct list local; /* posts of the loop to itself */
     pthread_t thread;
     atomic_bool has_thread, stop_wanted;
-    struct budget *budget; /* NULL: none */
-    struct list starved;   /* streams that would read, but too much is held */
+    struct budget *budget;   /* NULL: none */
+    struct list timers_kept; /* freed ones, for the next that is wanted */
+    size_t n_timers_kept;
+    struct list starved; /* streams that would read, but too much is held */
     uv_timer_t starved_timer;
     /* Of the streams that bring more to hold, and of those that drain. */
     struct io_favourite favourites[2];

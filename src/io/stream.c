@@ -1,7 +1,9 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <uv.h>
 
@@ -49,11 +51,17 @@ static bool is_starved(const struct io_stream *stream) {
            (!stream->drains || budget_held(budget) > budget->max + budget->max / 4);
 }
 
-/* Nothing is read where too much is held: on_read() gets UV_ENOBUFS. */
+/*
+ * libuv reads up to 32 times before it looks at anything else, as long as each read fills its
+ * buffer. A peer that floods would be all that there is: after some chunks it is the turn of others.
+ */
+enum { CHUNKS_A_TURN = 2 };
+
+/* Nothing is read where too much is held, or where the turn is over: on_read() gets UV_ENOBUFS. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
     struct io_stream *stream = handle->data;
     (void)suggested;
-    *buf = UNLIKELY(is_starved(stream))
+    *buf = UNLIKELY(stream->n_full_chunks == CHUNKS_A_TURN || is_starved(stream))
                ? uv_buf_init(NULL, 0)
                : uv_buf_init(stream->loop->read_chunk, sizeof stream->loop->read_chunk);
 }
@@ -82,6 +90,10 @@ void io_stream_yield(struct io_stream *stream) {
 static bool is_there(const struct io_stream *stream, short event) {
     struct pollfd pollfd = {.fd = -1, .events = event};
     return uv_fileno(&stream->uv.handle, &pollfd.fd) == 0 && poll(&pollfd, 1, 0) == 1;
+}
+
+bool io_stream_has_input(const struct io_stream *stream) {
+    return is_there(stream, POLLIN);
 }
 
 static void choose_favourite(struct io_stream *stream) {
@@ -128,6 +140,10 @@ void streams_feed(struct io_loop *loop) {
 
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
     struct io_stream *stream = uv->data;
+    bool is_full = n > 0 && (size_t)n == buf->len;
+    stream->n_full_chunks = UNLIKELY(is_full) ? stream->n_full_chunks + 1 : 0;
+    if (UNLIKELY(n == UV_ENOBUFS && !is_starved(stream)))
+        return; /* the turn is over; reading is on */
     if (UNLIKELY(n == UV_ENOBUFS))
         starve(stream);
     else if (UNLIKELY(stream->tls != NULL))
@@ -278,7 +294,7 @@ static void send_queue(struct io_stream *stream) {
 
 /* How many bytes went out at once; -errno. */
 static ssize_t try_write(struct io_stream *stream, const struct slice *pieces, size_t n_pieces) {
-    uv_buf_t bufs[IO_STREAM_PIECES];
+    uv_buf_t bufs[IO_STREAM_PIECES] UNCLEARED;
     unsigned n_bufs = 0;
     for (size_t i = 0; i < n_pieces; i++) {
         if (pieces[i].len == 0)
@@ -307,6 +323,7 @@ int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_p
     bool is_queued = false;
     for (size_t i = 0; i < n_pieces; i++) {
         struct slice rest = slice_from(pieces[i], sent);
+        stream->n_accepted += pieces[i].len;
         sent -= pieces[i].len - rest.len;
         if (rest.len == 0)
             continue;
@@ -347,6 +364,26 @@ int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_que
 
 size_t io_stream_queued(const struct io_stream *stream) {
     return stream->sending_len + buf_len(&stream->queue);
+}
+
+size_t io_stream_undelivered(const struct io_stream *stream) {
+    size_t waits = buf_len(&stream->queue);
+    int fd = -1, in_kernel = 0;
+    if (stream->sending != NULL)
+        waits += uv_stream_get_write_queue_size(&stream->uv.stream);
+    if (uv_fileno(&stream->uv.handle, &fd) == 0 && ioctl(fd, SIOCOUTQ, &in_kernel) == 0 &&
+        in_kernel > 0)
+        waits += (size_t)in_kernel;
+    return waits;
+}
+
+uint64_t io_stream_delivered(const struct io_stream *stream) {
+    size_t waits = io_stream_undelivered(stream);
+    return waits < stream->n_accepted ? stream->n_accepted - waits : 0;
+}
+
+bool io_stream_has_hung_up(const struct io_stream *stream) {
+    return stream->is_closed || is_there(stream, POLLRDHUP);
 }
 
 void io_stream_shutdown(struct io_stream *stream) {

@@ -31,8 +31,10 @@ struct io_stream {
     struct buf queue;
     char *sending; /* owned; NULL when no write is under way */
     size_t sending_len;
+    uint64_t n_accepted; /* bytes that were sent or queued so far */
     bool is_broken, has_ended, is_closed, shutdown_wanted;
     bool wants_read, drains, never_starves;
+    unsigned n_full_chunks; /* read one behind the other */
     struct list_link starved_link; /* in loop->starved */
 };
 

@@ -41,7 +41,8 @@ const struct json_node *json_member_typed(const struct json_reader *reader,
 }
 
 bool json_key_is(const struct json_node *node, struct slice key) {
-    return json_equal_unescaped(node->key, node->key_escaped, key, false);
+    return node->key_escaped ? json_equal_unescaped(node->key, true, key, false)
+                             : slice_eq(node->key, key);
 }
 
 struct slice json_string_raw(const struct json_node *node) {

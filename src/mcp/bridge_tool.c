@@ -174,10 +174,12 @@ static int bridge_schema(struct buf *out, struct json_reader *reader, struct sli
     return error;
 }
 
+struct slice mcp_bridge_tool_member(enum mcp_revision from) {
+    return mcp_revision_is_modern(from) ? SLICE("outputSchema") : SLICE("execution");
+}
+
 int mcp_bridge_tool(struct buf *out, struct json_reader *reader, struct slice tool,
                     enum mcp_revision from, enum mcp_revision to, bool *ret_changed) {
-    static const struct slice execution = SLICE_INIT("execution");
-    static const struct slice output_schema = SLICE_INIT("outputSchema");
     bool from_modern = mcp_revision_is_modern(from);
     if (from_modern == mcp_revision_is_modern(to)) {
         *ret_changed = false;
@@ -186,8 +188,8 @@ int mcp_bridge_tool(struct buf *out, struct json_reader *reader, struct slice to
     int error = json_read(reader, tool, &json_want_root, NULL, NULL);
     if (error != 0)
         return error < 0 ? error : MCP_E_REFUSED;
-    const struct slice *key = from_modern ? &output_schema : &execution;
-    const struct json_node *member = json_member(reader, json_root(reader), *key);
+    struct slice key = mcp_bridge_tool_member(from);
+    const struct json_node *member = json_member(reader, json_root(reader), key);
     if (member == NULL) {
         *ret_changed = false;
         return 0;
@@ -196,7 +198,7 @@ int mcp_bridge_tool(struct buf *out, struct json_reader *reader, struct slice to
     if (from_modern &&
         (member->type == JSON_OBJECT || member->type == JSON_TRUE || member->type == JSON_FALSE))
         return bridge_schema(out, reader, tool, member->raw, ret_changed);
-    error = append_without(out, reader, tool, key);
+    error = append_without(out, reader, tool, &key);
     if (error == 0)
         *ret_changed = true;
     return error;

@@ -248,23 +248,26 @@ int mcp_id_key(struct buf *out, struct slice id) {
     return buf_append(out, slice_eq(id, SLICE("-0")) ? SLICE("0") : id);
 }
 
-static void write_begin(struct json_writer *writer, struct buf *out, struct slice id) {
-    json_writer_init(writer, out);
-    json_object_begin(writer);
-    json_kv_raw(writer, SLICE("jsonrpc"), SLICE("\"2.0\""));
-    if (id.len != 0)
-        json_kv_raw(writer, SLICE("id"), id);
+/* Everything that is put in here is JSON already, or a method's name, which needs no escapes. */
+static void write_begin(struct buf *out, struct slice id) {
+    buf_append(out, SLICE("{\"jsonrpc\":\"2.0\""));
+    if (id.len != 0) {
+        buf_append(out, SLICE(",\"id\":"));
+        buf_append(out, id);
+    }
 }
 
 int mcp_write_request(struct buf *out, struct slice id, enum mcp_method method,
                       struct slice params) {
-    struct json_writer writer;
-    write_begin(&writer, out, id);
-    json_kv_string(&writer, SLICE("method"), mcp_method_name(method));
-    if (params.len != 0)
-        json_kv_raw(&writer, SLICE("params"), params);
-    json_object_end(&writer);
-    return buf_error(out);
+    write_begin(out, id);
+    buf_append(out, SLICE(",\"method\":\""));
+    buf_append(out, mcp_method_name(method));
+    buf_append_byte(out, '"');
+    if (params.len != 0) {
+        buf_append(out, SLICE(",\"params\":"));
+        buf_append(out, params);
+    }
+    return buf_append_byte(out, '}');
 }
 
 int mcp_write_notification(struct buf *out, enum mcp_method method, struct slice params) {
@@ -272,41 +275,36 @@ int mcp_write_notification(struct buf *out, enum mcp_method method, struct slice
 }
 
 int mcp_write_result_begin(struct buf *out, struct slice id) {
-    struct json_writer writer;
-    write_begin(&writer, out, id);
-    json_key(&writer, SLICE("result"));
-    return buf_error(out);
+    write_begin(out, id);
+    return buf_append(out, SLICE(",\"result\":"));
 }
 
 int mcp_write_result(struct buf *out, struct slice id, struct slice result) {
-    struct json_writer writer;
-    write_begin(&writer, out, id);
-    json_kv_raw(&writer, SLICE("result"), result);
-    json_object_end(&writer);
-    return buf_error(out);
+    mcp_write_result_begin(out, id);
+    buf_append(out, result);
+    return buf_append_byte(out, '}');
 }
 
 int mcp_write_error_object(struct buf *out, struct slice id, struct slice error) {
-    struct json_writer writer;
-    write_begin(&writer, out, id);
-    json_kv_raw(&writer, SLICE("error"), error);
-    json_object_end(&writer);
-    return buf_error(out);
+    write_begin(out, id);
+    buf_append(out, SLICE(",\"error\":"));
+    buf_append(out, error);
+    return buf_append_byte(out, '}');
 }
 
 int mcp_write_error(struct buf *out, struct slice id, enum mcp_error_code code, struct slice text,
                     struct slice data) {
     struct json_writer writer;
-    write_begin(&writer, out, id);
-    json_key(&writer, SLICE("error"));
+    write_begin(out, id);
+    buf_append(out, SLICE(",\"error\":"));
+    json_writer_init(&writer, out);
     json_object_begin(&writer);
     json_kv_i64(&writer, SLICE("code"), code);
     json_kv_string(&writer, SLICE("message"), text);
     if (data.len != 0)
         json_kv_raw(&writer, SLICE("data"), data);
     json_object_end(&writer);
-    json_object_end(&writer);
-    return buf_error(out);
+    return buf_append_byte(out, '}');
 }
 
 int mcp_write_tool_error(struct buf *out, struct slice text) {
@@ -326,9 +324,16 @@ int mcp_write_tool_error(struct buf *out, struct slice text) {
 }
 
 void mcp_make_one_line(struct buf *json, size_t from) {
-    for (size_t i = json->start + from; i < json->end; i++) {
-        if (json->data[i] == '\n' || json->data[i] == '\r')
-            json->data[i] = ' ';
+    static const char line_ends[] = {'\n', '\r'};
+    for (size_t i = 0; i < ARRAY_LEN(line_ends); i++) {
+        size_t at = json->start + from;
+        while (at < json->end) {
+            char *found = memchr(json->data + at, line_ends[i], json->end - at);
+            if (found == NULL)
+                break;
+            *found = ' ';
+            at = (size_t)(found - json->data) + 1;
+        }
     }
 }
 

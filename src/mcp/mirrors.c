@@ -202,13 +202,17 @@ static const struct json_want *make_wants(const struct mcp_mirrors *mirrors, str
     return wants;
 }
 
+bool mcp_mirrors_possible(struct slice input_schema) {
+    return has_word(input_schema, ANNOTATION);
+}
+
 int mcp_mirrors_read(struct mcp_mirrors *ret_mirrors, struct arena *arena,
                      struct json_reader *reader, struct slice input_schema,
                      const char **ret_reason) {
     struct mcp_mirror items[LIMIT_MIRRORS];
     struct mcp_mirrors mirrors = {0};
     struct json_error json_error = {0};
-    if (!has_word(input_schema, ANNOTATION)) {
+    if (!mcp_mirrors_possible(input_schema)) {
         *ret_mirrors = mirrors;
         return 0;
     }

@@ -106,6 +106,10 @@ static void pass_expression(struct places *places, struct slice expression) {
 bool mcp_template_matches(struct slice uri_template, struct slice uri) {
     if (uri.len > LIMIT_URI_LENGTH)
         return false;
+    /* Most templates are about other URIs, which their first literal tells. */
+    size_t first = slice_find_byte(uri_template, '{');
+    if (!slice_starts_with(uri, slice_sub(uri_template, 0, first)))
+        return false;
     struct places places;
     places.uri = uri;
     memset(places.is_end, 0, uri.len + 1);

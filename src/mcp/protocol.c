@@ -81,6 +81,23 @@ enum mcp_method mcp_method_parse(struct slice text) {
     return MCP_METHOD_UNKNOWN;
 }
 
+bool mcp_method_is_repeatable(enum mcp_method method) {
+    static const bool repeatable[MCP_METHOD_COUNT] = {
+        [MCP_INITIALIZE] = true, /* at worst a session that nobody uses */
+        [MCP_PING] = true,
+        [MCP_SERVER_DISCOVER] = true,
+        [MCP_TOOLS_LIST] = true,
+        [MCP_PROMPTS_LIST] = true,
+        [MCP_PROMPTS_GET] = true,
+        [MCP_RESOURCES_LIST] = true,
+        [MCP_RESOURCES_TEMPLATES_LIST] = true,
+        [MCP_RESOURCES_READ] = true,
+        [MCP_COMPLETION_COMPLETE] = true,
+        [MCP_LOGGING_SET_LEVEL] = true,
+    };
+    return repeatable[method];
+}
+
 static const struct mcp_list_info lists[MCP_LIST_COUNT] = {
     [MCP_LIST_TOOLS] =
         {

@@ -160,7 +160,7 @@ static size_t fold(struct slice key, char *out, size_t cap) {
 
 static bool is_other_spelling(const struct json_node *node, enum mcp_place place,
                               bool refuse_escapes) {
-    char plain[LONGEST_KEY * 6], text[LONGEST_KEY];
+    char plain[LONGEST_KEY * 6] UNCLEARED, text[LONGEST_KEY] UNCLEARED;
     struct slice key = node->key;
     if (key.len > sizeof plain)
         return false;

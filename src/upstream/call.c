@@ -15,8 +15,6 @@
 #include "mcp/message.h"
 #include "private.h"
 
-enum { MAX_CALLS = 1024 };
-
 struct call_note {
     struct io_message message;
     struct upstream_call *call;
@@ -34,6 +32,7 @@ static struct slice id_key(const uint64_t *id) {
 void call_free_when_over(struct upstream_call *call) {
     if (call->place != CALL_FINISHED || call->cancel_under_way)
         return;
+    permit_return(&call->permit, BREAKER_NOTHING, io_loop_now(call->worker->loop));
     budget_give_back(io_loop_budget(call->worker->loop), call->n_bytes + call->answer_len);
     upstream_instance_unref(call->instance);
     route_unref(call->route);
@@ -78,10 +77,51 @@ static void deliver_release(struct io_message *message) {
     http_call_run(call);
 }
 
+void call_fail_later(struct upstream_call *call, enum upstream_outcome outcome, struct slice text) {
+    call->place = CALL_AT_HOME; /* as if the home had answered */
+    call->is_finished = true;
+    call->outcome = outcome;
+    call->answer = mem_xalloc(text.len);
+    memcpy(call->answer, text.ptr, text.len);
+    call->answer_len = text.len;
+    budget_add(io_loop_budget(call->worker->loop), text.len);
+    io_loop_post(call->worker->loop, &call->final_message);
+}
+
+/* Whoever has the call. */
+
+bool call_may_repeat(const struct upstream_call *call) {
+    return mcp_method_is_repeatable(call->request.method) && call->n_retries == 0 &&
+           !call->was_told && !call->permit.ticket.is_probe;
+}
+
+void call_made_progress(struct upstream_call *call, uint64_t now_ms) {
+    call->was_told = true;
+    if (call->permit.ticket.is_probe) /* the others need not wait for its end */
+        permit_settle(&call->permit, BREAKER_FINE, now_ms);
+}
+
+enum breaker_verdict call_verdict(const struct upstream_call *call, enum upstream_outcome outcome) {
+    switch (outcome) {
+    case UPSTREAM_RESULT:
+    case UPSTREAM_ERROR:
+        return BREAKER_FINE;
+    case UPSTREAM_TIMEOUT:
+        /* Whose client does not read has not waited for the server. */
+        if (call->place == CALL_RUNNING)
+            return call->is_paused ? BREAKER_NOTHING : BREAKER_FAILED;
+        return call->is_sent ? BREAKER_FAILED : BREAKER_NOTHING;
+    case UPSTREAM_FAILED:
+        break;
+    }
+    return BREAKER_NOTHING;
+}
+
 /* The home's part. */
 
 static void finish(struct upstream_call *call, enum upstream_outcome outcome, struct slice bytes) {
     struct upstream_instance *instance = call->instance;
+    permit_return(&call->permit, call_verdict(call, outcome), io_loop_now(instance->loop));
     list_remove(&call->link);
     instance->n_calls--;
     if (call->is_sent)
@@ -89,13 +129,16 @@ static void finish(struct upstream_call *call, enum upstream_outcome outcome, st
     call->is_finished = true;
     call->outcome = outcome;
     call->answer = mem_alloc(bytes.len);
-    if (call->answer != NULL && bytes.len != 0) {
-        memcpy(call->answer, bytes.ptr, bytes.len);
-        call->answer_len = bytes.len;
-        budget_add(io_loop_budget(instance->loop), bytes.len);
-    } else if (bytes.len != 0) {
+    if (call->answer == NULL) { /* this is small: see mem.h */
+        bytes = SLICE("the gateway is out of memory for the answer; the call may have been carried "
+                      "out");
         call->outcome = UPSTREAM_FAILED;
+        call->answer = mem_xalloc(bytes.len);
     }
+    if (bytes.len != 0)
+        memcpy(call->answer, bytes.ptr, bytes.len);
+    call->answer_len = bytes.len;
+    budget_add(io_loop_budget(instance->loop), bytes.len);
     atomic_store(&instance->last_used_ms, io_loop_now(instance->loop));
     io_loop_post(call->worker->loop, &call->final_message);
 }
@@ -158,25 +201,28 @@ static void send(struct upstream_call *call) {
 static void home_start(struct io_message *message) {
     struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, start_message);
     struct upstream_instance *instance = call->instance;
-    call->started_ms = call->heard_ms = io_loop_now(instance->loop);
-    atomic_store(&instance->last_used_ms, call->heard_ms);
+    uint64_t now = io_loop_now(instance->loop);
+    bool was_out = call->direct_started_ms != 0; /* and its time runs since then */
+    call->started_ms = was_out ? call->direct_started_ms : now;
+    call->heard_ms = was_out ? call->direct_heard_ms : now;
+    atomic_store(&instance->last_used_ms, now);
     call->is_released = false;
     list_push_back(&instance->calls, &call->link);
     instance->n_calls++;
-    char refusal[256];
-    struct slice reason = instance_refusal(instance, refusal, sizeof refusal);
+    char refusal[PERMIT_REASON];
+    struct slice reason = permit_lost(&call->permit, now, refusal, sizeof refusal);
+    bool is_probe = call->permit.ticket.is_probe; /* the breaker says that it is time to try */
+    if (reason.len == 0 && (!is_probe || instance->is_closing))
+        reason = instance_refusal(instance, refusal, sizeof refusal);
     if (reason.len != 0) {
         finish(call, UPSTREAM_FAILED, reason);
         return;
     }
-    if (instance->n_calls > MAX_CALLS) {
-        finish(call, UPSTREAM_FAILED, SLICE("1,024 calls wait for this upstream; try again later"));
-        return;
-    }
-    if (!io_timer_is_running(instance->tick_timer))
-        io_timer_start(instance->tick_timer, 1000);
+    instance_tick_soon(instance);
     if (instance_takes_calls(instance))
         send(call);
+    else if (is_probe)
+        instance_start_now(instance);
     else
         instance_wake(instance);
 }
@@ -200,16 +246,56 @@ void calls_flush(struct upstream_instance *instance) {
     }
 }
 
-void calls_fail_all(struct upstream_instance *instance, struct slice reason) {
+/*
+ * It waits for the next start, if that comes soon, and is sent again then: because it came back
+ * when the server could not be reached, which is what fails now; or because its child ended, and to
+ * ask it once more does no harm.
+ */
+static bool waits_on(const struct upstream_call *call) {
+    char text[PERMIT_REASON];
+    if (call->was_spared || instance_refusal(call->instance, text, sizeof text).len != 0)
+        return false;
+    return call->is_sent ? call_may_repeat(call) : call->n_retries != 0;
+}
+
+static void spare(struct upstream_call *call) {
+    call->was_spared = true;
+    if (!call->is_sent)
+        return;
+    map_remove(&call->instance->pending, id_key(&call->request.id));
+    call->is_sent = false;
+    call->n_retries++;
+}
+
+void calls_fail_all(struct upstream_instance *instance, struct slice reason,
+                    enum breaker_verdict verdict) {
     LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
         struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
-        /* It came back because the server could not be reached, which is what fails now: it waits
-         * for the next start, and is sent again then. */
-        bool is_spared = call->n_retries != 0 && !call->was_spared && !instance->is_closing;
-        call->was_spared = true;
-        if (!is_spared)
+        if (waits_on(call)) {
+            spare(call);
+            continue;
+        }
+        if (call->permit.ticket.is_probe)
+            permit_settle(&call->permit, verdict, io_loop_now(instance->loop));
+        finish(call, UPSTREAM_FAILED, reason);
+    }
+}
+
+void calls_look_at_waiting(struct upstream_instance *instance) {
+    char text[PERMIT_REASON];
+    LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
+        struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
+        if (call->is_sent)
+            continue;
+        struct slice reason =
+            permit_lost(&call->permit, io_loop_now(instance->loop), text, sizeof text);
+        if (reason.len != 0)
             finish(call, UPSTREAM_FAILED, reason);
     }
+}
+
+bool calls_any_sent(const struct upstream_instance *instance) {
+    return instance->pending.count != 0;
 }
 
 bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {
@@ -244,6 +330,8 @@ bool calls_answer(struct upstream_instance *instance, struct slice id,
     struct upstream_call *call = find(instance, id);
     if (call == NULL)
         return false;
+    if (outcome == UPSTREAM_FAILED) /* it answered, with what is no message */
+        permit_settle(&call->permit, BREAKER_FAILED, io_loop_now(instance->loop));
     finish(call, outcome, bytes);
     return true;
 }
@@ -266,6 +354,7 @@ bool calls_progress(struct upstream_instance *instance, struct slice token, stru
     struct upstream_call *call = find(instance, token);
     if (call == NULL)
         return false;
+    call_made_progress(call, io_loop_now(instance->loop));
     note(call, MCP_NOTIFY_PROGRESS, params);
     return true;
 }
@@ -325,7 +414,12 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
     call->request.line = keep(&at, request->line);
     call->request.name = keep(&at, request->name);
     call->request.fields = keep(&at, request->fields);
-    if (instance_is_http(instance))
+    char text[PERMIT_REASON];
+    struct slice refusal = permit_take(&call->permit, instance->upstream, io_loop_now(worker->loop),
+                                       text, sizeof text);
+    if (refusal.len != 0)
+        call_fail_later(call, UPSTREAM_FAILED, refusal);
+    else if (instance_is_http(instance))
         http_call_run(call);
     else
         call_go_home(call);

@@ -20,6 +20,14 @@
 
 enum {
     MAX_DISCOVERS = 2,
+    /*
+     * After lists that the server called changed comes a pause, in proportion to what they cost
+     * this loop: a server that does so all the time takes a twentieth of it at most, and clients
+     * hear of it ten times a second.
+     */
+    PAUSE_TIMES = 20,
+    PAUSE_LEAST_MS = 100,
+    PAUSE_MOST_MS = 5000,
     FAILED_MS = 5000, /* how long a list that could not be read counts as read */
     ERA_LEGACY = 1,   /* bits */
     ERA_MODERN = 2,
@@ -97,6 +105,7 @@ void handshake_forget(struct upstream_instance *instance) {
     instance->n_discovered = 0;
     io_timer_stop(instance->start_timer);
     io_timer_stop(instance->probe_timer);
+    io_timer_stop(instance->pause_timer);
 }
 
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict) {
@@ -155,6 +164,7 @@ static void note_freshness(struct upstream_instance *instance) {
 static void read_lists(struct upstream_instance *instance, unsigned wanted, unsigned told) {
     instance->lists_wanted = wanted;
     instance->lists_told = told;
+    instance->list_cost_us = 0;
     /* Not the loop's time, which is as old as its turn: those who asked compare it with theirs. */
     instance->reading_since_ms = clock_monotonic_ms();
     if (instance->next == NULL)
@@ -162,19 +172,46 @@ static void read_lists(struct upstream_instance *instance, unsigned wanted, unsi
     ask_next_list(instance, SLICE_EMPTY);
 }
 
+static void begin_pause(struct upstream_instance *instance) {
+    uint64_t pause_ms = instance->list_cost_us * PAUSE_TIMES / 1000;
+    if (pause_ms < PAUSE_LEAST_MS)
+        pause_ms = PAUSE_LEAST_MS;
+    if (pause_ms > PAUSE_MOST_MS)
+        pause_ms = PAUSE_MOST_MS;
+    io_timer_start(instance->pause_timer, pause_ms);
+}
+
+/* What came while lists were read. What was only told waits for the end of the pause. */
+static void read_what_is_left(struct upstream_instance *instance) {
+    unsigned stale = instance->lists_stale;
+    unsigned told = io_timer_is_running(instance->pause_timer) ? instance->lists_changed & stale
+                                                               : instance->lists_changed;
+    instance->lists_stale = 0;
+    instance->lists_changed &= ~told;
+    if ((told | stale) != 0)
+        read_lists(instance, told | stale, told);
+}
+
+void handshake_pause_over(struct upstream_instance *instance) {
+    if (instance->state == UPSTREAM_READY && instance->ask == ASK_NOTHING)
+        read_what_is_left(instance);
+}
+
 static void lists_done(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
-    struct catalog *new = TAKE(instance->next);
-    pthread_mutex_lock(&upstream->mutex);
-    struct catalog *old = instance->catalog;
+    struct catalog *new = TAKE(instance->next), *old = instance->catalog;
     /* What the server itself calls changed is passed on, also when the lists look the same. */
     unsigned mask = changed_lists(instance->is_listed ? old : NULL, new) | instance->lists_told;
+    if (instance->lists_told != 0)
+        begin_pause(instance);
     instance->lists_told = 0;
+    pthread_mutex_lock(&upstream->mutex);
     instance->catalog = new;
     instance->is_listed = true;
     instance->is_first_start = false;
     note_freshness(instance);
     instance->error[0] = '\0';
+    upstream_note_change(upstream);
     pthread_mutex_unlock(&upstream->mutex);
     catalog_unref(old);
     instance->ask = ASK_NOTHING;
@@ -183,10 +220,7 @@ static void lists_done(struct upstream_instance *instance) {
         instance_ready(instance);
     /* Also with an empty mask: whoever waits for this upstream looks again. */
     instance_announce(instance, mask);
-    unsigned changed = instance->lists_changed, stale = instance->lists_stale;
-    instance->lists_changed = instance->lists_stale = 0;
-    if ((changed | stale) != 0)
-        read_lists(instance, changed | stale, changed);
+    read_what_is_left(instance);
 }
 
 static void ask_next_list(struct upstream_instance *instance, struct slice cursor) {
@@ -259,11 +293,15 @@ static void on_list_answer(struct upstream_instance *instance, const struct mcp_
         .is_http = instance_is_http(instance),
         .upstream = instance_name(instance),
         .log = instance_log(instance),
+        .max_items = instance->upstream->config->max_tools,
+        .max_definition = instance->upstream->config->max_definition,
     };
     int error = CATALOG_E_INVALID;
+    uint64_t began_ns = clock_monotonic_ns();
     if (message->kind == MCP_RESULT)
         error = catalog_list_add_page(instance->page_list, &source, message->result,
                                       instance->reader, &cursor, &reason);
+    instance->list_cost_us += (clock_monotonic_ns() - began_ns) / 1000;
     if (error != 0)
         on_list_failed(instance,
                        error < 0 ? SLICE("there is no room for it") : slice_from_cstr(reason));
@@ -285,7 +323,8 @@ void handshake_lists_changed(struct upstream_instance *instance, unsigned mask, 
     mask &= instance->lists_declared;
     if (mask == 0)
         return;
-    if (instance->state != UPSTREAM_READY || instance->ask != ASK_NOTHING) {
+    bool waits = is_told && io_timer_is_running(instance->pause_timer);
+    if (waits || instance->state != UPSTREAM_READY || instance->ask != ASK_NOTHING) {
         if (is_told)
             instance->lists_changed |= mask;
         else

@@ -3,9 +3,9 @@
  * may be another worker, keeps the session. What a call learns (session gone, server gone, lists
  * changed) is reported there.
  *
- * Sent again is what the server cannot have begun: it was not reached, or refused for a session
- * that it no longer knows. Once. Everything else may have been carried out, and the caller is told
- * so.
+ * Sent again, once, is what the server cannot have begun: it was not reached, or refused for a
+ * session that it no longer knows; and what call_may_repeat() allows when the connection broke.
+ * Everything else may have been carried out, and the caller is told so.
  */
 #include <stdio.h>
 
@@ -17,9 +17,8 @@
 
 enum {
     MAX_RETRIES = 1,
-    MAX_RUNNING = 1024, /* of one instance */
-    MAX_GARBAGE = 10,   /* messages in one answer that are none */
-    MAX_REFUSED = 100,  /* requests of the server in one answer that are answered at all */
+    MAX_GARBAGE = 10,  /* messages in one answer that are none */
+    MAX_REFUSED = 100, /* requests of the server in one answer that are answered at all */
 };
 
 static void leave(struct upstream_call *call) {
@@ -32,6 +31,7 @@ static void leave(struct upstream_call *call) {
 
 static void finish(struct upstream_call *call, enum upstream_outcome outcome, struct slice bytes) {
     leave(call);
+    permit_return(&call->permit, call_verdict(call, outcome), io_loop_now(call->worker->loop));
     call->place = CALL_FINISHED;
     call->events.on_done(call->context, outcome, bytes);
     call_free_when_over(call);
@@ -41,14 +41,7 @@ static void finish(struct upstream_call *call, enum upstream_outcome outcome, st
 static void finish_later(struct upstream_call *call, enum upstream_outcome outcome,
                          struct slice text) {
     leave(call);
-    call->place = CALL_AT_HOME; /* as if the home had answered */
-    call->is_finished = true;
-    call->outcome = outcome;
-    call->answer = mem_xalloc(text.len);
-    memcpy(call->answer, text.ptr, text.len);
-    call->answer_len = text.len;
-    budget_add(io_loop_budget(call->worker->loop), text.len);
-    io_loop_post(call->worker->loop, &call->final_message);
+    call_fail_later(call, outcome, text);
 }
 
 /* What the server sends beside the answer. */
@@ -77,9 +70,11 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
     unsigned mask = 0;
     switch ((int)message->method) {
     case MCP_NOTIFY_PROGRESS:
-        if (is_own_token(mcp_param(reader, message, SLICE("progressToken"), JSON_NUMBER),
-                         call->request.id))
-            call->events.on_notification(call->context, message->method, message->params->raw);
+        if (!is_own_token(mcp_param(reader, message, SLICE("progressToken"), JSON_NUMBER),
+                          call->request.id))
+            return;
+        call_made_progress(call, io_loop_now(call->worker->loop));
+        call->events.on_notification(call->context, message->method, message->params->raw);
         return;
     case MCP_NOTIFY_MESSAGE:
         /* Of a session that several principals share, the log is the operator's; in 2026-07-28 it
@@ -112,6 +107,7 @@ static bool on_garbage(struct upstream_call *call, struct slice document, const 
     if (!is_answer && call->n_garbage++ < MAX_GARBAGE)
         return false;
     call->post = NULL;
+    permit_settle(&call->permit, BREAKER_FAILED, io_loop_now(call->worker->loop));
     finish(call, UPSTREAM_FAILED,
            SLICE("the upstream's answer is not a valid message and was refused"));
     return true;
@@ -184,6 +180,12 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
     bool is_modern = mcp_revision_is_modern(call->route->revision);
     if (is_modern && failure->code == MCP_E_HEADER_MISMATCH)
         upstream_instance_refresh(instance, 1u << MCP_LIST_TOOLS); /* an annotation has changed */
+    if (end->was_reset && end->status == 0 && call_may_repeat(call)) {
+        call->n_retries++;
+        leave(call);
+        call_go_home(call);
+        return true;
+    }
     bool is_changed = !failure->is_session_lost && is_other_era(call, end, failure);
     if (failure->is_session_lost || is_changed)
         note_generation(&instance->lost_generation, call->route->generation);
@@ -192,16 +194,37 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
     else
         return false;
     instance_report(instance);
-    /* What was written for one era is nothing to send to the other. */
-    if (is_changed || end->was_accepted || call->n_retries++ >= MAX_RETRIES)
+    /* What was written for one era is nothing to send to the other. And a probe has its answer when
+     * nobody is there. */
+    if (is_changed || end->was_accepted || (is_unsent && call->permit.ticket.is_probe) ||
+        call->n_retries++ >= MAX_RETRIES)
         return false;
+    if (is_unsent)
+        permit_blame(instance->upstream, BREAKER_UNREACHABLE, io_loop_now(call->worker->loop));
     leave(call);
     call_go_home(call);
     return true;
 }
 
-static void describe(const struct post_end *end, bool is_session_lost, char *text, size_t size) {
+/* What an answer other than a message says of the server. */
+static enum breaker_verdict verdict_of(const struct post_end *end, bool is_session_lost) {
+    if (end->is_ours)
+        return BREAKER_NOTHING;
     if (!end->can_reach && !end->may_have_arrived)
+        return BREAKER_UNREACHABLE;
+    bool is_refusal = end->status >= 400 && end->status < 500 && !end->was_accepted;
+    return is_refusal && !is_session_lost ? BREAKER_FINE : BREAKER_FAILED;
+}
+
+static void describe(const struct post_end *end, bool is_session_lost, char *text, size_t size) {
+    if (end->is_ours && !end->may_have_arrived)
+        snprintf(text, size,
+                 "the gateway is out of memory or file descriptors, and did not send the call; try "
+                 "again later");
+    else if (end->is_ours)
+        snprintf(text, size, "the upstream's answer was refused: %s; the call may have been "
+                 "carried out", end->reason);
+    else if (!end->can_reach && !end->may_have_arrived)
         snprintf(text, size, "the upstream cannot be reached; the gateway tries it again");
     else if (end->status == 0 || end->was_accepted)
         snprintf(text, size,
@@ -223,7 +246,7 @@ static void describe(const struct post_end *end, bool is_session_lost, char *tex
 static void on_end(void *context, const struct post_end *end) {
     struct upstream_call *call = context;
     struct transport_failure failure = http_failure(call->worker->reader, call->route, end);
-    char text[200];
+    char text[320];
     call->post = NULL;
     log_write(instance_log(call->instance), failure.error.len != 0 ? LOG_DEBUG : LOG_WARN,
               "upstream", "a call was refused, or got no answer",
@@ -231,6 +254,8 @@ static void on_end(void *context, const struct post_end *end) {
               LOG_CSTR("reason", end->reason));
     if (try_again(call, end, &failure))
         return;
+    permit_settle(&call->permit, verdict_of(end, failure.is_session_lost),
+                  io_loop_now(call->worker->loop));
     /* One to the GET that takes a stream up again says nothing of the call. */
     if (failure.error.len != 0 && !failure.is_session_lost && !end->was_accepted) {
         finish(call, UPSTREAM_ERROR, failure.error);
@@ -306,7 +331,7 @@ static int start_post(struct upstream_call *call) {
         .fields = request->fields,
         .has_rule_fields = call->instance->upstream->wants_caller_fields,
         .body = request->line,
-        .is_idempotent = request->method != MCP_TOOLS_CALL,
+        .is_idempotent = call_may_repeat(call),
     };
     return post_start(&options, &events, call, &call->post);
 }
@@ -321,21 +346,18 @@ void http_call_run(struct upstream_call *call) {
     route_unref(call->route);
     call->route = route;
     call->place = CALL_RUNNING;
-    size_t n_running = atomic_fetch_add(&instance->n_direct, 1);
-    call->direct_heard_ms = io_loop_now(call->worker->loop);
-    if (call->direct_started_ms == 0)
-        call->direct_started_ms = call->direct_heard_ms;
+    atomic_fetch_add(&instance->n_direct, 1);
+    uint64_t now = io_loop_now(call->worker->loop);
+    if (call->direct_started_ms == 0) /* else it is sent again, in the same time */
+        call->direct_started_ms = call->direct_heard_ms = now;
     call->timer = io_timer_new(call->worker->loop, on_timer, call);
-    io_timer_start(call->timer, time_left(call, call->direct_heard_ms));
+    io_timer_start(call->timer, time_left(call, now));
     if (mcp_revision_is_modern(route->revision) != mcp_revision_is_modern(call->request.revision)) {
         finish_later(call, UPSTREAM_FAILED,
                      SLICE("the upstream has changed its protocol revision; try again"));
         return;
     }
-    if (n_running >= MAX_RUNNING)
-        finish_later(call, UPSTREAM_FAILED,
-                     SLICE("1,024 calls run on this upstream; try again later"));
-    else if (start_post(call) != 0)
+    if (start_post(call) != 0)
         finish_later(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
     else if (call->is_paused)
         http_call_pause(call);

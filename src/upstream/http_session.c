@@ -141,8 +141,10 @@ static void stop(struct http *http) {
 }
 
 static void kill_now(struct http *http) {
-    if (http->is_ending)
+    if (http->is_ending) { /* it has waited long enough for the answer to its goodbye */
+        io_timer_start(http->timer, 0);
         return;
+    }
     http->is_ending = true;
     http->reason = "the gateway ended the session";
     drop_all(http);

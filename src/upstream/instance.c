@@ -38,6 +38,7 @@ struct slice instance_name(const struct upstream_instance *instance) {
 static void set_state(struct upstream_instance *instance, enum upstream_state state) {
     pthread_mutex_lock(&instance->upstream->mutex);
     instance->state = state;
+    upstream_note_change(instance->upstream);
     pthread_mutex_unlock(&instance->upstream->mutex);
     log_write(instance_log(instance), LOG_DEBUG, "upstream", "state",
               LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner),
@@ -159,8 +160,8 @@ static uint64_t next_delay(struct upstream_instance *instance) {
 }
 
 /* The instance is down: tell callers, take its items off the lists, try again later. */
-static void fail(struct upstream_instance *instance, struct slice detail,
-                 struct slice for_callers) {
+static void fail(struct upstream_instance *instance, struct slice detail, struct slice for_callers,
+                 enum breaker_verdict verdict) {
     struct upstream *upstream = instance->upstream;
     handshake_forget(instance);
     uint64_t delay = next_delay(instance);
@@ -178,12 +179,23 @@ static void fail(struct upstream_instance *instance, struct slice detail,
               LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner),
               LOG_TEXT("reason", detail), LOG_NUM("retry_ms", delay));
     io_timer_start(instance->retry_timer, delay);
-    calls_fail_all(instance, for_callers);
+    permit_blame(upstream, verdict, io_loop_now(instance->loop));
+    calls_fail_all(instance, for_callers, verdict);
     instance_announce(instance, was_listed ? UPSTREAM_ALL_LISTS : 0);
 }
 
 static void on_retry(void *context) {
     start(context);
+}
+
+/*
+ * What the end of its transport says of the server, once for all calls that it took with it. An
+ * endpoint that is no longer tried says nothing: the calls that could not reach it have.
+ */
+static enum breaker_verdict verdict_of_end(const struct upstream_instance *instance) {
+    if (instance->state == UPSTREAM_STARTING)
+        return BREAKER_UNREACHABLE;
+    return calls_any_sent(instance) ? BREAKER_FAILED : BREAKER_NOTHING;
 }
 
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size) {
@@ -211,6 +223,10 @@ static void on_start_timeout(void *context) {
         instance_give_up(instance, "it was not ready within startup_timeout");
 }
 
+static void on_pause_over(void *context) {
+    handshake_pause_over(context);
+}
+
 static void on_probe_timeout(void *context) {
     struct upstream_instance *instance = context;
     handshake_set_verdict(instance, VERDICT_LEGACY);
@@ -219,6 +235,7 @@ static void on_probe_timeout(void *context) {
 }
 
 void instance_ready(struct upstream_instance *instance) {
+    permit_started(instance->upstream);
     io_timer_stop(instance->start_timer);
     instance->ready_since_ms = io_loop_now(instance->loop);
     atomic_store(&instance->last_used_ms, instance->ready_since_ms);
@@ -233,8 +250,7 @@ void instance_ready(struct upstream_instance *instance) {
               LOG_TEXT("server", instance->catalog->server_name),
               LOG_TEXT("revision", mcp_revision_name(instance->catalog->revision)),
               LOG_NUM("tools", instance->catalog->lists[MCP_LIST_TOOLS]->n_items));
-    if (!io_timer_is_running(instance->tick_timer))
-        io_timer_start(instance->tick_timer, 1000);
+    instance_tick_soon(instance);
     send_level(instance);
     if (instance_takes_calls(instance))
         calls_flush(instance);
@@ -305,16 +321,19 @@ void instance_renew(struct upstream_instance *instance) {
     handshake_begin(instance);
 }
 
+static void free_timers(struct upstream_instance *instance) {
+    instance->start_timer = io_timer_free(instance->start_timer);
+    instance->probe_timer = io_timer_free(instance->probe_timer);
+    instance->retry_timer = io_timer_free(instance->retry_timer);
+    instance->tick_timer = io_timer_free(instance->tick_timer);
+    instance->pause_timer = io_timer_free(instance->pause_timer);
+}
+
 static void finish_closing(struct upstream_instance *instance) {
     handshake_forget(instance);
-    io_timer_free(instance->start_timer);
-    io_timer_free(instance->probe_timer);
-    io_timer_free(instance->retry_timer);
-    io_timer_free(instance->tick_timer);
-    instance->start_timer = instance->probe_timer = NULL;
-    instance->retry_timer = instance->tick_timer = NULL;
+    free_timers(instance);
     set_state(instance, UPSTREAM_CLOSED);
-    set_instance_closed(instance->upstream->set);
+    set_instance_closed(instance->upstream->set, instance);
     upstream_instance_unref(instance); /* its own: it lives until it is closed */
 }
 
@@ -331,7 +350,7 @@ static void on_gone(void *context, struct slice reason) {
     instance->transport->ops->free(TAKE(instance->transport));
     give_slot_back(instance);
     if (instance->is_closing) {
-        calls_fail_all(instance, SLICE("the upstream is stopping"));
+        calls_fail_all(instance, SLICE("the upstream is stopping"), BREAKER_NOTHING);
         finish_closing(instance);
         return;
     }
@@ -354,8 +373,10 @@ static void on_gone(void *context, struct slice reason) {
     }
     bool was_ready = instance->state == UPSTREAM_READY;
     fail(instance, text,
-         was_ready ? SLICE("the upstream stopped before it answered; it is being started again")
-                   : SLICE("the upstream did not start; the gateway tries it again"));
+         was_ready ? SLICE("the upstream stopped before it answered; the call may have been "
+                           "carried out; the upstream is being started again")
+                   : SLICE("the upstream did not start; the gateway tries it again"),
+         verdict_of_end(instance));
 }
 
 static void start(struct upstream_instance *instance) {
@@ -371,11 +392,19 @@ static void start(struct upstream_instance *instance) {
     if (instance->first_started_ms == 0 || instance->state == UPSTREAM_IDLE) {
         pthread_mutex_lock(&upstream->mutex);
         instance->first_started_ms = io_loop_now(instance->loop);
+        upstream_note_change(upstream);
         pthread_mutex_unlock(&upstream->mutex);
+    }
+    if (mem_is_short()) {
+        fail(instance, SLICE("the gateway is out of memory"),
+             SLICE("the gateway is out of memory and cannot start this upstream; it tries again"),
+             BREAKER_NOTHING);
+        return;
     }
     if (!take_slot(instance)) {
         fail(instance, SLICE("max_instances of it run already"),
-             SLICE("too many instances of this upstream run (max_instances); try again later"));
+             SLICE("too many instances of this upstream run (max_instances); try again later"),
+             BREAKER_NOTHING);
         return;
     }
     pthread_mutex_lock(&upstream->mutex);
@@ -395,8 +424,9 @@ static void start(struct upstream_instance *instance) {
     if (error != 0) {
         give_slot_back(instance);
         int len = snprintf(detail, sizeof detail, "%s: %s", reason, strerror(-error));
+        /* It never got as far as the server. */
         fail(instance, slice_make(detail, size_min((size_t)len, sizeof detail - 1)),
-             SLICE("the upstream did not start; the gateway tries it again"));
+             SLICE("the upstream did not start; the gateway tries it again"), BREAKER_NOTHING);
     }
 }
 
@@ -405,13 +435,31 @@ void instance_wake(struct upstream_instance *instance) {
         start(instance);
 }
 
+void instance_start_now(struct upstream_instance *instance) {
+    if (instance->state == UPSTREAM_BACKOFF && !instance->is_closing) {
+        io_timer_stop(instance->retry_timer);
+        start(instance);
+    } else {
+        instance_wake(instance);
+    }
+}
+
+/* The timer may run already, but for the idleness that is minutes away. */
+void instance_tick_soon(struct upstream_instance *instance) {
+    if (instance->ticks_for_calls)
+        return;
+    instance->ticks_for_calls = true;
+    io_timer_start(instance->tick_timer, 1000);
+}
+
 /* Time: calls that wait too long while there are any, idleness when there are none. */
 static void on_tick(void *context) {
     struct upstream_instance *instance = context;
     uint64_t now = io_loop_now(instance->loop);
     uint64_t idle_timeout = instance->upstream->config->idle_timeout_ms;
+    instance->ticks_for_calls = false;
     if (calls_check_time(instance, now)) {
-        io_timer_start(instance->tick_timer, 1000);
+        instance_tick_soon(instance);
         return;
     }
     if (instance->state != UPSTREAM_READY || idle_timeout == 0)
@@ -488,6 +536,21 @@ void upstream_instance_refresh(struct upstream_instance *instance, unsigned list
     instance_report(instance);
 }
 
+static void deliver_look(struct io_message *message) {
+    struct upstream_instance *instance =
+        CONTAINER_OF(message, struct upstream_instance, look_message);
+    atomic_store(&instance->look_posted, false);
+    calls_look_at_waiting(instance);
+    upstream_instance_unref(instance);
+}
+
+void instance_look_at_waiting(struct upstream_instance *instance) {
+    if (atomic_exchange(&instance->look_posted, true))
+        return;
+    instance_ref(instance);
+    io_loop_post(instance->loop, &instance->look_message);
+}
+
 static void deliver_level(struct io_message *message) {
     struct upstream_instance *instance =
         CONTAINER_OF(message, struct upstream_instance, level_message);
@@ -517,7 +580,7 @@ static void deliver_close(struct io_message *message) {
         set_state(instance, UPSTREAM_STOPPING);
         stop_transport(instance);
     } else {
-        calls_fail_all(instance, SLICE("the upstream is stopping"));
+        calls_fail_all(instance, SLICE("the upstream is stopping"), BREAKER_NOTHING);
         finish_closing(instance);
     }
     upstream_instance_unref(instance);
@@ -530,15 +593,34 @@ void instance_close(struct upstream_instance *instance) {
     io_loop_post(instance->loop, &instance->close_message);
 }
 
+static void deliver_kill(struct io_message *message) {
+    struct upstream_instance *instance =
+        CONTAINER_OF(message, struct upstream_instance, kill_message);
+    kill_transport(instance);
+    upstream_instance_unref(instance);
+}
+
+void instance_kill(struct upstream_instance *instance) {
+    if (atomic_exchange(&instance->kill_posted, true))
+        return;
+    instance_ref(instance);
+    io_loop_post(instance->loop, &instance->kill_message);
+}
+
 /* Birth and death. */
 
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
                                        struct upstream_worker *worker) {
     struct io_loop *loop = worker->loop;
-    struct upstream_instance *instance = mem_xalloc(sizeof *instance);
     /* "NAME owner": a name holds no space. */
     struct slice name = upstream->config->name;
-    char *text = mem_xalloc(name.len + 1 + owner.len);
+    struct upstream_instance *instance = mem_alloc(sizeof *instance);
+    char *text = mem_alloc(name.len + 1 + owner.len);
+    if (instance == NULL || text == NULL || json_reader_new(&instance->reader) != 0) {
+        mem_free(instance);
+        mem_free(text);
+        return NULL;
+    }
     memcpy(text, name.ptr, name.len);
     text[name.len] = ' ';
     if (owner.len != 0)
@@ -554,16 +636,23 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     instance->start_message.deliver = deliver_start;
     instance->level_message.deliver = deliver_level;
     instance->close_message.deliver = deliver_close;
+    instance->kill_message.deliver = deliver_kill;
     instance->refresh_message.deliver = deliver_report;
+    instance->look_message.deliver = deliver_look;
     list_init(&instance->calls);
     map_init(&instance->pending);
     instance->start_timer = io_timer_new(loop, on_start_timeout, instance);
     instance->probe_timer = io_timer_new(loop, on_probe_timeout, instance);
     instance->retry_timer = io_timer_new(loop, on_retry, instance);
     instance->tick_timer = io_timer_new(loop, on_tick, instance);
-    if (json_reader_new(&instance->reader) != 0)
-        mem_exhausted(sizeof *instance);
+    instance->pause_timer = io_timer_new(loop, on_pause_over, instance);
     return instance;
+}
+
+struct upstream_instance *instance_discard(struct upstream_instance *instance) {
+    free_timers(instance);
+    upstream_instance_unref(instance);
+    return upstream_instance_unref(instance);
 }
 
 struct upstream_instance *instance_ref(struct upstream_instance *instance) {

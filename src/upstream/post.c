@@ -48,6 +48,8 @@ struct post {
     bool is_cancelled;
     bool is_paused;
     bool is_broken; /* refused in mid-answer; ends by the timer */
+    bool is_ours;   /* ... for a limit of ours, not for what the server did wrong */
+    bool was_reset;
     char reason[REASON];
     char event_id[MAX_EVENT_ID + 1]; /* empty: the server gave none */
     uint64_t retry_ms;
@@ -151,6 +153,8 @@ static void end_with(struct post *post, bool can_reach, const char *reason) {
         .may_have_arrived = post->may_have_arrived,
         .was_accepted = post->was_accepted,
         .can_reach = can_reach,
+        .was_reset = post->was_reset,
+        .is_ours = post->is_ours,
         .reason = reason,
     };
     if (!post->is_answered)
@@ -163,6 +167,19 @@ static void break_off(struct post *post, const char *reason) {
     post->is_broken = true;
     snprintf(post->reason, sizeof post->reason, "%s", reason);
     io_timer_start(post->timer, 0);
+}
+
+static void break_off_by_limit(struct post *post, const char *reason) {
+    post->is_ours = true;
+    break_off(post, reason);
+}
+
+static void break_off_too_long(struct post *post) {
+    const struct config_server *config = post->route->upstream->config;
+    char reason[REASON];
+    snprintf(reason, sizeof reason, "a message of it is longer than mcp.servers.%.*s.max_message, %llu",
+             SLICE_ARGS(slice_sub(config->name, 0, 64)), (unsigned long long)config->max_message);
+    break_off_by_limit(post, reason);
 }
 
 static bool can_resume(const struct post *post) {
@@ -232,8 +249,8 @@ static void on_head(void *context, const struct http_head *head) {
         post->kind = ANSWER_JSON;
     } else if (slice_eq_nocase(type, SLICE("text/event-stream"))) {
         post->kind = ANSWER_EVENTS;
-        if (sse_parser_new(LIMIT_UPSTREAM_MESSAGE, &post->sse) != 0)
-            break_off(post, "there is no memory for the answer");
+        if (sse_parser_new((size_t)post->route->upstream->config->max_message, &post->sse) != 0)
+            break_off_by_limit(post, "there is no memory for the answer");
         else
             sse_parser_hold(post->sse, io_loop_budget(post->worker->loop));
     } else {
@@ -266,7 +283,7 @@ static void feed_events(struct post *post, struct slice bytes) {
         enum sse_result result = SSE_NEED_MORE;
         size_t consumed = 0;
         if (sse_parser_feed(post->sse, bytes, &consumed, &result, &event) != 0) {
-            break_off(post, "there is no memory for the answer");
+            break_off_by_limit(post, "there is no memory for the answer");
             return;
         }
         bytes = slice_from(bytes, consumed);
@@ -276,7 +293,10 @@ static void feed_events(struct post *post, struct slice bytes) {
         case SSE_COMMENT:
             break;
         case SSE_REFUSED:
-            break_off(post, sse_parser_reason(post->sse));
+            if (sse_parser_is_too_long(post->sse))
+                break_off_too_long(post);
+            else
+                break_off(post, sse_parser_reason(post->sse));
             return;
         case SSE_EVENT:
             note_event(post, &event);
@@ -286,6 +306,14 @@ static void feed_events(struct post *post, struct slice bytes) {
             break;
         }
     }
+}
+
+static void take_body(struct post *post, struct slice bytes) {
+    int error = buf_append(&post->body, bytes);
+    if (error == -E2BIG)
+        break_off_too_long(post);
+    else if (error != 0)
+        break_off_by_limit(post, "there is no memory for the answer");
 }
 
 static void on_data(void *context, struct slice bytes) {
@@ -299,8 +327,7 @@ static void on_data(void *context, struct slice bytes) {
         feed_events(post, bytes);
         return;
     case ANSWER_JSON:
-        if (buf_append(&post->body, bytes) != 0)
-            break_off(post, "its answer is longer than 10 MiB");
+        take_body(post, bytes);
         return;
     case ANSWER_ERROR:
         /* What is longer than an error needs to be is no error of JSON-RPC. */
@@ -372,6 +399,8 @@ static void on_failed(void *context, const struct client_failure *failure) {
                      failure->kind == CLIENT_FAILED_MEMORY;
     if (post->kind != ANSWER_ERROR)
         post->status = 0;
+    post->was_reset = failure->kind == CLIENT_FAILED_RESET && !failure->was_repeated;
+    post->is_ours = failure->kind == CLIENT_FAILED_MEMORY;
     end_with(post, can_reach, failure->reason);
 }
 
@@ -419,7 +448,8 @@ int post_start(const struct post_options *options, const struct post_events *eve
         .is_idempotent = options->is_idempotent,
         .timer = io_timer_new(options->worker->loop, on_timer, post),
     };
-    buf_init_held(&post->body, LIMIT_UPSTREAM_MESSAGE, io_loop_budget(options->worker->loop));
+    buf_init_held(&post->body, (size_t)options->route->upstream->config->max_message,
+                  io_loop_budget(options->worker->loop));
     list_push_back(&options->worker->posts, &post->link);
     int error = send_request(post, options, SLICE_EMPTY);
     if (error != 0) {

@@ -6,7 +6,8 @@
  *     handshake.c  its start and lists  inbound.c  what it sends
  *     transport.h  stdio_child.c (with children.c) and http_session.c (with post.c, fields.c)
  *     call.c       calls through the home; http_call.c: from the worker where they were made
- *     catalog.c    what it offers (with shape.c)
+ *     catalog.c    what it offers (with list_page.c, list_text.c, shape.c)
+ *     permit.c     who may call: max_in_flight, and the circuit breaker (breaker.c)
  */
 #pragma once
 
@@ -21,6 +22,7 @@
 #include "json/reader.h"
 #include "mcp/bridge.h"
 #include "mcp/message.h"
+#include "permit.h"
 #include "post.h"
 #include "transport.h"
 #include "upstream/upstream.h"
@@ -41,8 +43,12 @@ struct upstream_set {
     struct children *children;
     struct upstream **upstreams;
     size_t n_upstreams;
+    struct map by_name;              /* to struct upstream; fixed at birth */
+    atomic_uint_fast64_t generation; /* counts changes, see upstream_set_generation() */
     atomic_uint_fast64_t last_id;
     atomic_size_t n_open; /* instances that are not closed for good */
+    pthread_mutex_t open_mutex; /* guards the list of them: homes add and remove, the end walks */
+    struct list open;
     atomic_bool is_stopping;
     void (*on_stopped)(void *context);
     void *stop_context;
@@ -71,6 +77,11 @@ struct upstream {
     struct map instances; /* owner to struct upstream_instance, with a reference */
     size_t n_running;
     enum verdict verdict;
+    struct breaker breaker;
+    /* permit.c's; any worker, without the lock. */
+    atomic_uint_fast64_t gate; /* what the breaker says, for those who only pass */
+    atomic_bool has_failures;  /* an answer is news to the breaker */
+    atomic_size_t n_in_flight;
 };
 
 /* What the instance has asked its server and waits for. */
@@ -97,8 +108,11 @@ struct upstream_instance {
     int told_level; /* that the server has taken */
 
     /* The home's own. */
-    struct io_message start_message, level_message, close_message, refresh_message;
-    atomic_bool start_posted, level_posted, close_posted, refresh_posted;
+    struct list_link open_link; /* set->open_mutex */
+    struct io_message kill_message;
+    atomic_bool kill_posted;
+    struct io_message start_message, level_message, close_message, refresh_message, look_message;
+    atomic_bool start_posted, level_posted, close_posted, refresh_posted, look_posted;
     atomic_uint refresh_wanted, changes_heard; /* masks of lists, for refresh_message */
     /* Likewise: of routes whose session a call found lost, or whose server it could not reach. */
     atomic_uint_fast64_t lost_generation, unreachable_generation;
@@ -112,11 +126,14 @@ struct upstream_instance {
     uint64_t ask_id;
     enum mcp_list ask_list;
     unsigned lists_wanted, lists_declared, lists_changed, lists_stale, lists_told, lists_read;
+    uint64_t list_cost_us;          /* what the lists at hand cost this loop so far */
+    struct io_timer *pause_timer;   /* runs: what the server calls changed is read when it fires */
     struct catalog *next;           /* being built */
     struct catalog_list *page_list; /* the list being read */
     unsigned n_pages, n_discovered;
     uint64_t reading_since_ms;
     struct io_timer *start_timer, *probe_timer, *retry_timer, *tick_timer;
+    bool ticks_for_calls; /* within a second; else for idleness, or not at all */
     uint64_t retry_delay_ms, ready_since_ms;
     atomic_uint_fast64_t last_used_ms;
     atomic_size_t n_direct; /* calls that run on their own workers */
@@ -153,6 +170,10 @@ struct upstream_call {
     struct upstream_instance *instance; /* a reference */
     struct upstream_request request;    /* slices into `bytes` */
     struct io_message start_message, cancel_message, final_message, release_message;
+    /* Of whoever has the call at the time. */
+    struct permit permit;
+    bool was_told; /* its caller has heard of progress */
+    unsigned n_retries;
 
     /* The home's. */
     struct list_link link; /* in instance->calls */
@@ -167,7 +188,7 @@ struct upstream_call {
     struct route *route; /* a reference: what it was sent to */
     struct io_timer *timer;
     uint64_t direct_started_ms, direct_heard_ms;
-    unsigned n_retries, n_refused, n_garbage;
+    unsigned n_refused, n_garbage;
 
     size_t n_bytes;
     char bytes[];
@@ -218,13 +239,29 @@ void instance_announce(struct upstream_instance *instance, unsigned list_mask);
 void instance_give_up(struct upstream_instance *instance, const char *reason);
 /* The handshake is over. */
 void instance_ready(struct upstream_instance *instance);
+/* NULL: there is no memory. */
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
                                        struct upstream_worker *worker);
+/* A new one that nobody has seen. */
+struct upstream_instance *instance_discard(struct upstream_instance *instance);
 struct upstream_instance *instance_ref(struct upstream_instance *instance);
 /* Starts when it is idle; does nothing otherwise. */
 void instance_wake(struct upstream_instance *instance);
+/* A call began: its time is looked at within a second. */
+void instance_tick_soon(struct upstream_instance *instance);
+/* Starts also when it waits to be started again. */
+void instance_start_now(struct upstream_instance *instance);
+/* Any thread: the breaker has opened, and what waits at the home is not to be sent. */
+void instance_look_at_waiting(struct upstream_instance *instance);
 /* Any thread: closes it for good on its home. */
 void instance_close(struct upstream_instance *instance);
+/* Any thread: after instance_close(), without waiting for the server. */
+void instance_kill(struct upstream_instance *instance);
+
+/* With the lock: what upstream_instance_status() says, or whose an instance is, has changed. */
+static inline void upstream_note_change(struct upstream *upstream) {
+    atomic_fetch_add(&upstream->set->generation, 1);
+}
 
 /* handshake.c, on the home */
 void handshake_begin(struct upstream_instance *instance);
@@ -235,6 +272,8 @@ void handshake_failed(struct upstream_instance *instance, const struct transport
 void handshake_lists_changed(struct upstream_instance *instance, unsigned list_mask, bool is_told);
 /* A list that is read again does not come: the old one stays. */
 void handshake_lists_late(struct upstream_instance *instance);
+/* The pause after lists that changed is over. */
+void handshake_pause_over(struct upstream_instance *instance);
 void handshake_forget(struct upstream_instance *instance);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 
@@ -249,7 +288,13 @@ bool instance_handle_message(struct upstream_instance *instance, uint64_t reques
 
 /* call.c, on the home */
 void calls_flush(struct upstream_instance *instance);
-void calls_fail_all(struct upstream_instance *instance, struct slice reason);
+/* What waits for the next start stays. `verdict`: on a probe among them. */
+void calls_fail_all(struct upstream_instance *instance, struct slice reason,
+                    enum breaker_verdict verdict);
+/* Refuses what waits and may not be sent any more. */
+void calls_look_at_waiting(struct upstream_instance *instance);
+/* The server has requests that it has not answered. */
+bool calls_any_sent(const struct upstream_instance *instance);
 /* Fails those over time; true when any are left. */
 bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms);
 /* The answer to a call; false: no call has that id. */
@@ -260,7 +305,19 @@ bool calls_progress(struct upstream_instance *instance, struct slice token, stru
 /* A log message, to the longest running call of each origin context; false when no call runs. */
 bool calls_log(struct upstream_instance *instance, struct slice params);
 
+/* call.c, any thread that has the call */
+/*
+ * Whether it may be sent once more though its answer was lost: the one rule for all transports.
+ * Only what can be done twice without harm, once, and not when the caller has heard of it already.
+ */
+bool call_may_repeat(const struct upstream_call *call);
+void call_made_progress(struct upstream_call *call, uint64_t now_ms);
+/* What an end says of the server, unless the breaker has been told already. */
+enum breaker_verdict call_verdict(const struct upstream_call *call, enum upstream_outcome outcome);
+
 /* call.c, on the caller's worker */
+/* From inside upstream_call_start(), where no event may come: by the own mailbox. */
+void call_fail_later(struct upstream_call *call, enum upstream_outcome outcome, struct slice text);
 void call_free_when_over(struct upstream_call *call);
 /* notifications/cancelled for it. Any thread; its errors are the buffer's. */
 void call_write_cancelled(const struct upstream_call *call, struct slice reason, struct buf *line);
@@ -277,5 +334,8 @@ void http_call_pause(struct upstream_call *call);
 /* Why a call would wait in vain now; empty: it would not. */
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size);
 
+/* permit.c */
+void upstream_permits_init(struct upstream *upstream);
+
 /* set.c, any thread */
-void set_instance_closed(struct upstream_set *set);
+void set_instance_closed(struct upstream_set *set, struct upstream_instance *instance);

@@ -62,6 +62,8 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
     set->options = *options;
     set->options.tls = options->tls != NULL ? io_tls_ref(options->tls) : NULL;
     set->gateway = (struct mcp_implementation){SLICE("cardea"), options->version};
+    pthread_mutex_init(&set->open_mutex, NULL);
+    list_init(&set->open);
     set->workers = mem_xalloc(options->n_loops * sizeof *set->workers);
     int error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
                              set, &set->children);
@@ -71,6 +73,7 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
         upstream_set_free(set);
         return error;
     }
+    map_init(&set->by_name);
     set->upstreams = mem_xalloc(config->n_servers * sizeof *set->upstreams);
     set->n_upstreams = config->n_servers;
     for (size_t i = 0; i < set->n_upstreams; i++) {
@@ -80,6 +83,9 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
         upstream->index = i;
         pthread_mutex_init(&upstream->mutex, NULL);
         map_init(&upstream->instances);
+        upstream_permits_init(upstream);
+        if (map_set(&set->by_name, upstream->config->name, upstream) != 0)
+            mem_exhausted(sizeof *upstream);
         set->upstreams[i] = upstream;
         if (error == 0 && upstream->config->url.len != 0)
             error = make_target(set, upstream);
@@ -105,9 +111,23 @@ static void check_stopped(struct upstream_set *set) {
     io_loop_post(set->options.loops[0], &set->stopped_message);
 }
 
-void set_instance_closed(struct upstream_set *set) {
+static void hold_open(struct upstream_set *set, struct upstream_instance *instance) {
+    atomic_fetch_add(&set->n_open, 1);
+    pthread_mutex_lock(&set->open_mutex);
+    list_push_back(&set->open, &instance->open_link);
+    pthread_mutex_unlock(&set->open_mutex);
+}
+
+static void let_go(struct upstream_set *set) {
     atomic_fetch_sub(&set->n_open, 1);
     check_stopped(set);
+}
+
+void set_instance_closed(struct upstream_set *set, struct upstream_instance *instance) {
+    pthread_mutex_lock(&set->open_mutex);
+    list_remove(&instance->open_link);
+    pthread_mutex_unlock(&set->open_mutex);
+    let_go(set);
 }
 
 void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *context), void *context) {
@@ -125,7 +145,14 @@ void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *contex
             instance_close(instance);
         pthread_mutex_unlock(&upstream->mutex);
     }
-    set_instance_closed(set);
+    let_go(set);
+}
+
+void upstream_set_kill(struct upstream_set *set) {
+    pthread_mutex_lock(&set->open_mutex);
+    LIST_FOREACH_SAFE (&set->open, link, tmp)
+        instance_kill(CONTAINER_OF(link, struct upstream_instance, open_link));
+    pthread_mutex_unlock(&set->open_mutex);
 }
 
 struct upstream_set *upstream_set_free(struct upstream_set *set) {
@@ -150,9 +177,11 @@ struct upstream_set *upstream_set_free(struct upstream_set *set) {
         pthread_mutex_destroy(&upstream->mutex);
         mem_free(upstream);
     }
+    map_deinit(&set->by_name);
     mem_free(set->workers);
     mem_free(set->upstreams);
     children_free(set->children);
+    pthread_mutex_destroy(&set->open_mutex);
     io_tls_unref(set->options.tls);
     mem_free(set);
     return NULL;
@@ -171,11 +200,15 @@ struct upstream *upstream_set_at(const struct upstream_set *set, size_t index) {
 }
 
 struct upstream *upstream_set_find(const struct upstream_set *set, struct slice name) {
-    for (size_t i = 0; i < set->n_upstreams; i++) {
-        if (slice_eq(set->upstreams[i]->config->name, name))
-            return set->upstreams[i];
-    }
-    return NULL;
+    return map_get(&set->by_name, name);
+}
+
+size_t upstream_index(const struct upstream *upstream) {
+    return upstream->index;
+}
+
+uint64_t upstream_set_generation(const struct upstream_set *set) {
+    return atomic_load(&set->generation);
 }
 
 struct slice upstream_name(const struct upstream *upstream) {
@@ -199,8 +232,7 @@ static struct slice owner_of(const struct upstream *upstream, struct slice princ
         if (session.len != 0)
             return session;
         buf_append_cstr(text, "principal:");
-        if (buf_append(text, principal) != 0)
-            mem_exhausted(principal.len);
+        (void)!buf_append(text, principal); /* the caller looks */
         return buf_slice(text);
     case CONFIG_SHARE_ALL:
         break;
@@ -215,11 +247,12 @@ struct upstream_instance *upstream_get(struct upstream *upstream, struct slice p
     struct upstream_set *set = upstream->set;
     pthread_mutex_lock(&upstream->mutex);
     struct upstream_instance *instance = map_get(&upstream->instances, owner);
-    if (instance == NULL && !atomic_load(&set->is_stopping)) {
+    if (instance == NULL && !atomic_load(&set->is_stopping) && buf_error(&text) == 0) {
         instance = instance_new(upstream, owner, worker);
-        if (map_set(&upstream->instances, owner, instance) != 0)
-            mem_exhausted(owner.len);
-        atomic_fetch_add(&set->n_open, 1);
+        if (instance != NULL && map_set(&upstream->instances, owner, instance) != 0)
+            instance = instance_discard(instance);
+        if (instance != NULL)
+            hold_open(set, instance);
     }
     if (instance != NULL)
         instance_ref(instance);
@@ -234,6 +267,8 @@ void upstream_set_forget_session(struct upstream_set *set, struct slice session)
             continue;
         pthread_mutex_lock(&upstream->mutex);
         struct upstream_instance *instance = map_remove(&upstream->instances, session);
+        if (instance != NULL)
+            upstream_note_change(upstream);
         pthread_mutex_unlock(&upstream->mutex);
         if (instance != NULL)
             instance_close(instance);

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 enum {
     STDERR_LINE = 1024,
     STDERR_LINES_PER_SECOND = 50,
+    KILL_MS = 5000,        /* for the end after SIGKILL */
     LAST_OUTPUT_MS = 1000, /* for the pipe's end after the process's */
 };
 
@@ -71,6 +73,17 @@ static void handle_line(struct stdio *stdio, struct slice line) {
         (void)stdio->base.events.on_message(stdio->base.context, 0, line);
 }
 
+static void refuse_line(struct stdio *stdio, int error) {
+    char text[sizeof stdio->reason];
+    if (error == -E2BIG)
+        snprintf(text, sizeof text, "it wrote a message that is longer than max_message, %llu",
+                 (unsigned long long)stdio->config->max_message);
+    else
+        snprintf(text, sizeof text, "there is no memory for a message that it wrote");
+    set_reason(stdio, slice_from_cstr(text));
+    kill_now(stdio);
+}
+
 static void on_out_read(void *context, struct slice bytes) {
     struct stdio *stdio = context;
     while (bytes.len != 0 && stdio->stop != STOP_KILL) {
@@ -81,9 +94,9 @@ static void on_out_read(void *context, struct slice bytes) {
             handle_line(stdio, part);
             continue;
         }
-        if (buf_append(&stdio->line, part) != 0) {
-            set_reason(stdio, SLICE("it wrote a message that is longer than 10 MiB"));
-            kill_now(stdio);
+        int error = buf_append(&stdio->line, part);
+        if (error != 0) {
+            refuse_line(stdio, error);
             return;
         }
         if (at != SIZE_MAX) {
@@ -218,6 +231,9 @@ static void on_timer(void *context) {
         stdio->out = io_stream_free(stdio->out);
         stdio->out_ended = true;
         report_gone(stdio);
+    } else if (stdio->stop == STOP_KILL) {
+        /* It cannot be killed, being stuck in the kernel: the spawner sees to it, nobody waits. */
+        on_child(stdio, SPAWNER_EXITED, SLICE("it could not be ended"));
     } else if (stdio->stop == STOP_CLOSED) {
         stdio->stop = STOP_TERM;
         signal_child(stdio, SIGTERM);
@@ -240,7 +256,7 @@ static void kill_now(struct stdio *stdio) {
         return;
     stdio->stop = STOP_KILL;
     stdio->in = io_stream_free(stdio->in);
-    io_timer_stop(stdio->timer);
+    io_timer_start(stdio->timer, KILL_MS);
     signal_child(stdio, SIGKILL);
 }
 
@@ -307,7 +323,7 @@ static void close_ends(struct ends *ends) {
     io_fd_close(&ends->err);
 }
 
-static int open_stderr(const struct config_server *config, struct ends *ends) {
+static int open_stderr(const struct config_server *config, struct log *log, struct ends *ends) {
     switch (config->stderr_kind) {
     case CONFIG_STDERR_NULL:
         return io_null_open(&ends->child_err);
@@ -317,9 +333,15 @@ static int open_stderr(const struct config_server *config, struct ends *ends) {
     case CONFIG_STDERR_PIPE:
         return io_pipe(&ends->err, &ends->child_err);
     case CONFIG_STDERR_FILE:
-        return io_file_open_append(config->stderr_file.ptr, &ends->child_err);
+        break;
     }
-    return -EINVAL;
+    int error = io_file_open_append(config->stderr_file.ptr, &ends->child_err);
+    if (error != -ENOSPC && error != -EDQUOT)
+        return error;
+    /* A server is worth more than what it says beside its answers. */
+    log_write(log, LOG_WARN, "upstream", "its stderr is lost: the disk is full",
+              LOG_TEXT("upstream", config->name), LOG_TEXT("file", config->stderr_file));
+    return io_null_open(&ends->child_err);
 }
 
 static int open_streams(struct stdio *stdio, struct ends *ends) {
@@ -460,7 +482,7 @@ int stdio_start(struct children *children, const struct config_server *config, s
     stdio->loop = loop;
     stdio->log = log;
     stdio->timer = io_timer_new(loop, on_timer, stdio);
-    buf_init_held(&stdio->line, LIMIT_UPSTREAM_MESSAGE, io_loop_budget(loop));
+    buf_init_held(&stdio->line, (size_t)config->max_message, io_loop_budget(loop));
     buf_init(&stdio->err_line, STDERR_LINE);
     *ret_reason = "cannot make its pipes";
     int error = io_pipe(&ends.child_in, &ends.in);
@@ -468,7 +490,7 @@ int stdio_start(struct children *children, const struct config_server *config, s
         error = io_pipe(&ends.out, &ends.child_out);
     if (error == 0) {
         *ret_reason = "cannot open its stderr";
-        error = open_stderr(config, &ends);
+        error = open_stderr(config, log, &ends);
     }
     if (error == 0)
         error = open_streams(stdio, &ends);

@@ -1,11 +1,10 @@
 /*
  * The smallest MCP server over streamable HTTP, for load and for numbers: one thread, one epoll, no
  * memory of anything but its connections. One process can be many servers, each on a port of its
- * own, so that hundreds of upstreams cost one process. It trusts its peer, which is the gateway: it
- * looks for words in the body instead of reading JSON.
+ * own, so that hundreds of upstreams cost one process. What it says is in tiny_mcp.h.
  *
  *     tiny_http [--port N] [--ports N] [--revision legacy|modern|both] [--sse] [--sessions]
- *               [--delay-ms N] [--hang] [--until-eof]
+ *               [--sizes] [--delay-ms N] [--hang] [--until-eof]
  *
  * Prints each port on a line of its own; port 0 takes any free one. --until-eof ends with stdin.
  */
@@ -23,10 +22,12 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/compiler.h"
+#include "tiny_mcp.h"
 
 enum { MAX_PORTS = 1024, MAX_CONNECTIONS = 8192, IN_BYTES = 1 << 14, OUT_BYTES = 3 << 14 };
 enum { STDIN_MARK = -1 };
@@ -34,19 +35,24 @@ enum { STDIN_MARK = -1 };
 struct connection {
     int fd; /* 0: free, as stdin is never one */
     uint16_t port;
-    bool wants_close;
+    bool wants_close, is_watched_for_writing;
     size_t in_len, out_len, out_at;
-    int64_t due_ms; /* when what is in `out` may leave; 0: at once */
+    int64_t due_ms;      /* when what is in `out` may leave; 0: at once */
+    const char *payload; /* what is too long for `out` */
+    size_t payload_len;
+    size_t tail_at; /* the part of `out` that comes behind it */
     char in[IN_BYTES], out[OUT_BYTES];
 };
 
 struct options {
-    bool is_legacy, is_modern, has_sse, has_sessions, hangs, until_eof;
+    struct tiny_revisions revisions;
+    bool has_sse, has_sessions, hangs, until_eof;
     long port, ports, delay_ms;
 };
 
-static struct options options = {.is_legacy = true, .is_modern = true, .ports = 1};
+static struct options options = {.revisions = {.is_legacy = true, .is_modern = true}, .ports = 1};
 static struct connection connections[MAX_CONNECTIONS]; /* pages that nobody touches cost nothing */
+static size_t connections_used;                        /* so many from the first were in use once */
 static int listeners[MAX_PORTS];
 static uint16_t ports[MAX_PORTS];
 static int epoll_fd;
@@ -69,22 +75,62 @@ PRINTF_LIKE(2, 3) static void put(struct connection *connection, const char *for
     connection->out_len += (size_t)n;
 }
 
+static void put_bytes(struct connection *connection, const char *bytes, size_t len) {
+    if (len > OUT_BYTES - connection->out_len)
+        abort();
+    memcpy(connection->out + connection->out_len, bytes, len);
+    connection->out_len += len;
+}
+
 static void drop(struct connection *connection) {
     close(connection->fd);
     connection->fd = 0;
 }
 
+static void watch(struct connection *connection, bool writing) {
+    if (connection->is_watched_for_writing == writing)
+        return;
+    struct epoll_event event = {.events = writing ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                                .data.u32 = (uint32_t)(connection - connections)};
+    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+    connection->is_watched_for_writing = writing;
+}
+
+/* What of the three parts is still to be sent: `out`, the payload at its place in it, and the rest.
+ */
+static size_t parts_of(struct connection *connection, struct iovec parts[3]) {
+    size_t n = 0, at = connection->out_at;
+    size_t before = connection->payload != NULL ? connection->tail_at : connection->out_len;
+    size_t behind = before + connection->payload_len;
+    if (at < before)
+        parts[n++] = (struct iovec){connection->out + at, before - at};
+    if (connection->payload == NULL)
+        return n;
+    union {
+        const char *in;
+        char *out;
+    } payload = {connection->payload}; /* that sendmsg(2) does not write to */
+    if (at < behind) {
+        size_t gone = at > before ? at - before : 0;
+        parts[n++] = (struct iovec){payload.out + gone, connection->payload_len - gone};
+    }
+    size_t gone = at > behind ? at - behind : 0;
+    parts[n++] =
+        (struct iovec){connection->out + before + gone, connection->out_len - before - gone};
+    return n;
+}
+
 /* Sends what is due. False: the connection is gone. */
 static bool flush(struct connection *connection) {
-    if (connection->due_ms > now_ms())
+    if (options.delay_ms > 0 && connection->due_ms > now_ms())
         return true;
-    while (connection->out_at < connection->out_len) {
-        ssize_t n = send(connection->fd, connection->out + connection->out_at,
-                         connection->out_len - connection->out_at, MSG_NOSIGNAL);
+    while (connection->out_at < connection->out_len + connection->payload_len) {
+        struct iovec parts[3];
+        struct msghdr message = {.msg_iov = parts};
+        message.msg_iovlen = parts_of(connection, parts);
+        ssize_t n = sendmsg(connection->fd, &message, MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) {
-            struct epoll_event event = {.events = EPOLLIN | EPOLLOUT,
-                                        .data.u32 = (uint32_t)(connection - connections)};
-            epoll_ctl(epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+            watch(connection, true);
             return true;
         }
         if (n < 0) {
@@ -93,7 +139,9 @@ static bool flush(struct connection *connection) {
         }
         connection->out_at += (size_t)n;
     }
-    connection->out_len = connection->out_at = 0;
+    connection->out_len = connection->out_at = connection->payload_len = 0;
+    connection->payload = NULL;
+    watch(connection, false);
     if (connection->wants_close) {
         drop(connection);
         return false;
@@ -101,167 +149,134 @@ static bool flush(struct connection *connection) {
     return true;
 }
 
-/* The JSON value behind the first `key`, as written: a string or a number. */
-static size_t value_of(const char *body, const char *key, const char **ret_value) {
-    const char *at = strstr(body, key);
-    if (at == NULL)
-        return 0;
-    at += strlen(key);
-    size_t n = 0;
-    if (*at == '"') {
-        for (n = 1; at[n] != '\0' && at[n] != '"'; n++)
-            n += at[n] == '\\' && at[n + 1] != '\0';
-        n++;
-    } else {
-        n = strspn(at, "-0123456789");
+/* What stands in the fields of a request that matters here. */
+struct head {
+    size_t body_len;
+    bool wants_close, is_known;
+};
+
+static struct head read_head(const char *head) {
+    struct head found = {0};
+    for (const char *line = head; (line = strchr(line, '\n')) != NULL;) {
+        line++;
+        if ((*line | 0x20) == 'c') {
+            if (strncasecmp(line, "content-length:", 15) == 0)
+                found.body_len = strtoul(line + 15, NULL, 10);
+            else if (strncasecmp(line, "connection: close", 17) == 0)
+                found.wants_close = true;
+        } else if ((*line | 0x20) == 'm' && strncasecmp(line, "mcp-session-id: tiny-", 21) == 0) {
+            found.is_known = true;
+        }
     }
-    *ret_value = at;
-    return n;
+    return found;
 }
 
-static void answer(struct connection *connection, int status, const char *more, const char *type,
-                   const char *body) {
-    size_t len = strlen(body);
-    put(connection, "HTTP/1.1 %d %s\r\n%s", status, status < 300 ? "OK" : "No", more);
-    if (strcmp(type, "text/event-stream") == 0)
+static void put_empty(struct connection *connection, int status, const char *more) {
+    put(connection, "HTTP/1.1 %d %s\r\n%sContent-Length: 0\r\n\r\n", status,
+        status < 300 ? "OK" : "No", more);
+}
+
+static void put_answer(struct connection *connection, const struct tiny_answer *answer) {
+    char session[80] = "";
+    size_t len = answer->head_len + answer->payload_len + answer->tail_len;
+    if (len == 0) {
+        put_empty(connection, answer->status, "");
+        return;
+    }
+    if (answer->is_opening && options.has_sessions)
+        snprintf(session, sizeof session, "Mcp-Session-Id: tiny-%u-%lu\r\n", connection->port,
+                 ++sessions);
+    bool is_stream = options.has_sse && answer->status == 200;
+    put(connection, "HTTP/1.1 %d %s\r\n%s", answer->status, answer->status < 300 ? "OK" : "No",
+        session);
+    if (is_stream)
         put(connection,
             "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-            "%zx\r\nevent: message\ndata: %s\n\n\r\n0\r\n\r\n",
-            len + 23, body);
-    else if (len > 0)
-        put(connection, "Content-Type: %s\r\nContent-Length: %zu\r\n\r\n%s", type, len, body);
+            "%zx\r\nevent: message\ndata: ",
+            len + 23);
     else
-        put(connection, "Content-Length: 0\r\n\r\n");
-}
-
-/* What every modern result has beside its own; the lists and discover can be cached. */
-#define MODERN                                                                                     \
-    "\"resultType\":\"complete\",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":"               \
-    "{\"name\":\"tiny\",\"version\":\"1\"}},"
-#define CACHED "\"ttlMs\":600000,\"cacheScope\":\"public\","
-
-static void answer_request(struct connection *connection, const char *body, size_t id_len,
-                           const char *id) {
-    static char message[OUT_BYTES / 2];
-    bool is_modern = strstr(body, "io.modelcontextprotocol/protocolVersion") != NULL;
-    const char *method = "", *text = "\"\"", *version = "\"2025-11-25\"";
-    size_t method_len = value_of(body, "\"method\":", &method);
-    const char *modern = is_modern ? MODERN : "", *cached = is_modern ? CACHED : "";
-    const char *more = "";
-    char session[80];
-    int status = 200, n = 0;
-#define IS(name)                                                                                   \
-    (method_len == sizeof(name) + 1 && strncmp(method + 1, name, sizeof(name) - 1) == 0)
-#define SAY(...) n = snprintf(message, sizeof message, __VA_ARGS__)
-#define HEAD     "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"result\":{"
-    if (is_modern && !options.is_modern) {
-        status = 400;
-        SAY("{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"Bad Request: "
-            "Unsupported "
-            "protocol version\"}}");
-    } else if (!is_modern && !options.is_legacy) {
-        status = 400;
-        SAY("{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":-32022,\"message\":\"Unsupported "
-            "protocol "
-            "version\",\"data\":{\"supported\":[\"2026-07-28\"],\"requested\":\"2025-11-25\"}}}",
-            (int)id_len, id);
-    } else if (is_modern && IS("server/discover")) {
-        SAY(HEAD "%s%s\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{}}}}",
-            (int)id_len, id, modern, cached);
-    } else if (!is_modern && IS("initialize")) {
-        size_t len = value_of(body, "\"protocolVersion\":", &version);
-        if (options.has_sessions) {
-            snprintf(session, sizeof session, "Mcp-Session-Id: tiny-%u-%lu\r\n", connection->port,
-                     ++sessions);
-            more = session;
-        }
-        SAY(HEAD "\"protocolVersion\":%.*s,\"capabilities\":{\"tools\":{}},"
-                 "\"serverInfo\":{\"name\":\"tiny\",\"version\":\"1\"}}}",
-            (int)id_len, id, len == 0 ? 12 : (int)len, version);
-    } else if (IS("tools/list")) {
-        SAY(HEAD "%s%s\"tools\":[{\"name\":\"echo\",\"description\":\"Says the text again\","
-                 "\"inputSchema\":{\"type\":\"object\",\"properties\":{\"text\":{\"type\":"
-                 "\"string\"}}}}]}}",
-            (int)id_len, id, modern, cached);
-    } else if (IS("tools/call")) {
-        size_t len = value_of(body, "\"text\":", &text);
-        SAY(HEAD "%s\"content\":[{\"type\":\"text\",\"text\":%.*s}]}}", (int)id_len, id, modern,
-            len == 0 ? 2 : (int)len, text);
-    } else if (!is_modern && (IS("ping") || IS("logging/setLevel"))) {
-        SAY(HEAD "}}", (int)id_len, id);
+        put(connection, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", len);
+    put_bytes(connection, answer->head, answer->head_len);
+    if (answer->payload_len <= IN_BYTES) {
+        put_bytes(connection, answer->payload, answer->payload_len);
     } else {
-        status = is_modern ? 404 : 200;
-        SAY("{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"error\":{\"code\":-32601,\"message\":\"Method not "
-            "found\"}}",
-            (int)id_len, id);
+        connection->payload = answer->payload;
+        connection->payload_len = answer->payload_len;
+        connection->tail_at = connection->out_len;
     }
-#undef HEAD
-#undef SAY
-#undef IS
-    if (n < 0 || (size_t)n >= sizeof message)
-        abort();
-    bool is_stream = options.has_sse && status == 200;
-    answer(connection, status, more, is_stream ? "text/event-stream" : "application/json", message);
+    put_bytes(connection, answer->tail, answer->tail_len);
+    if (is_stream)
+        put(connection, "\n\n\r\n0\r\n\r\n");
 }
 
 /* One whole request: a head that ends with NUL in place of its last line end, and a body. */
-static void handle(struct connection *connection, const char *head, const char *body) {
-    const char *id = "";
-    size_t id_len = value_of(body, "\"id\":", &id);
+static void handle(struct connection *connection, const struct head *head, const char *body) {
+    static struct tiny_answer answer;
     if (options.delay_ms > 0)
         connection->due_ms = now_ms() + options.delay_ms;
-    if (strcasestr(head, "\nconnection: close") != NULL)
-        connection->wants_close = true;
-    bool is_known = strcasestr(head, "\nmcp-session-id: tiny-") != NULL;
-    bool is_opening = strstr(body, "\"initialize\"") != NULL ||
-                      strstr(body, "io.modelcontextprotocol/protocolVersion") != NULL;
-    if (strncmp(head, "DELETE ", 7) == 0)
-        answer(connection, 200, "", "", "");
-    else if (strncmp(head, "POST ", 5) != 0)
-        answer(connection, 405, "Allow: POST, DELETE\r\n", "", "");
-    else if (options.has_sessions && !is_known && !is_opening)
-        answer(connection, 400, "", "application/json",
-               "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":\"Bad Request: "
-               "Mcp-Session-Id is missing\"}}");
-    else if (id_len == 0)
-        answer(connection, 202, "", "", "");
-    else
-        answer_request(connection, body, id_len, id);
+    connection->wants_close |= head->wants_close;
+    if (strncmp(connection->in, "DELETE ", 7) == 0) {
+        put_empty(connection, 200, "");
+        return;
+    }
+    if (strncmp(connection->in, "POST ", 5) != 0) {
+        put_empty(connection, 405, "Allow: POST, DELETE\r\n");
+        return;
+    }
+    tiny_answer(&options.revisions, body, &answer);
+    if (options.has_sessions && !head->is_known && !answer.is_opening && !tiny_is_modern(body)) {
+        static const char text[] = "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32000,\"message\":"
+                                   "\"Bad Request: Mcp-Session-Id is missing\"}}";
+        answer = (struct tiny_answer){.status = 400, .tail = text, .tail_len = sizeof text - 1};
+    }
+    put_answer(connection, &answer);
 }
 
-/* Takes whole requests out of the input. False: the connection is gone. */
-static bool consume(struct connection *connection) {
-    for (;;) {
-        char *end = memmem(connection->in, connection->in_len, "\r\n\r\n", 4);
-        if (end == NULL)
-            break;
-        *end = '\0';
-        size_t head_len = (size_t)(end - connection->in) + 4, body_len = 0;
-        const char *field = strcasestr(connection->in, "\ncontent-length:");
-        if (field != NULL)
-            body_len = strtoul(field + 16, NULL, 10);
-        if (head_len + body_len >= IN_BYTES) { /* nobody sends this one so much */
-            drop(connection);
-            return false;
-        }
-        if (connection->in_len < head_len + body_len) {
-            *end = '\r';
-            break;
-        }
-        char *body = connection->in + head_len;
-        char kept = body[body_len];
-        body[body_len] = '\0';
-        if (!options.hangs)
-            handle(connection, connection->in, body);
-        body[body_len] = kept;
-        connection->in_len -= head_len + body_len;
-        memmove(connection->in, body + body_len, connection->in_len);
-    }
-    if (connection->in_len == IN_BYTES - 1) {
+/* Takes a whole request out of the input, when there is one. False: none is, or the connection is
+ * gone. */
+static bool take_one(struct connection *connection) {
+    char *end = memmem(connection->in, connection->in_len, "\r\n\r\n", 4);
+    if (end == NULL)
+        return false;
+    *end = '\0';
+    struct head head = read_head(connection->in);
+    size_t len = (size_t)(end - connection->in) + 4;
+    if (len + head.body_len >= IN_BYTES) { /* nobody sends this one so much */
         drop(connection);
         return false;
     }
-    return flush(connection);
+    if (connection->in_len < len + head.body_len) {
+        *end = '\r';
+        return false;
+    }
+    char *body = connection->in + len;
+    char kept = body[head.body_len];
+    body[head.body_len] = '\0';
+    if (!options.hangs)
+        handle(connection, &head, body);
+    body[head.body_len] = kept;
+    connection->in_len -= len + head.body_len;
+    memmove(connection->in, body + head.body_len, connection->in_len);
+    return true;
+}
+
+/* Answers what can be answered; an answer in parts waits for nobody behind it. False: the
+ * connection is gone. */
+static bool consume(struct connection *connection) {
+    bool is_sent = false;
+    do {
+        while (connection->payload == NULL && take_one(connection))
+            continue;
+        if (connection->fd == 0)
+            return false;
+        is_sent = connection->payload != NULL;
+        if (!flush(connection))
+            return false;
+    } while (is_sent && connection->payload == NULL);
+    if (connection->in_len < IN_BYTES - 1)
+        return true;
+    drop(connection);
+    return false;
 }
 
 static void read_more(struct connection *connection) {
@@ -278,17 +293,19 @@ static void read_more(struct connection *connection) {
 }
 
 static void accept_one(size_t index) {
-    static size_t next;
     int fd = accept4(listeners[index], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return;
     for (size_t i = 0; i < MAX_CONNECTIONS; i++) {
-        struct connection *connection = &connections[next++ % MAX_CONNECTIONS];
+        struct connection *connection = &connections[i];
         if (connection->fd != 0)
             continue;
+        if (i >= connections_used)
+            connections_used = i + 1;
         connection->fd = fd;
-        connection->wants_close = false;
-        connection->in_len = connection->out_len = connection->out_at = 0;
+        connection->wants_close = connection->is_watched_for_writing = false;
+        connection->in_len = connection->out_len = connection->out_at = connection->payload_len = 0;
+        connection->payload = NULL;
         connection->due_ms = 0;
         connection->port = ports[index];
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
@@ -320,7 +337,7 @@ static void listen_on(size_t index, uint16_t port) {
 
 static void usage(void) {
     fputs("usage: tiny_http [--port N] [--ports N] [--revision legacy|modern|both] [--sse]\n"
-          "                 [--sessions] [--delay-ms N] [--hang] [--until-eof]\n",
+          "                 [--sessions] [--sizes] [--delay-ms N] [--hang] [--until-eof]\n",
           stderr);
     exit(2);
 }
@@ -330,6 +347,7 @@ static void read_options(int argc, char **argv) {
         const char *name = argv[i];
         bool *flag = strcmp(name, "--sse") == 0         ? &options.has_sse
                      : strcmp(name, "--sessions") == 0  ? &options.has_sessions
+                     : strcmp(name, "--sizes") == 0     ? &options.revisions.has_sizes
                      : strcmp(name, "--hang") == 0      ? &options.hangs
                      : strcmp(name, "--until-eof") == 0 ? &options.until_eof
                                                         : NULL;
@@ -346,8 +364,8 @@ static void read_options(int argc, char **argv) {
         if (number != NULL) {
             *number = strtol(argv[i], NULL, 10);
         } else if (strcmp(name, "--revision") == 0) {
-            options.is_legacy = strcmp(argv[i], "modern") != 0;
-            options.is_modern = strcmp(argv[i], "legacy") != 0;
+            options.revisions.is_legacy = strcmp(argv[i], "modern") != 0;
+            options.revisions.is_modern = strcmp(argv[i], "legacy") != 0;
         } else {
             usage();
         }
@@ -359,14 +377,17 @@ static void read_options(int argc, char **argv) {
 
 /* Sends what has become due; how long nothing will. */
 static int flush_due(void) {
+    if (options.delay_ms == 0)
+        return -1;
     int64_t now = now_ms(), wait = -1;
-    for (size_t i = 0; options.delay_ms > 0 && i < MAX_CONNECTIONS; i++) {
+    for (size_t i = 0; i < connections_used; i++) {
         struct connection *connection = &connections[i];
         if (connection->fd == 0 || connection->out_len == 0)
             continue;
         if (connection->due_ms <= now)
-            flush(connection);
-        else if (wait < 0 || connection->due_ms - now < wait)
+            consume(connection);
+        bool is_waiting = connection->fd != 0 && connection->due_ms > now;
+        if (is_waiting && (wait < 0 || connection->due_ms - now < wait))
             wait = connection->due_ms - now;
     }
     return (int)wait;
@@ -375,6 +396,8 @@ static int flush_due(void) {
 int main(int argc, char **argv) {
     struct rlimit files;
     read_options(argc, argv);
+    if (options.revisions.has_sizes)
+        tiny_make_sizes();
     signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -399,7 +422,7 @@ int main(int argc, char **argv) {
             } else if (mark >= MAX_CONNECTIONS) {
                 accept_one(mark - MAX_CONNECTIONS);
             } else if (connections[mark].fd != 0) {
-                if ((events[i].events & EPOLLOUT) != 0 && !flush(&connections[mark]))
+                if ((events[i].events & EPOLLOUT) != 0 && !consume(&connections[mark]))
                     continue;
                 if ((events[i].events & ~(uint32_t)EPOLLOUT) != 0)
                     read_more(&connections[mark]);

@@ -3,7 +3,6 @@
  * process, no descriptor. The children are a small C program (test/hostile/tiny_server.c), so that a thousand are cheap.
  */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
 import net from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -11,7 +10,7 @@ import { fileURLToPath } from "node:url";
 
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { openSession, text } from "./lib/http.ts";
-import { descriptors, unlessRoot } from "./lib/proc.ts";
+import { descendants, descriptors, unlessRoot } from "./lib/proc.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { until, within } from "./lib/wait.ts";
 
@@ -20,27 +19,6 @@ const TINY = join(BUILD, "test", "hostile", "tiny_server");
 const STARTS = 1000;
 const AT_ONCE = 8;
 const KILLS = 50;
-
-/** Descendants of a process, by the parents that /proc names. */
-function descendants(pid: number): number[] {
-    const parents = new Map<number, number>();
-    for (const name of readdirSync("/proc")) {
-        if (!/^\d+$/.test(name)) continue;
-        try {
-            const stat = readFileSync(`/proc/${name}/stat`, "utf8");
-            const rest = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-            if (rest[0] !== "Z") parents.set(Number(name), Number(rest[1]));
-        } catch {
-            // it has ended in between
-        }
-    }
-    const found: number[] = [];
-    for (let from = [pid]; from.length > 0; ) {
-        from = [...parents].filter(([, parent]) => from.includes(parent)).map(([child]) => child);
-        found.push(...from);
-    }
-    return found;
-}
 
 describe("endurance", () => {
     test(`${STARTS} starts and stops of a child leave no process and no descriptor`, { skip: unlessRoot }, async (t) => {

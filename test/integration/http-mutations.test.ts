@@ -11,6 +11,7 @@ import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { send } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
 import { descriptors, unlessRoot } from "./lib/proc.ts";
+import { random } from "./lib/random.ts";
 import { call, client, said, status } from "./lib/upstreams.ts";
 import { until } from "./lib/wait.ts";
 
@@ -22,18 +23,6 @@ const FIRST = Number(process.env.CARDEA_TEST_SEED ?? 1);
 const AT_ONCE = 40;
 /** Not less than such an answer has bytes. */
 const LENGTHS: { [style in Style]: number } = { json: 220, "chunked json": 240, sse: 260, "sse with more": 440 };
-
-/** Always the same numbers for a seed: 32 bits of splitmix. */
-function random(seed: number): (below: number) => number {
-    let state = seed >>> 0;
-    return (below) => {
-        state = (state + 0x9e3779b9) >>> 0;
-        let z = state;
-        z = Math.imul(z ^ (z >>> 16), 0x85ebca6b);
-        z = Math.imul(z ^ (z >>> 13), 0xc2b2ae35);
-        return ((z ^ (z >>> 16)) >>> 0) % below;
-    };
-}
 
 const chunk = (data: string) => `${Buffer.byteLength(data).toString(16)}\r\n${data}\r\n`;
 

@@ -14,6 +14,8 @@ ALLOWED = {
     "base": {
         "fail_after": "test support: the n-th allocation fails; thread-local",
         "asked": "test support: counts allocations; thread-local",
+        "reserve": "memory that a thread keeps back for what must not fail; thread-local",
+        "has_reserve": "whether it is to have one; thread-local",
     },
 }
 WRITABLE = (".data", ".bss", ".tdata", ".tbss", "*COM*")

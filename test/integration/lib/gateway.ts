@@ -74,6 +74,8 @@ export interface GatewayOptions {
     env?: NodeJS.ProcessEnv;
     dataDir?: string;
     cwd?: string;
+    /** how much of a long log is kept, in lines; by default all */
+    keep?: number;
 }
 
 const alive = new Set<Gateway>();
@@ -89,11 +91,14 @@ export class Gateway {
     port = 0;
     token = "";
     #raw: string[] = [];
+    #complaint: string | undefined;
+    #keep: number;
     #ended = false;
     #killed = false;
     #stopped: Promise<void> | undefined;
 
-    constructor(child: ChildProcess, folder: string, dataDir: string) {
+    constructor(child: ChildProcess, folder: string, dataDir: string, keep = Infinity) {
+        this.#keep = keep;
         this.process = child;
         this.folder = folder;
         this.dataDir = dataDir;
@@ -125,6 +130,11 @@ export class Gateway {
 
     #line(line: string): void {
         this.#raw.push(line);
+        if (/(ERROR|WARNING): \w+Sanitizer|: runtime error: /.test(line)) this.#complaint ??= line;
+        if (this.#raw.length > 2 * this.#keep) {
+            this.#raw.splice(0, this.#keep);
+            this.log.items.splice(0, this.#keep);
+        }
         try {
             this.log.push(JSON.parse(line) as LogEntry);
         } catch {
@@ -177,8 +187,7 @@ export class Gateway {
             if (!killed && (code !== 0 || signal !== null)) {
                 throw new Error(`the gateway ended with code ${code}, signal ${signal}`);
             }
-            const complaint = this.#raw.find((line) => /(ERROR|WARNING): \w+Sanitizer|: runtime error: /.test(line));
-            if (complaint !== undefined) throw new Error(`a sanitizer complained: ${complaint}`);
+            if (this.#complaint !== undefined) throw new Error(`a sanitizer complained: ${this.#complaint}`);
         } catch (error) {
             throw new Error(`${String(error)}\n${this.tail()}`);
         } finally {
@@ -223,7 +232,7 @@ export function launchGateway(options: GatewayOptions): Gateway {
         cwd: options.cwd,
         stdio: ["ignore", "pipe", "pipe"],
     });
-    const gateway = new Gateway(child, folder, dataDir);
+    const gateway = new Gateway(child, folder, dataDir, options.keep);
     tails.push(() => gateway.tail());
     return gateway;
 }

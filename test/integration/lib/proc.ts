@@ -1,5 +1,5 @@
 /* The gateway seen from the outside, through /proc. */
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 import type { Gateway } from "./gateway.ts";
 
@@ -11,3 +11,24 @@ export const unlessRoot: string | false = process.getuid!() !== 0 && "only root 
 
 /** Descriptors that the gateway holds. */
 export const descriptors = (gateway: Gateway): number => readdirSync(`/proc/${gateway.pid}/fd`).length;
+
+/** Descendants of a process, by the parents that /proc names. */
+export function descendants(pid: number): number[] {
+    const parents = new Map<number, number>();
+    for (const name of readdirSync("/proc")) {
+        if (!/^\d+$/.test(name)) continue;
+        try {
+            const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+            const rest = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+            if (rest[0] !== "Z") parents.set(Number(name), Number(rest[1]));
+        } catch {
+            // it has ended in between
+        }
+    }
+    const found: number[] = [];
+    for (let from = [pid]; from.length > 0; ) {
+        from = [...parents].filter(([, parent]) => from.includes(parent)).map(([child]) => child);
+        found.push(...from);
+    }
+    return found;
+}

@@ -22,6 +22,12 @@ export interface UpstreamStatus {
     state: string;
     error?: string;
     tools: string[];
+    n_tools?: number;
+    breaker: "closed" | "open" | "half-open";
+    /** in a row */
+    failures: number;
+    retry_ms: number;
+    in_flight: number;
 }
 
 /** What `cardea status` says of the upstreams. */

@@ -37,6 +37,31 @@ static void test_slice(void) {
     CHECK_STR(head, "kv");
 }
 
+static int lower(unsigned char c) {
+    return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
+
+/* Every pair of bytes at every place of strings around the eight bytes that are compared at once.
+ */
+static void test_slice_nocase(void) {
+    size_t wrong = 0;
+    for (size_t len = 1; len <= 17; len++) {
+        for (unsigned pair = 0; pair < 65536; pair++) {
+            char a[17], b[17];
+            unsigned char x = (unsigned char)(pair >> 8), y = (unsigned char)pair;
+            size_t at = pair % len;
+            memset(a, 'q', sizeof a);
+            memset(b, 'Q', sizeof b);
+            a[at] = (char)x;
+            b[at] = (char)y;
+            wrong +=
+                slice_eq_nocase(slice_make(a, len), slice_make(b, len)) != (lower(x) == lower(y));
+        }
+    }
+    CHECK_INT(wrong, 0);
+    CHECK(!slice_eq_nocase(SLICE("content-length"), SLICE("content-lengt")));
+}
+
 static void test_slice_cstr(void) {
     char out[4] = "old";
     CHECK_INT(slice_to_cstr(SLICE("abc"), out, sizeof out), 0);
@@ -378,8 +403,8 @@ static void test_list(void) {
     CHECK(list_pop_front(&a) == NULL);
 }
 
-TEST_MAIN(TEST(test_slice), TEST(test_slice_cstr), TEST(test_slice_number), TEST(test_buf_limit),
-          TEST(test_buf_overflow), TEST(test_buf_write), TEST(test_arena), TEST(test_map),
-          TEST(test_map_churn), TEST(test_siphash), TEST(test_base64), TEST(test_base64url),
-          TEST(test_utf8), TEST(test_secret), TEST(test_escape), TEST(test_time),
-          TEST(test_random_below), TEST(test_out_of_memory), TEST(test_list))
+TEST_MAIN(TEST(test_slice), TEST(test_slice_nocase), TEST(test_slice_cstr), TEST(test_slice_number),
+          TEST(test_buf_limit), TEST(test_buf_overflow), TEST(test_buf_write), TEST(test_arena),
+          TEST(test_map), TEST(test_map_churn), TEST(test_siphash), TEST(test_base64),
+          TEST(test_base64url), TEST(test_utf8), TEST(test_secret), TEST(test_escape),
+          TEST(test_time), TEST(test_random_below), TEST(test_out_of_memory), TEST(test_list))

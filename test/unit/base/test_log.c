@@ -1,6 +1,8 @@
 /* The log's three styles. What the JSON style writes is read back with the strict reader. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -214,6 +216,66 @@ static void test_unwritable(void) {
     sink_close(&sink);
 }
 
+/* A pipe that nobody reads, opened so that writing waits: nobody does, and what was lost is told.
+ */
+static void test_full_pipe(void) {
+    int fds[2];
+    struct sink sink = {.text = BUF_INIT(MIB(1))};
+    REQUIRE(pipe2(fds, O_CLOEXEC) == 0);
+    sink.fds[0] = fds[0];
+    sink.fds[1] = fds[1];
+    REQUIRE(fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
+    sink.log = log_new(fds[1], LOG_INFO, LOG_STYLE_TEXT);
+    enum { LINES = 5000 };
+    for (int i = 0; i < LINES; i++)
+        log_write(sink.log, LOG_INFO, "m", "again and again and again and again", LOG_NUM("i", i));
+    buf_deinit(&sink.text);
+    sink.text = BUF_INIT(MIB(1));
+    struct slice text = sink_read(&sink);
+    uint64_t n_lines = 0;
+    for (size_t i = 0; i < text.len; i++)
+        n_lines += text.ptr[i] == '\n' ? 1 : 0;
+    CHECK(n_lines > 100 && n_lines < LINES);
+    log_write(sink.log, LOG_INFO, "m", "there is room");
+    text = sink_read(&sink);
+    /* The rest of the line that was cut comes first. */
+    size_t at = slice_find(text, SLICE("WARN  log: lines of this log were lost"));
+    REQUIRE(at != SIZE_MAX);
+    n_lines += slice_find_byte(slice_sub(text, 0, at), '\n') != SIZE_MAX ? 1 : 0;
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, " lines=%llu ", (unsigned long long)(LINES - n_lines));
+    CHECK(slice_find(text, slice_from_cstr(wanted)) != SIZE_MAX);
+    CHECK(slice_ends_with(text, SLICE("there is room\n")));
+    log_write(sink.log, LOG_INFO, "m", "once");
+    CHECK(slice_find(sink_read(&sink), SLICE("lost")) == SIZE_MAX);
+    /* Nobody changed what others share. */
+    CHECK_INT(fcntl(fds[1], F_GETFL) & O_NONBLOCK, 0);
+    sink_close(&sink);
+}
+
+/* A disk without room, and a reader that is gone. */
+static void test_full_disk(void) {
+    int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    REQUIRE(fd >= 0);
+    struct log *log = log_new(fd, LOG_INFO, LOG_STYLE_TEXT);
+    log_write(log, LOG_INFO, "m", "one");
+    log_write(log, LOG_INFO, "m", "two");
+    struct sink sink;
+    REQUIRE(sink_open(&sink, LOG_INFO, LOG_STYLE_TEXT));
+    REQUIRE(dup2(sink.fds[1], fd) == fd); /* somebody made room */
+    log_write(log, LOG_INFO, "m", "three");
+    struct slice text = sink_read(&sink);
+    CHECK(slice_find(text, SLICE("lines=2 reason=\"No space left on device\"")) != SIZE_MAX);
+    CHECK(slice_ends_with(text, SLICE("three\n")));
+    log_free(log);
+    close(fd);
+    signal(SIGPIPE, SIG_IGN);
+    close(sink.fds[0]);
+    log_write(sink.log, LOG_INFO, "m", "to nobody");
+    sink.fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    sink_close(&sink);
+}
+
 static void torture_body(void *arg) {
     struct sink *sink = arg;
     log_write(sink->log, LOG_INFO, "m", "text", LOG_TEXT("a", SLICE("b \n")), LOG_NUM("n", 1));
@@ -235,4 +297,5 @@ static void test_out_of_memory(void) {
 }
 
 TEST_MAIN(TEST(test_levels), TEST(test_text), TEST(test_color), TEST(test_json),
-          TEST(test_long_values), TEST(test_unwritable), TEST(test_out_of_memory))
+          TEST(test_long_values), TEST(test_unwritable), TEST(test_full_pipe), TEST(test_full_disk),
+          TEST(test_out_of_memory))

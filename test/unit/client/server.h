@@ -193,7 +193,8 @@ static void server_on_drain(void *context) {
         server_close(peer, peer->then);
 }
 
-static void server_on_accept(void *context, int fd) {
+static void server_on_accept(void *context, int fd, const struct network *address) {
+    (void)address;
     static const struct io_stream_events events = {
         .on_read = server_on_read, .on_end = server_on_end, .on_drain = server_on_drain};
     static const struct http_limits limits = {.max_body = MIB(64)};

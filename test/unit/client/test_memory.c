@@ -47,7 +47,8 @@ static void on_end(void *context, int error) {
     peer_free(context);
 }
 
-static void on_accept(void *context, int fd) {
+static void on_accept(void *context, int fd, const struct network *address) {
+    (void)address;
     static const struct io_stream_events events = {.on_read = on_read, .on_end = on_end};
     struct world *world = context;
     struct peer *peer = mem_xalloc(sizeof *peer);

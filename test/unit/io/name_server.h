@@ -228,7 +228,8 @@ static void name_server_on_end(void *context, int error) {
     buf_reset(&server->got, 0);
 }
 
-static void name_server_on_accept(void *context, int fd) {
+static void name_server_on_accept(void *context, int fd, const struct network *address) {
+    (void)address;
     static const struct io_stream_events events = {.on_read = name_server_on_tcp,
                                                    .on_end = name_server_on_end};
     struct name_server *server = context;

@@ -160,8 +160,12 @@ struct acceptor {
     bool frees;
 };
 
-static void on_accept(void *context, int fd) {
+static void on_accept(void *context, int fd, const struct network *peer) {
     struct acceptor *acceptor = context;
+    struct network loopback;
+    CHECK(network_parse_address(SLICE("127.0.0.1"), &loopback));
+    CHECK(network_has(&loopback, peer));
+    CHECK_INT(peer->bits, NETWORK_V4_BITS);
     CHECK(has_flags(fd));
     io_fd_close(&fd);
     acceptor->accepted++;

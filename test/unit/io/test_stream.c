@@ -438,7 +438,62 @@ static void test_held(void) {
     }
 }
 
+/* --- one that floods, and another --- */
+
+struct flood {
+    struct io_stream *stream;
+    struct flood *other;
+    size_t got, ahead; /* at the most, of the other one */
+    struct io_loop *loop;
+};
+
+enum { FLOOD = 1024 * 1024, TURN_MAX = 4 * 64 * 1024 };
+
+static void on_flood(void *context, struct slice bytes) {
+    struct flood *flood = context;
+    flood->got += bytes.len;
+    size_t other = flood->other->got;
+    if (flood->got > other && flood->got - other > flood->ahead)
+        flood->ahead = flood->got - other;
+    if (flood->got == FLOOD && other == FLOOD)
+        io_loop_stop(flood->loop);
+}
+
+static void on_flood_end(void *context, int error) {
+    (void)context;
+    CHECK_INT(error, 0);
+}
+
+/* Both have a MiB to read; neither is read for long while the other one waits. */
+static void test_turns(void) {
+    static const struct io_stream_events flood_events = {.on_read = on_flood,
+                                                         .on_end = on_flood_end};
+    static const char bytes[FLOOD];
+    struct guarded guarded;
+    struct flood floods[2] = {{.other = &floods[1]}, {.other = &floods[0]}};
+    int from[2];
+    guarded_new(&guarded);
+    for (size_t i = 0; i < 2; i++) {
+        int to;
+        floods[i].loop = guarded.loop;
+        if (io_pipe(&to, &from[i]) != 0 || fcntl(from[i], F_SETPIPE_SZ, FLOOD) < FLOOD ||
+            write(from[i], bytes, FLOOD) != FLOOD ||
+            io_stream_new(guarded.loop, IO_STREAM_PIPE, to, &flood_events, &floods[i],
+                          &floods[i].stream) != 0)
+            CANNOT_GO_ON();
+        io_stream_read(floods[i].stream, true);
+    }
+    guarded_run(&guarded);
+    for (size_t i = 0; i < 2; i++) {
+        CHECK_INT(floods[i].got, FLOOD);
+        CHECK(floods[i].ahead <= TURN_MAX);
+        io_stream_free(floods[i].stream);
+        io_fd_close(&from[i]);
+    }
+    guarded_free(&guarded);
+}
+
 TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_half_close),
           TEST(test_pause), TEST(test_free_inside), TEST(test_free_with_queue),
           TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor),
-          TEST(test_write_out_of_memory), TEST(test_held))
+          TEST(test_write_out_of_memory), TEST(test_held), TEST(test_turns))

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "mcp/name.h"
+#include "mcp/protocol.h"
 #include "test.h"
 
 #define A32 "abcdefghijklmnopqrstuvwxyz012345"
@@ -222,6 +223,28 @@ static void test_template_cost(void) {
     CHECK(!mcp_template_matches(SLICE("{a}"), slice_make(longer, sizeof longer)));
 }
 
-TEST_MAIN(TEST(test_item_name), TEST(test_expose), TEST(test_expose_any), TEST(test_expose_apart),
-          TEST(test_expose_without_room), TEST(test_exposed_upstream), TEST(test_template),
-          TEST(test_template_cost), TEST(test_out_of_memory))
+/* Named one by one: whatever comes later is not to be sent twice by accident. */
+static void test_repeatable(void) {
+    static const char *const names[] = {
+        "initialize",       "ping",
+        "server/discover",  "tools/list",
+        "prompts/list",     "prompts/get",
+        "resources/list",   "resources/templates/list",
+        "resources/read",   "completion/complete",
+        "logging/setLevel",
+    };
+    size_t n = 0;
+    for (int i = 0; i < MCP_METHOD_COUNT; i++)
+        n += mcp_method_is_repeatable((enum mcp_method)i);
+    CHECK_INT(n, ARRAY_LEN(names));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        test_row(names[i]);
+        CHECK(mcp_method_is_repeatable(mcp_method_parse(slice_from_cstr(names[i]))));
+    }
+    CHECK(!mcp_method_is_repeatable(MCP_TOOLS_CALL));
+    CHECK(!mcp_method_is_repeatable(MCP_METHOD_UNKNOWN));
+}
+
+TEST_MAIN(TEST(test_repeatable), TEST(test_item_name), TEST(test_expose), TEST(test_expose_any),
+          TEST(test_expose_apart), TEST(test_expose_without_room), TEST(test_exposed_upstream),
+          TEST(test_template), TEST(test_template_cost), TEST(test_out_of_memory))

@@ -353,6 +353,166 @@ static void test_initialize(void) {
     }
 }
 
+/* Limits that the configuration sets for one upstream. */
+static void test_configured_limits(void) {
+    static const struct {
+        const char *name;
+        uint64_t max_items, max_definition;
+        size_t kept, dropped;
+        bool is_full;
+    } rows[] = {
+        {"as many", 3, 0, 3, 0, false},
+        {"one more", 2, 0, 2, 1, true},
+        {"one only", 1, 0, 1, 2, true},
+        {"as long", 0, sizeof TOOL("abc") - 1, 3, 0, false},
+        {"longer", 0, sizeof TOOL("abc") - 2, 2, 1, false},
+        {"both", 1, sizeof TOOL("abc") - 2, 1, 2, true},
+    };
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+        struct catalog_list *list = catalog_list_new();
+        struct catalog_source source = legacy_tools;
+        const char *reason = NULL;
+        source.max_items = rows[i].max_items;
+        source.max_definition = rows[i].max_definition;
+        test_row(rows[i].name);
+        CHECK_INT(catalog_list_add_page(
+                      list, &source,
+                      SLICE("{\"tools\":[" TOOL("a") "," TOOL("abc") "," TOOL("b") "]}"), reader,
+                      &cursor, &reason),
+                  0);
+        CHECK_INT(list->n_items, rows[i].kept);
+        CHECK_INT(list->n_dropped, rows[i].dropped);
+        CHECK_INT(list->is_full, rows[i].is_full);
+        list = catalog_list_unref(list);
+    }
+}
+
+/* Texts: what pages are cut out of. */
+
+/* Each item of the text is the item as it is written alone. */
+static void check_text(const struct catalog *catalog, enum mcp_list kind, bool exposed,
+                       enum mcp_revision to) {
+    const struct catalog_text *text = catalog_text(catalog, kind, exposed, to);
+    const struct catalog_list *list = catalog->lists[kind];
+    REQUIRE(text != NULL);
+    CHECK(text == catalog_text(catalog, kind, exposed, to));
+    for (size_t i = 0; i < list->n_items; i++) {
+        struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+        buf_append_byte(&out, ',');
+        CHECK_INT(catalog_item_write(&out, catalog, &list->items[i], exposed, to), 0);
+        CHECK_SLICE(
+            slice_make(text->bytes + text->starts[i], text->starts[i + 1] - text->starts[i]),
+            buf_slice(&out));
+    }
+}
+
+static void check_texts(const struct catalog *catalog, enum mcp_list kind) {
+    check_text(catalog, kind, true, MCP_LEGACY_LATEST);
+    check_text(catalog, kind, false, MCP_LEGACY_LATEST);
+    check_text(catalog, kind, true, MCP_2026_07_28);
+    check_text(catalog, kind, false, MCP_2026_07_28);
+}
+
+#define TASKS(name)                                                                                \
+    "{\"name\":\"" name "\"," SCHEMA ",\"execution\":{\"taskSupport\":\"optional\"}}"
+
+static void test_texts(void) {
+    static const struct {
+        const char *name;
+        enum mcp_list kind;
+        const char *pages[2];
+        size_t n_forms; /* that are kept */
+    } rows[] = {
+        {"nothing", MCP_LIST_TOOLS, {"{\"tools\":[]}"}, 1},
+        {"the same in both eras",
+         MCP_LIST_TOOLS,
+         {"{\"tools\":[" TOOL("a") "]}",
+          "{\"tools\":[" TOOL("esc\\u0061ped") "," TOOL("two words") "]}"},
+         2},
+        {"other ones in each",
+         MCP_LIST_TOOLS,
+         {"{\"tools\":[" TOOL("a") "," TASKS("b") "]}",
+          "{\"tools\":[" TASKS("c d") "," TASKS("\\u0061b") "]}"},
+         4},
+        {"prompts",
+         MCP_LIST_PROMPTS,
+         {"{\"prompts\":[{\"name\":\"p\"},{\"x\":1 , \"name\" : \"q\" }]}"},
+         2},
+        {"resources",
+         MCP_LIST_RESOURCES,
+         {"{\"resources\":[{\"name\":\"a\",\"uri\":\"file:\\/\\/a\"}]}",
+          "{\"resources\":[{\"name\":\"b\",\"uri\":\"file:///b\"}]}"},
+         1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        test_row(rows[i].name);
+        CLEANUP(catalog_unrefp) struct catalog *catalog = catalog_new(NULL);
+        struct catalog_list *list = catalog_list_new();
+        catalog->revision = MCP_LEGACY_LATEST;
+        for (size_t k = 0; k < 2 && rows[i].pages[k] != NULL; k++)
+            CHECK_INT(add(list, rows[i].kind, slice_from_cstr(rows[i].pages[k])), 0);
+        catalog_set_list(catalog, rows[i].kind, list);
+        check_texts(catalog, rows[i].kind);
+        size_t n_forms = 1;
+        for (size_t k = 0; k < 4; k++)
+            n_forms += atomic_load(&list->forms[k / 2][k % 2]) != NULL;
+        CHECK_INT(n_forms, rows[i].n_forms);
+        /* Keys are written as the upstream does, whatever the text around them. */
+        for (size_t k = 0; k < list->n_items; k++)
+            CHECK(catalog_find(catalog, rows[i].kind, list->items[k].exposed, true) ==
+                  &list->items[k]);
+    }
+}
+
+/* Two lists that differ only in how a name is written are two. */
+static void test_spelling(void) {
+    struct catalog_list *a = catalog_list_new(), *b = catalog_list_new();
+    CHECK_INT(add(a, MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("a") "]}")), 0);
+    CHECK_INT(add(b, MCP_LIST_TOOLS, SLICE("{\"tools\":[" TOOL("\\u0061") "]}")), 0);
+    CHECK(!catalog_list_equal(a, b));
+    a = catalog_list_unref(a);
+    b = catalog_list_unref(b);
+}
+
+/* A page that fails leaves the ones before it as they were, and forms are made or not. */
+static void torture_texts(void *arg) {
+    CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
+    struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    const char *reason = NULL;
+    (void)arg;
+    if (json_reader_new(&reader) != 0)
+        return;
+    struct catalog_list *list = catalog_list_new();
+    CLEANUP(catalog_unrefp) struct catalog *catalog = catalog_new(NULL);
+    catalog->revision = MCP_LEGACY_LATEST;
+    int first = catalog_list_add_page(list, &legacy_tools,
+                                      SLICE("{\"tools\":[" TASKS("a") "," TOOL("b c") "]}"), reader,
+                                      &cursor, &reason);
+    int second = catalog_list_add_page(
+        list, &legacy_tools, SLICE("{\"tools\":[" TOOL("d") "," TOOL("a") "," TASKS("e") "]}"),
+        reader, &cursor, &reason);
+    CHECK((first == 0 || first == -ENOMEM) && (second == 0 || second == -ENOMEM));
+    CHECK_INT(list->n_items, (first == 0 ? 2u : 0u) + (second == 0 ? first == 0 ? 2u : 3u : 0u));
+    catalog_set_list(catalog, MCP_LIST_TOOLS, list);
+    for (size_t i = 0; i < list->n_items; i++) {
+        const struct catalog_item *item = &list->items[i];
+        CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->exposed, true) == item);
+        CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->own, false) == item);
+        CHECK(slice_starts_with(item->json, SLICE("{\"name\":\"up__")));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        const struct catalog_text *text = catalog_text(
+            catalog, MCP_LIST_TOOLS, k / 2 == 0, k % 2 == 0 ? MCP_LEGACY_LATEST : MCP_2026_07_28);
+        CHECK(text == NULL || list->n_items == 0 || text->bytes[0] == ',');
+    }
+}
+
+static void test_texts_out_of_memory(void) {
+    test_torture(torture_texts, NULL);
+}
+
 /* Without memory a page fails as a whole or all of it is there, under the right names. */
 static void torture_body(void *arg) {
     static const struct slice page = SLICE_INIT("{\"tools\":[" TOOL("a") "," TOOL(
@@ -384,4 +544,5 @@ static void test_out_of_memory(void) {
 
 TEST_MAIN(TEST(test_names), TEST(test_uris), TEST(test_dropped), TEST(test_invalid_pages),
           TEST(test_cursor), TEST(test_many), TEST(test_limits), TEST(test_equal),
-          TEST(test_sharing), TEST(test_initialize), TEST(test_out_of_memory))
+          TEST(test_sharing), TEST(test_initialize), TEST(test_configured_limits), TEST(test_texts),
+          TEST(test_spelling), TEST(test_texts_out_of_memory), TEST(test_out_of_memory))

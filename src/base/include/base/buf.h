@@ -48,9 +48,21 @@ static inline int buf_error(const struct buf *buf) {
 }
 
 /* Appending: 0 or the sticky error, whose check may be left to buf_error(). */
-int buf_append(struct buf *buf, struct slice bytes);
+int buf_append_growing(struct buf *buf, struct slice bytes);
+static inline int buf_append(struct buf *buf, struct slice bytes) {
+    size_t len = buf->end - buf->start;
+    if (UNLIKELY(bytes.len > buf->cap - buf->end || bytes.len > buf->max ||
+                 len > buf->max - bytes.len || buf->error != 0 || buf->data == NULL))
+        return buf_append_growing(buf, bytes);
+    if (bytes.len != 0)
+        memcpy(buf->data + buf->end, bytes.ptr, bytes.len);
+    buf->end += bytes.len;
+    return 0;
+}
 int buf_append_cstr(struct buf *buf, const char *string);
-int buf_append_byte(struct buf *buf, char byte);
+static inline int buf_append_byte(struct buf *buf, char byte) {
+    return buf_append(buf, slice_make(&byte, 1));
+}
 int buf_append_u64(struct buf *buf, uint64_t number);
 int buf_printf(struct buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
 int buf_vprintf(struct buf *buf, const char *format, va_list args) PRINTF_LIKE(2, 0);

@@ -25,6 +25,16 @@
 /* Number of zero bits below the lowest one; `x` is an unsigned int and not 0. */
 #define TRAILING_ZEROS(x) ((unsigned)__builtin_ctz(x))
 
+/* A large array that is filled before it is read, and so need not be cleared before. */
+#if defined(__has_attribute)
+#if __has_attribute(uninitialized)
+#define UNCLEARED __attribute__((uninitialized))
+#endif
+#endif
+#ifndef UNCLEARED
+#define UNCLEARED
+#endif
+
 /* Runs fn(&variable) when the variable goes out of scope. Every owned local carries it. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 

@@ -23,13 +23,16 @@
 /* Connections of clients. */
 #define LIMIT_CONNECTIONS             32768u /* fewer where the process may not open as many */
 #define LIMIT_CONNECTIONS_PER_ADDRESS 16384u
-#define LIMIT_HEADER_MS               10000u  /* a whole head, once begun, however it drips in */
-#define LIMIT_BODY_MS                 30000u  /* between bytes of a body */
-#define LIMIT_WRITE_MS                30000u  /* between bytes that a client reads of what waits */
-#define LIMIT_CLIENT_IDLE_MS          120000u /* between requests */
-#define LIMIT_KEEPALIVE_MS            15000u  /* between comments on an open stream */
-#define LIMIT_IN_FLIGHT               32u     /* calls of one principal */
-#define LIMIT_WAIT_MS                 30000u  /* of requests beyond that */
+#define LIMIT_HEADER_MS               10000u   /* a whole head, once begun, however it drips in */
+#define LIMIT_BODY_MS                 30000u   /* between bytes of a body */
+#define LIMIT_BODY_RATE               KIB(1)   /* bytes a second of a body, beside that time */
+#define LIMIT_WRITE_MS                30000u   /* between bytes that a client reads of what waits */
+#define LIMIT_UNREAD                  KIB(256) /* that waits: then nothing more is fetched for it */
+#define LIMIT_PIPELINED               KIB(64)  /* of requests behind the one that is answered */
+#define LIMIT_CLIENT_IDLE_MS          120000u  /* between requests */
+#define LIMIT_KEEPALIVE_MS            15000u   /* between comments on an open stream */
+#define LIMIT_IN_FLIGHT               32u      /* calls of one principal */
+#define LIMIT_WAIT_MS                 30000u   /* of requests beyond that */
 
 /* SSE. */
 #define LIMIT_SSE_LINE_OVERHEAD KIB(1) /* of a line beyond the data that it carries */

@@ -4,8 +4,9 @@
  * (control characters, invalid UTF-8), long values are cut, and secrets never come here at all
  * (secret.h).
  *
- * A struct log is made once by main() and handed down; it may be used by any thread (one write(2)
- * per line). Functions accept a NULL log and then write nothing, which is what unit tests pass.
+ * A struct log is made once by main() and handed down; it may be used by any thread. Nobody waits
+ * for it: a line that cannot be written now (full disk, full or closed pipe) is lost and counted, and
+ * the next line that can be written says how many were. Functions accept a NULL log and then write nothing, which is what unit tests pass.
  */
 #pragma once
 

@@ -16,7 +16,7 @@
 struct map_entry;
 
 struct map {
-    struct map_entry *entries; /* in insertion order; removed ones have a NULL key */
+    struct map_entry *entries; /* in insertion order */
     uint32_t *buckets;         /* index + 1 into entries; 0 = free */
     size_t count;              /* live entries */
     size_t n_entries, cap_entries, n_buckets;

@@ -7,9 +7,15 @@
  *
  * mem_xalloc() is for the small, fixed objects of io/ and the floors above: it does not return
  * without memory but ends the process, because a half-built gateway is worse than a restarted one.
+ *
+ * That end is kept away by a reserve: a thread that serves keeps some memory back
+ * (mem_reserve_open) for what is small, whichever family asks. So what is big fails first, an error
+ * can still be told, and what is half done comes to an end. From the moment on in which the reserve
+ * was needed, mem_is_short() says so, and whoever lets new work in has to refuse it.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,11 +30,20 @@ void mem_free(void *ptr);
 
 /* Zeroed memory; ends the process when there is none. */
 void *mem_xalloc(size_t size);
+/* As mem_realloc(), but ends the process when there is no memory. */
+void *mem_xrealloc(void *ptr, size_t size);
 /* A NUL-terminated copy; ends the process when there is no memory. */
 char *mem_xstrdup(const char *string);
 
 /* Ends the process as mem_xalloc() does. */
 NO_RETURN void mem_exhausted(size_t size);
+
+/* Of this thread, once; mem_reserve_close() at its end. Without memory for it, it is short already.
+ */
+void mem_reserve_open(void);
+void mem_reserve_close(void);
+/* This thread had to take its reserve. Tries to put it back: false as soon as that is possible. */
+bool mem_is_short(void);
 
 /* For CLEANUP(): frees what the pointer at *ptr owns. */
 void mem_freep(void *ptr);

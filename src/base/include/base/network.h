@@ -18,6 +18,8 @@ struct network {
     unsigned char bytes[16];
 };
 
+/* An address of `bits` (NETWORK_V4_BITS or NETWORK_V6_BITS) in network order. */
+void network_from_bytes(const void *bytes, unsigned bits, struct network *ret_network);
 /* False: no numeric address. *ret_network is untouched then. */
 bool network_parse_address(struct slice text, struct network *ret_network);
 /* An address, or "10.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104". */

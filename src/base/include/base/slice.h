@@ -45,8 +45,11 @@ static inline bool slice_eq(struct slice a, struct slice b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+bool slice_same_nocase(const char *a, const char *b, size_t len);
 /* Equal when ASCII letters are compared without case; all other bytes exactly. */
-bool slice_eq_nocase(struct slice a, struct slice b);
+static inline bool slice_eq_nocase(struct slice a, struct slice b) {
+    return a.len == b.len && slice_same_nocase(a.ptr, b.ptr, a.len);
+}
 /* <0, 0, >0 as memcmp on the common part, then by length. */
 int slice_cmp(struct slice a, struct slice b);
 bool slice_starts_with(struct slice s, struct slice prefix);

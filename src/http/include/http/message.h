@@ -125,6 +125,7 @@ const struct http_head *http_parser_head(const struct http_parser *parser);
 struct http_refusal {
     uint16_t status; /* 400, 413, 414, 415, 417, 431, 505; 500 after -ENOMEM; 502 for responses */
     const char *reason; /* a fixed sentence that names rule or limit */
+    uint64_t limit;     /* that was exceeded: bytes or a number; 0: none was */
 };
 struct http_refusal http_parser_refusal(const struct http_parser *parser);
 

@@ -47,6 +47,8 @@ enum sse_result {
 MUST_CHECK int sse_parser_feed(struct sse_parser *parser, struct slice input, size_t *ret_consumed,
                                enum sse_result *ret_result, struct sse_event *ret_event);
 const char *sse_parser_reason(const struct sse_parser *parser);
+/* It was refused for its length alone. */
+bool sse_parser_is_too_long(const struct sse_parser *parser);
 
 /*
  * Writing. data may hold LF (one `data:` line each); CR in it is refused with -EINVAL, as are CR,

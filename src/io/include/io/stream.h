@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "base/network.h"
 #include "base/slice.h"
 #include "io/loop.h"
 
@@ -59,6 +60,15 @@ enum { IO_STREAM_PIECES = 256 };
 MUST_CHECK int io_stream_writev(struct io_stream *stream, const struct slice *pieces,
                                 size_t n_pieces, size_t max_queued);
 size_t io_stream_queued(const struct io_stream *stream);
+/* What was written and the peer's system has not taken yet: it waits here or in our kernel. A
+ * system call. */
+size_t io_stream_undelivered(const struct io_stream *stream);
+/* What it has taken so far: grows as long as the peer reads, however slowly. A system call. */
+uint64_t io_stream_delivered(const struct io_stream *stream);
+/* The peer will send no more, or is gone; also while nothing is read. A system call. */
+bool io_stream_has_hung_up(const struct io_stream *stream);
+/* Something waits to be read, if only the end. A system call. */
+bool io_stream_has_input(const struct io_stream *stream);
 /* Sends FIN after what is queued (TCP); reading goes on. */
 void io_stream_shutdown(struct io_stream *stream);
 
@@ -83,9 +93,22 @@ MUST_CHECK int io_listen_socket(struct io_address *address, bool exclusive, int 
 /* A Unix socket at `path` with mode 0600; an old socket file is replaced. */
 MUST_CHECK int io_listen_unix(const char *path, int *ret_fd);
 
-/* on_accept gets a connected descriptor, which it owns, and may free the listener. Takes `fd` over.
+/*
+ * on_accept gets a connected descriptor, which it owns, and may free the listener. `peer` is the
+ * address of whoever connected, with all its bits; family_bits is 0 for a Unix socket. Takes `fd`
+ * over.
  */
-typedef void io_accept_fn(void *context, int fd);
+typedef void io_accept_fn(void *context, int fd, const struct network *peer);
 MUST_CHECK int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *context,
                                struct io_listener **ret_listener);
+/*
+ * The process has no descriptors left. One was kept back, so that who connects is not left waiting:
+ * `fn` gets the connection in it, with the listener's context, and has to close it before it
+ * returns. `fd` -1: even that was not possible; those who connect wait, and it is tried again.
+ * `error` is the errno.
+ */
+typedef void io_full_fn(void *context, int fd, int error);
+void io_listener_on_full(struct io_listener *listener, io_full_fn *fn);
+/* Takes those who are connected already, as far as they fit in a turn. */
+void io_listener_accept_rest(struct io_listener *listener);
 struct io_listener *io_listener_free(struct io_listener *listener);

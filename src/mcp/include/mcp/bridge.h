@@ -82,7 +82,9 @@ MUST_CHECK int mcp_bridge_error(struct buf *out, struct json_reader *reader, enu
 /*
  * One definition of tools/list (JSON as written): to 2026-07-28 without `execution`; from it, an
  * outputSchema whose root is no object is wrapped as the results are. *ret_changed false: nothing
- * was appended, it goes on as it is. MCP_E_REFUSED: it is no JSON object that can be read.
+ * was appended, it goes on as it is. MCP_E_REFUSED: it is no JSON object that can be read. A tool
+ * without the member mcp_bridge_tool_member() is never changed.
  */
+struct slice mcp_bridge_tool_member(enum mcp_revision from);
 MUST_CHECK int mcp_bridge_tool(struct buf *out, struct json_reader *reader, struct slice tool,
                                enum mcp_revision from, enum mcp_revision to, bool *ret_changed);

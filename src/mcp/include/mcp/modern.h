@@ -81,6 +81,7 @@ struct mcp_mirrors {
  * token, twice without case, on another type than string, integer, boolean, below another keyword);
  * *ret_reason says which. Documents without the word cost one search. -ENOMEM.
  */
+bool mcp_mirrors_possible(struct slice input_schema); /* that search */
 MUST_CHECK int mcp_mirrors_read(struct mcp_mirrors *ret_mirrors, struct arena *arena,
                                 struct json_reader *reader, struct slice input_schema,
                                 const char **ret_reason);

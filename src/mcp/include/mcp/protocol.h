@@ -74,6 +74,9 @@ enum mcp_method {
 
 struct slice mcp_method_name(enum mcp_method method);
 enum mcp_method mcp_method_parse(struct slice text);
+/* Whether a request may reach a server twice when its answer was lost: it asks, and changes nothing
+ * but what it would leave the same way. Never tools/call, whatever the tool says of itself. */
+bool mcp_method_is_repeatable(enum mcp_method method);
 
 /* What a server lists. */
 enum mcp_list {

@@ -1,8 +1,12 @@
 /*
  * What one instance of an upstream offers: tools, prompts, resources and templates, each item as
- * the upstream wrote it plus the name that clients see. Immutable once built and shared by
+ * the upstream wrote it but for the name that clients see. Immutable once built and shared by
  * reference between workers; the four lists are shared one by one, so that a change of one builds
  * only that one again.
+ *
+ * The text of a list is kept once, as it is sent: all items with the names of the merged endpoint,
+ * one behind the other. Pages are cut out of it. Other forms (the upstream's own names, the words
+ * of the other era) are put together when somebody asks for them, and only where they differ.
  *
  * One bad item never spoils a list: it is left out and counted.
  */
@@ -27,11 +31,21 @@ struct catalog_item {
     struct slice own; /* what clients of the upstream's own endpoint see */
     struct slice
         exposed;       /* what clients of the merged one see; both the key for what has no name */
-    struct slice json; /* the definition as the upstream wrote it */
-    struct slice name; /* in json: the name's value with its quotes, to be replaced by exposed */
-    /* The definition as clients of the other era want it, and the name in there; empty: as json. */
+    struct slice json; /* the definition with the exposed name, in the list's text */
+    struct slice name; /* in json: the name's value with its quotes */
+    uint32_t name_at;  /* where it is in there */
+    struct slice own_token; /* what stands there at the own endpoint; empty: the same */
+    /* The definition as clients of the other era want it, with the upstream's name for it, and that
+     * name in there; empty: as json. */
     struct slice other_json, other_name;
-    struct mcp_mirrors mirrors; /* tools: arguments that clients repeat in header fields */
+    struct mcp_mirrors mirrors;  /* tools: arguments that clients repeat in header fields */
+    bool may_mirror, may_differ; /* tools, while their page is read: they need a second look */
+};
+
+/* The items of a list as they are sent, each with a comma before it. */
+struct catalog_text {
+    const char *bytes;
+    const uint32_t *starts; /* n_items + 1: where the comma before each item is, and the end */
 };
 
 struct catalog_list {
@@ -39,9 +53,17 @@ struct catalog_list {
     struct catalog_item *items;
     size_t n_items, cap_items;
     size_t n_dropped;
-    struct map by_own, by_exposed; /* to struct catalog_item */
+    bool is_full;
+    /* To struct catalog_item. by_exposed is empty where both names are the same. */
+    struct map by_own, by_exposed;
     uint64_t ttl_ms; /* how long the server calls it fresh; UINT64_MAX: until it tells */
     struct arena arena;
+    struct buf bytes;         /* of `text` */
+    struct catalog_text text; /* with exposed names, in the era of the upstream */
+    bool has_own_names;       /* they differ from the exposed ones */
+    bool has_other_form;      /* some item has one for the other era */
+    /* Made when they are asked for: [own names][other era]. [0][0] is `text`. */
+    _Atomic(struct catalog_text *) forms[2][2];
 };
 
 struct catalog {
@@ -72,8 +94,10 @@ struct catalog_source {
     enum mcp_list kind;
     enum mcp_revision revision;
     bool is_http;
-    struct slice upstream; /* its name: the prefix of what is exposed */
-    struct log *log;       /* hears what was left out; may be NULL */
+    struct slice upstream;   /* its name: the prefix of what is exposed */
+    struct log *log;         /* hears what was left out; may be NULL */
+    uint64_t max_items;      /* of the list; 0: LIMIT_TOOLS_PER_UPSTREAM */
+    uint64_t max_definition; /* bytes of an item; 0: LIMIT_DEFINITION */
 };
 
 MUST_CHECK int catalog_list_add_page(struct catalog_list *list, const struct catalog_source *source,
@@ -104,8 +128,12 @@ const struct catalog_item *catalog_find(const struct catalog *catalog, enum mcp_
 /* The first template that the URI can come from. */
 const struct catalog_item *catalog_find_template(const struct catalog *catalog, struct slice uri);
 
-/* Appends the definition with the name that the endpoint shows, as clients of revision `to` want
- * it.
+/*
+ * The text of a list with the names that the endpoint shows, as clients of revision `to` want it.
+ * Lives as long as the list. NULL: no memory for it. Any thread.
  */
+MUST_CHECK const struct catalog_text *
+catalog_text(const struct catalog *catalog, enum mcp_list kind, bool exposed, enum mcp_revision to);
+/* One item of it. */
 int catalog_item_write(struct buf *out, const struct catalog *catalog,
                        const struct catalog_item *item, bool exposed, enum mcp_revision to);

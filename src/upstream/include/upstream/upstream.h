@@ -70,6 +70,8 @@ MUST_CHECK int upstream_set_new(const struct upstream_set_options *options,
 /* Stops every child and session; `on_stopped` runs on the first loop when the last one is gone.
  * Once. */
 void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *context), void *context);
+/* What has not stopped by then ends at once: no server is waited for any more. */
+void upstream_set_kill(struct upstream_set *set);
 /* After the loops have stopped. */
 struct upstream_set *upstream_set_free(struct upstream_set *set);
 
@@ -78,8 +80,16 @@ struct upstream_worker *upstream_set_worker(struct upstream_set *set, size_t ind
 
 size_t upstream_set_count(const struct upstream_set *set);
 struct upstream *upstream_set_at(const struct upstream_set *set, size_t index);
+/*
+ * Grows with every change of what upstream_instance_status() says of any instance, and of which
+ * instance upstream_get() finds. Who has looked at the number before looking at the instances need
+ * not look again while it stays the same.
+ */
+uint64_t upstream_set_generation(const struct upstream_set *set);
 /* NULL when there is none of that name. */
 struct upstream *upstream_set_find(const struct upstream_set *set, struct slice name);
+/* Its place in the set. */
+size_t upstream_index(const struct upstream *upstream);
 struct slice upstream_name(const struct upstream *upstream);
 const struct config_server *upstream_config(const struct upstream *upstream);
 
@@ -132,6 +142,17 @@ void upstream_instance_refresh(struct upstream_instance *instance, unsigned list
 /* The most verbose log level that the owner's sessions want; -1: none asked. Sent to the upstream
  * when it changes. */
 void upstream_instance_set_log_level(struct upstream_instance *instance, int level);
+
+/* The upstream as a whole, over all its instances: what stands between it and calls. Any thread. */
+struct upstream_health {
+    const char *breaker; /* "closed", "open", "half-open" */
+    uint64_t n_failures; /* in a row */
+    uint64_t retry_ms;   /* until a call is let through again; 0 unless it is open */
+    size_t n_in_flight;
+};
+
+void upstream_health(struct upstream *upstream, uint64_t now_ms,
+                     struct upstream_health *ret_health);
 
 /* Header fields for HTTP servers. */
 
@@ -186,7 +207,8 @@ MUST_CHECK struct upstream_call *upstream_call_start(struct upstream_instance *i
                                                      void *context);
 /*
  * The caller can take no more for now, or again: an HTTP server's answer is not read meanwhile, and
- * that time is not counted as its silence. Does nothing to a child, whose output all its calls share.
+ * that time is not counted as its silence. Does nothing to a child, whose output all its calls
+ * share.
  */
 void upstream_call_pause(struct upstream_call *call, bool paused);
 /*
