@@ -34,6 +34,9 @@ WRAPPED = {
     ]
     for name in names.split()
 }
+# The time of day jumps: it is for people to read, and nothing waits by it.
+WALL_CLOCK = re.compile(r"\b(?:CLOCK_REALTIME\w*|clock_wall_ms\s*\(|(?<![.>])(?:time|ftime|gettimeofday|timespec_get)\s*\()")
+WALL_CLOCK_READERS = ("src/base/clock.c", "src/base/include/base/clock.h", "src/base/log.c", "src/gateway/exchange.c")
 SLEEPS = ("sleep", "usleep", "nanosleep", "clock_nanosleep")
 MARKS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 ABOUT_MARKS = ("scripts/lint_source.py", "scripts/tap.py", "test/lint/", "CONTRIBUTING.md")
@@ -153,6 +156,8 @@ def check_functions(source):
                 yield Finding(source.path, number, f"{name}(): {WRAPPED[name][1]}")
             elif name in SLEEPS:
                 yield Finding(source.path, number, f"{name}(): wait for what is to happen, not for a time")
+        if source.module and WALL_CLOCK.search(line) and source.path not in WALL_CLOCK_READERS:
+            yield Finding(source.path, number, "the time of day jumps; use io_loop_now() or clock_monotonic_ms()")
         if re.search(r"__attribute__|__builtin_|__extension__|__typeof__", line):
             if source.path not in EXTENSIONS and not source.path.endswith(".cpp"):
                 yield Finding(source.path, number, "a compiler extension: give it a name in base/compiler.h")

@@ -14,9 +14,8 @@
 #include "json/reader.h"
 #include "json/writer.h"
 
-enum { MAX_PEERS = 32, PEER_TIMEOUT_MS = 10000 };
-#define COMMAND_BYTES KIB(64)
-#define ANSWER_BYTES  MIB(16)
+enum { PEER_TIMEOUT_MS = 10000 };
+#define ANSWER_BYTES MIB(16)
 
 struct control {
     struct gateway *gateway;
@@ -135,14 +134,14 @@ static void on_accept(void *context, int fd, const struct network *address) {
     (void)address;
     static const struct io_stream_events events = {.on_read = on_read, .on_end = on_end};
     struct control *control = context;
-    if (!is_welcome(fd) || control->n_peers >= MAX_PEERS) {
+    if (!is_welcome(fd) || control->n_peers >= LIMIT_CONTROL_PEERS) {
         log_write(control->log, LOG_WARN, "control", "turned a peer away");
         io_fd_close(&fd);
         return;
     }
     struct peer *peer = mem_xalloc(sizeof *peer);
     peer->control = control;
-    buf_init(&peer->line, COMMAND_BYTES);
+    buf_init(&peer->line, LIMIT_CONTROL_COMMAND);
     if (io_stream_new(gateway_loop(control->gateway), IO_STREAM_PIPE, fd, &events, peer,
                       &peer->stream) != 0) {
         mem_free(peer);
@@ -230,6 +229,8 @@ int control_request(const char *path, struct slice command, struct buf *answer) 
     error = send_all(fd, command);
     if (error == 0)
         error = send_all(fd, SLICE("\n"));
+    if (error == -EPIPE)
+        error = 0; /* it does not listen, but may have said why */
     while (error == 0) {
         char chunk[4096];
         ssize_t n = recv(fd, chunk, sizeof chunk, 0);

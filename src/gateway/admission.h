@@ -78,3 +78,9 @@ MUST_CHECK struct admission_ticket *admission_next(struct admission *admission);
 
 /* A ticket that admission_wait() had put into the queue. */
 MUST_CHECK bool admission_give_up(struct admission *admission, struct admission_ticket *ticket);
+
+/* How many wait now, for whoever asks. */
+static inline size_t admission_waiting(const struct admission *admission) {
+    size_t count = atomic_load(&admission->count);
+    return count > admission->max ? count - admission->max : 0;
+}

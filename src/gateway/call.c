@@ -76,8 +76,7 @@ bool gw_call_keep(struct gw_call *call, const struct mcp_message *message) {
     call->document = buf_take(&copy, &call->document_len);
     buf_deinit(&copy);
     if (call->document == NULL) {
-        gw_call_answer_error(call, MCP_E_INTERNAL, out_of_memory,
-                             SLICE_EMPTY);
+        gw_call_answer_error(call, MCP_E_INTERNAL, out_of_memory, SLICE_EMPTY);
         return false;
     }
     budget_add(io_loop_budget(call->worker->loop), call->document_len);
@@ -420,8 +419,7 @@ void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice
     else if (mcp_write_tool_error(&result, text) == 0)
         gw_call_answer_result(call, buf_slice(&result), MCP_LEGACY_LATEST);
     else
-        gw_call_answer_error(call, MCP_E_INTERNAL, out_of_memory,
-                             SLICE_EMPTY);
+        gw_call_answer_error(call, MCP_E_INTERNAL, out_of_memory, SLICE_EMPTY);
 }
 
 /* Cancelling. */

@@ -231,7 +231,7 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
     if (connection == NULL || http_parser_new(HTTP_REQUESTS, &limits, &parser) != 0) {
         mem_free(connection);
         peers_leave(&worker->gateway->peers, peer);
-        gw_shortage_refuse(worker, fd);
+        gw_shortage_refuse(fd);
         return;
     }
     connection->worker = worker;

@@ -171,7 +171,7 @@ void gw_door_deinit(struct gw_worker *worker) {
 void gw_door_enter(void *context, int fd, const struct network *peer) {
     struct gw_worker *worker = context;
     if (UNLIKELY(gw_shortage_of_memory(worker))) {
-        gw_shortage_refuse(worker, fd);
+        gw_shortage_refuse(fd);
         return;
     }
     enum peers_verdict verdict = peers_enter(&worker->gateway->peers, peer);

@@ -5,6 +5,7 @@
  */
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "http/sse.h"
 #include "private.h"
@@ -86,7 +87,7 @@ static void finish(struct gw_exchange *exchange) {
 /* Writing. */
 
 static void append_date(struct buf *out, struct gw_worker *worker) {
-    time_t now = time(NULL);
+    time_t now = (time_t)(clock_wall_ms() / 1000);
     if ((uint64_t)now != worker->date_second) {
         struct tm parts;
         worker->date_second = (uint64_t)now;
@@ -490,9 +491,9 @@ struct head_phase {
 };
 
 static const struct head_phase head_phases[] = {
-    {"health", phase_health},   {"origin", phase_origin},
-    {"memory", phase_memory},   {"authenticate", phase_authenticate},
-    {"endpoint", phase_endpoint}, {"method", phase_method},
+    {"health", phase_health},         {"origin", phase_origin},
+    {"memory", phase_memory},         {"authenticate", phase_authenticate},
+    {"endpoint", phase_endpoint},     {"method", phase_method},
     {"mcp fields", phase_mcp_fields},
 };
 

@@ -5,8 +5,6 @@
 #include "base/mem.h"
 #include "private.h"
 
-enum { MAX_BATCH = 100 };
-
 void gw_message_refuse(struct gw_exchange *exchange, uint16_t status, struct slice id,
                        enum mcp_error_code code, const char *reason, struct slice data) {
     struct buf body = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK * 6 + KIB(8));
@@ -33,7 +31,6 @@ static void start_call(struct gw_exchange *exchange, const struct mcp_message *m
 /* Notifications. */
 
 static void handle_cancelled(struct gw_exchange *exchange, const struct mcp_message *message) {
-    enum { MAX_REASON = 200 };
     struct json_reader *reader = exchange->worker->reader;
     const struct json_node *id =
         message->params != NULL ? json_member(reader, message->params, SLICE("requestId")) : NULL;
@@ -53,7 +50,7 @@ static void handle_cancelled(struct gw_exchange *exchange, const struct mcp_mess
     if (place.worker != NULL) {
         if (text != NULL && json_string_append(&reason, text) != 0)
             buf_reset(&reason, 0);
-        struct slice cut = slice_sub(buf_slice(&reason), 0, MAX_REASON);
+        struct slice cut = slice_sub(buf_slice(&reason), 0, LIMIT_CANCEL_REASON);
         gw_call_order_cancel(&place, cut);
     }
     buf_deinit(&key);
@@ -93,8 +90,8 @@ static int check_batch(struct json_reader *reader, const struct slice *elements,
     return 0;
 }
 
-/* There is no memory to look at the rest of a batch: whom they belong to learns it by the end of the
- * connection. */
+/* There is no memory to look at the rest of a batch: whom they belong to learns it by the end of
+ * the connection. */
 static void leave_unanswered(struct gw_exchange *exchange, size_t n_requests) {
     if (exchange->connection != NULL)
         gw_connection_abort(exchange->connection);
@@ -135,10 +132,10 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
 
 static void run_batch(struct gw_exchange *exchange, struct slice document) {
     struct json_reader *reader = exchange->worker->reader;
-    struct slice elements[MAX_BATCH];
+    struct slice elements[LIMIT_BATCH];
     struct mcp_refusal refusal = {0};
     size_t count = 0, n_requests = 0;
-    int error = mcp_batch_split(reader, document, elements, MAX_BATCH, &count, &refusal);
+    int error = mcp_batch_split(reader, document, elements, LIMIT_BATCH, &count, &refusal);
     if (error == 0)
         error = check_batch(reader, elements, count, &n_requests, &refusal);
     if (error != 0) {

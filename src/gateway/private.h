@@ -270,7 +270,8 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
 
 void gw_sessions_init(struct gw_sessions *sessions);
 void gw_sessions_deinit(struct gw_sessions *sessions);
-/* NULL: the principal has max_sessions open, all in use, or there is no memory. With a reference. */
+/* NULL: the principal has max_sessions open, all in use, or there is no memory. With a reference.
+ */
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
                                   uint64_t now_ms);
@@ -537,7 +538,7 @@ void gw_shortage_of_descriptors(void *context, int fd, int error);
 /* True, and noted: nothing new is begun now. */
 bool gw_shortage_of_memory(struct gw_worker *worker);
 /* 503 for a connection for which there is no memory. Closes it. */
-void gw_shortage_refuse(struct gw_worker *worker, int fd);
+void gw_shortage_refuse(int fd);
 
 /* origin.c */
 /* The Host field, and Origin when there is one, name this gateway. */

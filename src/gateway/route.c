@@ -60,7 +60,7 @@ static bool find_subject(const struct json_reader *reader, const struct mcp_mess
         if (subject->node == NULL)
             return false;
     }
-    *ret_problem = "params name something that is too long";
+    *ret_problem = "params name something that is longer than 8,192 bytes";
     return json_string_append(&subject->text, subject->node) == 0;
 }
 

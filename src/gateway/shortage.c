@@ -4,6 +4,7 @@
  * come back, by a text that needs neither of the two. The log says what is short and how to cure
  * it, once a second at most, and when it is over.
  */
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -13,23 +14,23 @@
 
 enum { TELL_MS = 1000 };
 
-#define REFUSAL(what)                                                                              \
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\n"       \
-    "Connection: close\r\n\r\n"                                                                    \
-    "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":503,\"message\":\"the gateway is out of " what               \
-    "; try again later\"}}"
-
-static const struct slice no_descriptors = SLICE_INIT(REFUSAL("file descriptors"));
-static const struct slice no_memory = SLICE_INIT(REFUSAL("memory"));
-
 /*
  * A new socket takes an answer of this size at once. What the client has sent already is read, or
  * closing would take the answer back (RFC 9112 section 9.6); there is no descriptor or memory to
  * wait for more of it.
  */
-static void answer_and_close(int fd, struct slice answer) {
-    char dropped[4096];
-    (void)!send(fd, answer.ptr, answer.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+static void answer_and_close(int fd, const char *what) {
+    char body[160], answer[400], dropped[4096];
+    int body_len =
+        snprintf(body, sizeof body,
+                 "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":%d,\"message\":\"the gateway is "
+                 "out of %s; try again later\"}}",
+                 MCP_E_UNAVAILABLE, what);
+    int len = snprintf(answer, sizeof answer,
+                       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+                       "Content-Length: %d\r\nRetry-After: 5\r\nConnection: close\r\n\r\n%s",
+                       body_len, body);
+    (void)!send(fd, answer, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)shutdown(fd, SHUT_WR);
     while (recv(fd, dropped, sizeof dropped, MSG_DONTWAIT) > 0)
         continue;
@@ -97,7 +98,7 @@ void gw_shortage_of_descriptors(void *context, int fd, int error) {
     struct gw_worker *worker = context;
     (void)error;
     if (fd >= 0)
-        answer_and_close(fd, no_descriptors);
+        answer_and_close(fd, "file descriptors");
     worker->shortage.n_no_descriptors++;
     note(worker);
 }
@@ -110,7 +111,6 @@ bool gw_shortage_of_memory(struct gw_worker *worker) {
     return true;
 }
 
-void gw_shortage_refuse(struct gw_worker *worker, int fd) {
-    (void)worker;
-    answer_and_close(fd, no_memory);
+void gw_shortage_refuse(int fd) {
+    answer_and_close(fd, "memory");
 }

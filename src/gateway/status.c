@@ -90,6 +90,10 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_string(&writer, SLICE("address"), slice_from_cstr(gateway->address.text));
     json_kv_u64(&writer, SLICE("workers"), gateway->n_workers);
     json_kv_u64(&writer, SLICE("sessions"), atomic_load(&gateway->sessions.count));
+    json_kv_u64(&writer, SLICE("connections"), atomic_load(&gateway->peers.count));
+    json_kv_u64(&writer, SLICE("waiting"),
+                admission_waiting(&gateway->local.admission) +
+                    admission_waiting(&gateway->anonymous.admission));
     json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
     write_upstreams(&writer, gateway, io_loop_now(gateway->workers[0].loop), DETAIL_ALL);
     json_object_end(&writer);

@@ -91,7 +91,7 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_princ
     for (size_t i = 0; i < count; i++) {
         struct gw_view_item item = {.upstream = only != NULL ? only : upstream_set_at(set, i)};
         item.instance = upstream_get(item.upstream, principal->id, session, worker->upstreams);
-        if (item.instance == NULL) { /* the gateway is stopping, or has no memory */
+        if (item.instance == NULL) {       /* the gateway is stopping, or has no memory */
             view->generation = UINT64_MAX; /* looks again next time */
             continue;
         }

@@ -21,6 +21,11 @@ static void on_housekeeping(void *context) {
     io_timer_start(worker->housekeeping, HOUSEKEEPING_MS);
 }
 
+static struct json_limits json_limits_of(const struct config *config) {
+    return (struct json_limits){.max_depth = (uint32_t)config->limits.max_json_depth,
+                                .max_keys = (uint32_t)config->limits.max_json_keys};
+}
+
 static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t index) {
     worker->gateway = gateway;
     worker->index = index;
@@ -38,8 +43,12 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     int error = json_reader_new(&worker->reader);
     if (error == 0)
         error = json_reader_new(&worker->second_reader);
-    if (error == 0)
+    if (error == 0) {
+        const struct json_limits limits = json_limits_of(gateway->config);
+        json_reader_set_limits(worker->reader, &limits);
+        json_reader_set_limits(worker->second_reader, &limits);
         error = io_loop_new(&worker->loop);
+    }
     if (error == 0) {
         io_loop_set_budget(worker->loop, &gateway->budget);
         gw_door_init(worker);
@@ -78,7 +87,8 @@ static void principal_init(struct gw_principal *principal, struct slice id, size
 static size_t longest_message(const struct config *config) {
     uint64_t longest = LIMIT_UPSTREAM_MESSAGE;
     for (size_t i = 0; i < config->n_servers; i++)
-        longest = config->servers[i].max_message > longest ? config->servers[i].max_message : longest;
+        longest =
+            config->servers[i].max_message > longest ? config->servers[i].max_message : longest;
     return (size_t)longest;
 }
 

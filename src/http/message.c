@@ -273,11 +273,10 @@ static void begin_body(struct http_parser *parser) {
 }
 
 static int end_of_head(struct http_parser *parser, struct feed *feed) {
-    enum { MAX_INTERIM = 8 };
     if (!http_finish_head(parser))
         return STEP_AGAIN;
     if (parser->role == HTTP_RESPONSES && parser->head.status < 200) {
-        if (++parser->interim > MAX_INTERIM)
+        if (++parser->interim > LIMIT_HTTP_INTERIM)
             http_refuse(parser, 502, "there are more interim responses than the limit");
         else
             forget_head(parser);

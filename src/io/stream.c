@@ -53,7 +53,8 @@ static bool is_starved(const struct io_stream *stream) {
 
 /*
  * libuv reads up to 32 times before it looks at anything else, as long as each read fills its
- * buffer. A peer that floods would be all that there is: after some chunks it is the turn of others.
+ * buffer. A peer that floods would be all that there is: after some chunks it is the turn of
+ * others.
  */
 enum { CHUNKS_A_TURN = 2 };
 

@@ -10,6 +10,7 @@
 #include "json/reader.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
@@ -35,6 +36,12 @@ static NO_INLINE const char *refuse(struct json_reader *reader, int error, const
     reader->error = error;
     reader->why = (struct json_error){.reason = reason, .offset = (size_t)(at - reader->begin)};
     return NULL;
+}
+
+static NO_INLINE const char *refuse_limit(struct json_reader *reader, const char *what,
+                                          uint32_t limit, const char *at) {
+    snprintf(reader->text, sizeof reader->text, "%s, %u", what, limit);
+    return refuse(reader, JSON_E_LIMIT, reader->text, at);
 }
 
 static const char *syntax(struct json_reader *reader, const char *reason, const char *at) {
@@ -195,7 +202,7 @@ static ALWAYS_INLINE const char *scan_leaf(struct json_reader *reader, const cha
 
 static NO_INLINE bool grow_nodes(struct json_reader *reader, const char *at) {
     if (reader->n_nodes >= reader->limits.max_nodes) {
-        refuse(reader, JSON_E_LIMIT, "more values than may be looked at", at);
+        refuse_limit(reader, "more values than may be looked at", reader->limits.max_nodes, at);
         return false;
     }
     uint32_t cap = reader->cap_nodes == 0 ? NODES_FIRST : 2 * reader->cap_nodes;
@@ -242,7 +249,7 @@ static const struct json_want *find_want(const struct json_want *children, struc
 
 static NO_INLINE bool grow_frames(struct json_reader *reader, const char *at) {
     if (reader->depth >= reader->limits.max_depth) {
-        refuse(reader, JSON_E_LIMIT, "nested too deeply", at);
+        refuse_limit(reader, "nested deeper than max_json_depth", reader->limits.max_depth, at);
         return false;
     }
     uint32_t cap = reader->cap_frames == 0 ? FRAMES_FIRST : 2 * reader->cap_frames;
@@ -313,7 +320,8 @@ static ALWAYS_INLINE const char *read_key(struct json_reader *reader, const char
         return NULL;
     struct slice key = slice_make(start, (size_t)(quote - start));
     if (UNLIKELY(json_object_n_keys(&reader->keys, &frame->keys) >= reader->limits.max_keys))
-        return refuse(reader, JSON_E_LIMIT, "an object with too many keys", p);
+        return refuse_limit(reader, "an object with more keys than max_json_keys",
+                            reader->limits.max_keys, p);
     enum json_keys_result result = json_keys_add(&reader->keys, &frame->keys, reader->begin, key,
                                                  (size_t)(reader->end - start), escaped);
     if (UNLIKELY(result == JSON_KEYS_DUPLICATE))
@@ -434,17 +442,21 @@ static void read_document(struct json_reader *reader, const struct json_want *wa
         refuse(reader, JSON_E_SYNTAX, "something stands behind the document", p);
 }
 
+static struct json_limits whole(const struct json_limits *asked) {
+    return (struct json_limits){
+        .max_depth = asked->max_depth != 0 ? asked->max_depth : LIMIT_JSON_DEPTH,
+        .max_keys = asked->max_keys != 0 ? asked->max_keys : LIMIT_JSON_KEYS,
+        .max_nodes = asked->max_nodes != 0 ? asked->max_nodes : LIMIT_JSON_TAPE_NODES,
+    };
+}
+
+void json_reader_set_limits(struct json_reader *reader, const struct json_limits *limits) {
+    reader->defaults = whole(limits);
+}
+
 int json_read(struct json_reader *reader, struct slice document, const struct json_want *want,
               const struct json_limits *limits, struct json_error *ret_error) {
-    static const struct json_limits defaults = {.max_depth = LIMIT_JSON_DEPTH,
-                                                .max_keys = LIMIT_JSON_KEYS,
-                                                .max_nodes = LIMIT_JSON_TAPE_NODES};
-    const struct json_limits *asked = limits != NULL ? limits : &defaults;
-    reader->limits = (struct json_limits){
-        .max_depth = asked->max_depth != 0 ? asked->max_depth : defaults.max_depth,
-        .max_keys = asked->max_keys != 0 ? asked->max_keys : defaults.max_keys,
-        .max_nodes = asked->max_nodes != 0 ? asked->max_nodes : defaults.max_nodes,
-    };
+    reader->limits = limits != NULL ? whole(limits) : reader->defaults;
     shrink_nodes(reader);
     reader->has_document = false;
     reader->error = 0;
@@ -467,6 +479,7 @@ int json_reader_new(struct json_reader **ret_reader) {
     if (reader == NULL)
         return -ENOMEM;
     json_keys_init(&reader->keys);
+    json_reader_set_limits(reader, &(struct json_limits){0});
     *ret_reader = reader;
     return 0;
 }

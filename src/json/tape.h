@@ -27,7 +27,7 @@ struct json_reader {
 
     /* While reading. */
     const char *begin, *end;
-    struct json_limits limits;
+    struct json_limits limits, defaults;
     struct json_frame *frames;
     struct json_frame *top;
     uint32_t depth, cap_frames; /* cap_frames counts frames[0] */
@@ -40,4 +40,5 @@ struct json_reader {
 
     int error;
     struct json_error why;
+    char text[96]; /* of a limit that was exceeded */
 };

@@ -219,7 +219,7 @@ int mcp_batch_split(struct json_reader *reader, struct slice document, struct sl
         for (const struct json_node *node = json_first(reader, json_root(reader));
              node != NULL && error == 0; node = json_next(reader, node)) {
             if (count == max_elements)
-                error = refuse_request(&refusal, "the batch has too many messages");
+                error = refuse_request(&refusal, "the batch has more than 100 messages");
             else
                 elements[count++] = node->raw;
         }

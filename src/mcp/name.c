@@ -77,8 +77,6 @@ struct slice mcp_exposed_upstream(struct slice exposed) {
  * whatever an upstream and a client make up together; trying one place after the other would be
  * exponential.
  */
-enum { MAX_EXPRESSIONS = 16 };
-
 struct places {
     struct slice uri;
     bool is_end[LIMIT_URI_LENGTH + 1]; /* [n]: the part read so far matches the first n bytes */
@@ -120,7 +118,7 @@ bool mcp_template_matches(struct slice uri_template, struct slice uri) {
         if (open == SIZE_MAX)
             return places.is_end[uri.len];
         size_t close = slice_find_byte(uri_template, '}');
-        if (close == SIZE_MAX || close < open || n_expressions == MAX_EXPRESSIONS)
+        if (close == SIZE_MAX || close < open || n_expressions == LIMIT_TEMPLATE_EXPRESSIONS)
             return false;
         pass_expression(&places, slice_sub(uri_template, open + 1, close));
         uri_template = slice_from(uri_template, close + 1);

@@ -17,8 +17,6 @@
 
 enum {
     MAX_RETRIES = 1,
-    MAX_GARBAGE = 10,  /* messages in one answer that are none */
-    MAX_REFUSED = 100, /* requests of the server in one answer that are answered at all */
 };
 
 static void leave(struct upstream_call *call) {
@@ -50,7 +48,7 @@ static void refuse_request(struct upstream_call *call, const struct mcp_message 
     struct buf line = BUF_INIT(KIB(8));
     if (mcp_revision_is_modern(call->route->revision))
         return; /* it must not ask, and nobody may answer (MCP 2026-07-28, transports) */
-    if (call->n_refused++ >= MAX_REFUSED)
+    if (call->n_refused++ >= LIMIT_REFUSED_REQUESTS)
         return;
     message_write_answer(&line, message);
     if (buf_error(&line) == 0)
@@ -104,12 +102,12 @@ static bool on_garbage(struct upstream_call *call, struct slice document, const 
               "sent something that is no valid message",
               LOG_TEXT("upstream", instance_name(call->instance)), LOG_CSTR("reason", reason));
     bool is_answer = slice_to_u64(message_shown_id(document), &id) == 0 && id == call->request.id;
-    if (!is_answer && call->n_garbage++ < MAX_GARBAGE)
+    if (!is_answer && call->n_garbage++ < LIMIT_GARBAGE_MESSAGES)
         return false;
     call->post = NULL;
     permit_settle(&call->permit, BREAKER_FAILED, io_loop_now(call->worker->loop));
-    finish(call, UPSTREAM_FAILED,
-           SLICE("the upstream's answer is not a valid message and was refused"));
+    char text[MESSAGE_GARBAGE];
+    finish(call, UPSTREAM_FAILED, message_garbage(text, reason));
     return true;
 }
 
@@ -176,7 +174,7 @@ static void note_generation(atomic_uint_fast64_t *place, uint64_t generation) {
 static bool try_again(struct upstream_call *call, const struct post_end *end,
                       const struct transport_failure *failure) {
     struct upstream_instance *instance = call->instance;
-    bool is_unsent = !end->may_have_arrived && !end->can_reach;
+    bool is_unsent = !end->may_have_arrived && !end->can_reach && !end->is_ours;
     bool is_modern = mcp_revision_is_modern(call->route->revision);
     if (is_modern && failure->code == MCP_E_HEADER_MISMATCH)
         upstream_instance_refresh(instance, 1u << MCP_LIST_TOOLS); /* an annotation has changed */
@@ -222,8 +220,10 @@ static void describe(const struct post_end *end, bool is_session_lost, char *tex
                  "the gateway is out of memory or file descriptors, and did not send the call; try "
                  "again later");
     else if (end->is_ours)
-        snprintf(text, size, "the upstream's answer was refused: %s; the call may have been "
-                 "carried out", end->reason);
+        snprintf(text, size,
+                 "the upstream's answer was refused: %s; the call may have been "
+                 "carried out",
+                 end->reason);
     else if (!end->can_reach && !end->may_have_arrived)
         snprintf(text, size, "the upstream cannot be reached; the gateway tries it again");
     else if (end->status == 0 || end->was_accepted)

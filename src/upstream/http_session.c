@@ -15,8 +15,6 @@
 #include "private.h"
 
 enum {
-    MAX_QUEUED = 200,
-    MAX_SESSION_ID = 1024,
     STREAM_RETRY_MS = 1000,
     STREAM_RETRY_MAX_MS = 30000,
     STREAM_STABLE_MS = 10000,
@@ -40,7 +38,7 @@ struct http {
     struct list items; /* in order; the first one runs, and all answers */
     size_t n_items;
     struct route *route; /* a reference; NULL before the handshake agreed on a revision */
-    char session[MAX_SESSION_ID + 1];
+    char session[LIMIT_SESSION_ID + 1];
     struct post *stream; /* GET */
     uint64_t stream_retry_ms, stream_since_ms;
     bool wants_stream, had_stream; /* in this session */
@@ -329,7 +327,7 @@ static int op_send(struct transport *transport, const struct transport_message *
     struct http *http = of(transport);
     if (http->is_ending)
         return -EPIPE;
-    if (http->n_items >= MAX_QUEUED)
+    if (http->n_items >= LIMIT_SERVER_QUEUE)
         return -ENOBUFS;
     struct item *item = mem_alloc(sizeof *item + message->line.len);
     if (item == NULL)

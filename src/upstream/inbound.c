@@ -1,13 +1,11 @@
 /* What an upstream sends: answers to us, requests, notifications, and what is none of these. */
+#include <stdio.h>
+
 #include "base/buf.h"
+#include "base/checked.h"
 #include "base/limits.h"
 #include "mcp/message.h"
 #include "private.h"
-
-enum {
-    MAX_GARBAGE = 1000, /* lines that are no messages, in a process's life */
-    LOGS_PER_SECOND = 50,
-};
 
 void message_write_answer(struct buf *line, const struct mcp_message *message) {
     if (message->method == MCP_PING)
@@ -31,14 +29,14 @@ static void on_server_request(struct upstream_instance *instance,
 static bool may_log(struct upstream_instance *instance) {
     uint64_t second = io_loop_now(instance->loop) / 1000;
     if (second != instance->log_second) {
-        if (instance->n_logged > LOGS_PER_SECOND)
+        if (instance->n_logged > LIMIT_SERVER_LOGS)
             log_write(instance_log(instance), LOG_WARN, "upstream", "left out log messages",
                       LOG_TEXT("upstream", instance_name(instance)),
-                      LOG_NUM("messages", instance->n_logged - LOGS_PER_SECOND));
+                      LOG_NUM("messages", instance->n_logged - LIMIT_SERVER_LOGS));
         instance->log_second = second;
         instance->n_logged = 0;
     }
-    return ++instance->n_logged <= LOGS_PER_SECOND;
+    return ++instance->n_logged <= LIMIT_SERVER_LOGS;
 }
 
 static void on_log_message(struct upstream_instance *instance, const struct mcp_message *message) {
@@ -81,6 +79,12 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
     }
 }
 
+struct slice message_garbage(char text[static MESSAGE_GARBAGE], const char *reason) {
+    int len = snprintf(text, MESSAGE_GARBAGE,
+                       "the upstream's answer is not a valid message and was refused: %s", reason);
+    return slice_make(text, size_min((size_t)len, MESSAGE_GARBAGE - 1));
+}
+
 struct slice message_shown_id(struct slice line) {
     size_t at = slice_find(line, SLICE("\"id\":"));
     if (at == SIZE_MAX)
@@ -99,15 +103,15 @@ static void on_garbage(struct upstream_instance *instance, struct slice line, co
                   "wrote a line that is no valid message",
                   LOG_TEXT("upstream", instance_name(instance)), LOG_CSTR("reason", reason),
                   LOG_TEXT("line", slice_sub(line, 0, 200)));
-    if (instance->n_garbage > MAX_GARBAGE) {
+    if (instance->n_garbage > LIMIT_GARBAGE_LINES) {
         instance_give_up(instance, "it wrote more than 1,000 lines that are no messages");
         return;
     }
     /* An answer that was refused: the call whose id it shows need not wait for its timeout. */
     struct slice id = message_shown_id(line);
+    char text[MESSAGE_GARBAGE];
     if (id.len != 0)
-        (void)!calls_answer(instance, id, UPSTREAM_FAILED,
-                            SLICE("the upstream's answer is not a valid message and was refused"));
+        (void)!calls_answer(instance, id, UPSTREAM_FAILED, message_garbage(text, reason));
 }
 
 /* True: it answers what the handshake asked, or a request of this POST. */

@@ -616,7 +616,8 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     struct slice name = upstream->config->name;
     struct upstream_instance *instance = mem_alloc(sizeof *instance);
     char *text = mem_alloc(name.len + 1 + owner.len);
-    if (instance == NULL || text == NULL || json_reader_new(&instance->reader) != 0) {
+    if (instance == NULL || text == NULL ||
+        upstream_reader_new(upstream->set, &instance->reader) != 0) {
         mem_free(instance);
         mem_free(text);
         return NULL;

@@ -210,7 +210,7 @@ static int add_item(struct catalog_list *list, const struct catalog_source *sour
         return 0;
     }
     const char *problem = shape_check(reader, node, source->kind, source->revision);
-    if (problem != NULL) {
+    if (problem != NULL || key_node == NULL) {
         drop(list, source, shown, problem);
         return 0;
     }

@@ -15,11 +15,8 @@ enum {
     DRAIN_MS = 1000, /* for the end of a stream behind its answer */
     DEFAULT_RETRY_MS = 1000,
     QUICK_RESUMES = 10, /* that brought no message, as soon as the server wants */
-    MAX_EVENT_ID = 1024,
     REASON = 200,
 };
-
-#define ERROR_BODY KIB(64)
 
 enum answer_kind {
     ANSWER_NONE,   /* no head yet */
@@ -51,7 +48,7 @@ struct post {
     bool is_ours;   /* ... for a limit of ours, not for what the server did wrong */
     bool was_reset;
     char reason[REASON];
-    char event_id[MAX_EVENT_ID + 1]; /* empty: the server gave none */
+    char event_id[LIMIT_SSE_ID + 1]; /* empty: the server gave none */
     uint64_t retry_ms;
     unsigned n_resumed, n_in_vain;
 };
@@ -177,7 +174,8 @@ static void break_off_by_limit(struct post *post, const char *reason) {
 static void break_off_too_long(struct post *post) {
     const struct config_server *config = post->route->upstream->config;
     char reason[REASON];
-    snprintf(reason, sizeof reason, "a message of it is longer than mcp.servers.%.*s.max_message, %llu",
+    snprintf(reason, sizeof reason,
+             "a message of it is longer than mcp.servers.%.*s.max_message, %llu",
              SLICE_ARGS(slice_sub(config->name, 0, 64)), (unsigned long long)config->max_message);
     break_off_by_limit(post, reason);
 }
@@ -244,7 +242,7 @@ static void on_head(void *context, const struct http_head *head) {
         post->kind = ANSWER_IGNORED;
     } else if (head->status != 200) {
         post->kind = is_json ? ANSWER_ERROR : ANSWER_IGNORED;
-        post->body.max = ERROR_BODY;
+        post->body.max = LIMIT_ERROR_BODY;
     } else if (is_json) {
         post->kind = ANSWER_JSON;
     } else if (slice_eq_nocase(type, SLICE("text/event-stream"))) {

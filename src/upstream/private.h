@@ -46,7 +46,7 @@ struct upstream_set {
     struct map by_name;              /* to struct upstream; fixed at birth */
     atomic_uint_fast64_t generation; /* counts changes, see upstream_set_generation() */
     atomic_uint_fast64_t last_id;
-    atomic_size_t n_open; /* instances that are not closed for good */
+    atomic_size_t n_open;       /* instances that are not closed for good */
     pthread_mutex_t open_mutex; /* guards the list of them: homes add and remove, the end walks */
     struct list open;
     atomic_bool is_stopping;
@@ -195,6 +195,8 @@ struct upstream_call {
 };
 
 /* worker.c */
+/* One that goes by the configured limits. -ENOMEM. */
+MUST_CHECK int upstream_reader_new(const struct upstream_set *set, struct json_reader **ret_reader);
 int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
                          struct io_loop *loop);
 void upstream_worker_deinit(struct upstream_worker *worker);
@@ -278,6 +280,9 @@ void handshake_forget(struct upstream_instance *instance);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 
 /* inbound.c */
+enum { MESSAGE_GARBAGE = 192 };
+/* What a caller is told whose answer was refused. */
+struct slice message_garbage(char text[static MESSAGE_GARBAGE], const char *reason);
 /* The first number behind an "id" of what cannot be read as a message; empty: there is none. */
 struct slice message_shown_id(struct slice line);
 /* What a server's request gets: ping an answer, all others a refusal. */

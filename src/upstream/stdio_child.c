@@ -16,14 +16,9 @@
 #include "io/stream.h"
 
 enum {
-    STDERR_LINE = 1024,
-    STDERR_LINES_PER_SECOND = 50,
     KILL_MS = 5000,        /* for the end after SIGKILL */
     LAST_OUTPUT_MS = 1000, /* for the pipe's end after the process's */
 };
-
-/* What a child may have waiting in its stdin before callers are refused. */
-#define STDIN_QUEUE MIB(16)
 
 enum stop_stage { STOP_NOT, STOP_CLOSED, STOP_TERM, STOP_KILL };
 
@@ -126,14 +121,14 @@ static void on_out_end(void *context, int error) {
 static bool may_log_err(struct stdio *stdio) {
     uint64_t second = io_loop_now(stdio->loop) / 1000;
     if (second != stdio->err_second) {
-        if (stdio->err_lines > STDERR_LINES_PER_SECOND)
+        if (stdio->err_lines > LIMIT_STDERR_LINES)
             log_write(stdio->log, LOG_WARN, "upstream", "left out lines of stderr",
                       LOG_TEXT("upstream", stdio->config->name),
-                      LOG_NUM("lines", stdio->err_lines - STDERR_LINES_PER_SECOND));
+                      LOG_NUM("lines", stdio->err_lines - LIMIT_STDERR_LINES));
         stdio->err_second = second;
         stdio->err_lines = 0;
     }
-    return ++stdio->err_lines <= STDERR_LINES_PER_SECOND;
+    return ++stdio->err_lines <= LIMIT_STDERR_LINES;
 }
 
 static void log_err_line(struct stdio *stdio) {
@@ -141,7 +136,7 @@ static void log_err_line(struct stdio *stdio) {
         log_write(stdio->log, LOG_INFO, "upstream", "stderr",
                   LOG_TEXT("upstream", stdio->config->name),
                   LOG_TEXT("line", buf_slice(&stdio->err_line)));
-    buf_reset(&stdio->err_line, STDERR_LINE);
+    buf_reset(&stdio->err_line, LIMIT_STDERR_LINE);
 }
 
 static void on_err_read(void *context, struct slice bytes) {
@@ -151,7 +146,7 @@ static void on_err_read(void *context, struct slice bytes) {
         struct slice part = slice_sub(bytes, 0, at);
         bytes = at != SIZE_MAX ? slice_from(bytes, at + 1) : SLICE_EMPTY;
         if (!stdio->skips_err_line) {
-            size_t room = STDERR_LINE - buf_len(&stdio->err_line);
+            size_t room = LIMIT_STDERR_LINE - buf_len(&stdio->err_line);
             stdio->skips_err_line = part.len > room;
             (void)buf_append(&stdio->err_line, slice_sub(part, 0, room));
             if (at != SIZE_MAX || stdio->skips_err_line)
@@ -188,7 +183,7 @@ static int write_line(struct stdio *stdio, struct slice line) {
     if (stdio->in == NULL || stdio->stop != STOP_NOT)
         return -EPIPE;
     /* One line always has room: how long it may be was decided where it came from. */
-    size_t max = io_stream_queued(stdio->in) == 0 ? SIZE_MAX : STDIN_QUEUE;
+    size_t max = io_stream_queued(stdio->in) == 0 ? SIZE_MAX : LIMIT_STDIN_QUEUE;
     int error = io_stream_write(stdio->in, line, max);
     if (error != 0 && error != -ENOBUFS)
         stop(stdio); /* it closed its stdin; nobody reads this pipe and would notice */
@@ -483,7 +478,7 @@ int stdio_start(struct children *children, const struct config_server *config, s
     stdio->log = log;
     stdio->timer = io_timer_new(loop, on_timer, stdio);
     buf_init_held(&stdio->line, (size_t)config->max_message, io_loop_budget(loop));
-    buf_init(&stdio->err_line, STDERR_LINE);
+    buf_init(&stdio->err_line, LIMIT_STDERR_LINE);
     *ret_reason = "cannot make its pipes";
     int error = io_pipe(&ends.child_in, &ends.in);
     if (error == 0)

@@ -1,6 +1,16 @@
 #include "base/limits.h"
 #include "private.h"
 
+int upstream_reader_new(const struct upstream_set *set, struct json_reader **ret_reader) {
+    const struct config_limits *limits = &set->options.config->limits;
+    int error = json_reader_new(ret_reader);
+    if (error == 0)
+        json_reader_set_limits(*ret_reader,
+                               &(struct json_limits){.max_depth = (uint32_t)limits->max_json_depth,
+                                                     .max_keys = (uint32_t)limits->max_json_keys});
+    return error;
+}
+
 int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
                          struct io_loop *loop) {
     struct client_options options = {
@@ -12,7 +22,7 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
     worker->loop = loop;
     list_init(&worker->posts);
     buf_init(&worker->fields, LIMIT_HTTP_HEADER_BLOCK * 2);
-    int error = json_reader_new(&worker->reader);
+    int error = upstream_reader_new(set, &worker->reader);
     return error == 0 ? client_new(&options, &worker->client) : error;
 }
 

@@ -263,7 +263,11 @@ describe("HTTP upstreams that misbehave", { concurrency: 2 }, () => {
             /** Once, with the witnesses that cannot have to do with it. */
             const misbehaves = async ({ answer, gets, poisons }: Way) => {
                 const [mine, others] = [requester("/mcp/bad"), requester("/mcp/bad")];
-                const args = bad.act(answer);
+                const args = bad.act((exchange) => {
+                    exchange.socket.cork(); // what it leaves behind comes with the answer, not with the next one
+                    answer(exchange);
+                    exchange.socket.uncork();
+                });
                 const calling = call(mine, "echo", args);
                 const other = undisturbed(calling, "a call to another one", honest(requester("/mcp/good"), "g"));
                 await Promise.all([

@@ -3,15 +3,13 @@
  * whoever has many waiting does not make another client wait for them.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import net from "node:net";
-import { createInterface } from "node:readline";
-import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 
 import { legacyOnly, modernOnly, startHttp, type Exchange, type HttpFixture } from "./fixtures/http-server.ts";
+import { cardea } from "./lib/cli.ts";
 import { startControl, type RpcMessage } from "./lib/control.ts";
-import { binary, startGateway, type Gateway, type ServerConfig, type Value } from "./lib/gateway.ts";
+import { startGateway, type Gateway, type ServerConfig, type Value } from "./lib/gateway.ts";
 import { openSession, served, text, type Session } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
 import { until, within } from "./lib/wait.ts";
@@ -58,13 +56,30 @@ async function gate(t: TestContext, options = modernOnly as object): Promise<Gat
         get came() {
             return came;
         },
-        comes: (n) => until(() => came >= n, () => `${came} of ${n} calls have come`).then(() => {}),
+        comes: (n) =>
+            until(
+                () => came >= n,
+                () => `${came} of ${n} calls have come`,
+            ).then(() => {}),
         release,
         open: () => {
             isOpen = true;
             while (inside.length > 0) release();
         },
     };
+}
+
+/** So many calls wait for their turn. */
+async function waiting(gateway: Gateway, n: number): Promise<void> {
+    let last: number | undefined;
+    await until(
+        async () => {
+            const run = await cardea(["status", "--json", "--data-dir", gateway.dataDir]);
+            last = (JSON.parse(run.stdout) as { status: { waiting: number } }).status.waiting;
+            return last === n;
+        },
+        () => `${n} calls wait, not ${last}`,
+    );
 }
 
 /** A request of somebody else went there and back, several times: who was to come has come. */
@@ -152,21 +167,30 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         const gateway = await started(t, { max_in_flight: 1 }, { http: { url: door.fixture.url } });
         await served(gateway, "http__echo");
         const session = await openSession(gateway);
-        const call = (id: string) => session.stream({
-            method: "POST",
-            body: { jsonrpc: "2.0", id, method: "tools/call", params: { name: "http__echo", arguments: door.args } },
-        });
+        const call = (id: string) =>
+            session.stream({
+                method: "POST",
+                body: {
+                    jsonrpc: "2.0",
+                    id,
+                    method: "tools/call",
+                    params: { name: "http__echo", arguments: door.args },
+                },
+            });
         const first = call("first");
         await door.comes(1);
         const second = call("second");
         const third = call("third");
-        await gateway.waitForLog(({ message }) => message === "a call waits for its turn");
-        await settles(gateway);
+        await waiting(gateway, 2);
         await session.notify("notifications/cancelled", { requestId: "second" });
-        await (await within(second, "the second has an end")).ended;
+        await (
+            await within(second, "the second has an end")
+        ).ended;
         assert.equal(door.came, 1);
         await session.notify("notifications/cancelled", { requestId: "first" });
-        await (await within(first, "the first has an end")).ended;
+        await (
+            await within(first, "the first has an end")
+        ).ended;
         await door.comes(2);
         door.open();
         const answer = await (await third).messages.waitFor((message) => message.id === "third");
@@ -181,20 +205,15 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         const modern = new ModernClient(gateway, "/mcp/http");
         const first = session.call("echo", door.args);
         await door.comes(1);
-        const waits = async (from: number) =>
-            gateway.waitForLog(({ message }) => message === "a call waits for its turn", from);
         const leaves = [new AbortController(), new AbortController()];
-        let from = gateway.log.items.length;
         const gone = modern.ask("tools/call", { name: "echo", arguments: door.args }, { signal: leaves[0]!.signal });
         gone.catch(() => {});
-        await waits(from);
-        from = gateway.log.items.length;
+        await waiting(gateway, 1);
         leaves[0]!.abort();
-        await gateway.waitForLog(({ message }) => message === "the client hung up", from);
-        from = gateway.log.items.length;
+        await waiting(gateway, 0);
         const body = { jsonrpc: "2.0", id: "x", method: "tools/call", params: { name: "echo", arguments: door.args } };
         session.send({ body, signal: leaves[1]!.signal }).catch(() => {});
-        await waits(from);
+        await waiting(gateway, 1);
         leaves[1]!.abort();
         await settles(gateway);
         door.release();
@@ -212,13 +231,15 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         const [one, other] = [await openSession(gateway), await openSession(gateway)];
         const first = one.call("http__echo", door.args);
         await door.comes(1);
-        const waiting = other.stream({
+        const second = other.stream({
             method: "POST",
             body: { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "http__echo", arguments: door.args } },
         });
-        await gateway.waitForLog(({ message }) => message === "a call waits for its turn");
+        await waiting(gateway, 1);
         await other.end();
-        await (await within(waiting, "it has an end")).ended;
+        await (
+            await within(second, "it has an end")
+        ).ended;
         door.open();
         assert.equal(text(await first), "done");
         assert.equal(door.came, 1);
@@ -267,7 +288,7 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
         const socket = net.connect({ host: "127.0.0.1", port: gateway.port });
         socket.write(`POST /mcp/http HTTP/1.1\r\n${lines.join("")}\r\n${content}`);
-        await gateway.waitForLog(({ message }) => message === "a call waits for its turn");
+        await waiting(gateway, 1);
         /* More than the gateway would take of what is pipelined, and more than the kernel takes for it. */
         const health = `GET /health HTTP/1.1\r\nHost: localhost\r\nX: ${"x".repeat(8000)}\r\n\r\n`;
         const PIPELINED = 4000;
@@ -279,7 +300,11 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         socket.on("data", (chunk) => (answers += chunk.toString("latin1").split("HTTP/1.1 200").length - 1));
         door.open();
         assert.equal(text(await first), "done");
-        await until(() => answers >= PIPELINED, () => `${answers} of ${PIPELINED + 1} answers came`, 60_000);
+        await until(
+            () => answers >= PIPELINED,
+            () => `${answers} of ${PIPELINED + 1} answers came`,
+            60_000,
+        );
         socket.destroy();
     });
 
@@ -291,18 +316,21 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         const note = (name: string, run: Promise<RpcMessage>) => run.then(() => order.push(name));
         const sessions: Session[] = [await openSession(gateway), await openSession(gateway)];
         const modern = [
-            new ModernClient(gateway, "/mcp", { meta: { "io.modelcontextprotocol/clientInfo": { name: "a", version: "1" } } }),
-            new ModernClient(gateway, "/mcp", { meta: { "io.modelcontextprotocol/clientInfo": { name: "b", version: "1" } } }),
+            new ModernClient(gateway, "/mcp", {
+                meta: { "io.modelcontextprotocol/clientInfo": { name: "a", version: "1" } },
+            }),
+            new ModernClient(gateway, "/mcp", {
+                meta: { "io.modelcontextprotocol/clientInfo": { name: "b", version: "1" } },
+            }),
         ];
         const all = [note("begin", sessions[0]!.call("http__echo", door.args))];
         await door.comes(1);
-        const waiting = () => gateway.log.items.filter(({ message }) => message === "a call waits for its turn").length;
         const crowd = 100;
         for (let i = 0; i < crowd; i++) {
             all.push(note("crowd", sessions[0]!.call("http__echo", door.args)));
             all.push(note("crowd", modern[0]!.call("http__echo", door.args)));
         }
-        await until(() => waiting() === 2 * crowd, () => `${waiting()} wait`);
+        await waiting(gateway, 2 * crowd);
         /* Each of the crowd's flows has a turn before. */
         for (let i = 0; i < 2; i++) {
             door.release();
@@ -310,7 +338,7 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         }
         all.push(note("session", sessions[1]!.call("http__echo", door.args)));
         all.push(note("modern", modern[1]!.call("http__echo", door.args)));
-        await until(() => waiting() === 2 * crowd + 2, "they wait");
+        await waiting(gateway, 2 * crowd);
         for (let i = 0; i < 6; i++) {
             door.release();
             await door.comes(4 + i);
@@ -344,116 +372,4 @@ describe("as many calls as a principal may have", { concurrency: 4 }, () => {
         const answers = await within(Promise.all(calls), "all are answered", 60_000);
         for (const [i, answer] of answers.entries()) assert.equal(text(answer), `call ${i}`);
     });
-});
-
-const percentile = (times: number[], part: number) => {
-    const sorted = [...times].sort((a, b) => a - b);
-    return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]!;
-};
-
-/** A connection that is kept; one request at a time, written as it is. */
-class Kept {
-    #socket: net.Socket;
-    #done: (() => void) | undefined;
-    constructor(port: number) {
-        this.#socket = net.connect({ host: "127.0.0.1", port });
-        let came = "";
-        this.#socket.setEncoding("latin1").on("data", (chunk: string) => {
-            came += chunk;
-            const head = came.indexOf("\r\n\r\n");
-            if (head < 0) return;
-            const length = Number(/^Content-Length: (\d+)/im.exec(came)?.[1] ?? NaN);
-            const isWhole = Number.isNaN(length) ? came.endsWith("0\r\n\r\n") : came.length >= head + 4 + length;
-            if (!isWhole) return;
-            assert.match(came, /^HTTP\/1\.1 200 /);
-            came = "";
-            this.#done!();
-        });
-        this.#socket.on("error", () => {});
-    }
-    ask(bytes: string): Promise<void> {
-        return new Promise((resolve) => {
-            this.#done = resolve;
-            this.#socket.write(bytes);
-        });
-    }
-    close(): void {
-        this.#socket.destroy();
-    }
-}
-
-/** A call as bytes, by a client of that name; each in a session of its own where there are sessions. */
-async function requester(gateway: Gateway, era: string, name: string): Promise<(id: string) => string> {
-    const meta = { "io.modelcontextprotocol/clientInfo": { name, version: "1" } };
-    const modern = new ModernClient(gateway, "/mcp/tiny", { meta });
-    const session = await openSession(gateway, "/mcp/tiny");
-    return (id) => {
-        const params = { name: "echo", arguments: {} };
-        const { headers, body } =
-            era === "modern"
-                ? modern.outgoing("tools/call", params, { id })
-                : { headers: session.headers, body: { jsonrpc: "2.0", id, method: "tools/call", params } };
-        const content = JSON.stringify(body);
-        const fields = {
-            Host: "localhost",
-            Authorization: `Bearer ${gateway.token}`,
-            Accept: "application/json, text/event-stream",
-            "Content-Type": "application/json",
-            "Content-Length": String(content.length),
-            ...headers,
-        };
-        const lines = Object.entries(fields).map(([key, value]) => `${key}: ${value as string}\r\n`);
-        return `POST /mcp/tiny HTTP/1.1\r\n${lines.join("")}\r\n${content}`;
-    };
-}
-
-/*
- * The server takes 50 ms here, so that the thousand, of whom 32 run at a time, are served no faster than a test can keep
- * up with under a sanitizer; each of them waits for a second and a half. docs/BENCHMARKS.md has the figures for 5 ms.
- */
-describe("a thousand waiting calls of one client", () => {
-    for (const era of ERAS) {
-        test(`${era}: another one's calls take about as long as alone`, { timeout: 80_000 }, async (t) => {
-            const TINY = join(binary(), "../test/hostile/tiny_http");
-            const tiny = spawn(TINY, ["--port", "0", "--delay-ms", "50", "--until-eof"], {
-                stdio: ["pipe", "pipe", "inherit"],
-            });
-            t.after(() => void tiny.stdin.end());
-            const { value } = await createInterface(tiny.stdout)[Symbol.asyncIterator]().next();
-            const config = { server: { workers: 2 }, servers: { tiny: { url: `http://127.0.0.1:${value}/mcp` } } };
-            const gateway = await startGateway({ config, args: ["--log", "info"] }, t);
-            await served(gateway, "tiny__echo");
-            const CROWD = 1000;
-            const CALLS = 60;
-            const kept = new Kept(gateway.port);
-            const other = await requester(gateway, era, "other");
-            const measure = async () => {
-                const times: number[] = [];
-                for (let i = 0; i < CALLS; i++) {
-                    const began = performance.now();
-                    await within(kept.ask(other(`other-${i}`)), "an answer");
-                    times.push(performance.now() - began);
-                }
-                return percentile(times, 0.99);
-            };
-            const alone = await measure();
-            const crowd = await requester(gateway, era, "crowd");
-            let done = 0;
-            let stops = false;
-            const members = Array.from({ length: CROWD }, () => new Kept(gateway.port));
-            const running = members.map(async (member, i) => {
-                while (!stops) {
-                    await member.ask(crowd(`crowd-${i}`));
-                    done++;
-                }
-            });
-            await until(() => done > CROWD / 10, "the crowd is served");
-            const beside = await measure();
-            stops = true;
-            await within(Promise.all(running), "all of the crowd is answered");
-            t.diagnostic(`p99 ${alone.toFixed(1)} ms alone, ${beside.toFixed(1)} ms beside ${done} calls of the crowd`);
-            for (const each of [...members, kept]) each.close();
-            assert.ok(beside < 2 * alone + 200, `${beside} ms beside a crowd, ${alone} ms alone`);
-        });
-    }
 });

@@ -1,6 +1,6 @@
 /*
  * What clients may make the gateway hold, and for how long: each limit of [server.limits] at the limit and one past it,
- * each refusal with the limit's name and value; and clients that are slow, or do not read what they asked for.
+ * each refusal with the limit's name and value; and clients that are slow.
  */
 import assert from "node:assert/strict";
 import { chmodSync, writeFileSync } from "node:fs";
@@ -9,13 +9,10 @@ import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { legacyOnly, modernOnly, startHttp, type EventStream } from "./fixtures/http-server.ts";
-import { cardea } from "./lib/cli.ts";
-import { startControl, type RpcMessage } from "./lib/control.ts";
 import { binary, startGateway, type Gateway, type ServerConfig, type Value } from "./lib/gateway.ts";
-import { EventParser, openSession, parseResponses, served, type RawAnswer } from "./lib/http.ts";
-import { ModernClient } from "./lib/modern.ts";
+import { openSession, parseResponses, served, type RawAnswer } from "./lib/http.ts";
 import { descriptors, unlessRoot } from "./lib/proc.ts";
+import { modernPost, post, Raw } from "./lib/raw.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 import { until, within } from "./lib/wait.ts";
 
@@ -32,36 +29,6 @@ const started = (
     server: { [key: string]: Value } = {},
 ) => startGateway({ config: { server: { ...server, limits }, servers }, args: ["--log", "info"] }, t);
 
-class Raw {
-    readonly socket: net.Socket;
-    readonly closed: Promise<void>;
-    #chunks: Buffer[] = [];
-    constructor(port: number, localAddress = "127.0.0.1") {
-        this.socket = net.connect({ host: "127.0.0.1", port, localAddress });
-        this.socket.on("data", (chunk) => this.#chunks.push(chunk));
-        this.socket.on("error", () => {});
-        this.closed = new Promise((resolve) => this.socket.once("close", () => resolve()));
-    }
-    get bytes(): Buffer {
-        return Buffer.concat(this.#chunks);
-    }
-    /** when the gateway has closed it */
-    async answers(ms?: number): Promise<RawAnswer[]> {
-        await within(this.closed, "the gateway closes the connection", ms);
-        return parseResponses(this.bytes);
-    }
-    /** A request on it that is answered: it is a connection like any other. */
-    async health(): Promise<number> {
-        const before = this.bytes.length;
-        this.socket.write("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        await until(() => this.bytes.length > before || this.socket.destroyed, "an answer on the connection");
-        return parseResponses(this.bytes.subarray(before))[0]?.status ?? 0;
-    }
-    end(): void {
-        this.socket.destroy();
-    }
-}
-
 /** That many connections that are served. */
 async function crowd(gateway: Gateway, n: number, localAddress?: string): Promise<Raw[]> {
     const all = Array.from({ length: n }, () => new Raw(gateway.port, localAddress));
@@ -77,25 +44,6 @@ function refusedWith(answers: RawAnswer[], status: number, ...words: string[]): 
     const body = JSON.parse(answer!.body) as { error: { code: number; message: string } };
     for (const word of words) assert.ok(body.error.message.includes(word), `${word} in: ${body.error.message}`);
     return body.error.message;
-}
-
-/** The bytes of a POST, perhaps of a part of its body. */
-function post(gateway: Gateway, body: string | Buffer, headers: { [name: string]: string } = {}, path = "/mcp"): string {
-    const fields = {
-        Host: `127.0.0.1:${gateway.port}`,
-        Authorization: `Bearer ${gateway.token}`,
-        Accept: "application/json, text/event-stream",
-        "Content-Type": "application/json",
-        "Content-Length": String(Buffer.byteLength(body)),
-        ...headers,
-    };
-    const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
-    return `POST ${path} HTTP/1.1\r\n${lines.join("")}\r\n${body.toString()}`;
-}
-
-function modernPost(gateway: Gateway, path: string, params: { [key: string]: unknown }): string {
-    const { headers, body } = new ModernClient(gateway, path).outgoing("tools/call", params);
-    return post(gateway, JSON.stringify(body), headers as { [name: string]: string }, path);
 }
 
 /** Writes a byte again and again until the connection is closed. */
@@ -365,7 +313,10 @@ describe("how much a request may be", () => {
             assert.equal(body.length, size);
             const chunks = `${size.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
             const chunked = post(gateway, chunks, { "Transfer-Encoding": "chunked", Connection: "close" });
-            for (const bytes of [post(gateway, body, { Connection: "close" }), chunked.replace(/Content-Length.*\r\n/, "")]) {
+            for (const bytes of [
+                post(gateway, body, { Connection: "close" }),
+                chunked.replace(/Content-Length.*\r\n/, ""),
+            ]) {
                 const raw = new Raw(gateway.port);
                 raw.socket.write(bytes);
                 const answers = await raw.answers();
@@ -373,181 +324,5 @@ describe("how much a request may be", () => {
                 if (status === 413) refusedWith(answers, 413, "8192", "server.max_request_body");
             }
         }
-    });
-});
-
-/** In bytes, as the control socket says. */
-async function held(gateway: Gateway): Promise<number> {
-    const run = await cardea(["status", "--json", "--data-dir", gateway.dataDir]);
-    assert.equal(run.code, 0, run.stderr);
-    return (JSON.parse(run.stdout) as { status: { held: number } }).status.held;
-}
-
-/** The answer's messages out of what came on a connection, chunks taken apart. */
-function messagesOf(bytes: Buffer): RpcMessage[] {
-    const messages: RpcMessage[] = [];
-    const parser = new EventParser(({ data }) => data !== "" && messages.push(JSON.parse(data) as RpcMessage));
-    for (const { body } of parseResponses(bytes)) parser.feed(body);
-    return messages;
-}
-
-/*
- * What the kernel takes of an answer that nobody reads: the buffers of both ends of both connections. They grow to
- * some MiB each where the machine has as much.
- */
-const KERNEL = 40 * MIB;
-
-describe("clients that do not read", { concurrency: 2 }, () => {
-    for (const era of ["legacy", "modern"] as const) {
-        test(`an HTTP server (${era}) is not read on; then it is, and nothing is missing`, { timeout: 90_000 }, async (t) => {
-            const fixture = await startHttp(era === "legacy" ? legacyOnly() : modernOnly, t);
-            const limits = { write_timeout: "10m" };
-            const gateway = await started(t, limits, { http: { url: fixture.url, timeout: "3s" } });
-            await served(gateway, "http__echo");
-            let sent = 0;
-            let stops = false;
-            let isFull: () => void;
-            const full = new Promise<void>((resolve) => (isFull = resolve));
-            const pad = "x".repeat(4000);
-            const args = fixture.act(async (exchange) => {
-                const events: EventStream = exchange.sse();
-                const progressToken = exchange.message.params!._meta!.progressToken;
-                while (!stops) {
-                    const params = { progressToken, progress: ++sent, message: pad };
-                    events.event({ jsonrpc: "2.0", method: "notifications/progress", params });
-                    if (!exchange.socket.writableNeedDrain) continue;
-                    if (exchange.socket.writableLength > MIB) {
-                        isFull(); /* the kernel takes no more */
-                        await new Promise((resolve) => exchange.socket.once("drain", resolve));
-                    } else if (sent * pad.length > 2 * KERNEL) {
-                        break;
-                    } else await new Promise((resolve) => setImmediate(resolve));
-                }
-                events.event(exchange.answer("done"));
-                events.end();
-            });
-            const raw = new Raw(gateway.port);
-            raw.socket.pause();
-            const params = { name: "echo", arguments: args, _meta: { progressToken: "mine" } };
-            raw.socket.write(modernPost(gateway, "/mcp/http", params));
-            await within(full, () => `the server cannot go on; it sent ${sent}`, 60_000);
-            assert.ok(sent * pad.length < KERNEL, `${sent} went`);
-            const holds = await held(gateway);
-            assert.ok(holds < 2 * MIB, `${holds} bytes are held`);
-            /* Longer than the server's timeout, while nothing is read of it. */
-            const before = sent;
-            await elapsed(new ModernClient(gateway, "/mcp/http").call("echo", fixture.act(async (exchange) => {
-                const events = exchange.sse();
-                for (let i = 0; i < 8; i++) {
-                    await new Promise((resolve) => setTimeout(resolve, 500));
-                    events.comment();
-                }
-                events.event(exchange.answer("four seconds later"));
-                events.end();
-            })));
-            assert.ok(sent - before < 2 * MIB / pad.length, `${sent - before} went meanwhile`);
-            stops = true;
-            raw.socket.resume();
-            await until(() => raw.bytes.subarray(-8).toString().endsWith("0\r\n\r\n"), "the end", 60_000);
-            const messages = messagesOf(raw.bytes);
-            assert.equal(messages.length, sent + 1);
-            for (const [i, message] of messages.slice(0, -1).entries())
-                assert.equal((message.params as { progress: number }).progress, i + 1);
-            assert.ok(messages.at(-1)!.result !== undefined);
-            raw.end();
-        });
-    }
-
-    test("a child's progress is dropped beyond the mark, its answer is not", { timeout: 90_000 }, async (t) => {
-        const control = await startControl();
-        t.after(() => control.close());
-        const gateway = await started(t, { write_timeout: "10m" }, { one: { cmd: control.command({ name: "one" }) } });
-        await served(gateway, "one__progress");
-        const steps = 150_000;
-        const raw = new Raw(gateway.port);
-        raw.socket.pause();
-        const params = {
-            name: "progress",
-            arguments: { steps },
-            _meta: { progressToken: "t".repeat(500) },
-        };
-        raw.socket.write(modernPost(gateway, "/mcp/one", params));
-        const from = gateway.log.items.length;
-        const entry = await gateway.log.waitFor(
-            ({ message }) => message!.startsWith("notifications were dropped"),
-            from,
-            60_000,
-        );
-        assert.ok(Number(entry.count) > 0);
-        const holds = await held(gateway);
-        assert.ok(holds < 2 * MIB, `${holds} bytes are held`);
-        raw.socket.resume();
-        await until(() => raw.bytes.subarray(-8).toString().endsWith("0\r\n\r\n"), "the end", 60_000);
-        const messages = messagesOf(raw.bytes);
-        assert.equal(messages.length - 1, steps - Number(entry.count));
-        assert.ok(messages.at(-1)!.result !== undefined);
-        raw.end();
-    });
-
-    test("requests that are pipelined wait until the answers before them are read", { timeout: 60_000 }, async (t) => {
-        const fixture = await startHttp(modernOnly, t);
-        const gateway = await started(t, { write_timeout: "10m" }, { http: { url: fixture.url } });
-        await served(gateway, "http__echo");
-        const REQUESTS = 60;
-        const args = fixture.act((exchange) => exchange.json(exchange.answer("x".repeat(MIB))));
-        const raw = new Raw(gateway.port);
-        raw.socket.pause();
-        const request = modernPost(gateway, "/mcp/http", { name: "echo", arguments: args });
-        raw.socket.write(request.repeat(REQUESTS));
-        let last = -1;
-        await until(async () => {
-            const now = fixture.calls(args).length;
-            await new Promise((resolve) => setTimeout(resolve, 300));
-            const isStill = now > 0 && now === last;
-            last = now;
-            return isStill;
-        }, "no more are begun");
-        assert.ok(last < REQUESTS / 2, `${last} of ${REQUESTS} were begun`);
-        const holds = await held(gateway);
-        assert.ok(holds < 4 * MIB, `${holds} bytes are held`);
-        raw.socket.resume();
-        await until(() => fixture.calls(args).length === REQUESTS, "all are begun", 30_000);
-        await until(() => raw.bytes.length > REQUESTS * MIB, "all is read", 30_000);
-        assert.equal(parseResponses(raw.bytes).length, REQUESTS);
-        raw.end();
-    });
-
-    test("a GET stream that is not read gets no log any more, but learns what has changed", { timeout: 60_000 }, async (t) => {
-        const control = await startControl();
-        t.after(() => control.close());
-        const gateway = await started(t, { write_timeout: "10m" }, { one: { cmd: control.command({ name: "one" }) } });
-        await served(gateway, "one__echo");
-        const session = await openSession(gateway);
-        await session.request("logging/setLevel", { level: "debug" });
-        const listening = new Raw(gateway.port);
-        listening.socket.pause();
-        listening.socket.write(
-            post(gateway, "", { ...session.headers }).replace("POST", "GET").replace(/Content-.*\r\n/g, ""),
-        );
-        const child = await control.starts.waitFor(({ name }) => name === "one");
-        for (let i = 0; i < 3000; i++)
-            child.notify("notifications/message", { level: "error", data: { i, pad: "x".repeat(10 * KIB) } });
-        await child.set({ tools: [{ name: "another", inputSchema: { type: "object" } }] });
-        child.notify("notifications/tools/list_changed");
-        await served(gateway, "one__another");
-        const holds = await held(gateway);
-        assert.ok(holds < 2 * MIB, `${holds} bytes are held`);
-        listening.socket.resume();
-        await until(
-            () => listening.bytes.subarray(-200).includes("notifications/tools/list_changed"),
-            "the change is told",
-            30_000,
-        );
-        const came = listening.bytes.toString().match(/"notifications\/message"/g)!.length;
-        assert.ok(came > 10 && came < 3000, `${came} of 3,000 came`);
-        const from = gateway.log.items.length;
-        listening.end();
-        const entry = await gateway.waitForLog(({ message }) => message!.startsWith("notifications were dropped"), from);
-        assert.ok(Number(entry.count) > 0 && Number(entry.count) + came <= 3000, `${came} and ${entry.count}`);
     });
 });

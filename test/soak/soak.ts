@@ -60,7 +60,7 @@ const UPSTREAMS: Upstream[] = [
 ];
 
 function configure(servers: SoakServer[]): { [name: string]: ServerConfig } {
-    const build = process.env.CARDEA_BUILD_DIR ?? fileURLToPath(new URL("../../build", import.meta.url));
+    const build = process.env.CARDEA_BUILD_DIR ?? fileURLToPath(new URL("../../build-asan", import.meta.url));
     const child = join(build, "test", "soak", "soak_child");
     const quick = { idle_timeout: "5s", shutdown_timeout: "1s", cooldown: "1s", failure_threshold: 8 };
     const calm = { ...quick, timeout: "40s", max_timeout: "40s", startup_timeout: "20s" };

@@ -6,6 +6,7 @@ import net from "node:net";
 
 import type { RpcMessage } from "../integration/lib/control.ts";
 import { Trace } from "./books.ts";
+import { pause } from "./random.ts";
 
 export interface Response {
     status: number;
@@ -128,7 +129,7 @@ export class Wire {
     async #drip(bytes: string, size: number): Promise<void> {
         for (let at = 0; at < bytes.length && !this.socket.destroyed; at += size) {
             this.socket.write(bytes.slice(at, at + size));
-            await new Promise((resolve) => setTimeout(resolve, 2));
+            await pause(2);
         }
     }
 

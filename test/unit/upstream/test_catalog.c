@@ -476,41 +476,91 @@ static void test_spelling(void) {
     b = catalog_list_unref(b);
 }
 
-/* A page that fails leaves the ones before it as they were, and forms are made or not. */
-static void torture_texts(void *arg) {
-    CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
-    struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
-    const char *reason = NULL;
-    (void)arg;
-    if (json_reader_new(&reader) != 0)
-        return;
-    struct catalog_list *list = catalog_list_new();
-    CLEANUP(catalog_unrefp) struct catalog *catalog = catalog_new(NULL);
-    catalog->revision = MCP_LEGACY_LATEST;
-    int first = catalog_list_add_page(list, &legacy_tools,
-                                      SLICE("{\"tools\":[" TASKS("a") "," TOOL("b c") "]}"), reader,
-                                      &cursor, &reason);
-    int second = catalog_list_add_page(
-        list, &legacy_tools, SLICE("{\"tools\":[" TOOL("d") "," TOOL("a") "," TASKS("e") "]}"),
-        reader, &cursor, &reason);
-    CHECK((first == 0 || first == -ENOMEM) && (second == 0 || second == -ENOMEM));
-    CHECK_INT(list->n_items, (first == 0 ? 2u : 0u) + (second == 0 ? first == 0 ? 2u : 3u : 0u));
-    catalog_set_list(catalog, MCP_LIST_TOOLS, list);
+static void check_list(const struct catalog *catalog, size_t n_items) {
+    const struct catalog_list *list = catalog->lists[MCP_LIST_TOOLS];
+    CHECK_INT(list->n_items, n_items);
     for (size_t i = 0; i < list->n_items; i++) {
         const struct catalog_item *item = &list->items[i];
         CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->exposed, true) == item);
         CHECK(catalog_find(catalog, MCP_LIST_TOOLS, item->own, false) == item);
         CHECK(slice_starts_with(item->json, SLICE("{\"name\":\"up__")));
     }
-    for (size_t k = 0; k < 4; k++) {
-        const struct catalog_text *text = catalog_text(
-            catalog, MCP_LIST_TOOLS, k / 2 == 0, k % 2 == 0 ? MCP_LEGACY_LATEST : MCP_2026_07_28);
-        CHECK(text == NULL || list->n_items == 0 || text->bytes[0] == ',');
-    }
 }
 
-static void test_texts_out_of_memory(void) {
-    test_torture(torture_texts, NULL);
+/* A page that fails leaves the ones before it as they were, and may come again; forms are made or
+ * not. False: nothing has failed. */
+static bool fail_once(uint64_t n) {
+    static const struct slice pages[] = {
+        SLICE_INIT("{\"tools\":[" TASKS("a") "," TOOL("b c") "]}"),
+        SLICE_INIT("{\"tools\":[" TOOL("d") "," TOOL("a") "," TASKS("e") "]}")};
+    static const size_t n_items[] = {2, 4};
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    CLEANUP(catalog_unrefp) struct catalog *catalog = catalog_new(NULL);
+    struct catalog_list *list = catalog_list_new();
+    struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    const char *reason = NULL;
+    bool has_failed = false;
+    catalog->revision = MCP_LEGACY_LATEST;
+    catalog_set_list(catalog, MCP_LIST_TOOLS, list);
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+        mem_fail_after(n);
+        int error = catalog_list_add_page(list, &legacy_tools, pages[i], reader, &cursor, &reason);
+        mem_fail_after(0);
+        CHECK(error == 0 || error == -ENOMEM);
+        has_failed = has_failed || error != 0;
+        check_list(catalog, error == 0 ? n_items[i] : i == 0 ? 0 : n_items[i - 1]);
+        list->arena.failed = false; /* its memory is back */
+        if (error != 0)
+            CHECK_INT(
+                catalog_list_add_page(list, &legacy_tools, pages[i], reader, &cursor, &reason), 0);
+        check_list(catalog, n_items[i]);
+    }
+    struct catalog_list *whole = catalog_list_new();
+    CHECK_INT(add(whole, MCP_LIST_TOOLS, pages[0]), 0);
+    CHECK_INT(add(whole, MCP_LIST_TOOLS, pages[1]), 0);
+    CHECK(catalog_list_equal(list, whole));
+    whole = catalog_list_unref(whole);
+    mem_fail_after(n);
+    bool is_made = catalog_text(catalog, MCP_LIST_TOOLS, false, MCP_2026_07_28) != NULL;
+    mem_fail_after(0);
+    check_texts(catalog, MCP_LIST_TOOLS);
+    return has_failed || !is_made;
+}
+
+static void test_failed_pages(void) {
+    uint64_t n = 1;
+    while (n < 1000 && fail_once(n))
+        n++;
+    CHECK(n > 20 && n < 1000);
+}
+
+/* The second look at tools: annotations of arguments, which servers over HTTP must get right. */
+static void test_mirrored(void) {
+    static const struct slice page = SLICE_INIT("{\"tools\":[" TOOL(
+        "a") ",{\"name\":\"b\",\"inputSchema\":{\"type\":\"object\",\"properties\":"
+             "{\"r\":{\"type\":\"string\",\"x-mcp-header\":\"Region\"}}}},{\"name\":\"c\","
+             "\"inputSchema\":"
+             "{\"type\":\"object\",\"properties\":{\"r\":{\"type\":\"string\",\"x-mcp-header\":"
+             "\"\"}}}}]}");
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    for (int is_http = 0; is_http < 2; is_http++) {
+        struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+        struct catalog_list *list = catalog_list_new();
+        struct catalog_source source = {.kind = MCP_LIST_TOOLS,
+                                        .revision = MCP_2026_07_28,
+                                        .is_http = is_http != 0,
+                                        .upstream = UP};
+        const char *reason = NULL;
+        CHECK_INT(catalog_list_add_page(list, &source, page, reader, &cursor, &reason), 0);
+        CHECK_INT(list->n_items, is_http ? 2 : 3);
+        CHECK_INT(list->n_dropped, is_http ? 1 : 0);
+        CHECK_INT(list->items[0].mirrors.n, 0);
+        CHECK_INT(list->items[1].mirrors.n, 1);
+        CHECK_STR(list->items[1].json,
+                  "{\"name\":\"up__b\",\"inputSchema\":{\"type\":\"object\",\"properties\":"
+                  "{\"r\":{\"type\":\"string\",\"x-mcp-header\":\"Region\"}}}}");
+        list = catalog_list_unref(list);
+    }
 }
 
 /* Without memory a page fails as a whole or all of it is there, under the right names. */
@@ -545,4 +595,5 @@ static void test_out_of_memory(void) {
 TEST_MAIN(TEST(test_names), TEST(test_uris), TEST(test_dropped), TEST(test_invalid_pages),
           TEST(test_cursor), TEST(test_many), TEST(test_limits), TEST(test_equal),
           TEST(test_sharing), TEST(test_initialize), TEST(test_configured_limits), TEST(test_texts),
-          TEST(test_spelling), TEST(test_texts_out_of_memory), TEST(test_out_of_memory))
+          TEST(test_spelling), TEST(test_failed_pages), TEST(test_mirrored),
+          TEST(test_out_of_memory))

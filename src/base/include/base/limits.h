@@ -47,12 +47,33 @@
 #define LIMIT_RPC_ID             KIB(1)
 #define LIMIT_TOOLS_PER_UPSTREAM 1000u
 #define LIMIT_DEFINITION         KIB(256)
+#define LIMIT_BATCH              100u /* messages of one (2025-03-26) */
+#define LIMIT_CANCEL_REASON      200u /* bytes that are passed on */
 #define LIMIT_LIST_PAGES         100u /* pages that are read of one upstream's list */
 #define LIMIT_EXPOSED_NAME       64u
 #define LIMIT_URI_LENGTH         KIB(8)
 
 #define LIMIT_MIRRORS      32u /* tool arguments that are repeated in header fields */
 #define LIMIT_MIRROR_DEPTH 16u /* of objects around such an argument */
+
+/* What servers send. */
+#define LIMIT_GARBAGE_LINES        1000u /* of a child, that are no messages, in its life */
+#define LIMIT_GARBAGE_MESSAGES     10u   /* of an HTTP server, in one answer */
+#define LIMIT_REFUSED_REQUESTS     100u  /* in one answer, that are answered at all */
+#define LIMIT_SESSION_ID           KIB(1)
+#define LIMIT_SSE_ID               KIB(1)
+#define LIMIT_ERROR_BODY           KIB(64) /* of an HTTP answer that is an error */
+#define LIMIT_HTTP_INTERIM         8u      /* 1xx heads in front of one answer */
+#define LIMIT_SERVER_QUEUE         200u    /* messages to one server that wait for their turn */
+#define LIMIT_STDIN_QUEUE          MIB(16) /* to a child, before callers are refused */
+#define LIMIT_STDERR_LINE          KIB(1)
+#define LIMIT_STDERR_LINES         50u /* a second, into the log */
+#define LIMIT_SERVER_LOGS          50u /* likewise, of notifications/message */
+#define LIMIT_TEMPLATE_EXPRESSIONS 16u /* of one URI template */
+
+/* The control socket. */
+#define LIMIT_CONTROL_PEERS   32u
+#define LIMIT_CONTROL_COMMAND KIB(64)
 
 /* What is held for peers in all: then those who bring more are not read. */
 #define LIMIT_HELD MIB(256)

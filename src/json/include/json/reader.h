@@ -73,8 +73,11 @@ MUST_CHECK int json_reader_new(struct json_reader **ret_reader); /* 0, -ENOMEM *
 struct json_reader *json_reader_free(struct json_reader *reader);
 void json_reader_freep(struct json_reader **reader);
 
-/* Why a document was refused: a fixed sentence, and the offset of the byte at which it became
- * clear. */
+/* What json_read() goes by when it is given no limits. */
+void json_reader_set_limits(struct json_reader *reader, const struct json_limits *limits);
+
+/* Why a document was refused: a sentence, valid until the reader reads again, which tells limit and
+ * value where one was exceeded; and the offset of the byte at which it became clear. */
 struct json_error {
     const char *reason;
     size_t offset;
