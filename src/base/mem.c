@@ -1,5 +1,6 @@
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -97,6 +98,12 @@ void *mem_realloc(void *ptr, size_t size) {
 
 void mem_free(void *ptr) {
     free(ptr);
+}
+
+void mem_trim(void) {
+#ifdef __GLIBC__
+    (void)!malloc_trim(0);
+#endif
 }
 
 NO_RETURN void mem_exhausted(size_t size) {

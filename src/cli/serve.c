@@ -31,23 +31,25 @@ static void on_signal(void *context, int number) {
     gateway_stop(serving->gateway);
 }
 
-static void print_upstream(const struct json_reader *reader, const struct json_node *upstream) {
+static void print_upstream(struct buf *out, const struct json_reader *reader,
+                           const struct json_node *upstream) {
     const struct json_node *name = json_member(reader, upstream, SLICE("name"));
     const struct json_node *state = json_member(reader, upstream, SLICE("state"));
     const struct json_node *tools = json_member(reader, upstream, SLICE("tools"));
-    printf("  %.*s (%.*s)", SLICE_ARGS(json_string_raw(name)), SLICE_ARGS(json_string_raw(state)));
+    buf_printf(out, "  %.*s (%.*s)", SLICE_ARGS(json_string_raw(name)),
+               SLICE_ARGS(json_string_raw(state)));
     size_t column = 100;
     for (const struct json_node *tool = tools != NULL ? json_first(reader, tools) : NULL;
          tool != NULL; tool = json_next(reader, tool)) {
         struct slice text = json_string_raw(tool);
         if (column + text.len > 90) {
-            printf("\n     ");
+            buf_printf(out, "\n     ");
             column = 5;
         }
-        printf(" %.*s", SLICE_ARGS(text));
+        buf_printf(out, " %.*s", SLICE_ARGS(text));
         column += text.len + 1;
     }
-    printf("\n");
+    buf_printf(out, "\n");
 }
 
 /* Once, when every upstream has come up or failed for the first time. */
@@ -60,22 +62,23 @@ static void on_change(void *context) {
     static const struct json_want tools[] = {{"tools", nothing}, {0}};
     static const struct json_want each[] = {{"*", tools}, {0}};
     static const struct json_want want[] = {{"upstreams", each}, {0}};
-    struct buf status = BUF_INIT(MIB(16));
+    struct buf status = BUF_INIT(MIB(16)), out = BUF_INIT(MIB(16));
     struct json_reader *reader = NULL;
     if (gateway_write_status(serving->gateway, &status) == 0 && json_reader_new(&reader) == 0 &&
         json_read(reader, buf_slice(&status), &(struct json_want){.children = want}, NULL, NULL) ==
             0) {
         const struct json_node *upstreams =
             json_member(reader, json_root(reader), SLICE("upstreams"));
-        printf("\nTools:\n");
+        buf_printf(&out, "\nTools:\n");
         for (const struct json_node *node = json_first(reader, upstreams); node != NULL;
              node = json_next(reader, node))
-            print_upstream(reader, node);
-        printf("\nStop with Ctrl-C.\n");
-        fflush(stdout);
+            print_upstream(&out, reader, node);
+        buf_printf(&out, "\nStop with Ctrl-C.\n");
+        io_write_softly(STDOUT_FILENO, buf_slice(&out));
     }
     json_reader_free(reader);
     buf_deinit(&status);
+    buf_deinit(&out);
 }
 
 /* The lines to paste. A token goes to a terminal only; elsewhere its file is named. */

@@ -178,15 +178,13 @@ static bool is_read_on(struct gw_connection *connection) {
 
 static void on_timer(void *context) {
     struct gw_connection *connection = context;
-    bool is_late = !connection->is_busy && http_parser_in_message(connection->parser);
-    if (connection->closes && !connection->is_aborted && is_read_on(connection))
-        io_timer_start(connection->timer, LINGER_MS);
-    else if (connection->closes)
-        gw_connection_free(connection);
-    else if (is_late)
+    bool is_late =
+        !connection->closes && !connection->is_busy && http_parser_in_message(connection->parser);
+    if (is_late)
         refuse_late(connection);
-    else if (is_read_on(connection))
-        io_timer_start(connection->timer, limits_of(connection)->idle_timeout_ms);
+    else if (!connection->is_aborted && is_read_on(connection))
+        io_timer_start(connection->timer,
+                       connection->closes ? LINGER_MS : limits_of(connection)->idle_timeout_ms);
     else
         gw_connection_free(connection);
 }

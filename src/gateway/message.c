@@ -132,6 +132,7 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
 
 static void run_batch(struct gw_exchange *exchange, struct slice document) {
     struct json_reader *reader = exchange->worker->reader;
+    _Static_assert(LIMIT_BATCH == 100, "the refusal says so");
     struct slice elements[LIMIT_BATCH];
     struct mcp_refusal refusal = {0};
     size_t count = 0, n_requests = 0;

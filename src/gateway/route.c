@@ -60,6 +60,7 @@ static bool find_subject(const struct json_reader *reader, const struct mcp_mess
         if (subject->node == NULL)
             return false;
     }
+    _Static_assert(LIMIT_URI_LENGTH == 8192, "the refusal says so");
     *ret_problem = "params name something that is longer than 8,192 bytes";
     return json_string_append(&subject->text, subject->node) == 0;
 }

@@ -15,10 +15,20 @@ enum { HOUSEKEEPING_MS = 30000 };
 
 static void on_spawner_lost(void *context);
 
+/* Often enough for a session to end soon after its time. */
+static uint64_t housekeeping_ms(const struct gateway *gateway) {
+    uint64_t part = gateway->config->session_idle_timeout_ms / 4;
+    return part < HOUSEKEEPING_MS ? part : HOUSEKEEPING_MS;
+}
+
+/* Nothing runs: what a rush has left with the allocator goes back to the system. */
 static void on_housekeeping(void *context) {
     struct gw_worker *worker = context;
-    gw_sessions_expire(worker->gateway, io_loop_now(worker->loop));
-    io_timer_start(worker->housekeeping, HOUSEKEEPING_MS);
+    struct gateway *gateway = worker->gateway;
+    gw_sessions_expire(gateway, io_loop_now(worker->loop));
+    if (budget_held(&gateway->budget) == 0 && list_is_empty(&worker->calls))
+        mem_trim();
+    io_timer_start(worker->housekeeping, housekeeping_ms(gateway));
 }
 
 static struct json_limits json_limits_of(const struct config *config) {
@@ -240,7 +250,7 @@ static void start_upstreams(struct gateway *gateway) {
 int gateway_run(struct gateway *gateway) {
     int error = 0;
     start_upstreams(gateway);
-    io_timer_start(gateway->workers[0].housekeeping, HOUSEKEEPING_MS);
+    io_timer_start(gateway->workers[0].housekeeping, housekeeping_ms(gateway));
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
         struct gw_worker *worker = &gateway->workers[i];
         if (worker->listen_fd < 0)

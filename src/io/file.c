@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,6 +91,19 @@ int io_lock_file(const char *path, int *ret_fd) {
     *ret_fd = fd;
     fd = -1;
     return 0;
+}
+
+void io_write_softly(int fd, struct slice text) {
+    enum { PIECE = 4096 }; /* which a pipe has room for when it has any */
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    while (text.len != 0 && poll(&writable, 1, 0) == 1) {
+        ssize_t n = write(fd, text.ptr, text.len < PIECE ? text.len : PIECE);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return;
+        text = slice_from(text, (size_t)n);
+    }
 }
 
 int io_pipe(int *ret_read_fd, int *ret_write_fd) {

@@ -128,16 +128,21 @@ static void keep_reserve(struct io_listener *listener) {
         (void)!io_null_open(&listener->reserve); /* tried again when it is needed */
 }
 
-/* False: it did not help. */
-static bool accept_by_reserve(struct io_listener *listener, int error) {
+/*
+ * 0, or the errno of an attempt that did not help either. Without descriptors accept(2) says so
+ * also when nobody is there: EAGAIN then.
+ */
+static int accept_by_reserve(struct io_listener *listener, int error) {
     if (listener->full_fn == NULL)
-        return false;
+        return error;
     io_fd_close(&listener->reserve);
     int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    listener->full_fn(listener->context, fd, error);
+    int second_error = fd < 0 ? errno : 0;
+    if (second_error != EAGAIN)
+        listener->full_fn(listener->context, fd, error);
     if (!listener->is_freed)
         keep_reserve(listener);
-    return fd >= 0;
+    return second_error;
 }
 
 static void on_pause_over(void *context) {
@@ -162,7 +167,9 @@ static void on_acceptable(void *context) {
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
         int error = errno;
-        if ((error == EMFILE || error == ENFILE) && accept_by_reserve(listener, error))
+        if (error == EMFILE || error == ENFILE)
+            error = accept_by_reserve(listener, error);
+        if (error == 0)
             continue;
         if (error != EAGAIN && !listener->is_freed) {
             listener->watch = io_watch_free(listener->watch);

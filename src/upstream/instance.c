@@ -337,6 +337,20 @@ static void finish_closing(struct upstream_instance *instance) {
     upstream_instance_unref(instance); /* its own: it lives until it is closed */
 }
 
+/* What callers hear. A limit of ours is theirs to know; what else is wrong with it is the
+ * operator's business. */
+static struct slice describe_end(const struct upstream_instance *instance, struct slice reason,
+                                 char *text, size_t size) {
+    bool is_limit = slice_find(reason, SLICE("max_message")) != SIZE_MAX;
+    if (instance->state != UPSTREAM_READY)
+        return SLICE("the upstream did not start; the gateway tries it again");
+    int len = snprintf(text, size,
+                       "the upstream stopped before it answered%s%.*s; the call may have been "
+                       "carried out; the upstream is being started again",
+                       is_limit ? ": " : "", is_limit ? (int)reason.len : 0, reason.ptr);
+    return slice_make(text, size_min((size_t)len, size - 1));
+}
+
 static void on_gone(void *context, struct slice reason) {
     struct upstream_instance *instance = context;
     char detail[DETAIL * 2];
@@ -371,12 +385,8 @@ static void on_gone(void *context, struct slice reason) {
             instance_wake(instance);
         return;
     }
-    bool was_ready = instance->state == UPSTREAM_READY;
-    fail(instance, text,
-         was_ready ? SLICE("the upstream stopped before it answered; the call may have been "
-                           "carried out; the upstream is being started again")
-                   : SLICE("the upstream did not start; the gateway tries it again"),
-         verdict_of_end(instance));
+    char told[DETAIL * 3];
+    fail(instance, text, describe_end(instance, text, told, sizeof told), verdict_of_end(instance));
 }
 
 static void start(struct upstream_instance *instance) {

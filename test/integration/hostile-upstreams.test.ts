@@ -130,7 +130,7 @@ describe("hostile upstreams", () => {
         const flooded = await session.call("flood");
         assert.equal(flooded.result!.isError, true);
         const down = await gateway.waitForLog((entry) => entry.message === "is down" && entry.upstream === "bad");
-        assert.match(String(down.reason), /longer than 10 MiB/);
+        assert.match(String(down.reason), /longer than max_message, 10485760/);
         assert.equal(text(await answers(session, "echo", { text: "again" })), "again");
         await isWell(gateway);
     });

@@ -261,5 +261,53 @@ static void test_no_descriptors(void) {
     acceptor_close(&acceptor);
 }
 
+struct crowd {
+    struct acceptor acceptor;
+    int n_full;
+};
+
+static void refuse_one(void *context, int fd, int error) {
+    struct acceptor *acceptor = context;
+    struct crowd *crowd = CONTAINER_OF(acceptor, struct crowd, acceptor);
+    CHECK(fd >= 0);
+    CHECK_INT(error, EMFILE);
+    CHECK_INT(send(fd, "no", 2, MSG_NOSIGNAL), 2);
+    io_fd_close(&fd);
+    if (++crowd->n_full == 3)
+        io_loop_stop(acceptor->guarded.loop);
+}
+
+/* With a descriptor kept back everybody is told, and when there are some again it is kept again. */
+static void test_reserve(void) {
+    struct crowd crowd = {.n_full = 0};
+    int clients[4];
+    REQUIRE(acceptor_open(&crowd.acceptor));
+    io_listener_on_full(crowd.acceptor.listener, refuse_one);
+    for (size_t i = 0; i < 3; i++)
+        clients[i] = connect_to(&crowd.acceptor.address);
+    struct rlimit limit, none;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    int next = dup(STDERR_FILENO);
+    REQUIRE(next >= 0 && close(next) == 0);
+    none = (struct rlimit){.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    guarded_run(&crowd.acceptor.guarded);
+    CHECK_INT(crowd.n_full, 3);
+    CHECK_INT(crowd.acceptor.accepted, 0);
+    for (size_t i = 0; i < 3; i++) {
+        char text[3] = "";
+        CHECK_INT(recv(clients[i], text, 2, 0), 2);
+        CHECK(strcmp(text, "no") == 0);
+        io_fd_close(&clients[i]);
+    }
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    clients[3] = connect_to(&crowd.acceptor.address);
+    crowd.acceptor.stop_at = 1;
+    guarded_run(&crowd.acceptor.guarded);
+    CHECK_INT(crowd.acceptor.accepted, 1);
+    io_fd_close(&clients[3]);
+    acceptor_close(&crowd.acceptor);
+}
+
 TEST_MAIN(TEST(test_addresses), TEST(test_listen), TEST(test_listen_unix), TEST(test_accept),
-          TEST(test_free_inside), TEST(test_no_descriptors))
+          TEST(test_free_inside), TEST(test_no_descriptors), TEST(test_reserve))

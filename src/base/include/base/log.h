@@ -5,8 +5,9 @@
  * (secret.h).
  *
  * A struct log is made once by main() and handed down; it may be used by any thread. Nobody waits
- * for it: a line that cannot be written now (full disk, full or closed pipe) is lost and counted, and
- * the next line that can be written says how many were. Functions accept a NULL log and then write nothing, which is what unit tests pass.
+ * for it: a line that cannot be written now (full disk, full or closed pipe) is lost and counted,
+ * and the next line that can be written says how many were. Functions accept a NULL log and then
+ * write nothing, which is what unit tests pass.
  */
 #pragma once
 

@@ -27,6 +27,8 @@ MUST_CHECK void *mem_alloc(size_t size);
  * returned. */
 MUST_CHECK void *mem_realloc(void *ptr, size_t size);
 void mem_free(void *ptr);
+/* What is free goes back to the system, where the allocator can say so. Takes milliseconds. */
+void mem_trim(void);
 
 /* Zeroed memory; ends the process when there is none. */
 void *mem_xalloc(size_t size);

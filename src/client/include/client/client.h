@@ -84,7 +84,7 @@ enum client_failure_kind {
     CLIENT_FAILED_TLS,
     CLIENT_FAILED_RESET,    /* the connection broke before the answer was whole */
     CLIENT_FAILED_PROTOCOL, /* the answer is not strict HTTP/1.1, is compressed, or too long */
-    CLIENT_FAILED_MEMORY, /* or descriptors: this process lacks them */
+    CLIENT_FAILED_MEMORY,   /* or descriptors: this process lacks them */
 };
 
 struct client_failure {
@@ -92,7 +92,7 @@ struct client_failure {
     /* False: no byte of the request has left, so it may be sent again whatever it is. */
     bool may_have_arrived;
     bool was_repeated; /* it was sent twice, and both may have arrived */
-    char reason[160]; /* for the operator: names host and step, never a secret */
+    char reason[160];  /* for the operator: names host and step, never a secret */
 };
 
 struct client_events {

@@ -24,6 +24,9 @@ MUST_CHECK int io_directory_make(const char *path);
  * descriptor is closed, so also when the process dies.
  */
 MUST_CHECK int io_lock_file(const char *path, int *ret_fd);
+/* As much as can be written without waiting for a reader; for what is good to know, but not worth
+ * standing still for. */
+void io_write_softly(int fd, struct slice text);
 /* pipe2(2) with O_CLOEXEC. */
 MUST_CHECK int io_pipe(int *ret_read_fd, int *ret_write_fd);
 /* Opens for appending, mode 0600, no symbolic link at the end of the path. */
