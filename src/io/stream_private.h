@@ -34,7 +34,7 @@ struct io_stream {
     uint64_t n_accepted; /* bytes that were sent or queued so far */
     bool is_broken, has_ended, is_closed, shutdown_wanted;
     bool wants_read, drains, never_starves;
-    unsigned n_full_chunks; /* read one behind the other */
+    unsigned n_full_chunks;        /* read one behind the other */
     struct list_link starved_link; /* in loop->starved */
 };
 

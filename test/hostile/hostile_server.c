@@ -5,6 +5,7 @@
  * for words in a message instead of reading JSON.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/compiler.h"
@@ -66,11 +66,6 @@ static void answer(const char *id, const char *text) {
 NO_RETURN static void stay(void) {
     for (;;)
         pause();
-}
-
-static void nap_ms(long ms) {
-    struct timespec pause_for = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    (void)nanosleep(&pause_for, NULL);
 }
 
 /* ---- ways ---- */
@@ -143,7 +138,7 @@ static void drip(const char *id) {
     write_all(STDOUT_FILENO, start, (size_t)n);
     for (;;) {
         say("x");
-        nap_ms(20);
+        (void)poll(NULL, 0, 20);
     }
 }
 

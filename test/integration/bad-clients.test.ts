@@ -1,7 +1,7 @@
 /*
- * Clients that misbehave in ways that hostile-clients, hostile-modern and http-strict leave out: half-closed calls, games
- * with 100-continue, ids of every shape, answers to nobody, thousands of streams. Of each: another client's calls go on
- * meanwhile, and at the end nothing is left of it.
+ * Clients that misbehave in ways that hostile-clients, hostile-modern and http-strict leave out: half-closed calls,
+ * games with 100-continue, ids of every shape, answers to nobody, thousands of streams. Of each: another client's calls
+ * go on meanwhile, and at the end nothing is left of it.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -391,7 +391,8 @@ describe("clients that misbehave", () => {
         const sockets: net.Socket[] = [];
         const opening = (async () => {
             while (sockets.length < wanted) {
-                sockets.push(...(await Promise.all(Array.from({ length: Math.min(250, wanted - sockets.length) }, listen))));
+                const length = Math.min(250, wanted - sockets.length);
+                sockets.push(...(await Promise.all(Array.from({ length }, listen))));
             }
         })();
         await undisturbed(opening, "another client's call", works);

@@ -278,7 +278,8 @@ describe("HTTP upstreams that misbehave", { concurrency: 2 }, () => {
                 assert.equal(bad.calls(args).length, 1, "the call was made once");
                 assert.deepEqual(elsewhere.requests.items, []);
                 const again = () => call(mine, "echo", { text: "again" });
-                if (poisons === true) await until(async () => (await again()).result?.isError !== true, "it serves again");
+                const serves = async () => (await again()).result?.isError !== true;
+                if (poisons === true) await until(serves, "it serves again");
                 assert.equal(await said(again()), "again");
             };
 

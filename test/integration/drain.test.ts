@@ -192,7 +192,12 @@ describe("drain", () => {
             });
             request.on("error", () => {});
             request.end(
-                JSON.stringify({ jsonrpc: "2.0", id, method: "tools/call", params: { name: "it__hold", arguments: {} } }),
+                JSON.stringify({
+                    jsonrpc: "2.0",
+                    id,
+                    method: "tools/call",
+                    params: { name: "it__hold", arguments: {} },
+                }),
             );
             const from = child.events.items.length;
             await child.events.waitFor((event) => event.event === "held", from);
@@ -345,4 +350,3 @@ describe("drain", () => {
         await ends(gateway, "it ends");
     });
 });
-

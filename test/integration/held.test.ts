@@ -28,7 +28,7 @@ type Era = (typeof ERAS)[number];
  * answer, as the event, as what is written; and the allocator keeps some of that. A sanitizer keeps 256 MiB of freed
  * memory back and surrounds the rest.
  */
-const isSanitized = readFileSync(binary()).includes("__asan_init");
+const isSanitized = ["__asan_init", "__tsan_init"].some((name) => readFileSync(binary()).includes(name));
 const WORKERS = 2;
 const BOUND = MAX * 1.25 + 10 * MIB + WORKERS * 6 * 10 * MIB + (isSanitized ? 400 * MIB : 16 * MIB);
 

@@ -168,7 +168,10 @@ describe("limits of messages", () => {
             const past = await answered((id) => line(id, MESSAGE + 1));
             assert.match(said(past), /stopped before it answered/);
             assert.match(said(past), new RegExp(`longer than max_message, ${MESSAGE}`));
-            const down = await gateway.waitForLog((entry) => entry.message === "is down" && entry.upstream === "it", from);
+            const down = await gateway.waitForLog(
+                (entry) => entry.message === "is down" && entry.upstream === "it",
+                from,
+            );
             assert.match(String(down.reason), new RegExp(`longer than max_message, ${MESSAGE}`));
             child = await control.started("it", control.count("it"));
             await until(async () => (await session.call("it__echo")).result?.isError !== true, "it is started again");
@@ -180,7 +183,10 @@ describe("limits of messages", () => {
             assert.notEqual((await session.call("it__echo")).result?.isError, true);
             const from = gateway.log.items.length;
             child.do({ do: "line", line: "one more" });
-            const down = await gateway.waitForLog((entry) => entry.message === "is down" && entry.upstream === "it", from);
+            const down = await gateway.waitForLog(
+                (entry) => entry.message === "is down" && entry.upstream === "it",
+                from,
+            );
             assert.match(String(down.reason), /more than 1,000 lines that are no messages/);
             await until(async () => (await session.call("it__echo")).result?.isError !== true, "it is started again");
             child = control.starts.items.findLast((one) => one.name === "it")!;
@@ -188,7 +194,8 @@ describe("limits of messages", () => {
     });
 
     describe("of an HTTP server", () => {
-        const call = (args: object): Promise<RpcMessage> => session.call("web__echo", args as { [key: string]: unknown });
+        const call = (args: object): Promise<RpcMessage> =>
+            session.call("web__echo", args as { [key: string]: unknown });
         const filled = (answer: object, length: number): string => {
             const short = JSON.stringify({ ...answer, fill: "" });
             return short.replace('"fill":""', `"fill":"${"f".repeat(length - short.length)}"`);
@@ -196,7 +203,9 @@ describe("limits of messages", () => {
         const refusal = new RegExp(`longer than mcp\\.servers\\.web\\.max_message, ${MESSAGE}`);
 
         test("max_message: a body", async () => {
-            const fits = http.act((exchange) => exchange.text(200, "application/json", filled(exchange.answer("fits"), MESSAGE)));
+            const fits = http.act((exchange) =>
+                exchange.text(200, "application/json", filled(exchange.answer("fits"), MESSAGE)),
+            );
             assert.equal(said(await call(fits)), "fits");
             const past = http.act((exchange) =>
                 exchange.text(200, "application/json", filled(exchange.answer("past"), MESSAGE + 1)),
