@@ -22,7 +22,10 @@ describe("hostile clients of 2026-07-28", () => {
         modern = await startHttp(modernOnly);
         legacy = await startHttp(legacyOnly());
         gateway = await startGateway({
-            config: { servers: { modern: { url: modern.url }, legacy: { url: legacy.url } } },
+            config: {
+                server: { limits: { max_in_flight: 200 } },
+                servers: { modern: { url: modern.url }, legacy: { url: legacy.url } },
+            },
         });
         await served(gateway, "modern__echo", "legacy__echo");
     });
