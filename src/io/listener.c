@@ -103,7 +103,9 @@ struct io_listener {
     io_accept_fn *fn;
     io_full_fn *full_fn;
     void *context;
-    int reserve;                 /* a descriptor that is given up when there are no more; -1: is */
+    /* Descriptors that are given up, one at a time, when there are no more; -1: it is. Several,
+     * because another thread may take what was given up before the listener can. */
+    int reserve[4];
     bool is_accepting, is_freed; /* fn may free the listener */
 };
 
@@ -124,8 +126,19 @@ static struct network describe_peer(const struct sockaddr_storage *storage) {
 }
 
 static void keep_reserve(struct io_listener *listener) {
-    if (listener->full_fn != NULL && listener->reserve < 0)
-        (void)!io_null_open(&listener->reserve); /* tried again when it is needed */
+    for (size_t i = 0; listener->full_fn != NULL && i < ARRAY_LEN(listener->reserve); i++) {
+        if (listener->reserve[i] < 0 && io_null_open(&listener->reserve[i]) != 0)
+            break; /* tried again when it is needed */
+    }
+}
+
+static void give_up(struct io_listener *listener, size_t most) {
+    for (size_t i = ARRAY_LEN(listener->reserve); i-- > 0 && most != 0;) {
+        if (listener->reserve[i] < 0)
+            continue;
+        io_fd_close(&listener->reserve[i]);
+        most--;
+    }
 }
 
 /*
@@ -135,7 +148,7 @@ static void keep_reserve(struct io_listener *listener) {
 static int accept_by_reserve(struct io_listener *listener, int error) {
     if (listener->full_fn == NULL)
         return error;
-    io_fd_close(&listener->reserve);
+    give_up(listener, 1);
     int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     int second_error = fd < 0 ? errno : 0;
     if (second_error != EAGAIN)
@@ -189,7 +202,8 @@ int io_listener_new(struct io_loop *loop, int fd, io_accept_fn *fn, void *contex
     listener->fd = fd;
     listener->fn = fn;
     listener->context = context;
-    listener->reserve = -1;
+    for (size_t i = 0; i < ARRAY_LEN(listener->reserve); i++)
+        listener->reserve[i] = -1;
     listener->pause = io_timer_new(loop, on_pause_over, listener);
     int error = io_watch_new(loop, fd, on_acceptable, listener, &listener->watch);
     if (error != 0) {
@@ -215,7 +229,7 @@ struct io_listener *io_listener_free(struct io_listener *listener) {
         io_watch_free(listener->watch);
         io_timer_free(listener->pause);
         io_fd_close(&listener->fd);
-        io_fd_close(&listener->reserve);
+        give_up(listener, SIZE_MAX);
         listener->is_freed = true;
         if (!listener->is_accepting)
             mem_free(listener);

@@ -226,10 +226,13 @@ static void describe(const struct post_end *end, bool is_session_lost, char *tex
                  end->reason);
     else if (!end->can_reach && !end->may_have_arrived)
         snprintf(text, size, "the upstream cannot be reached; the gateway tries it again");
-    else if (end->status == 0 || end->was_accepted)
+    else if (end->is_cut)
         snprintf(text, size,
                  "the connection to the upstream broke before it answered; the call may have been "
                  "carried out");
+    else if (end->status == 0 || end->was_accepted)
+        snprintf(text, size,
+                 "the upstream's answer could not be used; the call may have been carried out");
     else if (end->status == 401 || end->status == 403)
         snprintf(text, size, "the upstream refused the gateway's credentials (HTTP %u)",
                  end->status);

@@ -46,7 +46,7 @@ struct post {
     bool is_paused;
     bool is_broken; /* refused in mid-answer; ends by the timer */
     bool is_ours;   /* ... for a limit of ours, not for what the server did wrong */
-    bool was_reset;
+    bool is_cut, was_reset;
     char reason[REASON];
     char event_id[LIMIT_SSE_ID + 1]; /* empty: the server gave none */
     uint64_t retry_ms;
@@ -150,6 +150,7 @@ static void end_with(struct post *post, bool can_reach, const char *reason) {
         .may_have_arrived = post->may_have_arrived,
         .was_accepted = post->was_accepted,
         .can_reach = can_reach,
+        .is_cut = post->is_cut,
         .was_reset = post->was_reset,
         .is_ours = post->is_ours,
         .reason = reason,
@@ -397,7 +398,8 @@ static void on_failed(void *context, const struct client_failure *failure) {
                      failure->kind == CLIENT_FAILED_MEMORY;
     if (post->kind != ANSWER_ERROR)
         post->status = 0;
-    post->was_reset = failure->kind == CLIENT_FAILED_RESET && !failure->was_repeated;
+    post->is_cut = failure->kind == CLIENT_FAILED_RESET;
+    post->was_reset = post->is_cut && !failure->was_repeated;
     post->is_ours = failure->kind == CLIENT_FAILED_MEMORY;
     end_with(post, can_reach, failure->reason);
 }

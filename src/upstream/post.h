@@ -41,7 +41,8 @@ struct post_end {
     bool may_have_arrived;
     bool was_accepted;  /* an answer had begun, with status 200 */
     bool can_reach;     /* false: no connection could be made */
-    bool was_reset;     /* the connection broke, after the request was sent once */
+    bool is_cut;        /* the connection broke before the answer was whole */
+    bool was_reset;     /* ... after the request was sent once */
     bool is_ours;       /* a limit or the memory of ours ended it */
     const char *reason; /* for the operator; NUL-terminated */
 };

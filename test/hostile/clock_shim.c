@@ -4,14 +4,14 @@
  * time of day, and what is added to the monotonic clocks. A test changes them while the process
  * runs. The machine's clocks are not touched.
  */
+#include "clock_shim.h"
+
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { WALL, MONOTONIC, N_OFFSETS };
@@ -52,7 +52,7 @@ static int64_t offset_of(clockid_t clock) {
 /* All else is built to be hidden. */
 #pragma GCC visibility push(default)
 
-int clock_gettime(clockid_t clock, struct timespec *ret) {
+int shifted_clock_gettime(clockid_t clock, struct timespec *ret) {
     open_offsets();
     int result = (int)syscall(SYS_clock_gettime, clock, ret);
     if (result != 0 || offsets == NULL)
@@ -63,18 +63,18 @@ int clock_gettime(clockid_t clock, struct timespec *ret) {
     return 0;
 }
 
-time_t time(time_t *ret) {
+time_t shifted_time(time_t *ret) {
     struct timespec now = {0};
-    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)shifted_clock_gettime(CLOCK_REALTIME, &now);
     if (ret != NULL)
         *ret = now.tv_sec;
     return now.tv_sec;
 }
 
-int gettimeofday(struct timeval *restrict ret, void *restrict zone) {
+int shifted_gettimeofday(struct timeval *restrict ret, void *restrict zone) {
     struct timespec now = {0};
     (void)zone;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)shifted_clock_gettime(CLOCK_REALTIME, &now);
     ret->tv_sec = now.tv_sec;
     ret->tv_usec = now.tv_nsec / 1000;
     return 0;

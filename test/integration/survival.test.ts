@@ -159,7 +159,12 @@ describe("out of descriptors", { skip: unlessRoot }, () => {
             raw.socket.write(request(gateway, "GET", "/health", {}));
             return raw.answer("503 for one of a crowd");
         });
-        for (const answer of await Promise.all(crowd)) assert.ok(answer === undefined || answer.status === 503);
+        // What one worker gives up for a moment may be another one's connection: a few are served.
+        const statuses = (await Promise.all(crowd)).map((answer) => answer?.status ?? 503);
+        assert.ok(
+            statuses.filter((status) => status === 503).length >= 32 && statuses.every((s) => s === 503 || s === 200),
+            statuses.join(" "),
+        );
 
         // A child cannot be started; whoever wants it is told.
         limit(gateway.pid, "nofile", 3);

@@ -18,6 +18,9 @@
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* The symbol that a function gets in place of its name. */
+#define LINKED_AS(symbol) __asm__(symbol)
+
 /* For the few loops in which a measurement asked for them. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define NO_INLINE     __attribute__((noinline, cold))
