@@ -101,7 +101,7 @@ def text(result):
         parts += ["CPU time for one call (us: microseconds), calls in a second and times as wrk sees them, with as many calls "
                   "at once as it has connections:", calls_table(result["cases"])]
     if half := half_table(result["cases"]):
-        parts += ["At a constant rate of half of what nginx can do, counted from when a call was due:", half]
+        parts += ["At a constant rate of half of what the slower one can do, counted from when a call was due:", half]
     if result["figures"]:
         parts.append(figures_table(result["figures"]))
     names = missed(result)
