@@ -230,15 +230,12 @@ static void describe(const struct post_end *end, bool is_session_lost, char *tex
         snprintf(text, size,
                  "the connection to the upstream broke before it answered; the call may have been "
                  "carried out");
-    else if (end->status == 0 || end->was_accepted)
+    else if (end->status < 300 || end->was_accepted)
         snprintf(text, size,
                  "the upstream's answer could not be used; the call may have been carried out");
     else if (end->status == 401 || end->status == 403)
         snprintf(text, size, "the upstream refused the gateway's credentials (HTTP %u)",
                  end->status);
-    else if (end->status < 300)
-        snprintf(text, size,
-                 "the upstream's answer could not be used; the call may have been carried out");
     else if (is_session_lost)
         snprintf(text, size, "the upstream forgets its sessions (HTTP %u); try again later",
                  end->status);
