@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
@@ -13,6 +14,7 @@
 
 #include "base/list.h"
 #include "base/mem.h"
+#include "io/file.h"
 #include "tls_private.h"
 
 /*
@@ -64,9 +66,14 @@ static bool is_hash_name(const char *name) {
 }
 
 static void load_directory(X509_STORE *store, const char *path) {
-    DIR *directory = opendir(path);
-    if (directory == NULL)
+    /* Not opendir(), of which ThreadSanitizer does not know that it makes a descriptor: libuv has
+     * closed the last one of that number, and without telling it either. */
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    if (directory == NULL) {
+        io_fd_close(&fd);
         return;
+    }
     const struct dirent *entry;
     while ((entry = readdir(directory)) != NULL) {
         char file[4096];
