@@ -18,8 +18,7 @@ static struct slice why_not(int error) {
 
 struct buf *gw_worker_scratch(struct gw_worker *worker) {
     buf_reset(&worker->scratch, SCRATCH_KEPT);
-    worker->scratch.max =
-        worker->gateway->max_message + worker->gateway->config->max_request_body + MIB(1);
+    worker->scratch.max = worker->gateway->max_message + worker->config->max_request_body + MIB(1);
     return &worker->scratch;
 }
 
@@ -70,7 +69,7 @@ void gw_call_stop_waiting(struct gw_call *call) {
 bool gw_call_keep(struct gw_call *call, const struct mcp_message *message) {
     if (call->document != NULL)
         return true;
-    struct buf copy = BUF_INIT(call->worker->gateway->config->max_request_body + KIB(16));
+    struct buf copy = BUF_INIT(call->worker->config->max_request_body + KIB(16));
     mcp_write_request(&copy, message->id, message->method,
                       message->params != NULL ? message->params->raw : SLICE_EMPTY);
     call->document = buf_take(&copy, &call->document_len);

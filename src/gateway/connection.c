@@ -25,7 +25,7 @@ enum {
 static void process(struct gw_connection *connection, struct slice bytes);
 
 static const struct config_limits *limits_of(const struct gw_connection *connection) {
-    return &connection->worker->gateway->config->limits;
+    return &connection->worker->config->limits;
 }
 
 static uint64_t now_of(const struct gw_connection *connection) {
@@ -221,7 +221,7 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
         .on_end = on_end,
         .on_drain = on_drain,
     };
-    const struct config *config = worker->gateway->config;
+    const struct config *config = worker->config;
     struct gw_connection *connection = mem_alloc(sizeof *connection);
     struct http_parser *parser = NULL;
     struct http_limits limits = {.max_head = (size_t)config->limits.max_header,
@@ -286,7 +286,7 @@ bool gw_connection_write(struct gw_connection *connection, const struct slice *p
 /* The option that sets this limit; NULL: it is fixed. */
 static const char *option_of(const struct gw_connection *connection,
                              const struct http_refusal *refusal) {
-    const struct config *config = connection->worker->gateway->config;
+    const struct config *config = connection->worker->config;
     if (refusal->status == 413 && refusal->limit == config->max_request_body)
         return "server.max_request_body";
     if (refusal->status == 431 && refusal->limit == config->limits.max_header)

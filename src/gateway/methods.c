@@ -151,7 +151,7 @@ static void write_discovery(struct buf *out, const struct gw_view *view,
 static void try_discover(struct gw_call *call, bool is_late) {
     struct gw_view *view = gw_view_open(call->worker, call->principal, call->session, call->only);
     uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
-                                         call->worker->gateway->config->list_timeout_ms);
+                                         call->worker->config->list_timeout_ms);
     if (patience != 0 && !is_late) {
         gw_view_close(view);
         gw_call_wait(call, try_discover, patience);

@@ -4,7 +4,8 @@
  *     worker.c      runs the loops
  *     door.c        accepts, or refuses when there are too many (peers.h)
  *     connection.c  bytes to HTTP messages and back
- *     exchange.c    one HTTP request: the phases up to its body, the answer (JSON or SSE)
+ *     phases.c      what the head of a request decides, before its body
+ *     exchange.c    one HTTP request and its answer (JSON or SSE)
  *     message.c     one JSON-RPC message: its era, then the session, notifications, batches
  *     modern.c      what a request of 2026-07-28 has to carry
  *     call.c        a request that is being answered: its life, waiting, answers
@@ -106,6 +107,7 @@ struct gw_door {
 
 struct gw_worker {
     struct gateway *gateway;
+    const struct config *config; /* that it serves by; changes between callbacks only */
     size_t index;
     struct io_loop *loop;
     struct upstream_worker *upstreams;
@@ -220,6 +222,9 @@ struct gw_exchange {
     struct buf body;
     struct buf early; /* an answer that was decided before the body was read */
     bool is_refused;  /* there is one */
+    size_t phase;     /* of the head: the one that is at work */
+    bool is_waiting;  /* it waits; the body is kept */
+    bool is_whole;    /* the body has come meanwhile */
     enum http_method method;
     bool keep_alive, is_http10;
     bool has_version_header;
@@ -243,8 +248,10 @@ struct gw_exchange {
 /* NULL: there is no memory. */
 struct gw_exchange *gw_exchange_new(struct gw_connection *connection);
 void gw_exchange_unref_connection(struct gw_exchange *exchange);
-/* The phases that need the head only. */
-void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head);
+/* A whole answer into exchange->early, which is sent when the body was read and forgotten. The
+ * fields are whole lines. */
+void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
+                             struct slice extra_fields, struct slice body);
 /* The request is whole. */
 void gw_exchange_run(struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
@@ -265,6 +272,14 @@ bool gw_exchange_has_session(struct gw_exchange *exchange);
 void gw_exchange_wait(struct gw_exchange *exchange);
 /* An answer before there is an exchange; ends the connection. */
 void gw_connection_refuse(struct gw_connection *connection, struct http_refusal refusal);
+
+/* phases.c */
+
+/* The phases that need the head only. */
+void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head);
+/* What a phase waited for is there: that phase runs again, and those behind it. From the loop,
+ * never from inside a phase. */
+void gw_exchange_go_on(struct gw_exchange *exchange);
 
 /* session.c */
 

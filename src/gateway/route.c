@@ -86,7 +86,7 @@ static struct gw_view_item *find_unlisted(struct gw_view *view, struct slice uri
 /* Nobody has it; but would somebody, were it up? Names tell by their prefix, URIs do not. */
 static void look_for_absent(struct route *route, struct gw_view *view, const struct gw_call *call,
                             const struct subject *subject) {
-    const struct config *config = call->worker->gateway->config;
+    const struct config *config = call->worker->config;
     uint64_t now = io_loop_now(call->worker->loop);
     struct slice text = buf_slice(&subject->text);
     if (!mcp_list_info(subject->list)->is_named && call->only == NULL) {
@@ -245,7 +245,7 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
     const struct gateway *gateway = call->worker->gateway;
     struct mcp_implementation self = gw_implementation(gateway);
-    struct buf params = BUF_INIT(gateway->config->max_request_body + KIB(16));
+    struct buf params = BUF_INIT(call->worker->config->max_request_body + KIB(16));
     char number[24];
     int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
     struct slice id_text = slice_make(number, (size_t)len);

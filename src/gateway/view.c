@@ -423,5 +423,5 @@ uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsig
         else if (item->status.state == UPSTREAM_IDLE)
             upstream_instance_start(item->instance);
     }
-    return is_stale ? call->worker->gateway->config->list_timeout_ms : 0;
+    return is_stale ? call->worker->config->list_timeout_ms : 0;
 }

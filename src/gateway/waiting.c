@@ -86,7 +86,7 @@ static void deliver_slot(struct io_message *message) {
 
 static void on_late(void *context) {
     struct gw_wait *wait = context;
-    const struct config_limits *limits = &wait->worker->gateway->config->limits;
+    const struct config_limits *limits = &wait->worker->config->limits;
     struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
     buf_printf(&text,
                "%llu calls of this caller are running, which is all it may "
@@ -176,7 +176,7 @@ static bool wait_for_slot(struct gw_call *call, const struct mcp_message *messag
     if (!gw_call_keep(call, message))
         return false; /* refused for want of memory; waits no more */
     wait->timer = io_timer_new(worker->loop, on_late, wait);
-    io_timer_start(wait->timer, worker->gateway->config->limits.max_wait_ms);
+    io_timer_start(wait->timer, worker->config->limits.max_wait_ms);
     if (exchange->is_modern) {
         list_push_back(&worker->waits, &wait->link);
         if (!io_timer_is_running(worker->hangup_timer))

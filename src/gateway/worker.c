@@ -38,6 +38,7 @@ static struct json_limits json_limits_of(const struct config *config) {
 
 static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t index) {
     worker->gateway = gateway;
+    worker->config = gateway->config;
     worker->index = index;
     worker->listen_fd = -1;
     list_init(&worker->connections);
