@@ -22,7 +22,7 @@ struct cli_options {
     bool has_log_style;
     enum log_style log_style;
     bool json;
-    const char *arguments[2]; /* of the command */
+    const char *arguments[4]; /* of the command */
     int n_arguments;
 };
 

@@ -71,6 +71,23 @@
 #define LIMIT_SERVER_LOGS          50u /* likewise, of notifications/message */
 #define LIMIT_TEMPLATE_EXPRESSIONS 16u /* of one URI template */
 
+/* Who is calling. */
+#define LIMIT_JWT            KIB(16)
+#define LIMIT_JWKS           KIB(256) /* bytes of a set of keys, of an issuer's metadata */
+#define LIMIT_JWKS_KEYS      64u
+#define LIMIT_JWKS_FETCH_MS  10000u
+#define LIMIT_JWKS_WAIT_MS   5000u  /* of a request whose key is not there yet */
+#define LIMIT_JWKS_PAUSE_MS  30000u /* between two fetches because of unknown keys */
+#define LIMIT_JWKS_STALE_MS  (24u * 3600u * 1000u)
+#define LIMIT_ISSUERS        32u
+#define LIMIT_API_TOKENS     1000u
+#define LIMIT_KNOWN_TOKENS   4096u   /* verified tokens that a worker remembers */
+#define LIMIT_KNOWN_TOKEN_MS 300000u /* and for how long at most */
+#define LIMIT_GROUPS         256u    /* of one caller that are kept */
+#define LIMIT_CLIENT_ID      256u    /* bytes of an identity that a claim or header gives */
+#define LIMIT_PROXY_HEADER   KIB(4)  /* of the PROXY protocol, with what is behind the addresses */
+#define LIMIT_FORWARDED      64u     /* addresses in X-Forwarded-For that are looked at */
+
 /* The control socket. */
 #define LIMIT_CONTROL_PEERS   32u
 #define LIMIT_CONTROL_COMMAND KIB(64)

@@ -60,6 +60,111 @@ struct config_limits {
     uint64_t max_json_depth, max_json_keys;
 };
 
+/* [server.tls] */
+enum config_client_identity { /* which part of a client's certificate names it */
+                              CONFIG_IDENTITY_SUBJECT, /* the whole subject as RFC 4514 writes it */
+                              CONFIG_IDENTITY_COMMON_NAME,
+                              CONFIG_IDENTITY_SAN_DNS, /* the first of its subject alternative names
+                                                          that is a DNS name ... */
+                              CONFIG_IDENTITY_SAN_EMAIL,
+                              CONFIG_IDENTITY_SAN_URI,
+};
+enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+
+struct config_tls {
+    bool is_set;                   /* there is a table */
+    struct slice certificate, key; /* files in PEM; both or none */
+    bool is_auto;                  /* from the gateway's own authority in the data directory */
+    struct slice *names;           /* of the gateway: DNS names and addresses */
+    size_t n_names;
+    struct slice client_ca; /* a file in PEM; empty: clients show no certificate */
+    enum config_client_identity client_identity;
+    bool require_client_certificate;
+    enum config_tls_version min_version;
+    uint64_t hsts_ms; /* 0: the field is not sent */
+};
+
+/* One authorization server: [server.oauth] itself, or one of [[server.oauth.issuers]]. */
+enum config_token_type { CONFIG_TOKEN_ANY, CONFIG_TOKEN_AT_JWT };
+
+struct config_issuer {
+    struct slice url;    /* of its JWKS; empty: found by discovery */
+    struct slice issuer; /* for discovery; empty: none. One of the two, or both, or a secret */
+    struct slice expected_issuer;   /* `issuer` when not set; empty: of any issuer */
+    struct slice expected_audience; /* empty: the resource's URL */
+    uint64_t poll_interval_ms;      /* 0: as the answer's Cache-Control says */
+    struct slice secret;      /* for HS256 to HS512; empty: these are refused. Never printed */
+    struct slice *algorithms; /* RFC 7518 names; none: all that are known */
+    size_t n_algorithms;
+    enum config_token_type token_type; /* the `typ` that tokens must have (RFC 9068) */
+    uint64_t leeway_ms;                /* of exp, nbf and iat */
+};
+
+struct config_oauth {
+    bool is_set;
+    struct config_issuer *issuers; /* the table's own first, when it names one */
+    size_t n_issuers;
+    struct slice resource; /* server.oauth.protected_resource.resource: the URL that clients use */
+    struct slice *authorization_servers; /* the issuers when not set */
+    size_t n_authorization_servers;
+    struct slice *scopes; /* that every request needs */
+    size_t n_scopes;
+};
+
+/* [server.auth.tokens.NAME] */
+struct config_token {
+    struct slice name;
+    uint32_t line;        /* of its table in the file */
+    struct slice hash;    /* "sha256:" and 64 hexadecimal digits in lower case */
+    struct slice *groups; /* that whoever has it belongs to */
+    size_t n_groups;
+    bool has_servers;
+    struct slice *servers; /* with has_servers: those that it is for, perhaps none */
+    size_t n_servers;
+    struct slice *scopes; /* that it carries */
+    size_t n_scopes;
+    struct slice expires; /* as written; empty: never */
+    uint64_t expires_ms;  /* since 1970; 0: never */
+};
+
+/* [server.client_identification] */
+struct config_identification {
+    bool enabled;
+    struct slice client_claim, client_header; /* one of them */
+    struct slice group_claim, group_header;   /* one of them, or none */
+    struct slice *group_values;               /* none: any group */
+    size_t n_group_values;
+};
+
+/* [server.client_ip] */
+struct config_client_ip {
+    bool x_real_ip;
+    bool x_forwarded_for; /* the last address that is no trusted proxy */
+    uint64_t hops; /* x_forwarded_for_trusted_hops, from the right, 0-based; UINT64_MAX: not set */
+};
+
+/* [server.cors]; "*" stands for all. Lists are empty when not set. */
+struct config_cors {
+    bool is_set;
+    bool allow_credentials, allow_private_network;
+    struct slice *allow_origins, *allow_methods, *allow_headers, *expose_headers;
+    size_t n_allow_origins, n_allow_methods, n_allow_headers, n_expose_headers;
+    uint64_t max_age_ms; /* UINT64_MAX: not set */
+};
+
+/* [server.csrf] */
+struct config_csrf {
+    bool enabled;
+    struct slice header_name;
+};
+
+/* [mcp.servers.NAME.tools.TOOL] */
+struct config_tool {
+    struct slice name; /* as the server calls it */
+    struct slice *scopes;
+    size_t n_scopes;
+};
+
 struct config_server { /* one [mcp.servers.NAME] */
     struct slice name;
     uint32_t line; /* of its table in the file */
@@ -98,6 +203,10 @@ struct config_server { /* one [mcp.servers.NAME] */
     uint64_t max_in_flight;                      /* calls that run at once */
     uint64_t failure_threshold;                  /* in a row, then no call is let through */
     uint64_t cooldown_ms;                        /* ... for this long */
+    struct slice *scopes;                        /* that a call to it needs */
+    size_t n_scopes;
+    struct config_tool *tools;
+    size_t n_tools;
 };
 
 struct config {
@@ -108,8 +217,20 @@ struct config {
     struct slice *hosts;         /* server.hosts: allowed Host values beside the defaults */
     size_t n_hosts;
     bool auth_anonymous;
+    struct slice auth_none; /* "I know" or empty: whether authentication may be missing */
+    bool plaintext;         /* no TLS beyond loopback */
+    bool proxy_protocol;    /* connections of trusted proxies begin with it */
+    struct config_tls tls;
+    struct config_oauth oauth;
+    struct config_token *tokens; /* server.auth.tokens */
+    size_t n_tokens;
+    struct config_identification identification;
+    struct config_client_ip client_ip;
+    struct config_cors cors;
+    struct config_csrf csrf;
     bool health_enabled;
     struct slice health_path;
+    struct slice health_listen; /* empty: on the main listener */
     uint64_t shutdown_timeout_ms;
     uint64_t max_request_body;
     uint64_t max_held; /* messages in all */

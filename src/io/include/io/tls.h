@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "base/compiler.h"
 #include "base/slice.h"
 #include "io/stream.h"
@@ -29,12 +30,43 @@ struct io_tls_client_options {
     const char *ca_file; /* PEM, further roots; NULL: none */
 };
 
+/* --- clients --- */
+
 /* Files that cannot be read, or no root at all, make the handshakes fail, with their reason. */
 MUST_CHECK int io_tls_client_new(const struct io_tls_client_options *options,
                                  struct io_tls **ret_tls);
 struct io_tls *io_tls_ref(struct io_tls *tls);
 /* Waits for the loading thread when it is the last one. Accepts NULL. */
 struct io_tls *io_tls_unref(struct io_tls *tls);
+
+/* --- servers --- */
+
+struct io_tls_server_options {
+    struct slice chain, key;  /* PEM; the server's own certificate first */
+    struct slice client_ca;   /* PEM; empty: clients are not asked for a certificate */
+    bool require_certificate; /* of clients, with client_ca; else it may be missing, never wrong */
+    bool only_tls13;
+};
+
+/*
+ * Loaded when it returns. IO_TLS_E_INVALID: *ret_reason is a fixed sentence ("the key does not
+ * belong to the certificate"). -ENOMEM. A context for connections that come: one that is open goes
+ * on with the context that it began with.
+ */
+enum { IO_TLS_E_INVALID = 1 };
+MUST_CHECK int io_tls_server_new(const struct io_tls_server_options *options,
+                                 struct io_tls **ret_tls, const char **ret_reason);
+
+/* Parts of the certificate that a peer has proved to have. */
+enum io_tls_name {
+    IO_TLS_SUBJECT, /* RFC 4514 */
+    IO_TLS_COMMON_NAME,
+    IO_TLS_SAN_DNS, /* the first of its kind */
+    IO_TLS_SAN_EMAIL,
+    IO_TLS_SAN_URI,
+};
+
+/* --- streams --- */
 
 /* Once, on the stream's loop, never from inside io_stream_start_tls(). error 0: the handshake is
  * done; else -errno, with io_stream_tls_reason(): the stream is of no use any more and on_end is
@@ -51,6 +83,18 @@ typedef void io_tls_ready_fn(void *context, int error);
  */
 MUST_CHECK int io_stream_start_tls(struct io_stream *stream, struct io_tls *tls, struct slice name,
                                    io_tls_ready_fn *ready, void *context);
+/* The other side: makes an accepted stream a TLS server, with a context of io_tls_server_new(). As
+ * io_stream_start_tls() otherwise; how long the handshake may take is the caller's to watch. */
+MUST_CHECK int io_stream_accept_tls(struct io_stream *stream, struct io_tls *tls,
+                                    io_tls_ready_fn *ready, void *context);
+/* Of a stream that io_stream_accept_tls() made, after its handshake. */
+bool io_stream_tls_has_certificate(const struct io_stream *stream);
+/* Appends that name as UTF-8. -ENOENT: the certificate has none, or one with a NUL or an invalid
+ * character in it. */
+MUST_CHECK int io_stream_tls_peer_name(const struct io_stream *stream, enum io_tls_name kind,
+                                       struct buf *out);
+/* SHA-256 of the certificate in DER (RFC 8705 section 3.1). False: there is none. */
+bool io_stream_tls_peer_digest(const struct io_stream *stream, unsigned char ret_digest[32]);
 /* Why the handshake failed, or the stream ended with an error, for a person: "the certificate has
  * expired"; a fixed text, empty when there is nothing to say. */
 const char *io_stream_tls_reason(const struct io_stream *stream);

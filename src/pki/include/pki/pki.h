@@ -1,0 +1,71 @@
+/*
+ * Certificates of the gateway itself: a local authority and a certificate made by it, in the data
+ * directory, and the files that the operator names instead. Everything here is for the start, for a
+ * slow timer and for the command line: files are read and keys are made on the calling thread.
+ *
+ * DIR/tls/ca.pem, ca.key, server.pem, server.key, 0600 in a 0700 folder; written to a temporary
+ * file, synced, renamed. Keys are EC P-256. The authority lives ten years and can sign certificates
+ * for servers only, at depth 0. The certificate lives 90 days and is made anew when a third of that
+ * is left, when names were added or removed, and when the authority is another one. When the
+ * authority itself comes to its end a new one is made a year before, and the log says that clients
+ * have to be given it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/slice.h"
+#include "config/config.h"
+#include "io/loop.h"
+
+/* A certificate with its chain, and its key: PEM. The key is wiped by pki_pair_deinit(). */
+struct pki_pair {
+    struct buf chain, key;
+    struct buf client_ca; /* the file of tls.client_ca; empty: none */
+};
+
+void pki_pair_init(struct pki_pair *pair);
+void pki_pair_deinit(struct pki_pair *pair);
+
+struct pki_options {
+    const struct config_tls *tls; /* outlives it */
+    const char *data_dir;
+    /* Addresses and names of this machine, beside tls->names. */
+    struct slice listen_address; /* as gateway_address(): "0.0.0.0:8000" means all interfaces */
+    struct log *log;
+};
+
+/*
+ * What the options want: the operator's files, or the gateway's own certificate, made or renewed as
+ * needed. -errno or PKI_E_INVALID; *ret_reason (owned by the caller, a buf) says what is wrong and
+ * what to do, with the path of the file.
+ */
+enum { PKI_E_INVALID = 1 };
+MUST_CHECK int pki_load(const struct pki_options *options, uint64_t now_wall_ms,
+                        struct pki_pair *pair, struct buf *reason);
+
+/* Makes a new certificate now, whatever its age. The running gateway takes it up by itself. */
+MUST_CHECK int pki_renew(const struct pki_options *options, uint64_t now_wall_ms,
+                         struct buf *reason);
+
+/* What `cardea cert show` prints of one PEM chain: as text for people, or as one JSON object. */
+MUST_CHECK int pki_describe(struct slice chain_pem, uint64_t now_wall_ms, bool as_json,
+                            struct buf *out);
+
+/*
+ * Looks after the files on a loop: every few seconds whether one of them is another one than before
+ * (so that a renewed certificate, of whatever tool, is taken up), and whether the own one is due.
+ * `fn` gets what pki_load() read; what cannot be loaded is logged once and the old one stays.
+ */
+struct pki_watch;
+typedef void pki_changed_fn(void *context, const struct pki_pair *pair);
+MUST_CHECK int pki_watch_new(struct io_loop *loop, const struct pki_options *options,
+                             pki_changed_fn *fn, void *context, struct pki_watch **ret_watch);
+/* At once, as after a reload. */
+void pki_watch_check(struct pki_watch *watch);
+struct pki_watch *pki_watch_free(struct pki_watch *watch);
