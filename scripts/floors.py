@@ -14,7 +14,7 @@ MAY_INCLUDE = {
     "client": {"base", "http", "io"},
     "pki": {"base", "json", "io", "config"},
     "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
-    "auth": {"base", "json", "jose", "io", "config", "oauth"},
+    "auth": {"base", "json", "http", "jose", "io", "config", "oauth"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client"},
     "gateway": {"base", "json", "http", "mcp", "io", "config", "oauth", "auth", "upstream"},
     "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},

@@ -11,7 +11,6 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "io/stream.h"
-#include "json/reader.h"
 #include "json/writer.h"
 
 enum { PEER_TIMEOUT_MS = 10000 };
@@ -20,6 +19,9 @@ enum { PEER_TIMEOUT_MS = 10000 };
 struct control {
     struct gateway *gateway;
     struct log *log;
+    const struct control_command *commands;
+    size_t n_commands;
+    void *context; /* of theirs */
     struct io_listener *listener;
     struct json_reader *reader;
     struct list peers;
@@ -32,10 +34,18 @@ struct peer {
     struct control *control;
     struct io_stream *stream;
     struct io_timer *timer;
-    struct buf line;
+    struct control_request *request; /* that is being carried out; nothing is read meanwhile */
+    bool is_looking;                 /* at the lines that have come */
+    struct buf line;                 /* what has come and was not looked at */
+};
+
+struct control_request {
+    struct peer *peer; /* NULL: it has gone */
 };
 
 static void free_peer(struct peer *peer) {
+    if (peer->request != NULL)
+        peer->request->peer = NULL; /* it is answered in vain */
     list_remove(&peer->link);
     peer->control->n_peers--;
     io_stream_free(peer->stream);
@@ -44,73 +54,127 @@ static void free_peer(struct peer *peer) {
     mem_free(peer);
 }
 
-/* Commands: a row each. */
+/* Commands: a row each, of our own and of whoever made us. */
 
-static int command_status(struct control *control, struct json_writer *writer) {
-    struct buf status = BUF_INIT(ANSWER_BYTES);
+static void command_status(void *context, struct control_request *request,
+                           const struct json_reader *arguments) {
+    const struct control *control = context;
+    struct buf members CLEANUP(buf_deinit) = BUF_INIT(ANSWER_BYTES),
+                       status = BUF_INIT(ANSWER_BYTES);
+    (void)arguments;
     int error = gateway_write_status(control->gateway, &status);
     if (error == 0)
-        json_kv_raw(writer, SLICE("status"), buf_slice(&status));
+        buf_printf(&members, "\"status\":%.*s", SLICE_ARGS(buf_slice(&status)));
     buf_deinit(&status);
-    return error;
+    control_answer(request, buf_error(&members) != 0 ? "the answer is too long" : NULL,
+                   buf_slice(&members));
 }
 
-struct command {
-    struct slice name;
-    int (*run)(struct control *control, struct json_writer *writer);
-};
-
-static const struct command commands[] = {
+static const struct control_command own_commands[] = {
     {SLICE_INIT("status"), command_status},
 };
 
-static const struct command *find_command(struct control *control, struct slice line) {
-    if (json_read(control->reader, line, &json_want_root, NULL, NULL) != 0)
-        return NULL;
-    const struct json_node *node = json_member_typed(control->reader, json_root(control->reader),
-                                                     SLICE("command"), JSON_STRING);
-    for (size_t i = 0; node != NULL && i < ARRAY_LEN(commands); i++) {
-        if (json_string_is(node, commands[i].name))
+static const struct control_command *find_in(const struct control_command *commands, size_t n,
+                                             const struct json_node *name) {
+    for (size_t i = 0; i < n; i++) {
+        if (json_string_is(name, commands[i].name))
             return &commands[i];
     }
     return NULL;
 }
 
-static void answer(struct peer *peer, struct slice line) {
-    struct buf out = BUF_INIT(ANSWER_BYTES + KIB(4));
+static void append_names(struct buf *out, const struct control_command *commands, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        buf_printf(out, " %.*s", SLICE_ARGS(commands[i].name));
+}
+
+static void answer_unknown(struct control *control, struct control_request *request) {
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+    buf_append_cstr(&text, "unknown command; known:");
+    append_names(&text, own_commands, ARRAY_LEN(own_commands));
+    append_names(&text, control->commands, control->n_commands);
+    buf_append_byte(&text, '\0');
+    control_answer(request, buf_error(&text) == 0 ? buf_slice(&text).ptr : "unknown command",
+                   SLICE_EMPTY);
+}
+
+static void run(struct peer *peer, struct slice line) {
+    struct control *control = peer->control;
+    const struct control_command *command = NULL;
+    void *context = control;
+    struct control_request *request = mem_xalloc(sizeof *request);
+    request->peer = peer;
+    peer->request = request;
+    io_timer_stop(peer->timer);
+    io_stream_read(peer->stream, false);
+    const struct json_node *name =
+        json_read(control->reader, line, &json_want_root, NULL, NULL) == 0
+            ? json_member_typed(control->reader, json_root(control->reader), SLICE("command"),
+                                JSON_STRING)
+            : NULL;
+    if (name != NULL)
+        command = find_in(own_commands, ARRAY_LEN(own_commands), name);
+    if (name != NULL && command == NULL) {
+        command = find_in(control->commands, control->n_commands, name);
+        context = control->context;
+    }
+    if (command != NULL)
+        command->run(context, request, control->reader);
+    else
+        answer_unknown(control, request);
+}
+
+/* Runs the next line that is whole, unless one is being run. */
+static void look_at_lines(struct peer *peer) {
+    size_t at;
+    if (peer->is_looking)
+        return; /* answered at once: the loop goes on */
+    peer->is_looking = true;
+    while (peer->request == NULL &&
+           (at = slice_find_byte(buf_slice(&peer->line), '\n')) != SIZE_MAX) {
+        struct buf line CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND);
+        buf_append(&line, slice_sub(buf_slice(&peer->line), 0, at));
+        buf_consume(&peer->line, at + 1);
+        run(peer, buf_slice(&line));
+    }
+    peer->is_looking = false;
+}
+
+void control_answer(struct control_request *request, const char *error, struct slice members) {
+    struct peer *peer = request->peer;
+    mem_free(request);
+    if (peer == NULL)
+        return;
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(ANSWER_BYTES + KIB(4));
     struct json_writer writer;
-    const struct command *command = find_command(peer->control, line);
     json_writer_init(&writer, &out);
     json_object_begin(&writer);
-    json_kv_bool(&writer, SLICE("ok"), command != NULL);
-    if (command == NULL)
-        json_kv_string(&writer, SLICE("error"), SLICE("unknown command; known: status"));
-    else if (command->run(peer->control, &writer) != 0)
-        json_kv_string(&writer, SLICE("error"), SLICE("the answer is too long"));
+    json_kv_bool(&writer, SLICE("ok"), error == NULL);
+    if (error != NULL)
+        json_kv_string(&writer, SLICE("error"), slice_from_cstr(error));
     json_object_end(&writer);
+    if (members.len != 0) { /* in place of the closing brace */
+        buf_truncate(&out, buf_len(&out) - 1);
+        buf_append_byte(&out, ',');
+        buf_append(&out, members);
+        buf_append_byte(&out, '}');
+    }
     buf_append_byte(&out, '\n');
     if (buf_error(&out) != 0 ||
         io_stream_write(peer->stream, buf_slice(&out), ANSWER_BYTES * 2) != 0)
         log_write(peer->control->log, LOG_WARN, "control", "an answer could not be sent");
-    buf_deinit(&out);
+    peer->request = NULL;
+    io_timer_start(peer->timer, PEER_TIMEOUT_MS);
+    io_stream_read(peer->stream, true);
+    look_at_lines(peer);
 }
 
 static void on_read(void *context, struct slice bytes) {
     struct peer *peer = context;
-    while (bytes.len != 0) {
-        size_t at = slice_find_byte(bytes, '\n');
-        struct slice part = slice_sub(bytes, 0, at);
-        bytes = at != SIZE_MAX ? slice_from(bytes, at + 1) : SLICE_EMPTY;
-        if (buf_append(&peer->line, part) != 0) {
-            free_peer(peer);
-            return;
-        }
-        if (at == SIZE_MAX)
-            continue;
-        answer(peer, buf_slice(&peer->line));
-        buf_reset(&peer->line, KIB(4));
-        io_timer_start(peer->timer, PEER_TIMEOUT_MS);
-    }
+    if (buf_append(&peer->line, bytes) == 0)
+        look_at_lines(peer);
+    else
+        free_peer(peer);
 }
 
 static void on_end(void *context, int error) {
@@ -168,16 +232,19 @@ static void on_full(void *context, int fd, int error) {
     io_fd_close(&fd);
 }
 
-int control_new(struct gateway *gateway, const char *path, struct log *log,
-                struct control **ret_control) {
+int control_new(const struct control_options *options, struct control **ret_control) {
+    struct gateway *gateway = options->gateway;
     int fd = -1;
-    int error = io_listen_unix(path, &fd);
+    int error = io_listen_unix(options->path, &fd);
     if (error != 0)
         return error;
     struct control *control = mem_xalloc(sizeof *control);
     control->gateway = gateway;
-    control->log = log;
-    control->path = mem_xstrdup(path);
+    control->log = options->log;
+    control->commands = options->commands;
+    control->n_commands = options->n_commands;
+    control->context = options->context;
+    control->path = mem_xstrdup(options->path);
     list_init(&control->peers);
     error = json_reader_new(&control->reader);
     if (error == 0)

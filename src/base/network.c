@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-enum { ADDRESS_TEXT = 46, MAPPED_BITS = NETWORK_V6_BITS - NETWORK_V4_BITS };
+enum { MAPPED_BITS = NETWORK_V6_BITS - NETWORK_V4_BITS };
 
 void network_from_bytes(const void *bytes, unsigned bits, struct network *ret_network) {
     static const unsigned char mapped[MAPPED_BITS / 8] = {[10] = 0xff, [11] = 0xff};
@@ -17,7 +17,7 @@ void network_from_bytes(const void *bytes, unsigned bits, struct network *ret_ne
 }
 
 bool network_parse_address(struct slice text, struct network *ret_network) {
-    char cstr[ADDRESS_TEXT];
+    char cstr[NETWORK_TEXT];
     unsigned char bytes[NETWORK_V6_BITS / 8];
     if (slice_to_cstr(text, cstr, sizeof cstr) != 0)
         return false;
@@ -57,4 +57,11 @@ bool network_has(const struct network *network, const struct network *address) {
         return false;
     return rest == 0 ||
            ((network->bytes[whole] ^ address->bytes[whole]) & (0xffu << (8 - rest)) & 0xffu) == 0;
+}
+
+struct slice network_write_address(const struct network *address, char text[NETWORK_TEXT]) {
+    int family = address->family_bits == NETWORK_V6_BITS ? AF_INET6 : AF_INET;
+    if (address->family_bits == 0 || inet_ntop(family, address->bytes, text, NETWORK_TEXT) == NULL)
+        return SLICE_EMPTY;
+    return slice_from_cstr(text);
 }

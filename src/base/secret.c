@@ -23,9 +23,11 @@ int secret_new(struct slice bytes, struct secret **ret_secret) {
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (secret == MAP_FAILED)
         return -ENOMEM;
-    /* Both are best effort: RLIMIT_MEMLOCK may be small. */
+    /* All are best effort: RLIMIT_MEMLOCK may be small. A child that is no program of its own yet,
+     * or a spawner, which never is, has no use for secrets: it sees zeros. */
     (void)mlock(secret, size);
     (void)madvise(secret, size, MADV_DONTDUMP);
+    (void)madvise(secret, size, MADV_WIPEONFORK);
     secret->mapped = size;
     secret->len = bytes.len;
     if (bytes.len != 0)

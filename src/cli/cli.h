@@ -22,12 +22,15 @@ struct cli_options {
     bool has_log_style;
     enum log_style log_style;
     bool json;
+    const char *out_path;     /* --out; NULL: none */
+    struct secret *api_token; /* MCP_API_TOKEN; NULL: not set */
     const char *arguments[4]; /* of the command */
     int n_arguments;
 };
 
 typedef int cli_command(const struct cli_options *options);
 cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status;
+cli_command cli_token_new; /* token.c */
 
 /*
  * Reads the configuration that the options name, and says on stderr what is wrong with it. CLI_OK,
@@ -43,6 +46,16 @@ MUST_CHECK int cli_open_data_dir(const struct cli_options *options, char **ret_p
 char *cli_path(const char *directory, const char *name);
 /* Reads the token, or makes one at the first start. */
 MUST_CHECK int cli_load_token(const char *data_dir, struct secret **ret_token);
+/* Appends "cardea_" and 256 bits of chance as base64url. */
+int cli_make_token(struct buf *out);
+/*
+ * MCP_API_TOKEN out of the environment, into options->api_token: the value in the process's
+ * environment block is overwritten, so that /proc/PID/environ and what is started later do not show
+ * it, and the variable is unset. Before everything else; {{ env.MCP_API_TOKEN }} is not set then.
+ */
+MUST_CHECK int cli_take_environment(struct cli_options *options);
+/* Says on stderr what is wrong with it. CLI_OK, also for one that could be better; CLI_CONFIG. */
+MUST_CHECK int cli_check_api_token(const struct cli_options *options);
 
 struct cli_spawners {
     struct spawner *isolated, *plain;

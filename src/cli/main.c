@@ -1,4 +1,8 @@
-/* The command line: one table of commands, one of options; help comes from the same rows. */
+/*
+ * The command line: one table of commands, one of options; help comes from the same rows. A command
+ * has one word or two ("token new"). Words are collected first, wherever options stand between
+ * them, and looked up then.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +11,8 @@
 #include "io/stream.h"
 
 struct command {
-    const char *name, *arguments, *help;
+    const char *name; /* one word, or two with a space between them */
+    const char *arguments, *help;
     int n_arguments; /* required */
     int max_arguments;
     cli_command *run;
@@ -19,6 +24,7 @@ static const struct command commands[] = {
     {"tools", "", "list the tools that a configuration serves", 0, 0, cli_tools},
     {"call", "TOOL [JSON]", "call one tool with these arguments", 1, 2, cli_call},
     {"status", "", "show what the running gateway does", 0, 0, cli_status},
+    {"token new", "NAME", "make an API token and the lines that let it in", 1, 1, cli_token_new},
 };
 
 enum option_id {
@@ -28,6 +34,7 @@ enum option_id {
     OPTION_LOG,
     OPTION_LOG_STYLE,
     OPTION_JSON,
+    OPTION_OUT,
     OPTION_VERSION,
     OPTION_HELP,
 };
@@ -51,6 +58,7 @@ static const struct option options_table[] = {
     {OPTION_LOG_STYLE, 0, "log-style", "STYLE", NULL,
      "text, json, color (default: color on a terminal)"},
     {OPTION_JSON, 0, "json", NULL, NULL, "output for programs"},
+    {OPTION_OUT, 0, "out", "FILE", NULL, "token new: into this new file, for its owner alone"},
     {OPTION_VERSION, 0, "version", NULL, NULL, "print the version"},
     {OPTION_HELP, 'h', "help", NULL, NULL, "print this"},
 };
@@ -135,6 +143,9 @@ static int apply(struct cli_options *options, enum option_id id, const char *val
     case OPTION_JSON:
         options->json = true;
         return CLI_OK;
+    case OPTION_OUT:
+        options->out_path = value;
+        return CLI_OK;
     case OPTION_VERSION:
     case OPTION_HELP:
         break;
@@ -156,55 +167,98 @@ static int apply_environment(struct cli_options *options) {
     return CLI_OK;
 }
 
-static const struct command *find_command(const char *name) {
+/* What was typed: the words of the command, then its arguments. */
+struct words {
+    const char *items[8];
+    int n;
+};
+
+/* How many of the words are the row's name; 0: it is another command. */
+static int match(const struct command *command, const struct words *words) {
+    struct slice first, second;
+    struct slice name = slice_from_cstr(command->name);
+    bool has_two = slice_cut(name, ' ', &first, &second);
+    if (words->n == 0 || !slice_eq(first, slice_from_cstr(words->items[0])))
+        return 0;
+    if (!has_two)
+        return 1;
+    return words->n > 1 && slice_eq(second, slice_from_cstr(words->items[1])) ? 2 : 0;
+}
+
+/* The second words that may stand behind the first one, if any: a command of two was begun. */
+static int tell_unknown(const struct words *words) {
+    CLEANUP(buf_deinit) struct buf choices = BUF_INIT(1024);
+    struct slice first, second;
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        if (strcmp(name, commands[i].name) == 0)
-            return &commands[i];
+        if (slice_cut(slice_from_cstr(commands[i].name), ' ', &first, &second) &&
+            slice_eq(first, slice_from_cstr(words->items[0])))
+            buf_printf(&choices, "%s%.*s %.*s", buf_len(&choices) == 0 ? "" : ", ",
+                       SLICE_ARGS(first), SLICE_ARGS(second));
     }
-    return NULL;
+    if (buf_append_byte(&choices, '\0') != 0 || buf_len(&choices) == 1)
+        return usage_error("unknown command", words->items[0]);
+    return usage_error("these are the commands with that word", buf_slice(&choices).ptr);
+}
+
+/* Runs what the words name, with what is left of them as its arguments. */
+static int run(struct cli_options *options, const struct words *words) {
+    const struct command *command = words->n == 0 ? &commands[0] : NULL;
+    int n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(commands) && command == NULL; i++) {
+        n = match(&commands[i], words);
+        command = n != 0 ? &commands[i] : NULL;
+    }
+    if (command == NULL)
+        return tell_unknown(words);
+    _Static_assert(ARRAY_LEN(words->items) > ARRAY_LEN(options->arguments) + 2, "all fit");
+    if (words->n - n > command->max_arguments)
+        return usage_error("too many arguments", words->items[n + command->max_arguments]);
+    for (int i = n; i < words->n; i++)
+        options->arguments[options->n_arguments++] = words->items[i];
+    if (options->n_arguments < command->n_arguments) {
+        fprintf(stderr, "cardea: an argument is missing; usage: cardea %s %s\ntry: cardea --help\n",
+                command->name, command->arguments);
+        return CLI_USAGE;
+    }
+    return command->run(options);
 }
 
 int main(int argc, char **argv) {
     struct cli_options options = {.log_level = LOG_INFO};
-    const struct command *command = NULL;
-    int result = apply_environment(&options);
-    bool only_arguments = false;
+    struct words words = {.n = 0};
+    int result = cli_take_environment(&options);
+    if (result == CLI_OK)
+        result = apply_environment(&options);
+    bool only_words = false;
     for (int i = 1; i < argc && result == CLI_OK; i++) {
         const char *value = NULL;
-        if (!only_arguments && strcmp(argv[i], "--") == 0) {
-            only_arguments = true;
+        if (!only_words && strcmp(argv[i], "--") == 0) {
+            only_words = true;
             continue;
         }
-        if (!only_arguments && argv[i][0] == '-' && argv[i][1] != '\0') {
-            const struct option *option = find_option(argv[i], &value);
-            if (option == NULL)
-                return usage_error("unknown option", argv[i]);
-            if (option->id == OPTION_HELP) {
-                print_help();
-                return CLI_OK;
-            }
-            if (option->id == OPTION_VERSION) {
-                printf("cardea %s\n", CARDEA_VERSION);
-                return CLI_OK;
-            }
-            if (option->value != NULL && value == NULL && (value = argv[++i]) == NULL)
-                return usage_error("this option needs a value", argv[i - 1]);
-            result = apply(&options, option->id, value);
-        } else if (command == NULL) {
-            command = find_command(argv[i]);
-            if (command == NULL)
-                return usage_error("unknown command", argv[i]);
-        } else if (options.n_arguments == command->max_arguments) {
-            return usage_error("too many arguments", argv[i]);
-        } else {
-            options.arguments[options.n_arguments++] = argv[i];
+        if (only_words || argv[i][0] != '-' || argv[i][1] == '\0') {
+            if (words.n == (int)ARRAY_LEN(words.items))
+                return usage_error("too many arguments", argv[i]);
+            words.items[words.n++] = argv[i];
+            continue;
         }
+        const struct option *option = find_option(argv[i], &value);
+        if (option == NULL)
+            return usage_error("unknown option", argv[i]);
+        if (option->id == OPTION_HELP) {
+            print_help();
+            return CLI_OK;
+        }
+        if (option->id == OPTION_VERSION) {
+            printf("cardea %s\n", CARDEA_VERSION);
+            return CLI_OK;
+        }
+        if (option->value != NULL && value == NULL && (value = argv[++i]) == NULL)
+            return usage_error("this option needs a value", argv[i - 1]);
+        result = apply(&options, option->id, value);
     }
-    if (result != CLI_OK)
-        return result;
-    if (command == NULL)
-        command = &commands[0];
-    if (options.n_arguments < command->n_arguments)
-        return usage_error("an argument is missing; usage: cardea call", command->arguments);
-    return command->run(&options);
+    if (result == CLI_OK)
+        result = run(&options, &words);
+    options.api_token = secret_free(options.api_token);
+    return result;
 }

@@ -6,10 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/base64.h"
 #include "base/limits.h"
 #include "base/mem.h"
-#include "base/random.h"
 #include "cli.h"
 #include "gateway/gateway.h"
 #include "io/file.h"
@@ -88,18 +86,14 @@ int cli_open_data_dir(const struct cli_options *options, char **ret_path) {
 }
 
 static int make_token(const char *path) {
-    char bytes[32];
     struct buf text = BUF_INIT(128);
-    random_bytes(bytes, sizeof bytes);
-    buf_append_cstr(&text, "cardea_");
-    base64url_encode(&text, slice_make(bytes, sizeof bytes));
-    buf_append_byte(&text, '\n');
-    int error = buf_error(&text);
+    int error = cli_make_token(&text);
+    if (error == 0)
+        error = buf_append_byte(&text, '\n');
     if (error == 0)
         error = io_file_create_private(path, buf_slice(&text));
     if (text.data != NULL)
         secret_wipe(text.data, text.cap);
-    secret_wipe(bytes, sizeof bytes);
     buf_deinit(&text);
     return error;
 }

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "base/network.h"
+#include "config/config.h"
 #include "http/uri.h"
 #include "options.h"
 
@@ -30,29 +31,23 @@ static bool is_port(struct slice text) {
            (text.len == 1 || text.ptr[0] != '0');
 }
 
-static bool is_loopback(struct slice host) {
+static bool is_address(struct slice host) {
     char text[INET6_ADDRSTRLEN];
-    struct in_addr v4;
-    struct in6_addr v6;
+    struct in6_addr either;
     bool bracketed = host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
     if (bracketed)
         host = slice_sub(host, 1, host.len - 1);
-    if (slice_to_cstr(host, text, sizeof text) != 0)
-        return false;
-    if (bracketed)
-        return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-    return inet_pton(AF_INET, text, &v4) == 1 && (ntohl(v4.s_addr) >> 24) == 127;
+    return slice_to_cstr(host, text, sizeof text) == 0 &&
+           inet_pton(bracketed ? AF_INET6 : AF_INET, text, &either) == 1;
 }
 
 const char *check_listen_address(struct slice value) {
     size_t colon = value.len;
     while (colon > 0 && value.ptr[colon - 1] != ':')
         colon--;
-    if (colon == 0 || !is_port(slice_from(value, colon)))
+    if (colon == 0 || !is_port(slice_from(value, colon)) ||
+        !is_address(slice_sub(value, 0, colon - 1)))
         return "must be an IP address and a port, such as \"127.0.0.1:8000\" or \"[::1]:8000\"";
-    if (!is_loopback(slice_sub(value, 0, colon - 1)))
-        return "must be a loopback address in this version (127.0.0.0/8 or [::1]): listening for "
-               "other machines needs the encryption and authentication that are not built yet";
     return NULL;
 }
 
@@ -75,9 +70,21 @@ const char *check_url_path(struct slice value) {
     return NULL;
 }
 
+static bool is_all_addresses(const struct network *address) {
+    unsigned char any = 0;
+    for (unsigned i = 0; i < address->family_bits / 8; i++)
+        any |= address->bytes[i];
+    return any == 0;
+}
+
 const char *check_host(struct slice value) {
     struct uri_authority authority;
-    if (uri_parse_authority(value, &authority) == 0 && authority.host.len > 0)
+    struct network address;
+    bool fine = uri_parse_authority(value, &authority) == 0 && authority.host.len > 0;
+    if (fine && network_parse_address(authority.host, &address) && is_all_addresses(&address))
+        return "must not be the address that stands for all: no client calls the gateway by it, "
+               "but a page in a browser on this machine could";
+    if (fine)
         return NULL;
     return "must be a host name or an address, with or without a port (\"gw.example.com\", "
            "\"gw.example.com:8000\", \"[::1]:8000\")";
@@ -122,4 +129,12 @@ const char *check_server_name(struct slice value) {
     return fine ? NULL
                 : "is no name for a server: at most 32 letters, digits and '-', with single '_' "
                   "between them";
+}
+
+/* Part of who calls in logs and audit ("token:NAME"), and of a command line. */
+const char *config_check_token_name(struct slice value) {
+    bool fine = value.len > 0 && value.len <= 64 && all_of(value, "-_.") && value.ptr[0] != '-';
+    return fine ? NULL
+                : "is no name for a token: at most 64 letters, digits, '-', '_' and '.', and no "
+                  "'-' at the beginning";
 }

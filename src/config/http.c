@@ -27,7 +27,7 @@ static const struct toml_node *rule_at(const struct toml_node *table, size_t i) 
 }
 
 /* RFC 6761 section 6.3 for the names. */
-static bool is_loopback(const struct uri *uri) {
+bool option_uri_is_loopback(const struct uri *uri) {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr v6;
     switch (uri->host_kind) {
@@ -51,7 +51,7 @@ static bool is_loopback(const struct uri *uri) {
 static bool is_sent_unencrypted(const struct config_server *server) {
     struct uri uri;
     return server->url.len > 0 && uri_parse(server->url, &uri, NULL) == 0 &&
-           slice_eq_nocase(uri.scheme, SLICE("http")) && !is_loopback(&uri);
+           slice_eq_nocase(uri.scheme, SLICE("http")) && !option_uri_is_loopback(&uri);
 }
 
 static bool contains_nocase(struct slice text, struct slice word) {

@@ -76,6 +76,7 @@ int config_load_text(struct slice path_for_messages, struct slice text, config_g
     CLEANUP(config_freep) struct config *config = mem_alloc(sizeof *config);
     if (config == NULL)
         return -ENOMEM;
+    atomic_init(&config->refs, 1);
     arena_init(&config->arena, LIMIT_CONFIG_MEMORY);
     struct loader l = {
         .config = config,
@@ -129,6 +130,9 @@ static void wipe_rules(const struct config_header_rule *rules, size_t n) {
 /* Where the secrets are: variables, tokens, headers, the password of a proxy. */
 static void wipe_values(struct config *config) {
     wipe_rules(config->headers, config->n_headers);
+    wipe(config->oauth.own.secret);
+    for (size_t i = 0; i < config->oauth.n_issuers; i++)
+        wipe(config->oauth.issuers[i].secret);
     for (size_t i = 0; i < config->n_servers; i++) {
         const struct config_server *server = &config->servers[i];
         for (size_t k = 0; k < server->n_env; k++)
@@ -140,8 +144,13 @@ static void wipe_values(struct config *config) {
     }
 }
 
-struct config *config_free(struct config *config) {
-    if (config == NULL)
+struct config *config_ref(struct config *config) {
+    atomic_fetch_add(&config->refs, 1);
+    return config;
+}
+
+struct config *config_unref(struct config *config) {
+    if (config == NULL || atomic_fetch_sub(&config->refs, 1) != 1)
         return NULL;
     wipe_values(config);
     arena_deinit(&config->arena);
@@ -149,6 +158,14 @@ struct config *config_free(struct config *config) {
     return NULL;
 }
 
+void config_unrefp(struct config **config) {
+    *config = config_unref(*config);
+}
+
+struct config *config_free(struct config *config) {
+    return config_unref(config);
+}
+
 void config_freep(struct config **config) {
-    *config = config_free(*config);
+    config_unrefp(config);
 }

@@ -42,6 +42,8 @@ void walk_table(struct loader *l, const struct place *place, const struct toml_n
 void load_servers(struct loader *l, const struct place *place, const struct toml_node *table);
 /* Rules over several keys of the whole file. */
 void check_config(struct loader *l, const struct toml_node *root);
+/* Those about who is calling (auth.c). */
+void check_auth(struct loader *l, const struct toml_node *root);
 /* Those about what HTTP servers are sent (http.c). */
 void check_http(struct loader *l, const struct toml_node *root);
 

@@ -15,22 +15,40 @@ bool option_is_child(const struct option *row, const char *parent, struct slice 
     return true;
 }
 
+const struct option *option_at(size_t i) {
+    const struct {
+        const struct option *rows;
+        size_t n;
+    } parts[] = {
+        {option_server_rows, option_server_count},
+        {option_auth_rows, option_auth_count},
+        {option_mcp_rows, option_mcp_count},
+        {option_other_rows, option_other_count},
+    };
+    for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
+        if (i < parts[k].n)
+            return &parts[k].rows[i];
+        i -= parts[k].n;
+    }
+    return NULL;
+}
+
 const struct option *option_find(const char *parent, struct slice key) {
-    const struct option *any = NULL;
-    for (size_t i = 0; i < option_count; i++) {
+    const struct option *any = NULL, *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
         struct slice name;
-        if (!option_is_child(&option_rows[i], parent, &name))
+        if (!option_is_child(row, parent, &name))
             continue;
         if (slice_eq(name, SLICE("*")))
-            any = &option_rows[i];
+            any = row;
         else if (slice_eq(name, key))
-            return &option_rows[i];
+            return row;
     }
     return any;
 }
 
-const char *option_type_name(enum option_type type) {
-    switch (type) {
+const char *option_type_name(const struct option *row) {
+    switch (row->type) {
     case OPTION_TABLE:
         return "a table";
     case OPTION_BOOL:
@@ -48,14 +66,18 @@ const char *option_type_name(enum option_type type) {
         return "a string";
     case OPTION_PATH:
         return "a path, as a string";
+    case OPTION_TIME:
+        return "a date or a time, such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\"";
     case OPTION_LIST:
-        return "a list of strings";
+        return row->single ? "a string or a list of strings" : "a list of strings";
     case OPTION_MAP:
         return "a table of strings";
     case OPTION_STDERR:
         return "a string, or { file = PATH }";
     case OPTION_TABLES:
         return "an array of tables";
+    case OPTION_NAMED:
+        return "a table of tables";
     case OPTION_ANY:
         return "anything";
     }

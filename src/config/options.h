@@ -21,9 +21,11 @@ enum option_type {
     OPTION_SIZE,     /* bytes in the struct, 4096 or "4MiB" in the file */
     OPTION_STRING,
     OPTION_PATH,   /* relative to the folder of the file */
+    OPTION_TIME,   /* a string or a time of TOML; the text and milliseconds since 1970 */
     OPTION_LIST,   /* of strings */
     OPTION_MAP,    /* of strings */
     OPTION_TABLES, /* an array of tables: rows below it, an object of its own for each */
+    OPTION_NAMED,  /* the same as tables by name: rows below PATH.*, the struct begins with it */
     OPTION_ENUM,
     OPTION_STDERR, /* an enum, or { file = PATH } */
     OPTION_ANY,
@@ -38,7 +40,15 @@ enum option_status {
 };
 
 /* Which struct `offset` is into. */
-enum option_owner { OPTION_OF_NOTHING, OPTION_OF_CONFIG, OPTION_OF_SERVER, OPTION_OF_HEADER_RULE };
+enum option_owner {
+    OPTION_OF_NOTHING,
+    OPTION_OF_CONFIG,
+    OPTION_OF_SERVER,
+    OPTION_OF_HEADER_RULE,
+    OPTION_OF_TOKEN,
+    OPTION_OF_ISSUER,
+    OPTION_OF_TOOL,
+};
 
 /* Which servers a key is for; in one of the other kind it is a mistake. */
 enum option_kind { OPTION_FOR_ALL, OPTION_FOR_CHILDREN, OPTION_FOR_HTTP };
@@ -54,7 +64,7 @@ struct toml_node;
 typedef void option_finish(struct loader *l, const struct place *place,
                            const struct toml_node *node, void *object);
 
-/* The entries of an array of tables. */
+/* The entries of an array of tables, or of tables by name. */
 struct option_entry {
     enum option_owner owner; /* that its rows name */
     size_t size;             /* of its struct */
@@ -67,22 +77,31 @@ struct option {
     enum option_status status;
     enum option_owner owner;
     enum option_kind only;
-    bool required;               /* in an entry of TABLES */
-    size_t offset, count_offset; /* of the value; of the number of entries (LIST, MAP, TABLES) */
+    bool required;       /* in an entry of TABLES or NAMED */
+    bool single;         /* LIST: one string may stand for a list of one */
+    bool has_no_default; /* `fallback` stands for "not set", and bounds are not for it */
+    /* Of the value, of a TABLE whether there is one; of the number of entries (LIST, MAP, TABLES,
+     * NAMED), of a TIME the milliseconds. */
+    size_t offset, count_offset;
     uint64_t fallback, min, max; /* BOOL, INTEGER, DURATION, SIZE, ENUM; max: entries of TABLES */
     const char *text;            /* the default of a STRING */
     const char *const *choices;  /* ENUM: in the order of the enum, NULL at the end */
-    option_check *check; /* of a STRING or ENUM, of each entry of a LIST, each key of a MAP */
-    const char *before;  /* begins the sentence of which `check` gives the end */
-    const struct option_entry *entry; /* TABLES */
+    /* Of a STRING, ENUM or PATH, of each entry of a LIST, of each key of a MAP or NAMED. */
+    option_check *check;
+    const char *before;               /* begins the sentence of which `check` gives the end */
+    const struct option_entry *entry; /* TABLES, NAMED */
     bool lower;                       /* entries are kept in lower case */
     const char *doc;                  /* of a built key: Markdown, full sentences */
     const char *why; /* what a key restricts ("restricts who may call"), why it is ignored, what
                         to write instead */
 };
 
-extern const struct option option_rows[];
-extern const size_t option_count;
+/* The table, in parts (options_*.c). */
+extern const struct option option_server_rows[], option_auth_rows[], option_mcp_rows[],
+    option_other_rows[];
+extern const size_t option_server_count, option_auth_count, option_mcp_count, option_other_count;
+/* The rows in the order of the documentation; NULL behind the last one. */
+const struct option *option_at(size_t i);
 
 /* The row of `key` in the table with the row path `parent` ("" at the top), or NULL. */
 const struct option *option_find(const char *parent, struct slice key);
@@ -90,21 +109,29 @@ const struct option *option_find(const char *parent, struct slice key);
 bool option_is_child(const struct option *row, const char *parent, struct slice *ret_name);
 
 /* "a string", "true or false": what a message says of a row's type. */
-const char *option_type_name(enum option_type type);
+const char *option_type_name(const struct option *row);
 
 /* Durations and sizes (value.c). 0, or positive: *ret_reason as for option_check. */
 enum { OPTION_E_INVALID = 1 };
 MUST_CHECK int option_parse_duration(struct slice text, uint64_t *ret_ms, const char **ret_reason);
 MUST_CHECK int option_parse_size(struct slice text, uint64_t *ret_bytes, const char **ret_reason);
+/* "2027-01-31", whose end is meant, or "2027-01-31T12:00:00Z" (RFC 3339). 0, or 1 with the reason.
+ */
+MUST_CHECK int option_parse_time(struct slice text, uint64_t *ret_ms, const char **ret_reason);
 /* As they are written in the file: "1h 30m", "4MiB". */
 int option_write_duration(struct buf *out, uint64_t ms);
 int option_write_size(struct buf *out, uint64_t bytes);
 /* A number in the row's own unit. */
 int option_write_number(struct buf *out, const struct option *row, uint64_t number);
 
-/* Checks (check.c, check_http.c). */
+/* Checks (check.c, check_auth.c, check_http.c). */
 option_check check_filled, check_listen_address, check_url_path, check_host, check_env_name,
     check_user, check_server_name, check_upstream_url, check_protocol, check_proxy, check_token,
-    check_header_name, check_header_value, check_network;
-/* Of an entry of headers (header.c). */
-option_finish finish_header_rule;
+    check_header_name, check_header_value, check_network, check_none, check_hash, check_scope,
+    check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
+    check_field_name, check_origin, check_method, check_cors_header;
+struct uri;
+/* Its host is this machine by every reading (http.c). */
+bool option_uri_is_loopback(const struct uri *uri);
+/* Of an entry of headers (header.c), of tokens and issuers (auth.c). */
+option_finish finish_header_rule, finish_token, finish_issuer;

@@ -115,10 +115,11 @@ static struct slice nearest_key(const char *parent, struct slice key) {
     struct slice best = SLICE_EMPTY;
     size_t best_distance = key.len < 5 ? 2 : 3; /* one past what is taken for a slip */
     best_distance = key.len < 3 ? 1 : best_distance;
-    for (size_t i = 0; i < option_count; i++) {
+    const struct option *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
         struct slice name;
-        if (!option_is_child(&option_rows[i], parent, &name) || slice_eq(name, SLICE("*")) ||
-            option_rows[i].status == OPTION_REFUSED)
+        if (!option_is_child(row, parent, &name) || slice_eq(name, SLICE("*")) ||
+            row->status == OPTION_REFUSED)
             continue;
         size_t distance = edit_distance(key, name);
         if (distance < best_distance) {

@@ -5,7 +5,7 @@
 static const char intro[] =
     "# Configuration\n"
     "\n"
-    "<!-- Made by `config-reference` from the option table, src/config/options.c. Do not edit. "
+    "<!-- Made by `config-reference` from the option table, src/config/options_*.c. Do not edit. "
     "-->\n"
     "\n"
     "Cardea reads one TOML 1.0 file, `cardea.toml` in the working directory or the one named with "
@@ -40,9 +40,12 @@ static void write_type(struct buf *out, const struct option *row) {
         [OPTION_STRING] = "string",     [OPTION_PATH] = "path",
         [OPTION_LIST] = "strings",      [OPTION_MAP] = "table of strings",
         [OPTION_TABLES] = "tables",     [OPTION_ANY] = "any",
+        [OPTION_TIME] = "date or time", [OPTION_NAMED] = "tables",
     };
     if (row->choices != NULL)
         write_choices(out, row);
+    else if (row->single)
+        buf_append_cstr(out, "string or strings");
     else
         buf_append_cstr(out, names[row->type]);
     if (row->max > 0 && row->type != OPTION_BOOL) {
@@ -56,6 +59,8 @@ static void write_type(struct buf *out, const struct option *row) {
 static void write_default(struct buf *out, const struct option *row) {
     if (row->required) {
         buf_append_cstr(out, "required");
+    } else if (row->has_no_default) {
+        return;
     } else if (row->choices != NULL) {
         buf_printf(out, "`\"%s\"`", row->choices[row->fallback]);
     } else if (row->type == OPTION_BOOL) {
@@ -90,7 +95,7 @@ static void write_path(struct buf *out, const char *path) {
 }
 
 static bool has_section(const struct option *row) {
-    return row->type == OPTION_TABLE || row->type == OPTION_TABLES;
+    return row->type == OPTION_TABLE || row->type == OPTION_TABLES || row->type == OPTION_NAMED;
 }
 
 static const char *kind_name(enum option_kind kind) {
@@ -108,8 +113,8 @@ static const char *kind_name(enum option_kind kind) {
 /* The keys of one table; the tables in it have sections of their own. */
 static void write_keys(struct buf *out, const struct option *table) {
     bool any = false;
-    for (size_t i = 0; i < option_count; i++) {
-        const struct option *row = &option_rows[i];
+    const struct option *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
         struct slice name;
         if (row->status != OPTION_BUILT || has_section(row) ||
             !option_is_child(row, table->path, &name))
@@ -126,15 +131,15 @@ static void write_keys(struct buf *out, const struct option *table) {
 }
 
 static void write_built(struct buf *out) {
-    for (size_t i = 0; i < option_count; i++) {
-        const struct option *row = &option_rows[i];
+    const struct option *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
         if (row->status != OPTION_BUILT || !has_section(row))
             continue;
         bool many = row->type == OPTION_TABLES;
         buf_append_cstr(out, many ? "\n## [[" : "\n## [");
         write_path(out, row->path);
         buf_printf(out, "%s\n\n%s%s", many ? "]]" : "]", kind_name(row->only), row->doc);
-        if (many)
+        if (many || row->type == OPTION_NAMED)
             buf_printf(out, " At most %llu.", (unsigned long long)row->max);
         buf_append_byte(out, '\n');
         write_keys(out, row);
@@ -142,8 +147,8 @@ static void write_built(struct buf *out) {
 }
 
 static void write_status(struct buf *out, enum option_status status) {
-    for (size_t i = 0; i < option_count; i++) {
-        const struct option *row = &option_rows[i];
+    const struct option *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
         if (row->status != status || row->why == NULL)
             continue;
         buf_append_cstr(out, "- `");

@@ -131,6 +131,7 @@ static void check_paths(struct loader *l, const struct toml_node *root) {
 
 void check_config(struct loader *l, const struct toml_node *root) {
     check_paths(l, root);
+    check_auth(l, root);
     check_http(l, root);
     if (!l->config->edit_mode)
         problem_at(l, CONFIG_ERROR, position_of(get2(root, "security", "edit_mode")),

@@ -29,10 +29,13 @@ static bool has_type(enum option_type type, const struct toml_node *node) {
         return node->type == TOML_STRING;
     case OPTION_SIZE:
         return node->type == TOML_STRING || node->type == TOML_INTEGER;
+    case OPTION_TIME:
+        return node->type == TOML_STRING || node->type == TOML_TIME;
     case OPTION_LIST:
     case OPTION_TABLES:
         return node->type == TOML_ARRAY;
     case OPTION_MAP:
+    case OPTION_NAMED:
         return node->type == TOML_TABLE;
     case OPTION_STDERR:
         return node->type == TOML_STRING || node->type == TOML_TABLE;
@@ -63,12 +66,14 @@ static bool check_entries(struct loader *l, const struct place *place, const str
 
 bool check_type(struct loader *l, const struct place *place, const struct option *row,
                 const struct toml_node *node) {
+    if (row->type == OPTION_LIST && row->single && node->type == TOML_STRING)
+        return true;
     if (!has_type(row->type, node)) {
         problem_of(l, CONFIG_ERROR, node->type == TOML_TABLE ? node->key_at : node->at, place,
-                   "must be %s", option_type_name(row->type));
+                   "must be %s", option_type_name(row));
         return false;
     }
-    if (row->type == OPTION_TABLES)
+    if (row->type == OPTION_TABLES || row->type == OPTION_NAMED)
         return check_entries(l, place, node, TOML_TABLE);
     if (row->type == OPTION_LIST || row->type == OPTION_MAP)
         return check_entries(l, place, node, TOML_STRING);
@@ -181,18 +186,22 @@ static void to_lower(struct loader *l, struct slice *string) {
 
 static void store_list(struct loader *l, const struct place *place, const struct option *row,
                        const struct toml_node *node, void *object) {
-    struct slice *list = arena_alloc_array(&l->config->arena, node->n_children + 1, sizeof *list);
+    bool is_single = node->type == TOML_STRING;
+    size_t n = is_single ? 1 : node->n_children;
+    struct slice *list = arena_alloc_array(&l->config->arena, n + 1, sizeof *list);
     if (list == NULL) {
         l->error = -ENOMEM;
         return;
     }
-    for (size_t i = 0; i < node->n_children; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct place entry = {.up = place, .index = i};
-        if (read_string(l, &entry, row, &node->children[i], &list[i]) && row->lower)
+        if (read_string(l, is_single ? place : &entry, row, is_single ? node : &node->children[i],
+                        &list[i]) &&
+            row->lower)
             to_lower(l, &list[i]);
     }
     *(struct slice **)member(object, row->offset) = list;
-    *(size_t *)member(object, row->count_offset) = node->n_children;
+    *(size_t *)member(object, row->count_offset) = n;
 }
 
 static void store_map(struct loader *l, const struct place *place, const struct option *row,
@@ -298,6 +307,21 @@ static void store_number(struct loader *l, const struct place *place, const stru
     check_bounds(l, place, row, node, number, object);
 }
 
+static void store_time(struct loader *l, const struct place *place, const struct option *row,
+                       const struct toml_node *node, void *object) {
+    struct slice text;
+    uint64_t ms;
+    const char *wrong = NULL;
+    if (!expand(l, place, node, &text))
+        return;
+    if (option_parse_time(text, &ms, &wrong) != 0) {
+        problem_of(l, CONFIG_ERROR, node->at, place, "%s", wrong);
+        return;
+    }
+    *(struct slice *)member(object, row->offset) = text;
+    *(uint64_t *)member(object, row->count_offset) = ms;
+}
+
 void store_value(struct loader *l, const struct place *place, const struct option *row,
                  const struct toml_node *node, void *object) {
     if (!check_type(l, place, row, node))
@@ -320,6 +344,9 @@ void store_value(struct loader *l, const struct place *place, const struct optio
         if (read_path(l, place, row, node, &string))
             *(struct slice *)member(object, row->offset) = string;
         return;
+    case OPTION_TIME:
+        store_time(l, place, row, node, object);
+        return;
     case OPTION_LIST:
         store_list(l, place, row, node, object);
         return;
@@ -333,6 +360,7 @@ void store_value(struct loader *l, const struct place *place, const struct optio
         store_stderr(l, place, row, node, object);
         return;
     case OPTION_TABLES:
+    case OPTION_NAMED:
         store_tables(l, place, row, node, object);
         return;
     case OPTION_TABLE:
@@ -372,6 +400,8 @@ static void store_default(struct loader *l, const struct option *row, void *obje
     case OPTION_LIST:
     case OPTION_MAP:
     case OPTION_TABLES:
+    case OPTION_NAMED:
+    case OPTION_TIME:
     case OPTION_NUMBER:
     case OPTION_ANY:
         return; /* empty, as the struct was made */
@@ -379,8 +409,9 @@ static void store_default(struct loader *l, const struct option *row, void *obje
 }
 
 void store_defaults(struct loader *l, enum option_owner owner, void *object) {
-    for (size_t i = 0; i < option_count; i++) {
-        if (option_rows[i].owner == owner)
-            store_default(l, &option_rows[i], object);
+    const struct option *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
+        if (row->owner == owner)
+            store_default(l, row, object);
     }
 }

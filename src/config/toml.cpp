@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <new>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -103,6 +105,40 @@ std::vector<child> children_of(const toml::node &from) {
     return children;
 }
 
+/* In decimal, with zeros in front. */
+std::string digits(uint32_t number, size_t width) {
+    std::string text = std::to_string(number);
+    return std::string(width - std::min(width, text.size()), '0') + text;
+}
+
+std::string date_text(const toml::date &date) {
+    return digits(date.year, 4) + "-" + digits(date.month, 2) + "-" + digits(date.day, 2);
+}
+
+std::string time_text(const toml::time &time) {
+    std::string text =
+        digits(time.hour, 2) + ":" + digits(time.minute, 2) + ":" + digits(time.second, 2);
+    return time.nanosecond == 0 ? text : text + "." + digits(time.nanosecond, 9);
+}
+
+/* As RFC 3339 writes it. */
+std::string moment_text(const toml::node &from) {
+    if (auto date = from.as_date())
+        return date_text(date->get());
+    if (auto time = from.as_time())
+        return time_text(time->get());
+    auto both = from.as_date_time();
+    if (both == nullptr)
+        return "";
+    std::string text = date_text(both->get().date) + "T" + time_text(both->get().time);
+    if (auto offset = both->get().offset) {
+        auto minutes = static_cast<uint32_t>(std::abs(offset->minutes));
+        text += (offset->minutes < 0 ? "-" : "+") + digits(minutes / 60, 2) + ":" +
+                digits(minutes % 60, 2);
+    }
+    return text;
+}
+
 bool copy_scalar(copier *copier, const toml::node &from, toml_node *to) {
     if (auto string = from.as_string()) {
         to->type = TOML_STRING;
@@ -119,6 +155,7 @@ bool copy_scalar(copier *copier, const toml::node &from, toml_node *to) {
         to->boolean = boolean->get();
     } else {
         to->type = TOML_TIME;
+        return copy_text(copier, moment_text(from), &to->string);
     }
     return true;
 }

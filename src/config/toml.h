@@ -46,7 +46,7 @@ struct toml_node {
     struct toml_position at;     /* of the value */
     struct toml_position key_at; /* of the key; of the value in an array */
     struct slice key;            /* empty in an array; may hold any byte */
-    struct slice string;         /* may hold NUL, which TOML can spell */
+    struct slice string;         /* may hold NUL, which TOML can spell; a time as RFC 3339 has it */
     int64_t integer;
     double number;
     struct toml_node *children; /* in the order of the file */

@@ -28,6 +28,11 @@ static void walk_names(struct loader *l, const struct place *place, const struct
         struct place entry = {.up = place, .index = i};
         walk_table(l, &entry, &node->children[i], row->path, NULL, WALK_NAMES);
     }
+    for (size_t i = 0; row->type == OPTION_NAMED && i < node->n_children; i++) {
+        const struct toml_node *child = &node->children[i];
+        struct place entry = {.up = place, .key = child->key};
+        walk_table(l, &entry, child, option_find(row->path, child->key)->path, NULL, WALK_NAMES);
+    }
     if (node->type == TOML_TABLE && (row->type == OPTION_TABLE || row->type == OPTION_STDERR))
         walk_table(l, place, node, row->path, NULL, WALK_NAMES);
 }
@@ -64,11 +69,15 @@ static void walk_restricting(struct loader *l, const struct place *place, const 
 
 static void walk_built(struct loader *l, const struct place *place, const struct option *row,
                        const struct toml_node *node, void *object) {
-    if (row->type != OPTION_TABLE)
+    if (row->type != OPTION_TABLE) {
         store_value(l, place, row, node, object);
-    else if (!check_type(l, place, row, node))
         return;
-    else if (slice_eq(slice_from_cstr(row->path), SLICE("mcp.servers")))
+    }
+    if (!check_type(l, place, row, node))
+        return;
+    if (row->owner != OPTION_OF_NOTHING)
+        *(bool *)((char *)object + row->offset) = true;
+    if (slice_eq(slice_from_cstr(row->path), SLICE("mcp.servers")))
         load_servers(l, place, node);
     else
         walk_table(l, place, node, row->path, object, WALK_ALL);

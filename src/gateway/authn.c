@@ -1,25 +1,167 @@
 /*
- * Who is calling. The local bearer token makes the principal "local"; without a token, and only
- * where the configuration says so, it is "anonymous". A token that is wrong is never taken for
- * none.
+ * Who is calling: the credentials of a request, taken from its head and its connection, for auth/
+ * to judge. A connection remembers whom it was last: the same credential again is compared, not
+ * looked up. Where an issuer's keys have to be fetched first the request waits, and so does what
+ * its connection sends behind it.
  */
+#include "base/clock.h"
+#include "base/mem.h"
 #include "private.h"
 
-enum gw_authn gw_authenticate(struct gateway *gateway, const struct http_head *head,
-                              struct gw_principal **ret_principal) {
-    struct slice value = http_head_get(head, SLICE("authorization"));
-    if (value.ptr == NULL) {
-        if (!gateway->config->auth_anonymous)
-            return GW_AUTHN_MISSING;
-        *ret_principal = &gateway->anonymous;
-        return GW_AUTHN_OK;
+struct gw_authn_wait {
+    struct oauth_wait keys;
+    struct list_link link; /* in worker->authn_waits */
+    struct gw_exchange *exchange;
+    bool is_cancelled; /* the message is under way; its delivery frees this */
+};
+
+static size_t find_field(void *context, struct slice name, struct slice *ret_value) {
+    const struct http_head *head = context;
+    *ret_value = http_head_get(head, name);
+    return http_head_count(head, name);
+}
+
+static enum io_tls_name name_kind(enum config_client_identity identity) {
+    switch (identity) {
+    case CONFIG_IDENTITY_SUBJECT:
+        return IO_TLS_SUBJECT;
+    case CONFIG_IDENTITY_COMMON_NAME:
+        return IO_TLS_COMMON_NAME;
+    case CONFIG_IDENTITY_SAN_DNS:
+        return IO_TLS_SAN_DNS;
+    case CONFIG_IDENTITY_SAN_EMAIL:
+        return IO_TLS_SAN_EMAIL;
+    case CONFIG_IDENTITY_SAN_URI:
+        return IO_TLS_SAN_URI;
     }
-    struct slice scheme, token;
-    /* RFC 6750 section 2.1: one field, the scheme without case, one space or more, the token. */
-    if (http_head_count(head, SLICE("authorization")) != 1 ||
-        !slice_cut(value, ' ', &scheme, &token) || !slice_eq_nocase(scheme, SLICE("bearer")) ||
-        !secret_equals(gateway->token, slice_trim(token)))
-        return GW_AUTHN_INVALID;
-    *ret_principal = &gateway->local;
-    return GW_AUTHN_OK;
+    return IO_TLS_SUBJECT;
+}
+
+/* The certificate of the connection, when it has shown one. */
+static void read_certificate(const struct gw_exchange *exchange, struct buf *name,
+                             unsigned char *digest, struct auth_request *request) {
+    const struct gw_worker *worker = exchange->worker;
+    const struct io_stream *stream = exchange->connection->stream;
+    if (!io_stream_tls_has_certificate(stream) || !io_stream_tls_peer_digest(stream, digest))
+        return;
+    request->certificate_digest = digest;
+    if (io_stream_tls_peer_name(stream, name_kind(worker->config->tls.client_identity), name) == 0)
+        request->certificate_name = buf_slice(name);
+}
+
+static bool is_who_it_was(const struct gw_exchange *exchange, const struct http_head *head,
+                          struct slice authorization, size_t n_authorization) {
+    const struct gw_caller *caller = exchange->connection->caller;
+    const struct gw_worker *worker = exchange->worker;
+    return caller != NULL && n_authorization <= 1 &&
+           auth_still_holds(worker->auth, caller->identity, authorization, head->path,
+                            clock_wall_ms(), io_loop_now(worker->loop));
+}
+
+enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct http_head *head,
+                                  bool is_last, struct auth_answer *ret_answer) {
+    struct gw_connection *connection = exchange->connection;
+    struct gw_worker *worker = exchange->worker;
+    struct slice authorization = http_head_get(head, SLICE("authorization"));
+    size_t n_authorization =
+        authorization.ptr != NULL ? http_head_count(head, SLICE("authorization")) : 0;
+    if (LIKELY(is_who_it_was(exchange, head, authorization, n_authorization))) {
+        exchange->caller = gw_caller_ref(connection->caller);
+        exchange->principal = exchange->caller->principal;
+        return AUTH_OK;
+    }
+    union {
+        const struct http_head *in;
+        void *out;
+    } context = {.in = head};
+    unsigned char digest[32];
+    struct buf name CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    struct auth_request request = {
+        .authorization = authorization,
+        .n_authorization = n_authorization,
+        .client = exchange->client,
+        .is_from_proxy = exchange->is_from_proxy,
+        .endpoint = head->path,
+        .field = find_field,
+        .field_context = context.out,
+    };
+    read_certificate(exchange, &name, digest, &request);
+    enum auth_verdict verdict =
+        auth_check(worker->auth, worker->auth_memory, worker->reader, &request, clock_wall_ms(),
+                   io_loop_now(worker->loop), is_last, ret_answer);
+    if (verdict != AUTH_OK)
+        return verdict;
+    struct gw_caller *caller = gw_caller_new(worker, TAKE(ret_answer->identity));
+    if (caller == NULL) {
+        ret_answer->reason = "the gateway is out of memory";
+        return AUTH_NO_MEMORY;
+    }
+    gw_caller_unref(connection->caller);
+    connection->caller = caller;
+    exchange->caller = gw_caller_ref(caller);
+    exchange->principal = caller->principal;
+    return AUTH_OK;
+}
+
+/* Waiting for keys. */
+
+static void deliver_keys(struct io_message *message) {
+    struct oauth_wait *keys = CONTAINER_OF(message, struct oauth_wait, message);
+    struct gw_authn_wait *wait = CONTAINER_OF(keys, struct gw_authn_wait, keys);
+    struct gw_exchange *exchange = wait->exchange;
+    bool is_cancelled = wait->is_cancelled;
+    if (!is_cancelled)
+        list_remove(&wait->link);
+    mem_free(wait);
+    if (is_cancelled)
+        return;
+    exchange->authn_wait = NULL;
+    exchange->has_waited = true;
+    gw_exchange_go_on(exchange);
+}
+
+bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer) {
+    struct gw_worker *worker = exchange->worker;
+    struct gw_authn_wait *wait = mem_alloc(sizeof *wait);
+    if (wait == NULL)
+        return false;
+    wait->exchange = exchange;
+    wait->keys.message.deliver = deliver_keys;
+    wait->keys.loop = worker->loop;
+    if (!oauth_wait_for_keys(issuer, &wait->keys)) {
+        mem_free(wait);
+        return false;
+    }
+    list_push_back(&worker->authn_waits, &wait->link);
+    exchange->authn_wait = wait;
+    return true;
+}
+
+/* True: it will not be delivered. */
+static bool cancel(struct gw_authn_wait *wait) {
+    list_remove(&wait->link);
+    wait->exchange->authn_wait = NULL;
+    if (oauth_wait_cancel(&wait->keys)) {
+        mem_free(wait);
+        return true;
+    }
+    wait->is_cancelled = true;
+    return false;
+}
+
+void gw_authn_cancel(struct gw_exchange *exchange) {
+    if (exchange->authn_wait != NULL)
+        (void)cancel(exchange->authn_wait);
+}
+
+/* The issuers are others now: whoever waits asks them. */
+void gw_authn_restart(struct gw_worker *worker) {
+    struct list waits;
+    list_init(&waits);
+    list_splice_back(&waits, &worker->authn_waits);
+    LIST_FOREACH_SAFE (&waits, link, tmp) {
+        struct gw_exchange *exchange = CONTAINER_OF(link, struct gw_authn_wait, link)->exchange;
+        gw_authn_cancel(exchange);
+        gw_exchange_go_on(exchange);
+    }
 }

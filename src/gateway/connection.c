@@ -47,6 +47,7 @@ struct gw_connection *gw_connection_free(struct gw_connection *connection) {
     io_timer_free(connection->write_timer);
     http_parser_free(connection->parser);
     buf_deinit(&connection->pipelined);
+    gw_caller_unref(connection->caller);
     peers_leave(&worker->gateway->peers, &connection->peer);
     mem_free(connection);
     gw_worker_check_drained(worker);

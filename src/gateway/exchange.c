@@ -17,7 +17,8 @@ struct gw_exchange *gw_exchange_new(struct gw_connection *connection) {
     exchange->connection = connection;
     buf_init_held(&exchange->body, connection->worker->config->max_request_body,
                   io_loop_budget(connection->worker->loop));
-    buf_init(&exchange->early, KIB(8));
+    buf_init(&exchange->early, KIB(32));
+    buf_init(&exchange->fields, KIB(16));
     list_init(&exchange->calls);
     return exchange;
 }
@@ -32,10 +33,14 @@ static void free_exchange(struct gw_exchange *exchange) {
         pthread_mutex_unlock(&session->mutex);
         atomic_store(&session->last_used_ms, io_loop_now(exchange->worker->loop));
     }
+    gw_authn_cancel(exchange);
     gw_session_unref(exchange->session);
+    gw_caller_unref(exchange->caller);
+    upstream_unref(exchange->only);
     io_timer_free(exchange->alive_timer);
     buf_deinit(&exchange->body);
     buf_deinit(&exchange->early);
+    buf_deinit(&exchange->fields);
     mem_free(exchange);
 }
 
@@ -93,6 +98,19 @@ static void append_date(struct buf *out, struct gw_worker *worker) {
     buf_append_cstr(out, worker->date);
 }
 
+/* What browsers are told: which pages may read the answer, and never to come without TLS. */
+static void append_border_fields(struct buf *out, const struct gw_exchange *exchange) {
+    const struct border *border = exchange->worker->border;
+    if (UNLIKELY(border->hsts.len != 0))
+        buf_append(out, border->hsts);
+    if (LIKELY(!border->cors.is_set))
+        return;
+    struct slice origin = SLICE_EMPTY;
+    if (exchange->is_cors && exchange->connection != NULL)
+        origin = http_head_get(http_parser_head(exchange->connection->parser), SLICE("origin"));
+    cors_write(&border->cors, origin, out);
+}
+
 static void append_common_fields(struct buf *out, struct gw_exchange *exchange) {
     append_date(out, exchange->worker);
     if (exchange->returns_session) {
@@ -100,6 +118,7 @@ static void append_common_fields(struct buf *out, struct gw_exchange *exchange) 
         buf_append_cstr(out, exchange->session->id);
         buf_append_cstr(out, "\r\n");
     }
+    append_border_fields(out, exchange);
     if (exchange->worker->is_draining)
         exchange->keep_alive = false;
     if (!exchange->keep_alive)
@@ -121,8 +140,10 @@ static void append_head(struct buf *out, struct gw_exchange *exchange, uint16_t 
     append_common_fields(out, exchange);
     buf_append(out, extra_fields);
     if (body_len != 0)
-        buf_append_cstr(out, "Content-Type: application/json\r\n");
-    http_write_field_u64(out, SLICE("Content-Length"), body_len);
+        buf_append(out, SLICE("Content-Type: application/json\r\n"
+                              "X-Content-Type-Options: nosniff\r\n"));
+    if (status != 204) /* RFC 9110 section 8.6 */
+        http_write_field_u64(out, SLICE("Content-Length"), body_len);
     buf_append_cstr(out, "\r\n");
 }
 
@@ -135,7 +156,7 @@ void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
 
 /* What stands around a message on the wire: heads and frames, never the message. */
 static struct buf *frame_buf(struct gw_exchange *exchange) {
-    buf_reset(&exchange->worker->frame, KIB(4));
+    buf_reset(&exchange->worker->frame, KIB(32));
     return &exchange->worker->frame;
 }
 
@@ -169,7 +190,8 @@ static void send_whole(struct gw_exchange *exchange, uint16_t status, const stru
     exchange->is_answered = true;
     if (exchange->connection != NULL) {
         struct buf *frame = frame_buf(exchange);
-        append_head(frame, exchange, status, SLICE_EMPTY, total_len(pieces, n_pieces));
+        append_head(frame, exchange, status, buf_slice(&exchange->fields),
+                    total_len(pieces, n_pieces));
         if (exchange->method == HTTP_METHOD_HEAD)
             n_pieces = 0;
         write_framed(exchange, frame, buf_len(frame), pieces, n_pieces);
@@ -392,6 +414,12 @@ void gw_exchange_wait(struct gw_exchange *exchange) {
         keep_alive_soon(exchange);
 }
 
+/* A reload has taken it away while the body was coming. */
+static bool is_endpoint_gone(const struct gw_exchange *exchange) {
+    return exchange->only != NULL &&
+           upstream_list_find(exchange->worker->list, upstream_name(exchange->only), NULL) == NULL;
+}
+
 void gw_exchange_run(struct gw_exchange *exchange) {
     if (exchange->is_waiting) {
         exchange->is_whole = true;
@@ -405,7 +433,9 @@ void gw_exchange_run(struct gw_exchange *exchange) {
         finish(exchange);
         return;
     }
-    if (exchange->method == HTTP_METHOD_GET)
+    if (is_endpoint_gone(exchange))
+        gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND, "there is nothing at this path");
+    else if (exchange->method == HTTP_METHOD_GET)
         run_get(exchange);
     else if (exchange->method == HTTP_METHOD_DELETE)
         run_delete(exchange);

@@ -20,9 +20,9 @@ int gateway_write_tools(struct gateway *gateway, struct buf *out) {
     json_object_begin(&writer);
     json_key(&writer, SLICE("tools"));
     json_array_begin(&writer);
-    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
-        struct upstream_instance *instance =
-            gw_own_instance(gateway, upstream_set_at(gateway->upstreams, i));
+    const struct upstream_list *list = gateway->workers[0].list;
+    for (size_t i = 0; i < upstream_list_count(list); i++) {
+        struct upstream_instance *instance = gw_own_instance(gateway, upstream_list_at(list, i));
         if (instance == NULL)
             continue;
         struct upstream_status status;
@@ -189,8 +189,9 @@ int gateway_call_tool(struct gateway *gateway, struct slice tool, struct slice a
         json_root(reader)->type != JSON_OBJECT)
         return -EINVAL;
     int error = -ENOENT;
-    for (size_t i = 0; i < upstream_set_count(gateway->upstreams) && error == -ENOENT; i++) {
-        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
+    const struct upstream_list *list = gateway->workers[0].list;
+    for (size_t i = 0; i < upstream_list_count(list) && error == -ENOENT; i++) {
+        struct upstream *upstream = upstream_list_at(list, i);
         struct upstream_instance *instance = gw_own_instance(gateway, upstream);
         if (instance == NULL)
             continue;

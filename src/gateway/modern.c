@@ -129,7 +129,7 @@ static bool check_method(struct modern_request *request) {
     bool is_there = gw_method_is_served(method, request->envelope.revision);
     if (is_there && exchange->only != NULL) {
         struct gw_view *view =
-            gw_view_open(exchange->worker, exchange->principal, NULL, exchange->only);
+            gw_view_open(exchange->worker, exchange->caller, NULL, exchange->only);
         is_there = !gw_method_is_absent(method, view);
         gw_view_close(view);
     }

@@ -77,32 +77,53 @@ void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
     }
 }
 
-static bool concerns(const struct gw_session *session, const struct upstream *upstream,
-                     struct slice owner) {
-    if (session->only != NULL && session->only != upstream)
+/* What is told, and to whom. */
+struct news {
+    const struct upstream *upstream;
+    struct slice owner; /* of the instance that it comes from */
+    unsigned list_mask; /* 0: it is a log message */
+    int level;
+    struct slice params;
+};
+
+static bool concerns(const struct gw_session *session, const struct news *news) {
+    if (session->only[0] != '\0' && !gw_session_is_at(session, news->upstream))
         return false;
-    return upstream_config(upstream)->share != CONFIG_SHARE_SESSION ||
-           slice_eq(slice_from_cstr(session->id), owner);
+    return upstream_config(news->upstream)->share != CONFIG_SHARE_SESSION ||
+           slice_eq(slice_from_cstr(session->id), news->owner);
 }
 
-static void tell_principal(struct gw_principal *principal, const struct upstream *upstream,
-                           struct slice owner, unsigned list_mask, int level, struct slice params) {
-    if (upstream_config(upstream)->share == CONFIG_SHARE_PRINCIPAL &&
-        !slice_eq(principal->id, owner))
-        return;
+static void tell_principal(void *context, struct gw_principal *principal) {
+    const struct news *news = context;
     pthread_mutex_lock(&principal->mutex);
     LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
         struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
-        if (!concerns(session, upstream, owner))
+        if (!concerns(session, news))
             continue;
-        if (list_mask != 0) {
-            atomic_fetch_or(&session->changed, list_mask);
+        if (news->list_mask != 0) {
+            atomic_fetch_or(&session->changed, news->list_mask);
             post(session, SLICE_EMPTY, false);
-        } else if (level >= atomic_load(&session->log_level)) {
-            post(session, params, false);
+        } else if (news->level >= atomic_load(&session->log_level)) {
+            post(session, news->params, false);
         }
     }
     pthread_mutex_unlock(&principal->mutex);
+}
+
+static void tell(struct gateway *gateway, struct news *news) {
+    if (upstream_config(news->upstream)->share != CONFIG_SHARE_PRINCIPAL) {
+        gw_principals_each(&gateway->principals, tell_principal, news);
+        return;
+    }
+    struct gw_principal *principal = gw_principal_find(&gateway->principals, news->owner);
+    if (principal != NULL)
+        tell_principal(news, principal);
+    gw_principal_unref(principal);
+}
+
+void gw_notify_lists(struct gw_session *session, unsigned list_mask) {
+    atomic_fetch_or(&session->changed, list_mask);
+    post(session, SLICE_EMPTY, false);
 }
 
 static void deliver_recheck(struct io_message *message) {
@@ -127,16 +148,14 @@ void gw_notify_recheck(struct gateway *gateway) {
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
                        unsigned list_mask) {
     struct gateway *gateway = context;
-    if (list_mask != 0) {
-        tell_principal(&gateway->local, upstream, owner, list_mask, -1, SLICE_EMPTY);
-        tell_principal(&gateway->anonymous, upstream, owner, list_mask, -1, SLICE_EMPTY);
-    }
+    struct news news = {.upstream = upstream, .owner = owner, .list_mask = list_mask};
+    if (list_mask != 0)
+        tell(gateway, &news);
     gw_notify_recheck(gateway);
 }
 
 void gw_notify_log(void *context, const struct upstream *upstream, struct slice owner, int level,
                    struct slice params) {
-    struct gateway *gateway = context;
-    tell_principal(&gateway->local, upstream, owner, 0, level, params);
-    tell_principal(&gateway->anonymous, upstream, owner, 0, level, params);
+    struct news news = {.upstream = upstream, .owner = owner, .level = level, .params = params};
+    tell(context, &news);
 }

@@ -1,50 +1,55 @@
 /*
  * DNS rebinding (MCP 2025-11-25, basic/transports, security warning): a page in a browser may reach
  * a loopback listener under a name of its own. Host and Origin must name this gateway, always,
- * token or not.
+ * token or not. Ours are the loopback names, the listen address (0.0.0.0 is none), server.hosts,
+ * tls.names and the host of the protected resource.
  */
-#include "http/uri.h"
-#include "private.h"
+#include "border.h"
 
-static bool matches_entry(struct slice entry, const struct uri_authority *authority) {
-    struct uri_authority allowed;
-    if (uri_parse_authority(entry, &allowed) != 0)
-        return false;
-    return slice_eq_nocase(allowed.host, authority->host) &&
-           (!allowed.has_port || (authority->has_port && allowed.port == authority->port));
+/* "*.example.com": one label more (RFC 6125 section 6.4.3). */
+static bool name_matches(const struct border_host *ours, struct slice host) {
+    if (ours->is_wildcard) {
+        size_t dot = slice_find_byte(host, '.');
+        return dot != SIZE_MAX && dot != 0 &&
+               slice_eq_nocase(slice_from(host, dot + 1), ours->authority.host);
+    }
+    return slice_eq_nocase(ours->authority.host, host);
 }
 
-/* Loopback names, the listen address, and what server.hosts adds; an entry without a port allows
- * every port. */
-static bool is_ours(const struct gateway *gateway, const struct uri_authority *authority) {
-    static const struct slice loopback[] = {SLICE_INIT("localhost"), SLICE_INIT("127.0.0.1"),
-                                            SLICE_INIT("::1")};
-    for (size_t i = 0; i < ARRAY_LEN(loopback); i++) {
-        if (slice_eq_nocase(authority->host, loopback[i]))
-            return true;
-    }
-    struct uri_authority own;
-    if (uri_parse_authority(slice_from_cstr(gateway->address.text), &own) == 0 &&
-        slice_eq_nocase(own.host, authority->host))
-        return true;
-    for (size_t i = 0; i < gateway->config->n_hosts; i++) {
-        if (matches_entry(gateway->config->hosts[i], authority))
+static bool is_ours(const struct border *border, const struct uri_authority *authority) {
+    for (size_t i = 0; i < border->n_hosts; i++) {
+        const struct border_host *ours = &border->hosts[i];
+        const struct uri_authority *allowed = &ours->authority;
+        if ((allowed->has_port && (!authority->has_port || allowed->port != authority->port)) ||
+            (ours->is_wildcard && authority->host_kind != URI_HOST_NAME))
+            continue;
+        if (name_matches(ours, authority->host))
             return true;
     }
     return false;
 }
 
-bool gw_host_is_ours(const struct gateway *gateway, const struct http_head *head) {
+/* As it is written in the configuration, which is what most callers send. */
+static bool is_spelled_as_ours(const struct border *border, struct slice host) {
+    for (size_t i = 0; i < border->n_hosts; i++) {
+        if (slice_eq(border->hosts[i].text, host))
+            return true;
+    }
+    return false;
+}
+
+bool border_host_is_ours(const struct border *border, const struct http_head *head) {
     struct uri_authority authority;
     /* HTTP/1.0 without a Host names nobody. */
-    if (head->host.len == 0 || uri_parse_authority(head->host, &authority) != 0)
+    if (head->host.len == 0)
         return false;
-    if (!is_ours(gateway, &authority))
+    if (!is_spelled_as_ours(border, head->host) &&
+        (uri_parse_authority(head->host, &authority) != 0 || !is_ours(border, &authority)))
         return false;
     return head->authority.len == 0 || slice_eq_nocase(head->authority, head->host);
 }
 
-bool gw_origin_is_ours(const struct gateway *gateway, const struct http_head *head) {
+bool border_origin_is_ours(const struct border *border, const struct http_head *head) {
     struct slice origin = http_head_get(head, SLICE("origin"));
     if (origin.ptr == NULL)
         return true;
@@ -62,5 +67,5 @@ bool gw_origin_is_ours(const struct gateway *gateway, const struct http_head *he
         .has_port = uri.has_port,
         .port = uri.port,
     };
-    return is_ours(gateway, &authority);
+    return is_ours(border, &authority);
 }

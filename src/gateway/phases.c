@@ -2,11 +2,23 @@
  * What is decided by the head of a request, before its body: a table of phases, each of which looks
  * at the head and goes on, answers, or waits and goes on later. The order is part of the security:
  * nothing that costs much, and nothing that tells of what is inside, stands before authentication.
+ *
+ * What a browser does on its own comes first, on every path: preflights, which carry neither
+ * credentials nor fields of ours, then the field that no page of a stranger can send, then tokens
+ * in URLs.
  */
+#include <stdio.h>
+
 #include "private.h"
 
 /* What /ready says of all upstreams. */
 #define READY_BYTES MIB(8)
+/* A refusal; its challenge may name scopes. */
+#define EARLY_BYTES KIB(64)
+/* All scopes of the configuration. */
+#define METADATA_BYTES MIB(8)
+/* The fields of a preflight's answer. */
+#define CORS_BYTES KIB(256)
 
 enum phase_verdict {
     PHASE_CONTINUE,
@@ -14,16 +26,26 @@ enum phase_verdict {
     PHASE_WAITS, /* gw_exchange_go_on() is called later */
 };
 
+/* For the log line of a refusal. */
+static struct log_field client_field(const struct gw_exchange *exchange, char text[NETWORK_TEXT]) {
+    return LOG_TEXT("client", network_write_address(&exchange->client, text));
+}
+
 /* Decides now, answers when the body was read and forgotten: so the connection stays usable. */
 static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t status,
                                        struct slice extra_fields, enum mcp_error_code code,
                                        const char *text) {
-    struct buf body = BUF_INIT(KIB(2));
+    struct buf body CLEANUP(buf_deinit) = BUF_INIT(KIB(2));
+    struct buf fields CLEANUP(buf_deinit) = BUF_INIT(EARLY_BYTES / 2);
+    char client[NETWORK_TEXT];
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
-    gw_exchange_write_early(exchange, status, extra_fields, buf_slice(&body));
-    buf_deinit(&body);
+    buf_append(&fields, extra_fields);
+    if (status == 401 || status == 403) /* it depends on who asks */
+        buf_append_cstr(&fields, "Cache-Control: no-store\r\n");
+    exchange->early.max = EARLY_BYTES;
+    gw_exchange_write_early(exchange, status, buf_slice(&fields), buf_slice(&body));
     log_write(exchange->worker->gateway->log, LOG_INFO, "http", "refused a request",
-              LOG_NUM("status", status), LOG_CSTR("reason", text));
+              LOG_NUM("status", status), LOG_CSTR("reason", text), client_field(exchange, client));
     return PHASE_ANSWERED;
 }
 
@@ -39,10 +61,11 @@ static enum phase_verdict answer_status(struct gw_exchange *exchange, bool is_fi
  * those with a wrong token too, get what a balancer needs to know.
  */
 static enum phase_verdict answer_ready(struct gw_exchange *exchange, const struct http_head *head) {
-    struct gateway *gateway = exchange->worker->gateway;
-    struct gw_principal *principal = NULL;
-    bool is_known = gw_host_is_ours(gateway, head) && gw_origin_is_ours(gateway, head) &&
-                    gw_authenticate(gateway, head, &principal) == GW_AUTHN_OK;
+    const struct border *border = exchange->worker->border;
+    struct auth_answer answer;
+    bool is_known = border_host_is_ours(border, head) &&
+                    (exchange->is_cors || border_origin_is_ours(border, head)) &&
+                    gw_authenticate(exchange, head, true, &answer) == AUTH_OK;
     struct buf body CLEANUP(buf_deinit) = BUF_INIT(READY_BYTES);
     bool is_ready = gw_write_ready(exchange->worker, is_known, &body);
     if (buf_error(&body) != 0) {
@@ -53,9 +76,88 @@ static enum phase_verdict answer_ready(struct gw_exchange *exchange, const struc
     return answer_status(exchange, is_ready, buf_slice(&body));
 }
 
+/*
+ * [server.cors]. A preflight asks for what comes after it, so it is answered whatever that will be;
+ * one of an origin that is not allowed gets no fields, and browsers take that for a no.
+ */
+static enum phase_verdict phase_cors(struct gw_exchange *exchange, const struct http_head *head) {
+    const struct border *border = exchange->worker->border;
+    if (LIKELY(!border->cors.is_set))
+        return PHASE_CONTINUE;
+    exchange->is_cors = http_head_count(head, SLICE("origin")) == 1 &&
+                        cors_allows(&border->cors, http_head_get(head, SLICE("origin")));
+    if (!cors_is_preflight(head))
+        return PHASE_CONTINUE;
+    if (!exchange->is_cors || !border_host_is_ours(border, head))
+        return answer_early(exchange, 403, SLICE_EMPTY, MCP_E_FORBIDDEN,
+                            "requests of this Origin are refused; allow it in "
+                            "server.cors.allow_origins");
+    struct buf fields CLEANUP(buf_deinit) = BUF_INIT(CORS_BYTES);
+    cors_write_preflight(&border->cors, head, &fields);
+    exchange->early.max = CORS_BYTES + KIB(8);
+    gw_exchange_write_early(exchange, 204, buf_slice(&fields), SLICE_EMPTY);
+    return PHASE_ANSWERED;
+}
+
+/* [server.csrf]. A page can send the field only where a preflight lets it; its value says nothing.
+ */
+static enum phase_verdict phase_csrf(struct gw_exchange *exchange, const struct http_head *head) {
+    const struct config_csrf *csrf = &exchange->worker->config->csrf;
+    if (LIKELY(!csrf->enabled) || head->method == HTTP_METHOD_OPTIONS ||
+        http_head_count(head, csrf->header_name) != 0)
+        return PHASE_CONTINUE;
+    char text[KIB(1)];
+    snprintf(text, sizeof text, "the header field %.*s is missing; its value does not matter",
+             SLICE_ARGS(csrf->header_name));
+    return answer_early(exchange, 403, SLICE_EMPTY, MCP_E_FORBIDDEN, text);
+}
+
+static int hex_digit(char byte) {
+    if (byte >= '0' && byte <= '9')
+        return byte - '0';
+    byte = (char)(byte | 0x20);
+    return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* The name is this one after percent-decoding, without case. */
+static bool is_parameter(struct slice name, struct slice wanted) {
+    size_t n = 0;
+    for (size_t i = 0; i < name.len; i++, n++) {
+        char byte = name.ptr[i];
+        if (byte == '%' && name.len - i > 2 && hex_digit(name.ptr[i + 1]) >= 0 &&
+            hex_digit(name.ptr[i + 2]) >= 0) {
+            byte = (char)(hex_digit(name.ptr[i + 1]) * 16 + hex_digit(name.ptr[i + 2]));
+            i += 2;
+        }
+        if (n == wanted.len || !slice_same_nocase(&byte, wanted.ptr + n, 1))
+            return false;
+    }
+    return n == wanted.len;
+}
+
+/* URLs are in logs, histories and Referer fields: MCP (basic/authorization) and OAuth 2.1 section
+ * 5.1 forbid tokens there. */
+static enum phase_verdict phase_query(struct gw_exchange *exchange, const struct http_head *head) {
+    struct slice rest = head->query;
+    while (UNLIKELY(rest.len != 0)) {
+        struct slice parameter, name, value;
+        size_t end = 0;
+        while (end < rest.len && rest.ptr[end] != '&' && rest.ptr[end] != ';')
+            end++;
+        parameter = slice_sub(rest, 0, end);
+        rest = slice_from(rest, end + 1);
+        slice_cut(parameter, '=', &name, &value);
+        if (is_parameter(name, SLICE("access_token")))
+            return answer_early(exchange, 400, SLICE_EMPTY, MCP_E_INVALID_REQUEST,
+                                "a token in a URL is refused, and known to others now: send it as "
+                                "Authorization: Bearer TOKEN");
+    }
+    return PHASE_CONTINUE;
+}
+
 /* Exempt from everything that follows, and to strangers saying nothing but alive and ready. */
 static enum phase_verdict phase_health(struct gw_exchange *exchange, const struct http_head *head) {
-    const struct config *config = exchange->worker->gateway->config;
+    const struct config *config = exchange->worker->config;
     bool is_health = slice_eq(head->path, config->health_path);
     if (!config->health_enabled || (!is_health && !slice_eq(head->path, SLICE("/ready"))))
         return PHASE_CONTINUE;
@@ -68,14 +170,33 @@ static enum phase_verdict phase_health(struct gw_exchange *exchange, const struc
 }
 
 static enum phase_verdict phase_origin(struct gw_exchange *exchange, const struct http_head *head) {
-    const struct gateway *gateway = exchange->worker->gateway;
-    if (!gw_host_is_ours(gateway, head))
+    const struct border *border = exchange->worker->border;
+    if (!border_host_is_ours(border, head))
         return answer_early(exchange, 403, SLICE_EMPTY, MCP_E_FORBIDDEN,
                             "the Host field names another host; allow it in server.hosts");
-    if (!gw_origin_is_ours(gateway, head))
+    if (!exchange->is_cors && !border_origin_is_ours(border, head))
         return answer_early(exchange, 403, SLICE_EMPTY, MCP_E_FORBIDDEN,
-                            "requests of this Origin are refused; allow its host in server.hosts");
+                            "requests of this Origin are refused; allow it in "
+                            "server.cors.allow_origins");
     return PHASE_CONTINUE;
+}
+
+/* For everybody who has found us. Nothing else is at these paths, whoever asks. */
+static enum phase_verdict phase_metadata(struct gw_exchange *exchange,
+                                         const struct http_head *head) {
+    if (LIKELY(!slice_starts_with(head->path, SLICE("/.well-known/"))))
+        return PHASE_CONTINUE;
+    struct buf body CLEANUP(buf_deinit) = BUF_INIT(METADATA_BYTES);
+    if (!gw_write_metadata(exchange->worker, head->path, &body))
+        return answer_early(exchange, 404, SLICE_EMPTY, MCP_E_NOT_FOUND,
+                            "there is nothing at this path");
+    if (head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_HEAD)
+        return answer_early(exchange, 405, SLICE("Allow: GET, HEAD\r\n"), MCP_E_INVALID_REQUEST,
+                            "this path takes GET and HEAD");
+    exchange->early.max = METADATA_BYTES + KIB(8);
+    gw_exchange_write_early(exchange, 200, SLICE("Cache-Control: public, max-age=300\r\n"),
+                            buf_slice(&body));
+    return PHASE_ANSWERED;
 }
 
 /* What is begun now could not be answered. */
@@ -87,33 +208,69 @@ static enum phase_verdict phase_memory(struct gw_exchange *exchange, const struc
                         "the gateway is out of memory; try again later");
 }
 
-static enum phase_verdict phase_authenticate(struct gw_exchange *exchange,
-                                             const struct http_head *head) {
-    switch (gw_authenticate(exchange->worker->gateway, head, &exchange->principal)) {
-    case GW_AUTHN_OK:
-        return PHASE_CONTINUE;
-    case GW_AUTHN_MISSING:
-        return answer_early(exchange, 401, SLICE("WWW-Authenticate: Bearer realm=\"cardea\"\r\n"),
-                            MCP_E_UNAUTHENTICATED,
-                            "a bearer token is required: Authorization: Bearer TOKEN");
-    case GW_AUTHN_INVALID:
+static enum phase_verdict refuse_caller(struct gw_exchange *exchange, const struct http_head *head,
+                                        enum auth_verdict verdict, const char *reason) {
+    struct buf fields CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    switch (verdict) {
+    case AUTH_MISSING:
+        gw_challenge_write(&fields, exchange->worker, head->path, NULL, NULL, 0);
+        return answer_early(exchange, 401, buf_slice(&fields), MCP_E_UNAUTHENTICATED, reason);
+    case AUTH_MALFORMED:
+        gw_challenge_write(&fields, exchange->worker, head->path, "invalid_request", NULL, 0);
+        return answer_early(exchange, 400, buf_slice(&fields), MCP_E_INVALID_REQUEST, reason);
+    case AUTH_NO_CLIENT:
+    case AUTH_BAD_GROUP:
+        return answer_early(exchange, 400, SLICE_EMPTY, MCP_E_FORBIDDEN, reason);
+    case AUTH_NO_MEMORY:
+        return answer_early(exchange, 503, SLICE("Retry-After: 5\r\n"), MCP_E_UNAVAILABLE, reason);
+    case AUTH_OK:
+    case AUTH_INVALID:
+    case AUTH_NEEDS_KEYS:
         break;
     }
-    return answer_early(
-        exchange, 401,
-        SLICE("WWW-Authenticate: Bearer realm=\"cardea\", error=\"invalid_token\"\r\n"),
-        MCP_E_UNAUTHENTICATED, "the bearer token is not valid");
+    gw_challenge_write(&fields, exchange->worker, head->path, "invalid_token", NULL, 0);
+    return answer_early(exchange, 401, buf_slice(&fields), MCP_E_UNAUTHENTICATED, reason);
+}
+
+static enum phase_verdict phase_authenticate(struct gw_exchange *exchange,
+                                             const struct http_head *head) {
+    struct auth_answer answer;
+    enum auth_verdict verdict = gw_authenticate(exchange, head, exchange->has_waited, &answer);
+    if (verdict == AUTH_NEEDS_KEYS) {
+        if (gw_authn_wait(exchange, answer.issuer))
+            return PHASE_WAITS;
+        verdict = gw_authenticate(exchange, head, true, &answer);
+    }
+    return verdict == AUTH_OK ? PHASE_CONTINUE
+                              : refuse_caller(exchange, head, verdict, answer.reason);
+}
+
+/* What every request needs of a token, whatever it asks for. */
+static enum phase_verdict phase_scopes(struct gw_exchange *exchange, const struct http_head *head) {
+    const struct config_oauth *oauth = &exchange->worker->config->oauth;
+    struct buf fields CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    if (exchange->caller->identity->kind != AUTH_OAUTH ||
+        auth_has_scopes(exchange->caller->identity, oauth->scopes, oauth->n_scopes))
+        return PHASE_CONTINUE;
+    gw_challenge_write(&fields, exchange->worker, head->path, "insufficient_scope", NULL, 0);
+    return answer_early(exchange, 403, buf_slice(&fields), MCP_E_FORBIDDEN,
+                        "the token lacks a scope that every request needs (server.oauth.scopes)");
 }
 
 static enum phase_verdict phase_endpoint(struct gw_exchange *exchange,
                                          const struct http_head *head) {
-    struct gateway *gateway = exchange->worker->gateway;
-    struct slice path = head->path, base = gateway->config->mcp_path;
-    bool is_endpoint = gateway->config->mcp_enabled && slice_starts_with(path, base);
+    const struct config *config = exchange->worker->config;
+    struct slice path = head->path, base = config->mcp_path;
+    bool is_endpoint = config->mcp_enabled && slice_starts_with(path, base);
     path = slice_from(path, base.len);
     if (is_endpoint && path.len > 1 && path.ptr[0] == '/') {
-        exchange->only = upstream_set_find(gateway->upstreams, slice_from(path, 1));
-        is_endpoint = exchange->only != NULL;
+        struct upstream *only =
+            upstream_list_find(exchange->worker->list, slice_from(path, 1), NULL);
+        /* One that the caller may not use does not exist. */
+        is_endpoint = only != NULL &&
+                      auth_may_use_server(exchange->caller->identity, slice_from(path, 1));
+        if (is_endpoint)
+            exchange->only = upstream_ref(only);
     } else if (path.len != 0) {
         is_endpoint = false;
     }
@@ -185,10 +342,12 @@ struct head_phase {
 };
 
 static const struct head_phase head_phases[] = {
-    {"health", phase_health},         {"origin", phase_origin},
-    {"memory", phase_memory},         {"authenticate", phase_authenticate},
-    {"endpoint", phase_endpoint},     {"method", phase_method},
-    {"mcp fields", phase_mcp_fields},
+    {"cors", phase_cors},     {"csrf", phase_csrf},
+    {"query", phase_query},   {"health", phase_health},
+    {"origin", phase_origin}, {"metadata", phase_metadata},
+    {"memory", phase_memory}, {"authenticate", phase_authenticate},
+    {"scopes", phase_scopes}, {"endpoint", phase_endpoint},
+    {"method", phase_method}, {"mcp fields", phase_mcp_fields},
 };
 
 /* A client that waits for "100 Continue" gets the refusal in its place, at once. */
@@ -230,9 +389,18 @@ static void run_phases(struct gw_exchange *exchange, const struct http_head *hea
     welcome_body(exchange, head);
 }
 
+/* Who asks, and whether the one who talks to us speaks for others. */
+static void find_client(struct gw_exchange *exchange, const struct http_head *head) {
+    const struct border *border = exchange->worker->border;
+    const struct network *peer = &exchange->connection->peer;
+    exchange->is_from_proxy = border_trusts(border, peer);
+    exchange->client = exchange->is_from_proxy ? border_client(border, head, peer) : *peer;
+}
+
 void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head) {
     exchange->method = head->method;
     exchange->is_http10 = head->minor_version == 0;
+    find_client(exchange, head);
     /* Whether a refused body comes nevertheless is not known: the connection ends (RFC 9110 section
      * 10.1.1). */
     exchange->keep_alive = head->keep_alive && !head->expect_continue;

@@ -5,6 +5,8 @@
  *     door.c        accepts, or refuses when there are too many (peers.h)
  *     connection.c  bytes to HTTP messages and back
  *     phases.c      what the head of a request decides, before its body
+ *     authn.c       who is calling (principals.c: whose state is whose)
+ *     generation.c  what is exchanged when the configuration is
  *     exchange.c    one HTTP request and its answer (JSON or SSE)
  *     message.c     one JSON-RPC message: its era, then the session, notifications, batches
  *     modern.c      what a request of 2026-07-28 has to carry
@@ -22,6 +24,7 @@
 #include <stdatomic.h>
 
 #include "admission.h"
+#include "auth/auth.h"
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/limits.h"
@@ -29,6 +32,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/secret.h"
+#include "border.h"
 #include "gateway/gateway.h"
 #include "http/message.h"
 #include "io/loop.h"
@@ -43,10 +47,15 @@
 #include "upstream/upstream.h"
 
 enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
+enum { GW_SERVER_NAME_CHARS = 32 }; /* as check_server_name() allows */
 enum { GW_SESSION_SHARDS = 16, GW_SESSION_ID_BYTES = 32, GW_SESSION_ID_CHARS = 43 };
 
-/* Who is calling. Two of them so far; they live as long as the gateway. */
+struct gw_principals;
+
+/* Whose state something is (principals.c): sessions, views, slots. */
 struct gw_principal {
+    atomic_uint refs;
+    struct gw_principals *registry;
     struct slice id;
     pthread_mutex_t mutex; /* guards sessions: any worker adds, removes and walks */
     struct list sessions;
@@ -54,6 +63,35 @@ struct gw_principal {
     /* The most verbose level that a request of 2026-07-28 asked for so far; -1: none did. */
     atomic_int requests_log_level;
     struct admission admission; /* of its calls to upstreams */
+    char id_text[];
+};
+
+enum { GW_PRINCIPAL_SHARDS = 16 };
+
+struct gw_principals {
+    struct gw_principal_shard {
+        pthread_mutex_t mutex; /* guards by_id: any worker looks up */
+        struct map by_id;      /* without a reference: the last one to let go takes it out */
+    } shards[GW_PRINCIPAL_SHARDS];
+    struct hash_key key;
+    size_t max_in_flight; /* of each */
+};
+
+/* Who a connection has proved to be. Of one worker, and counted without a lock. */
+struct gw_caller {
+    unsigned refs;
+    struct auth_identity *identity; /* a reference, as the next */
+    struct gw_principal *principal;
+};
+
+/* What of a configuration is exchanged as a whole (generation.c). */
+struct gw_generation {
+    const struct config *config;
+    struct border *border;
+    struct oauth *oauth; /* NULL: no issuers */
+    struct auth *auth;
+    struct map servers; /* name to struct config_server: what is allowed now, whatever an upstream
+                           was made of */
 };
 
 struct gw_session {
@@ -61,8 +99,9 @@ struct gw_session {
     char id[GW_SESSION_ID_CHARS + 1];
     /* Fixed at birth, readable by every worker. */
     struct gateway *gateway;
-    struct gw_principal *principal;
-    struct upstream *only; /* the endpoint it belongs to; NULL: the merged one */
+    struct gw_principal *principal; /* a reference */
+    /* The endpoint it belongs to, by name: the server may be configured anew. Empty: the merged one. */
+    char only[GW_SERVER_NAME_CHARS + 1];
     enum mcp_revision revision;
     struct list_link principal_link; /* principal->mutex */
 
@@ -107,7 +146,14 @@ struct gw_door {
 
 struct gw_worker {
     struct gateway *gateway;
-    const struct config *config; /* that it serves by; changes between callbacks only */
+    /* What it serves by; they change together, between callbacks only. */
+    struct gw_generation *generation;
+    const struct config *config;
+    struct upstream_list *list; /* a reference */
+    const struct border *border;
+    struct auth *auth;
+    struct auth_memory *auth_memory;
+    struct list authn_waits; /* struct gw_authn_wait: requests that wait for keys of an issuer */
     size_t index;
     struct io_loop *loop;
     struct upstream_worker *upstreams;
@@ -141,20 +187,26 @@ struct gw_worker {
 };
 
 struct gateway {
-    const struct config *config;
+    struct config *config; /* of the newest generation; a reference. Worker 0's: others use their own */
     struct log *log;
-    struct secret *token;
+    const struct secret *token, *api_token;
+    struct io_tls *client_tls; /* toward upstreams and issuers */
+    struct gw_generation *generation;
     struct slice version;
     struct spawner *isolated, *plain;
     struct io_address address;
-    struct gw_principal local, anonymous;
+    struct gw_principals principals;
+    struct gw_principal *own; /* whose upstreams are started with the gateway */
     struct budget budget; /* what all workers' streams and calls hold */
     struct peers peers;   /* connections, of all workers */
-    size_t max_message;   /* the longest that any upstream may send */
-    size_t write_queue;   /* the most that one of them may have to read */
+    /* The longest that any upstream may send, and the most that one of them may have to read; a
+     * reload does not make them less, because old upstreams may still be answering. */
+    atomic_size_t max_message, write_queue;
     struct gw_sessions sessions;
+    atomic_uint_fast64_t max_sessions; /* of each principal */
     struct upstream_set *upstreams;
-    bool has_instances_of_sessions; /* some upstream has one for each session */
+    atomic_bool has_instances_of_sessions; /* some upstream has one for each session */
+    struct gateway_reload *reload;         /* under way; worker 0's */
     struct gw_worker *workers;
     struct io_loop **loops; /* of the workers */
     size_t n_workers;
@@ -178,6 +230,7 @@ struct gw_connection {
     struct io_stream *stream;
     struct http_parser *parser;
     struct gw_exchange *exchange; /* the one being received or answered */
+    struct gw_caller *caller;     /* of the last request; a reference, or NULL */
     struct buf pipelined;         /* what came while the exchange was being answered */
     struct network peer;
     struct io_timer *timer;           /* of what is to come; of the end */
@@ -216,15 +269,21 @@ void gw_connection_close(struct gw_connection *connection);
 struct gw_exchange {
     struct gw_worker *worker;
     struct gw_connection *connection; /* NULL: the client is gone */
-    struct gw_principal *principal;
+    struct gw_principal *principal; /* the caller's */
     struct gw_session *session; /* a reference */
-    struct upstream *only;
+    struct upstream *only;      /* a reference; NULL: the merged endpoint */
     struct buf body;
+    struct network client; /* its address, by server.client_ip */
+    bool is_from_proxy;    /* a trusted one: what it says of the client counts */
+    bool is_cors;          /* of a page whose origin [server.cors] allows */
     struct buf early; /* an answer that was decided before the body was read */
     bool is_refused;  /* there is one */
     size_t phase;     /* of the head: the one that is at work */
     bool is_waiting;  /* it waits; the body is kept */
     bool is_whole;    /* the body has come meanwhile */
+    bool has_waited;  /* for keys: not again */
+    struct gw_authn_wait *authn_wait; /* NULL: does not */
+    struct gw_caller *caller;         /* a reference; NULL: not known yet */
     enum http_method method;
     bool keep_alive, is_http10;
     bool has_version_header;
@@ -238,6 +297,7 @@ struct gw_exchange {
     bool is_modern;       /* of 2026-07-28: hanging up cancels its call */
     uint64_t serial;      /* of that call */
     uint16_t status;      /* of an answer that is no stream; 0: 200 */
+    struct buf fields;    /* of the same, further ones; mostly none */
     size_t n_calls;       /* running or waiting */
     struct list calls;    /* those of them that were made so far */
     size_t n_waiting;     /* for a slot */
@@ -256,6 +316,9 @@ void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
 void gw_exchange_run(struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
 void gw_exchange_notify(struct gw_exchange *exchange, struct slice json);
+/* An answer that is no stream has status 403 and says in its head what is needed. */
+void gw_exchange_challenge(struct gw_exchange *exchange, const char *error,
+                           const struct slice *scopes, size_t n_scopes);
 /* The answer to one of its calls, in at most GW_PIECES pieces (none: it gets no answer); the last
  * one ends it. */
 void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces);
@@ -298,6 +361,8 @@ struct gw_session *gw_session_ref(struct gw_session *session);
 struct gw_session *gw_session_unref(struct gw_session *session);
 /* Ends it: it is not found any more, its stream ends, its own upstream instances stop. */
 void gw_session_close(struct gw_session *session);
+/* It belongs to this endpoint (NULL: the merged one). */
+bool gw_session_is_at(const struct gw_session *session, const struct upstream *only);
 void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms);
 /* The level that the owner of instances has to be told: the most verbose of the principal's
  * sessions. */
@@ -424,12 +489,13 @@ struct gw_uris;
 struct gw_view {
     struct list_link link; /* in worker->views.recent */
     unsigned refs;
-    /* Whose it is. */
-    const struct gw_principal *principal;
+    /* Whose it is; both are references. */
+    struct gw_principal *principal;
+    struct auth_identity *identity;
     const struct upstream *only;
     char session[GW_SESSION_ID_CHARS + 1]; /* empty: of all of the principal's sessions */
     uint64_t generation;                   /* of the set: while it has this one, the view is true */
-    const struct upstream_set *set;
+    const struct upstream_list *list;      /* the worker's; when it has another one, views are dropped */
     struct gw_view_item *items;
     size_t n;
     size_t n_starting;                       /* that have never been up yet */
@@ -458,7 +524,7 @@ void gw_views_init(struct gw_views *views);
 void gw_views_drop_old(struct gw_views *views, uint64_t generation);
 void gw_views_drop_all(struct gw_views *views);
 /* With a reference, for this worker alone. */
-struct gw_view *gw_view_open(struct gw_worker *worker, struct gw_principal *principal,
+struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *caller,
                              const struct gw_session *session, struct upstream *only);
 void gw_view_close(struct gw_view *view);
 /* After `items` were put in: what the view knows of all of them. */
@@ -509,6 +575,8 @@ void gw_route_start(struct gw_call *call, const struct mcp_message *message);
 /* notify.c */
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
                        unsigned list_mask);
+/* These lists are others now for the client of this session. */
+void gw_notify_lists(struct gw_session *session, unsigned list_mask);
 /* Every worker looks again at what waits for upstreams, and drops what it has kept of them. */
 void gw_notify_recheck(struct gateway *gateway);
 void gw_notify_log(void *context, const struct upstream *upstream, struct slice owner, int level,
@@ -555,15 +623,62 @@ bool gw_shortage_of_memory(struct gw_worker *worker);
 /* 503 for a connection for which there is no memory. Closes it. */
 void gw_shortage_refuse(int fd);
 
-/* origin.c */
-/* The Host field, and Origin when there is one, name this gateway. */
-bool gw_host_is_ours(const struct gateway *gateway, const struct http_head *head);
-bool gw_origin_is_ours(const struct gateway *gateway, const struct http_head *head);
+/* metadata.c */
+
+/* The body of the answer to a request for metadata. False: there are none at this path. */
+bool gw_write_metadata(const struct gw_worker *worker, struct slice path, struct buf *out);
+
+/* The URL of the endpoint that the request's path names, else the configured resource; and where
+ * the metadata of that are. 0, -ENOENT without server.oauth, the buffer's error. */
+MUST_CHECK int gw_resource_url(const struct gw_worker *worker, struct slice path, struct buf *out);
+MUST_CHECK int gw_metadata_url(const struct gw_worker *worker, struct slice path, struct buf *out);
+
+/* principals.c */
+void gw_principals_init(struct gw_principals *principals, size_t max_in_flight);
+/* Nobody holds one any more. */
+void gw_principals_deinit(struct gw_principals *principals);
+/* With a reference, made when it is not there; NULL: no memory. Any thread. */
+struct gw_principal *gw_principal_get(struct gw_principals *principals, struct slice id);
+/* With a reference; NULL: nobody holds one of that name. */
+struct gw_principal *gw_principal_find(struct gw_principals *principals, struct slice id);
+struct gw_principal *gw_principal_ref(struct gw_principal *principal);
+struct gw_principal *gw_principal_unref(struct gw_principal *principal);
+/* Each that is there, under a lock: `fn` must neither get nor let go of one. */
+typedef void gw_principal_fn(void *context, struct gw_principal *principal);
+void gw_principals_each(struct gw_principals *principals, gw_principal_fn *fn, void *context);
+/* Takes the identity over, also when there is no memory (NULL then). */
+struct gw_caller *gw_caller_new(struct gw_worker *worker, struct auth_identity *identity);
+struct gw_caller *gw_caller_ref(struct gw_caller *caller);
+struct gw_caller *gw_caller_unref(struct gw_caller *caller);
+
+/* generation.c */
+/* `previous`: the one that it will follow; NULL: the first. -errno. */
+MUST_CHECK int gw_generation_new(struct gateway *gateway, const struct config *config,
+                                 const struct gw_generation *previous,
+                                 struct gw_generation **ret_generation);
+/* No worker serves by it any more. */
+struct gw_generation *gw_generation_free(struct gw_generation *generation);
+/* What the configuration says now of an upstream that may be older; NULL: nothing any more. */
+const struct config_server *gw_server_config(const struct gw_worker *worker,
+                                             const struct upstream *upstream);
+/* On the worker's loop, or before it runs. */
+void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation);
 
 /* authn.c */
-enum gw_authn { GW_AUTHN_OK, GW_AUTHN_MISSING, GW_AUTHN_INVALID };
-enum gw_authn gw_authenticate(struct gateway *gateway, const struct http_head *head,
-                              struct gw_principal **ret_principal);
+/* AUTH_OK: exchange->caller and principal are set. */
+enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct http_head *head,
+                                  bool is_last, struct auth_answer *ret_answer);
+/* gw_exchange_go_on() comes when the issuer has been asked for keys. False: it is not asked now. */
+bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer);
+void gw_authn_cancel(struct gw_exchange *exchange);
+/* The worker has another generation: whoever waits is looked at again. */
+void gw_authn_restart(struct gw_worker *worker);
+
+/* challenge.c */
+/* WWW-Authenticate, and Cache-Control: `error` of RFC 6750 section 3.1, NULL without credentials;
+ * the scopes that the operation needs beside those that all do. */
+void gw_challenge_write(struct buf *out, const struct gw_worker *worker, struct slice path,
+                        const char *error, const struct slice *scopes, size_t n_scopes);
 
 /* status.c */
 /* The instance that was started with the gateway, its home on worker 0 when it is made now; NULL:
@@ -573,5 +688,20 @@ struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstre
  * it drains or because the spawner is gone; a single upstream is never the reason. */
 bool gw_write_ready(const struct gw_worker *worker, bool is_known, struct buf *out);
 
+/* reload.c */
+/* What was under way when the loops stopped: before they are freed, and after. */
+void gw_reload_abandon(struct gateway *gateway);
+void gw_reload_free(struct gateway *gateway);
+
 /* worker.c */
+/* The limits of readers, buffers and the like, by the worker's configuration. */
+void gw_worker_configure(struct gw_worker *worker);
+/* What all workers share, for this configuration. */
+void gw_make_room(struct gateway *gateway, const struct config *config);
+/* How long idle sessions live may have changed. */
+void gw_housekeeping_soon(struct gateway *gateway);
+/* Starts the instances of this list (but for those in `known`, which may be NULL) that somebody
+ * will most likely want. */
+void gw_start_upstreams(struct gateway *gateway, const struct upstream_list *list,
+                        const struct upstream_list *known);
 void gw_worker_check_drained(struct gw_worker *worker);

@@ -351,6 +351,46 @@ static bool check_mirrors(struct gw_call *call, const struct mcp_message *messag
     return false;
 }
 
+static const struct config_tool *find_tool(const struct config_server *server, struct slice name) {
+    for (size_t i = 0; i < server->n_tools; i++) {
+        if (slice_eq(server->tools[i].name, name))
+            return &server->tools[i];
+    }
+    return NULL;
+}
+
+/*
+ * The scopes of the server and of the tool, all of them: so that whoever asks for them in one step
+ * gets a token that is good for the call (MCP 2026-07-28, basic/authorization). False: it has been
+ * refused.
+ */
+static bool check_scopes(struct gw_call *call, const struct route *route) {
+    const struct auth_identity *identity = call->exchange->caller->identity;
+    const struct config_server *server = gw_server_config(call->worker, route->item->upstream);
+    if (identity->has_all_scopes || server == NULL)
+        return true;
+    const struct config_tool *tool = call->method == MCP_TOOLS_CALL && route->found != NULL
+                                         ? find_tool(server, route->found->key)
+                                         : NULL;
+    if (auth_has_scopes(identity, server->scopes, server->n_scopes) &&
+        (tool == NULL || auth_has_scopes(identity, tool->scopes, tool->n_scopes)))
+        return true;
+    struct slice needed[2 * LIMIT_SCOPES];
+    size_t n = 0;
+    for (size_t i = 0; i < server->n_scopes; i++)
+        needed[n++] = server->scopes[i];
+    for (size_t i = 0; tool != NULL && i < tool->n_scopes; i++) {
+        if (!auth_list_has(server->scopes, server->n_scopes, tool->scopes[i]))
+            needed[n++] = tool->scopes[i];
+    }
+    gw_exchange_challenge(call->exchange, "insufficient_scope", needed, n);
+    gw_call_answer_error(call, MCP_E_FORBIDDEN,
+                         SLICE("the token lacks a scope that this needs; WWW-Authenticate names "
+                               "all of them"),
+                         SLICE_EMPTY);
+    return false;
+}
+
 static int start(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
     static const struct upstream_call_events events = {
@@ -384,7 +424,7 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
 
 static void send(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
-    if (!check_mirrors(call, message, route))
+    if (!check_scopes(call, route) || !check_mirrors(call, message, route))
         return;
     log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "call",
               LOG_TEXT("method", mcp_method_name(call->method)),
@@ -444,7 +484,7 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, slice_from_cstr(problem), SLICE_EMPTY);
         return;
     }
-    struct gw_view *view = gw_view_open(call->worker, call->principal, call->session, call->only);
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
     struct route route = find_route(view, call, &subject);
     if (route.item == NULL && route.patience_ms == 0 && !is_late)
         route.patience_ms = gw_view_refresh(view, call, lists_of(&subject));

@@ -43,6 +43,7 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
         while (map_next(&session->calls, &cursor, NULL, &place))
             mem_free(place);
         map_deinit(&session->calls);
+        gw_principal_unref(session->principal);
         pthread_mutex_destroy(&session->mutex);
         mem_free(session);
     }
@@ -108,7 +109,7 @@ static void give_place_back(struct gw_principal *principal) {
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
                                   uint64_t now_ms) {
-    uint64_t max = gateway->config->max_sessions;
+    uint64_t max = atomic_load(&gateway->max_sessions);
     /* Each principal has a number of its own, so that one cannot lock out another. */
     if (!take_place(principal, max) &&
         !(close_oldest_unused(principal) && take_place(principal, max)))
@@ -121,8 +122,9 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     }
     atomic_init(&session->refs, 2); /* the table's and the caller's */
     session->gateway = gateway;
-    session->principal = principal;
-    session->only = only;
+    session->principal = gw_principal_ref(principal);
+    if (only != NULL && slice_to_cstr(upstream_name(only), session->only, sizeof session->only) != 0)
+        session->only[0] = '\0'; /* never: a name fits */
     session->revision = revision;
     atomic_init(&session->last_used_ms, now_ms);
     atomic_init(&session->log_level, -1);
@@ -134,9 +136,9 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     int error = map_set(&shard->by_id, id, session);
     pthread_mutex_unlock(&shard->mutex);
     if (error != 0) {
+        give_place_back(principal);
         atomic_store(&session->refs, 1);
         gw_session_unref(session);
-        give_place_back(principal);
         return NULL;
     }
     atomic_fetch_add(&gateway->sessions.count, 1);
@@ -146,13 +148,19 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     return session;
 }
 
+bool gw_session_is_at(const struct gw_session *session, const struct upstream *only) {
+    return slice_eq(slice_from_cstr(session->only),
+                    only != NULL ? upstream_name(only) : SLICE_EMPTY);
+}
+
 struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
                                    const struct gw_principal *principal,
                                    const struct upstream *only, uint64_t now_ms) {
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
     struct gw_session *session = map_get(&shard->by_id, id);
-    bool is_ours = session != NULL && session->principal == principal && session->only == only;
+    bool is_ours = session != NULL && session->principal == principal &&
+                   gw_session_is_at(session, only);
     if (is_ours)
         gw_session_ref(session);
     pthread_mutex_unlock(&shard->mutex);
@@ -174,7 +182,7 @@ void gw_session_close(struct gw_session *session) {
     gw_notify_end_stream(session);
     gw_session_cancel_calls(session);
     upstream_set_forget_session(gateway->upstreams, id);
-    if (gateway->has_instances_of_sessions)
+    if (atomic_load(&gateway->has_instances_of_sessions))
         gw_notify_recheck(gateway); /* their memory is in views until somebody looks */
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
@@ -184,8 +192,9 @@ void gw_session_close(struct gw_session *session) {
     gw_session_unref(removed);
 }
 
+/* On worker 0. */
 static bool is_expired(struct gw_session *session, uint64_t now_ms) {
-    uint64_t timeout = session->gateway->config->session_idle_timeout_ms;
+    uint64_t timeout = session->gateway->workers[0].config->session_idle_timeout_ms;
     uint64_t last_used = atomic_load(&session->last_used_ms);
     if (timeout == 0 || now_ms < last_used || now_ms - last_used < timeout)
         return false;

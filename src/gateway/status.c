@@ -5,8 +5,7 @@
 enum detail { DETAIL_BRIEF, DETAIL_ALL };
 
 struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream) {
-    struct slice owner =
-        gateway->config->auth_anonymous ? gateway->anonymous.id : gateway->local.id;
+    struct slice owner = gateway->own->id;
     if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION && !gateway->is_local)
         return NULL;
     return upstream_get(upstream, owner, SLICE_EMPTY, gateway->workers[0].upstreams);
@@ -14,9 +13,9 @@ struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstre
 
 bool gateway_is_settled(struct gateway *gateway) {
     bool is_settled = true;
-    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
-        struct upstream_instance *instance =
-            gw_own_instance(gateway, upstream_set_at(gateway->upstreams, i));
+    const struct upstream_list *list = gateway->workers[0].list;
+    for (size_t i = 0; i < upstream_list_count(list); i++) {
+        struct upstream_instance *instance = gw_own_instance(gateway, upstream_list_at(list, i));
         if (instance == NULL)
             continue;
         struct upstream_status status;
@@ -63,12 +62,14 @@ static void write_instance(struct json_writer *writer, struct upstream_instance 
     catalog_unref(status.catalog);
 }
 
-static void write_upstreams(struct json_writer *writer, struct gateway *gateway, uint64_t now_ms,
+static void write_upstreams(struct json_writer *writer, const struct gw_worker *worker,
                             enum detail detail) {
+    struct gateway *gateway = worker->gateway;
+    uint64_t now_ms = io_loop_now(worker->loop);
     json_key(writer, SLICE("upstreams"));
     json_array_begin(writer);
-    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
-        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
+    for (size_t i = 0; i < upstream_list_count(worker->list); i++) {
+        struct upstream *upstream = upstream_list_at(worker->list, i);
         struct upstream_instance *instance = gw_own_instance(gateway, upstream);
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
@@ -83,6 +84,17 @@ static void write_upstreams(struct json_writer *writer, struct gateway *gateway,
     json_array_end(writer);
 }
 
+static void add_waiting(void *context, struct gw_principal *principal) {
+    size_t *n_waiting = context;
+    *n_waiting += admission_waiting(&principal->admission);
+}
+
+static size_t count_waiting(struct gateway *gateway) {
+    size_t n_waiting = 0;
+    gw_principals_each(&gateway->principals, add_waiting, &n_waiting);
+    return n_waiting;
+}
+
 int gateway_write_status(struct gateway *gateway, struct buf *out) {
     struct json_writer writer;
     json_writer_init(&writer, out);
@@ -91,11 +103,9 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_u64(&writer, SLICE("workers"), gateway->n_workers);
     json_kv_u64(&writer, SLICE("sessions"), atomic_load(&gateway->sessions.count));
     json_kv_u64(&writer, SLICE("connections"), atomic_load(&gateway->peers.count));
-    json_kv_u64(&writer, SLICE("waiting"),
-                admission_waiting(&gateway->local.admission) +
-                    admission_waiting(&gateway->anonymous.admission));
+    json_kv_u64(&writer, SLICE("waiting"), count_waiting(gateway));
     json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
-    write_upstreams(&writer, gateway, io_loop_now(gateway->workers[0].loop), DETAIL_ALL);
+    write_upstreams(&writer, &gateway->workers[0], DETAIL_ALL);
     json_object_end(&writer);
     return buf_error(out);
 }
@@ -109,7 +119,7 @@ bool gw_write_ready(const struct gw_worker *worker, bool is_known, struct buf *o
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("status"), slice_from_cstr(status));
     if (is_known)
-        write_upstreams(&writer, gateway, io_loop_now(worker->loop), DETAIL_BRIEF);
+        write_upstreams(&writer, worker, DETAIL_BRIEF);
     json_object_end(&writer);
     return !worker->is_draining && !is_lost;
 }

@@ -73,24 +73,28 @@ void gw_view_summarise(struct gw_view *view) {
     }
 }
 
-static struct gw_view *make_view(struct gw_worker *worker, const struct gw_principal *principal,
+static struct gw_view *make_view(struct gw_worker *worker, const struct gw_caller *caller,
                                  struct slice session, struct upstream *only) {
-    struct upstream_set *set = worker->gateway->upstreams;
-    size_t count = only != NULL ? 1 : upstream_set_count(set);
+    const struct upstream_list *list = worker->list;
+    size_t count = only != NULL ? 1 : upstream_list_count(list);
     struct gw_view *view = mem_xalloc(sizeof *view);
     view->refs = 1;
     view->key = &worker->views.key;
-    view->set = set;
-    view->principal = principal;
+    view->list = list;
+    view->principal = gw_principal_ref(caller->principal);
+    view->identity = auth_identity_ref(caller->identity);
     view->only = only;
     if (session.len != 0 && slice_to_cstr(session, view->session, sizeof view->session) != 0)
         view->session[0] = '\0'; /* never: a session's id fits */
     view->items = mem_xalloc(count * sizeof *view->items);
     /* Before it looks: what changes meanwhile makes it look again next time. */
-    view->generation = upstream_set_generation(set);
+    view->generation = upstream_set_generation(worker->gateway->upstreams);
     for (size_t i = 0; i < count; i++) {
-        struct gw_view_item item = {.upstream = only != NULL ? only : upstream_set_at(set, i)};
-        item.instance = upstream_get(item.upstream, principal->id, session, worker->upstreams);
+        struct gw_view_item item = {.upstream = only != NULL ? only : upstream_list_at(list, i)};
+        if (!auth_may_use_server(caller->identity, upstream_name(item.upstream)))
+            continue;
+        item.instance =
+            upstream_get(item.upstream, caller->principal->id, session, worker->upstreams);
         if (item.instance == NULL) {       /* the gateway is stopping, or has no memory */
             view->generation = UINT64_MAX; /* looks again next time */
             continue;
@@ -128,6 +132,8 @@ void gw_view_close(struct gw_view *view) {
         upstream_instance_unref(view->items[i].instance);
     }
     gw_view_forget_uris(view);
+    auth_identity_unref(view->identity);
+    gw_principal_unref(view->principal);
     mem_free(view->items);
     mem_free(view);
 }
@@ -155,11 +161,17 @@ void gw_views_drop_all(struct gw_views *views) {
         drop(views, CONTAINER_OF(link, struct gw_view, link));
 }
 
-static struct gw_view *find_kept(struct gw_views *views, const struct gw_principal *principal,
+/* What of an identity decides what is seen is the same in both. */
+static bool sees_the_same(const struct auth_identity *a, const struct auth_identity *b) {
+    return a == b || (!a->has_servers && !b->has_servers);
+}
+
+static struct gw_view *find_kept(struct gw_views *views, const struct gw_caller *caller,
                                  struct slice session, const struct upstream *only) {
     LIST_FOREACH_SAFE (&views->recent, link, tmp) {
         struct gw_view *view = CONTAINER_OF(link, struct gw_view, link);
-        if (view->principal == principal && view->only == only &&
+        if (view->principal == caller->principal && view->only == only &&
+            sees_the_same(view->identity, caller->identity) &&
             slice_eq(slice_from_cstr(view->session), session))
             return view;
     }
@@ -173,25 +185,41 @@ static void keep(struct gw_views *views, struct gw_view *view) {
 }
 
 /* Whether some upstream that the caller sees has an instance for this session alone. */
-static bool depends_on_session(const struct gateway *gateway, const struct upstream *only) {
+static bool depends_on_session(const struct gw_worker *worker, const struct upstream *only) {
     return only != NULL ? upstream_config(only)->share == CONFIG_SHARE_SESSION
-                        : gateway->has_instances_of_sessions;
+                        : upstream_list_has_sessions(worker->list);
 }
 
-struct gw_view *gw_view_open(struct gw_worker *worker, struct gw_principal *principal,
+/* Of an endpoint that a reload has taken away since the request came: nothing is there. */
+static struct gw_view *make_empty(struct gw_worker *worker, struct upstream *only) {
+    struct gw_view *view = mem_xalloc(sizeof *view);
+    view->refs = 1;
+    view->key = &worker->views.key;
+    view->list = worker->list;
+    view->only = only;
+    gw_view_summarise(view);
+    return view;
+}
+
+struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *caller,
                              const struct gw_session *session, struct upstream *only) {
     struct gw_views *views = &worker->views;
+    struct upstream *now =
+        only != NULL ? upstream_list_find(worker->list, upstream_name(only), NULL) : NULL;
+    if (UNLIKELY(only != NULL && now == NULL))
+        return make_empty(worker, only);
+    only = now; /* the one of that name that is configured today */
     struct upstream_set *set = worker->gateway->upstreams;
-    struct slice id = session != NULL && depends_on_session(worker->gateway, only)
+    struct slice id = session != NULL && depends_on_session(worker, only)
                           ? slice_from_cstr(session->id)
                           : SLICE_EMPTY;
-    struct gw_view *view = find_kept(views, principal, id, only);
+    struct gw_view *view = find_kept(views, caller, id, only);
     if (view != NULL && view->generation != upstream_set_generation(set)) {
         drop(views, view);
         view = NULL;
     }
     if (view == NULL) {
-        view = make_view(worker, principal, id, only);
+        view = make_view(worker, caller, id, only);
         keep(views, view);
         /* Closed in the meantime: an instance that was made for it just now would stay for ever. */
         if (session != NULL && atomic_load(&session->is_closed))
@@ -306,11 +334,12 @@ int gw_view_repeated(struct gw_view *view, enum mcp_list list, const struct gw_p
 struct gw_view_item *gw_view_named(const struct gw_view *view, struct slice name) {
     if (view->only != NULL)
         return view->n != 0 ? &view->items[0] : NULL;
-    const struct upstream *upstream = upstream_set_find(view->set, mcp_exposed_upstream(name));
+    size_t at = 0;
+    const struct upstream *upstream =
+        upstream_list_find(view->list, mcp_exposed_upstream(name), &at);
     if (upstream == NULL)
         return NULL;
     /* All are there and at their places, unless the gateway is stopping. */
-    size_t at = upstream_index(upstream);
     if (at < view->n && view->items[at].upstream == upstream)
         return &view->items[at];
     for (at = 0; at < view->n; at++) {

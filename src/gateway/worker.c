@@ -17,7 +17,7 @@ static void on_spawner_lost(void *context);
 
 /* Often enough for a session to end soon after its time. */
 static uint64_t housekeeping_ms(const struct gateway *gateway) {
-    uint64_t part = gateway->config->session_idle_timeout_ms / 4;
+    uint64_t part = gateway->workers[0].config->session_idle_timeout_ms / 4;
     return part < HOUSEKEEPING_MS ? part : HOUSEKEEPING_MS;
 }
 
@@ -31,14 +31,26 @@ static void on_housekeeping(void *context) {
     io_timer_start(worker->housekeeping, housekeeping_ms(gateway));
 }
 
-static struct json_limits json_limits_of(const struct config *config) {
-    return (struct json_limits){.max_depth = (uint32_t)config->limits.max_json_depth,
-                                .max_keys = (uint32_t)config->limits.max_json_keys};
+void gw_housekeeping_soon(struct gateway *gateway) {
+    struct io_timer *timer = gateway->workers[0].housekeeping;
+    if (timer != NULL)
+        io_timer_start(timer, housekeeping_ms(gateway));
+}
+
+void gw_worker_configure(struct gw_worker *worker) {
+    const struct config_limits *configured = &worker->config->limits;
+    struct json_limits limits = {.max_depth = (uint32_t)configured->max_json_depth,
+                                 .max_keys = (uint32_t)configured->max_json_keys};
+    json_reader_set_limits(worker->reader, &limits);
+    json_reader_set_limits(worker->second_reader, &limits);
+    if (worker->upstreams != NULL)
+        upstream_worker_configure(worker->upstreams, worker->config);
 }
 
 static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t index) {
     worker->gateway = gateway;
     worker->config = gateway->config;
+    worker->list = NULL;
     worker->index = index;
     worker->listen_fd = -1;
     list_init(&worker->connections);
@@ -51,13 +63,14 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     buf_init(&worker->frame, KIB(8));
     list_init(&worker->door.lingering);
     list_init(&worker->waits);
+    list_init(&worker->authn_waits);
     int error = json_reader_new(&worker->reader);
     if (error == 0)
         error = json_reader_new(&worker->second_reader);
+    if (error == 0)
+        error = auth_memory_new(&worker->auth_memory);
     if (error == 0) {
-        const struct json_limits limits = json_limits_of(gateway->config);
-        json_reader_set_limits(worker->reader, &limits);
-        json_reader_set_limits(worker->second_reader, &limits);
+        gw_worker_configure(worker);
         error = io_loop_new(&worker->loop);
     }
     if (error == 0) {
@@ -79,20 +92,14 @@ static void worker_deinit(struct gw_worker *worker) {
     io_listener_free(worker->listener);
     io_fd_close(&worker->listen_fd);
     io_loop_free(worker->loop);
+    upstream_list_unref(worker->list);
     json_reader_free(worker->reader);
     json_reader_free(worker->second_reader);
+    auth_memory_free(worker->auth_memory);
     map_deinit(&worker->calls_by_serial);
     map_deinit(&worker->streams);
     buf_deinit(&worker->scratch);
     buf_deinit(&worker->frame);
-}
-
-static void principal_init(struct gw_principal *principal, struct slice id, size_t max_in_flight) {
-    admission_init(&principal->admission, max_in_flight);
-    principal->id = id;
-    pthread_mutex_init(&principal->mutex, NULL);
-    list_init(&principal->sessions);
-    atomic_init(&principal->requests_log_level, -1);
 }
 
 static size_t longest_message(const struct config *config) {
@@ -110,6 +117,15 @@ static size_t write_queue(const struct config *config) {
     return LIMIT_UNREAD + (size_t)(answer > MIB(64) ? answer : MIB(64));
 }
 
+void gw_make_room(struct gateway *gateway, const struct config *config) {
+    size_t message = longest_message(config), queue = write_queue(config);
+    if (message > atomic_load(&gateway->max_message))
+        atomic_store(&gateway->max_message, message);
+    if (queue > atomic_load(&gateway->write_queue))
+        atomic_store(&gateway->write_queue, queue);
+    atomic_store(&gateway->max_sessions, config->max_sessions);
+}
+
 static size_t count_workers(const struct config *config) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (config->workers != 0)
@@ -119,9 +135,10 @@ static size_t count_workers(const struct config *config) {
 
 int gateway_new(const struct gateway_options *options, struct gateway **ret_gateway) {
     struct gateway *gateway = mem_xalloc(sizeof *gateway);
-    gateway->config = options->config;
+    gateway->config = config_ref(options->config);
     gateway->log = options->log;
     gateway->token = options->token;
+    gateway->api_token = options->api_token;
     gateway->version = options->version;
     gateway->isolated = options->isolated;
     gateway->plain = options->plain;
@@ -129,13 +146,16 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->budget.max = options->config->max_held;
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     const struct config_limits *limits = &options->config->limits;
-    principal_init(&gateway->local, SLICE("local"), (size_t)limits->max_in_flight);
-    principal_init(&gateway->anonymous, SLICE("anonymous"), (size_t)limits->max_in_flight);
+    gw_principals_init(&gateway->principals, (size_t)limits->max_in_flight);
+    gateway->own = gw_principal_get(&gateway->principals, options->config->auth_anonymous
+                                                              ? SLICE("anonymous")
+                                                              : SLICE("local"));
+    if (gateway->own == NULL)
+        mem_exhausted(sizeof *gateway->own);
     peers_init(&gateway->peers, (size_t)limits->max_connections,
                (size_t)limits->max_connections_per_address, options->config->trusted_proxies,
                options->config->n_trusted_proxies);
-    gateway->max_message = longest_message(options->config);
-    gateway->write_queue = write_queue(options->config);
+    gw_make_room(gateway, options->config);
     gw_sessions_init(&gateway->sessions);
     gateway->n_workers = count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
@@ -168,13 +188,18 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
                   .on_log = gw_notify_log,
                   .on_spawner_lost = on_spawner_lost},
     };
-    for (size_t i = 0; i < gateway->config->n_servers; i++) {
-        if (gateway->config->servers[i].share == CONFIG_SHARE_SESSION)
-            gateway->has_instances_of_sessions = true;
-    }
-    int error = upstream_set_new(&options, &gateway->upstreams);
+    gateway->client_tls = tls != NULL ? io_tls_ref(tls) : NULL;
+    int error = gw_generation_new(gateway, gateway->config, NULL, &gateway->generation);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
+        gw_worker_adopt(&gateway->workers[i], gateway->generation);
+    if (error == 0)
+        error = upstream_set_new(&options, &gateway->upstreams);
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
         gateway->workers[i].upstreams = upstream_set_worker(gateway->upstreams, i);
+        gateway->workers[i].list = upstream_set_list(gateway->upstreams);
+    }
+    if (error == 0)
+        gateway->has_instances_of_sessions = upstream_list_has_sessions(gateway->workers[0].list);
     return error;
 }
 
@@ -183,15 +208,18 @@ struct gateway *gateway_free(struct gateway *gateway) {
         return NULL;
     for (size_t i = 0; i < gateway->n_workers; i++)
         gw_views_drop_all(&gateway->workers[i].views);
+    gw_reload_abandon(gateway);
     upstream_set_free(gateway->upstreams);
     for (size_t i = 0; i < gateway->n_workers; i++)
         worker_deinit(&gateway->workers[i]);
+    gw_reload_free(gateway);
     gw_sessions_deinit(&gateway->sessions);
     peers_deinit(&gateway->peers);
-    admission_deinit(&gateway->local.admission);
-    admission_deinit(&gateway->anonymous.admission);
-    pthread_mutex_destroy(&gateway->local.mutex);
-    pthread_mutex_destroy(&gateway->anonymous.mutex);
+    gw_principal_unref(gateway->own);
+    gw_principals_deinit(&gateway->principals);
+    gw_generation_free(gateway->generation);
+    io_tls_unref(gateway->client_tls);
+    config_unref(gateway->config);
     mem_free(gateway->workers);
     mem_free(gateway->loops);
     mem_free(gateway);
@@ -233,12 +261,14 @@ static void *run_worker(void *context) {
 
 /* The upstreams of the principal that will most likely call: so that the first list is there at
  * once. */
-static void start_upstreams(struct gateway *gateway) {
-    struct slice owner =
-        gateway->config->auth_anonymous ? gateway->anonymous.id : gateway->local.id;
-    for (size_t i = 0; i < upstream_set_count(gateway->upstreams); i++) {
-        struct upstream *upstream = upstream_set_at(gateway->upstreams, i);
-        if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
+void gw_start_upstreams(struct gateway *gateway, const struct upstream_list *list,
+                        const struct upstream_list *known) {
+    struct slice owner = gateway->own->id;
+    for (size_t i = 0; i < upstream_list_count(list); i++) {
+        struct upstream *upstream = upstream_list_at(list, i);
+        bool is_known = known != NULL &&
+                        upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
+        if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
         struct upstream_instance *instance = upstream_get(
             upstream, owner, SLICE_EMPTY, gateway->workers[i % gateway->n_workers].upstreams);
@@ -250,7 +280,9 @@ static void start_upstreams(struct gateway *gateway) {
 
 int gateway_run(struct gateway *gateway) {
     int error = 0;
-    start_upstreams(gateway);
+    gw_start_upstreams(gateway, gateway->workers[0].list, NULL);
+    if (gateway->generation->oauth != NULL)
+        oauth_start(gateway->generation->oauth);
     io_timer_start(gateway->workers[0].housekeeping, housekeeping_ms(gateway));
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
         struct gw_worker *worker = &gateway->workers[i];
@@ -383,7 +415,7 @@ void gateway_stop(struct gateway *gateway) {
     log_write(gateway->log, LOG_INFO, "gateway", "draining");
     atomic_store(&gateway->n_undrained, gateway->n_workers);
     gateway->drain_timer = io_timer_new(gateway->workers[0].loop, on_drain_timeout, gateway);
-    io_timer_start(gateway->drain_timer, gateway->config->shutdown_timeout_ms);
+    io_timer_start(gateway->drain_timer, gateway->workers[0].config->shutdown_timeout_ms);
     for (size_t i = 0; i < gateway->n_workers; i++) {
         struct gw_worker *worker = &gateway->workers[i];
         worker->drain_message.deliver = deliver_drain;

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 #include "loop_private.h"
+#include "tls_private.h"
 
 /*
  * The mailbox is a list under a mutex that is held for a few instructions, plus a uv_async_t to
@@ -97,6 +98,7 @@ struct io_loop *io_loop_free(struct io_loop *loop) {
     uv_close((uv_handle_t *)&loop->starved_timer, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
+    tls_loop_free(loop->tls);
     pthread_mutex_destroy(&loop->mutex);
     mem_free(loop);
     return NULL;

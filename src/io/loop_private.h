@@ -17,6 +17,8 @@ struct io_favourite {
     uint64_t since_ms;
 };
 
+struct tls_loop;
+
 struct io_loop {
     uv_loop_t uv;
     uv_async_t async;
@@ -33,6 +35,7 @@ struct io_loop {
     uv_timer_t starved_timer;
     /* Of the streams that bring more to hold, and of those that drain. */
     struct io_favourite favourites[2];
+    struct tls_loop *tls; /* what its TLS streams share (tls_wire.c); NULL: there were none yet */
     char read_chunk[IO_READ_CHUNK]; /* every stream reads into it: bytes are handed on at once */
 };
 

@@ -94,7 +94,7 @@ static bool is_there(const struct io_stream *stream, short event) {
 }
 
 bool io_stream_has_input(const struct io_stream *stream) {
-    return is_there(stream, POLLIN);
+    return is_there(stream, POLLIN) || (stream->tls != NULL && tls_stream_has_input(stream->tls));
 }
 
 static void choose_favourite(struct io_stream *stream) {
@@ -353,10 +353,7 @@ int io_stream_writev(struct io_stream *stream, const struct slice *pieces, size_
     }
     if (LIKELY(stream->tls == NULL))
         return stream_send(stream, pieces, n_pieces);
-    int error = 0;
-    for (size_t i = 0; i < n_pieces && error == 0; i++)
-        error = tls_stream_write(stream->tls, pieces[i]);
-    return error;
+    return tls_stream_write(stream->tls, pieces, n_pieces);
 }
 
 int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued) {

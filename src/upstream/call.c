@@ -34,6 +34,7 @@ void call_free_when_over(struct upstream_call *call) {
         return;
     permit_return(&call->permit, BREAKER_NOTHING, io_loop_now(call->worker->loop));
     budget_give_back(io_loop_budget(call->worker->loop), call->n_bytes + call->answer_len);
+    instance_call_over(call->instance);
     upstream_instance_unref(call->instance);
     route_unref(call->route);
     io_timer_free(call->timer);
@@ -408,6 +409,7 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
         .final_message = {.deliver = deliver_final},
         .release_message = {.deliver = deliver_release},
     };
+    atomic_fetch_add(&instance->n_under_way, 1);
     call->n_bytes = size;
     budget_add(io_loop_budget(worker->loop), size);
     char *at = call->bytes;

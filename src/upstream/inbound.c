@@ -140,6 +140,7 @@ bool instance_handle_message(struct upstream_instance *instance, uint64_t reques
                              struct slice document) {
     struct mcp_message message;
     struct mcp_refusal refusal;
+    instance_follow_limits(instance);
     int error = mcp_message_read(instance->reader, document, &message, &refusal);
     if (error != 0) {
         on_garbage(instance, document, error > 0 ? refusal.reason : "out of memory");

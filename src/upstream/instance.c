@@ -47,6 +47,8 @@ static void set_state(struct upstream_instance *instance, enum upstream_state st
 
 void instance_announce(struct upstream_instance *instance, unsigned list_mask) {
     const struct upstream_hooks *hooks = &instance->upstream->set->options.hooks;
+    if (atomic_load(&instance->upstream->is_retired))
+        list_mask = 0; /* clients do not see its lists any more */
     if (hooks->on_changed != NULL)
         hooks->on_changed(hooks->context, instance->upstream, instance->owner, list_mask);
 }
@@ -305,6 +307,20 @@ static void on_failed(void *context, uint64_t request, const struct transport_fa
         log_write(instance_log(instance), LOG_DEBUG, "upstream", "a request got no answer",
                   LOG_TEXT("upstream", instance_name(instance)),
                   LOG_TEXT("reason", failure->reason));
+}
+
+void instance_call_over(struct upstream_instance *instance) {
+    if (atomic_fetch_sub(&instance->n_under_way, 1) == 1 &&
+        atomic_load(&instance->upstream->is_retired))
+        instance_close(instance);
+}
+
+void instance_follow_limits(struct upstream_instance *instance) {
+    uint64_t limits = atomic_load(&instance->upstream->set->json_limits);
+    if (limits == instance->reader_limits)
+        return;
+    instance->reader_limits = limits;
+    upstream_reader_limit(instance->reader, limits);
 }
 
 void instance_renew(struct upstream_instance *instance) {
@@ -626,8 +642,7 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     struct slice name = upstream->config->name;
     struct upstream_instance *instance = mem_alloc(sizeof *instance);
     char *text = mem_alloc(name.len + 1 + owner.len);
-    if (instance == NULL || text == NULL ||
-        upstream_reader_new(upstream->set, &instance->reader) != 0) {
+    if (instance == NULL || text == NULL || json_reader_new(&instance->reader) != 0) {
         mem_free(instance);
         mem_free(text);
         return NULL;
@@ -637,7 +652,8 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     if (owner.len != 0)
         memcpy(text + name.len + 1, owner.ptr, owner.len);
     atomic_init(&instance->refs, 2); /* the caller's and its own */
-    instance->upstream = upstream;
+    instance->upstream = upstream_ref(upstream);
+    instance_follow_limits(instance);
     instance->partition = slice_make(text, name.len + 1 + owner.len);
     instance->owner = slice_from(instance->partition, name.len + 1);
     instance->worker = worker;
@@ -682,6 +698,7 @@ struct upstream_instance *upstream_instance_unref(struct upstream_instance *inst
         } text = {.in = instance->partition.ptr};
         mem_free(text.out);
         route_unref(instance->route);
+        upstream_unref(instance->upstream);
         mem_free(instance);
     }
     return NULL;

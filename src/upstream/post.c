@@ -60,6 +60,7 @@ struct route *route_new(const struct route *from) {
         mem_xalloc(sizeof *route + from->session.len + from->partition.len);
     atomic_init(&route->refs, 1);
     route->route = *from;
+    upstream_ref(from->upstream);
     if (from->session.len != 0)
         memcpy(route->bytes, from->session.ptr, from->session.len);
     if (from->partition.len != 0)
@@ -78,8 +79,10 @@ struct route *route_unref(struct route *route) {
     if (route == NULL)
         return NULL;
     struct counted_route *counted = CONTAINER_OF(route, struct counted_route, route);
-    if (atomic_fetch_sub(&counted->refs, 1) == 1)
+    if (atomic_fetch_sub(&counted->refs, 1) == 1) {
+        upstream_unref(route->upstream);
         mem_free(counted);
+    }
     return NULL;
 }
 

@@ -22,7 +22,7 @@ struct post;
 /* To whom: what all requests of one session have in common. Immutable; references from any thread.
  */
 struct route {
-    const struct upstream *upstream;
+    struct upstream *upstream;  /* a reference */
     uint64_t generation;        /* a renewed session has another one */
     enum mcp_revision revision; /* NONE: not agreed on yet */
     struct slice session;       /* its id; empty: there is none */

@@ -41,28 +41,42 @@ struct upstream_set {
     struct upstream_worker *workers;   /* options.n_loops */
     struct mcp_implementation gateway; /* what servers are told of us */
     struct children *children;
-    struct upstream **upstreams;
-    size_t n_upstreams;
-    struct map by_name;              /* to struct upstream; fixed at birth */
-    atomic_uint_fast64_t generation; /* counts changes, see upstream_set_generation() */
+    pthread_mutex_t list_mutex;       /* guards `list`: a reload swaps it, any thread takes it */
+    struct upstream_list *list;       /* the current one, with a reference */
+    atomic_uint_fast64_t json_limits; /* of readers: depth and keys, 32 bits each */
+    atomic_uint_fast64_t generation;  /* counts changes, see upstream_set_generation() */
     atomic_uint_fast64_t last_id;
     atomic_size_t n_open;       /* instances that are not closed for good */
     pthread_mutex_t open_mutex; /* guards the list of them: homes add and remove, the end walks */
     struct list open;
-    atomic_bool is_stopping;
+    atomic_bool is_stopping; /* set under that mutex: none is added afterwards */
     void (*on_stopped)(void *context);
     void *stop_context;
     struct io_message stopped_message;
     atomic_bool stopped_sent;
 };
 
+struct upstream_list {
+    atomic_uint refs;
+    size_t n;
+    bool has_sessions;
+    struct map by_name; /* to the place in items */
+    struct list_item {
+        struct upstream *upstream; /* a reference */
+        bool waits;                /* see upstream_list_waits() */
+    } items[];
+};
+
 /* How an upstream's process wants to be spoken to; the probe finds out once. */
 enum verdict { VERDICT_UNKNOWN, VERDICT_LEGACY, VERDICT_MODERN };
 
+/* Lives while a list, an instance, a route or a request knows it. */
 struct upstream {
+    atomic_uint refs;
     struct upstream_set *set;
-    const struct config_server *config;
-    size_t index; /* in the file's order */
+    struct config *all;                 /* a reference: the configuration that it was made of */
+    const struct config_server *config; /* in there */
+    atomic_bool is_retired;             /* set under the mutex: it gets no instance any more */
     /* Of HTTP servers; fixed at birth. */
     struct client_target *target; /* NULL: a child */
     bool wants_caller_fields;
@@ -74,7 +88,7 @@ struct upstream {
      * read their status, the homes change it. Held for a few instructions, never across I/O.
      */
     pthread_mutex_t mutex;
-    struct map instances; /* owner to struct upstream_instance, with a reference */
+    struct map instances; /* owner to struct upstream_instance, with a reference: not closed yet */
     size_t n_running;
     enum verdict verdict;
     struct breaker breaker;
@@ -89,9 +103,9 @@ enum ask { ASK_NOTHING, ASK_DISCOVER, ASK_INITIALIZE, ASK_LIST };
 
 struct upstream_instance {
     atomic_uint refs;
-    struct upstream *upstream;
-    struct slice partition; /* owned memory: of kept connections */
-    struct slice owner;     /* in there */
+    struct upstream *upstream; /* a reference */
+    struct slice partition;    /* owned memory: of kept connections */
+    struct slice owner;        /* in there */
     struct upstream_worker *worker;
     struct io_loop *loop; /* the worker's */
 
@@ -136,7 +150,9 @@ struct upstream_instance {
     bool ticks_for_calls; /* within a second; else for idleness, or not at all */
     uint64_t retry_delay_ms, ready_since_ms;
     atomic_uint_fast64_t last_used_ms;
-    atomic_size_t n_direct; /* calls that run on their own workers */
+    atomic_size_t n_direct;    /* calls that run on their own workers */
+    atomic_size_t n_under_way; /* all calls, from their start to the end of their memory */
+    uint64_t reader_limits;    /* as set->json_limits were when the reader was last told */
     int sent_level;
     uint64_t level_id; /* of the request that tells it, while it runs */
     unsigned n_garbage;
@@ -195,8 +211,9 @@ struct upstream_call {
 };
 
 /* worker.c */
-/* One that goes by the configured limits. -ENOMEM. */
-MUST_CHECK int upstream_reader_new(const struct upstream_set *set, struct json_reader **ret_reader);
+/* As they stand in set->json_limits. */
+uint64_t upstream_pack_limits(const struct config *config);
+void upstream_reader_limit(struct json_reader *reader, uint64_t packed);
 int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
                          struct io_loop *loop);
 void upstream_worker_deinit(struct upstream_worker *worker);
@@ -230,6 +247,10 @@ bool instance_is_http(const struct upstream_instance *instance);
 void instance_report(struct upstream_instance *instance);
 /* The session is gone: a new handshake, without a new start. */
 void instance_renew(struct upstream_instance *instance);
+/* Any thread: its last call may be over, and it is of an upstream that has retired. */
+void instance_call_over(struct upstream_instance *instance);
+/* On the home, before it reads: the limits of the configuration may have changed. */
+void instance_follow_limits(struct upstream_instance *instance);
 /* Ready, and nothing has to be said before a call. */
 bool instance_takes_calls(struct upstream_instance *instance);
 /* The request for a log level was answered. */

@@ -15,16 +15,13 @@ static void on_spawner_lost(void *context) {
 }
 
 /* Where an HTTP server is, and what every request to it says. */
-static int make_target(struct upstream_set *set, struct upstream *upstream) {
+static int make_target(struct upstream_set *set, struct upstream *upstream,
+                       const char **ret_reason) {
     const struct config_server *server = upstream->config;
     struct client_target_options options = {.url = server->url, .proxy = server->proxy};
-    const char *reason = "";
-    int error = client_target_new(&options, &upstream->target, &reason);
-    if (error != 0) {
-        log_write(set->options.log, LOG_ERROR, "upstream", "its url or proxy cannot be used",
-                  LOG_TEXT("upstream", server->name), LOG_CSTR("reason", reason));
+    int error = client_target_new(&options, &upstream->target, ret_reason);
+    if (error != 0)
         return error < 0 ? error : -EINVAL;
-    }
     struct slice proxy = client_target_proxy(upstream->target);
     if (proxy.len != 0)
         log_write(set->options.log, LOG_INFO, "upstream", "is reached through a proxy",
@@ -36,13 +33,11 @@ static int make_target(struct upstream_set *set, struct upstream *upstream) {
     if (error == 0)
         error = buf_error(&upstream->fields);
     if (error != 0) {
-        log_write(set->options.log, LOG_ERROR, "upstream",
-                  "its header rules make more than 32 KiB of fields",
-                  LOG_TEXT("upstream", server->name));
-        return error;
+        *ret_reason = "its header rules make more than 32 KiB of fields";
+        return error == -ENOMEM ? error : -EINVAL;
     }
     upstream->rule_fields = buf_slice(&upstream->fields);
-    upstream->wants_caller_fields = fields_want_caller(set->options.config, server);
+    upstream->wants_caller_fields = fields_want_caller(upstream->all, server);
     return 0;
 }
 
@@ -52,48 +47,214 @@ bool upstream_wants_caller_fields(const struct upstream *upstream) {
 
 int upstream_write_fields(const struct upstream *upstream, struct buf *out,
                           upstream_caller_field *caller, void *context) {
-    return fields_write(out, upstream->set->options.config, upstream->config,
-                        slice_from_cstr(upstream->agent), caller, context);
+    return fields_write(out, upstream->all, upstream->config, slice_from_cstr(upstream->agent),
+                        caller, context);
 }
 
+/* Upstreams. */
+
+struct upstream *upstream_ref(struct upstream *upstream) {
+    atomic_fetch_add(&upstream->refs, 1);
+    return upstream;
+}
+
+struct upstream *upstream_unref(struct upstream *upstream) {
+    if (upstream == NULL || atomic_fetch_sub(&upstream->refs, 1) != 1)
+        return NULL;
+    map_deinit(&upstream->instances);
+    client_target_free(upstream->target);
+    if (upstream->fields.data != NULL)
+        secret_wipe(upstream->fields.data, upstream->fields.cap);
+    buf_deinit(&upstream->fields);
+    pthread_mutex_destroy(&upstream->mutex);
+    config_unref(upstream->all);
+    mem_free(upstream);
+    return NULL;
+}
+
+static int upstream_new(struct upstream_set *set, struct config *config, size_t index,
+                        struct upstream **ret_upstream, const char **ret_reason) {
+    struct upstream *upstream = mem_alloc(sizeof *upstream);
+    if (upstream == NULL)
+        return -ENOMEM;
+    atomic_init(&upstream->refs, 1);
+    upstream->set = set;
+    upstream->all = config_ref(config);
+    upstream->config = &config->servers[index];
+    pthread_mutex_init(&upstream->mutex, NULL);
+    map_init(&upstream->instances);
+    upstream_permits_init(upstream);
+    int error = upstream->config->url.len != 0 ? make_target(set, upstream, ret_reason) : 0;
+    if (error != 0)
+        upstream_unref(upstream);
+    else
+        *ret_upstream = upstream;
+    return error;
+}
+
+/* Lists. */
+
+struct upstream_list *upstream_list_ref(struct upstream_list *list) {
+    atomic_fetch_add(&list->refs, 1);
+    return list;
+}
+
+struct upstream_list *upstream_list_unref(struct upstream_list *list) {
+    if (list == NULL || atomic_fetch_sub(&list->refs, 1) != 1)
+        return NULL;
+    for (size_t i = 0; i < list->n; i++)
+        upstream_unref(list->items[i].upstream);
+    map_deinit(&list->by_name);
+    mem_free(list);
+    return NULL;
+}
+
+size_t upstream_list_count(const struct upstream_list *list) {
+    return list->n;
+}
+
+struct upstream *upstream_list_at(const struct upstream_list *list, size_t index) {
+    return list->items[index].upstream;
+}
+
+bool upstream_list_waits(const struct upstream_list *list, size_t index) {
+    return list->items[index].waits;
+}
+
+bool upstream_list_has_sessions(const struct upstream_list *list) {
+    return list->has_sessions;
+}
+
+struct upstream *upstream_list_find(const struct upstream_list *list, struct slice name,
+                                    size_t *ret_index) {
+    const struct list_item *item = map_get(&list->by_name, name);
+    if (item != NULL && ret_index != NULL)
+        *ret_index = (size_t)(item - list->items);
+    return item != NULL ? item->upstream : NULL;
+}
+
+/* All that an upstream takes from a configuration is as it was. */
+static bool is_unchanged(const struct upstream *upstream, const struct config *config,
+                         const struct config_server *server) {
+    const struct config *old = upstream->all;
+    return config_server_equal(upstream->config, server) &&
+           (server->url.len == 0 ||
+            config_headers_equal(old->headers, old->n_headers, config->headers, config->n_headers));
+}
+
+/* The upstream of the old list that goes on, or a new one. */
+static int fill_item(struct upstream_set *set, const struct upstream_list *old,
+                     struct config *config, size_t index, struct list_item *item,
+                     const char **ret_reason) {
+    const struct config_server *server = &config->servers[index];
+    struct upstream *known = old != NULL ? upstream_list_find(old, server->name, NULL) : NULL;
+    bool is_same = known != NULL && is_unchanged(known, config, server);
+    item->waits = server->n_cmd != 0 && server->isolation == CONFIG_ISOLATION_NONE &&
+                  set->options.plain == NULL;
+    if (!is_same && (known == NULL || !item->waits))
+        return upstream_new(set, config, index, &item->upstream, ret_reason);
+    item->upstream = upstream_ref(known);
+    return 0;
+}
+
+int upstream_set_prepare(struct upstream_set *set, struct config *config,
+                         struct upstream_list **ret_list, struct slice *ret_name,
+                         const char **ret_reason) {
+    const struct upstream_list *old = set->list; /* changed by this thread only */
+    struct upstream_list *list =
+        mem_alloc(sizeof *list + config->n_servers * sizeof list->items[0]);
+    if (list == NULL)
+        return -ENOMEM;
+    atomic_init(&list->refs, 1);
+    map_init(&list->by_name);
+    int error = 0;
+    for (size_t i = 0; i < config->n_servers && error == 0; i++) {
+        struct list_item *item = &list->items[i];
+        *ret_name = config->servers[i].name;
+        error = fill_item(set, old, config, i, item, ret_reason);
+        if (error != 0)
+            break;
+        list->n++;
+        list->has_sessions =
+            list->has_sessions || item->upstream->config->share == CONFIG_SHARE_SESSION;
+        error = map_set(&list->by_name, item->upstream->config->name, item);
+    }
+    if (error != 0)
+        upstream_list_unref(list);
+    else
+        *ret_list = list;
+    return error;
+}
+
+struct upstream_list *upstream_set_list(struct upstream_set *set) {
+    pthread_mutex_lock(&set->list_mutex);
+    struct upstream_list *list = upstream_list_ref(set->list);
+    pthread_mutex_unlock(&set->list_mutex);
+    return list;
+}
+
+void upstream_set_adopt(struct upstream_set *set, struct upstream_list *list) {
+    upstream_list_ref(list);
+    pthread_mutex_lock(&set->list_mutex);
+    struct upstream_list *old = set->list;
+    set->list = list;
+    pthread_mutex_unlock(&set->list_mutex);
+    upstream_list_unref(old);
+    atomic_fetch_add(&set->generation, 1);
+}
+
+/* Those that have calls close when the last one is over (instance_call_over()). */
+static void retire(struct upstream *upstream) {
+    size_t cursor = 0;
+    void *value = NULL;
+    pthread_mutex_lock(&upstream->mutex);
+    atomic_store(&upstream->is_retired, true);
+    while (map_next(&upstream->instances, &cursor, NULL, &value)) {
+        struct upstream_instance *instance = value;
+        if (atomic_load(&instance->n_under_way) == 0)
+            instance_close(instance);
+    }
+    pthread_mutex_unlock(&upstream->mutex);
+}
+
+void upstream_list_retire(const struct upstream_list *old, const struct upstream_list *list) {
+    for (size_t i = 0; i < old->n; i++) {
+        struct upstream *upstream = old->items[i].upstream;
+        if (upstream_list_find(list, upstream->config->name, NULL) != upstream)
+            retire(upstream);
+    }
+}
+
+/* The set. */
+
 int upstream_set_new(const struct upstream_set_options *options, struct upstream_set **ret_set) {
-    const struct config *config = options->config;
     struct upstream_set *set = mem_xalloc(sizeof *set);
+    struct upstream_list *list = NULL;
+    struct slice name = SLICE_EMPTY;
+    const char *reason = "";
     set->options = *options;
     set->options.tls = options->tls != NULL ? io_tls_ref(options->tls) : NULL;
+    set->options.config = NULL; /* each list and upstream has its own */
     set->gateway = (struct mcp_implementation){SLICE("cardea"), options->version};
     pthread_mutex_init(&set->open_mutex, NULL);
+    pthread_mutex_init(&set->list_mutex, NULL);
     list_init(&set->open);
+    atomic_init(&set->json_limits, upstream_pack_limits(options->config));
     set->workers = mem_xalloc(options->n_loops * sizeof *set->workers);
     int error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
                              set, &set->children);
     for (size_t i = 0; i < options->n_loops && error == 0; i++)
         error = upstream_worker_init(&set->workers[i], set, options->loops[i]);
+    if (error == 0)
+        error = upstream_set_prepare(set, options->config, &list, &name, &reason);
+    if (error == -EINVAL)
+        log_write(set->options.log, LOG_ERROR, "upstream", "it cannot be set up",
+                  LOG_TEXT("upstream", name), LOG_CSTR("reason", reason));
     if (error != 0) {
         upstream_set_free(set);
         return error;
     }
-    map_init(&set->by_name);
-    set->upstreams = mem_xalloc(config->n_servers * sizeof *set->upstreams);
-    set->n_upstreams = config->n_servers;
-    for (size_t i = 0; i < set->n_upstreams; i++) {
-        struct upstream *upstream = mem_xalloc(sizeof *upstream);
-        upstream->set = set;
-        upstream->config = &config->servers[i];
-        upstream->index = i;
-        pthread_mutex_init(&upstream->mutex, NULL);
-        map_init(&upstream->instances);
-        upstream_permits_init(upstream);
-        if (map_set(&set->by_name, upstream->config->name, upstream) != 0)
-            mem_exhausted(sizeof *upstream);
-        set->upstreams[i] = upstream;
-        if (error == 0 && upstream->config->url.len != 0)
-            error = make_target(set, upstream);
-    }
-    if (error != 0) {
-        upstream_set_free(set);
-        return error;
-    }
+    set->list = list;
     *ret_set = set;
     return 0;
 }
@@ -111,11 +272,16 @@ static void check_stopped(struct upstream_set *set) {
     io_loop_post(set->options.loops[0], &set->stopped_message);
 }
 
-static void hold_open(struct upstream_set *set, struct upstream_instance *instance) {
-    atomic_fetch_add(&set->n_open, 1);
+/* False: the set is stopping. */
+static bool hold_open(struct upstream_set *set, struct upstream_instance *instance) {
     pthread_mutex_lock(&set->open_mutex);
-    list_push_back(&set->open, &instance->open_link);
+    bool is_open = !atomic_load(&set->is_stopping);
+    if (is_open) {
+        atomic_fetch_add(&set->n_open, 1);
+        list_push_back(&set->open, &instance->open_link);
+    }
     pthread_mutex_unlock(&set->open_mutex);
+    return is_open;
 }
 
 static void let_go(struct upstream_set *set) {
@@ -124,9 +290,17 @@ static void let_go(struct upstream_set *set) {
 }
 
 void set_instance_closed(struct upstream_set *set, struct upstream_instance *instance) {
+    struct upstream *upstream = instance->upstream;
+    struct upstream_instance *removed = NULL;
+    pthread_mutex_lock(&upstream->mutex);
+    if (map_get(&upstream->instances, instance->owner) == instance)
+        removed = map_remove(&upstream->instances, instance->owner);
+    upstream_note_change(upstream);
+    pthread_mutex_unlock(&upstream->mutex);
     pthread_mutex_lock(&set->open_mutex);
     list_remove(&instance->open_link);
     pthread_mutex_unlock(&set->open_mutex);
+    upstream_instance_unref(removed);
     let_go(set);
 }
 
@@ -135,16 +309,11 @@ void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *contex
     set->stop_context = context;
     /* Held open while the instances are told, so that the last one cannot be counted too early. */
     atomic_fetch_add(&set->n_open, 1);
+    pthread_mutex_lock(&set->open_mutex);
     atomic_store(&set->is_stopping, true);
-    for (size_t i = 0; i < set->n_upstreams; i++) {
-        struct upstream *upstream = set->upstreams[i];
-        size_t cursor = 0;
-        void *instance = NULL;
-        pthread_mutex_lock(&upstream->mutex);
-        while (map_next(&upstream->instances, &cursor, NULL, &instance))
-            instance_close(instance);
-        pthread_mutex_unlock(&upstream->mutex);
-    }
+    LIST_FOREACH_SAFE (&set->open, link, tmp) /* of upstreams that have retired, too */
+        instance_close(CONTAINER_OF(link, struct upstream_instance, open_link));
+    pthread_mutex_unlock(&set->open_mutex);
     let_go(set);
 }
 
@@ -155,33 +324,28 @@ void upstream_set_kill(struct upstream_set *set) {
     pthread_mutex_unlock(&set->open_mutex);
 }
 
+/* That the gateway ended before it closed. */
+static void drop_instance(struct upstream_instance *instance) {
+    struct upstream *upstream = instance->upstream;
+    list_remove(&instance->open_link);
+    if (map_get(&upstream->instances, instance->owner) != instance)
+        return;
+    (void)map_remove(&upstream->instances, instance->owner);
+    upstream_instance_unref(instance);
+}
+
 struct upstream_set *upstream_set_free(struct upstream_set *set) {
     if (set == NULL)
         return NULL;
-    for (size_t i = 0; i < set->n_upstreams && set->upstreams[i] != NULL; i++) {
-        struct upstream *upstream = set->upstreams[i];
-        size_t cursor = 0;
-        void *instance = NULL;
-        while (map_next(&upstream->instances, &cursor, NULL, &instance))
-            upstream_instance_unref(instance);
-        map_deinit(&upstream->instances);
-    }
+    LIST_FOREACH_SAFE (&set->open, link, tmp)
+        drop_instance(CONTAINER_OF(link, struct upstream_instance, open_link));
     for (size_t i = 0; set->workers != NULL && i < set->options.n_loops; i++)
         upstream_worker_deinit(&set->workers[i]);
-    for (size_t i = 0; i < set->n_upstreams && set->upstreams[i] != NULL; i++) {
-        struct upstream *upstream = set->upstreams[i];
-        client_target_free(upstream->target);
-        if (upstream->fields.data != NULL)
-            secret_wipe(upstream->fields.data, upstream->fields.cap);
-        buf_deinit(&upstream->fields);
-        pthread_mutex_destroy(&upstream->mutex);
-        mem_free(upstream);
-    }
-    map_deinit(&set->by_name);
+    upstream_list_unref(set->list);
     mem_free(set->workers);
-    mem_free(set->upstreams);
     children_free(set->children);
     pthread_mutex_destroy(&set->open_mutex);
+    pthread_mutex_destroy(&set->list_mutex);
     io_tls_unref(set->options.tls);
     mem_free(set);
     return NULL;
@@ -189,22 +353,6 @@ struct upstream_set *upstream_set_free(struct upstream_set *set) {
 
 struct upstream_worker *upstream_set_worker(struct upstream_set *set, size_t index) {
     return &set->workers[index];
-}
-
-size_t upstream_set_count(const struct upstream_set *set) {
-    return set->n_upstreams;
-}
-
-struct upstream *upstream_set_at(const struct upstream_set *set, size_t index) {
-    return set->upstreams[index];
-}
-
-struct upstream *upstream_set_find(const struct upstream_set *set, struct slice name) {
-    return map_get(&set->by_name, name);
-}
-
-size_t upstream_index(const struct upstream *upstream) {
-    return upstream->index;
 }
 
 uint64_t upstream_set_generation(const struct upstream_set *set) {
@@ -247,12 +395,15 @@ struct upstream_instance *upstream_get(struct upstream *upstream, struct slice p
     struct upstream_set *set = upstream->set;
     pthread_mutex_lock(&upstream->mutex);
     struct upstream_instance *instance = map_get(&upstream->instances, owner);
-    if (instance == NULL && !atomic_load(&set->is_stopping) && buf_error(&text) == 0) {
+    if (instance == NULL && !atomic_load(&upstream->is_retired) &&
+        !atomic_load(&set->is_stopping) && buf_error(&text) == 0) {
         instance = instance_new(upstream, owner, worker);
         if (instance != NULL && map_set(&upstream->instances, owner, instance) != 0)
             instance = instance_discard(instance);
-        if (instance != NULL)
-            hold_open(set, instance);
+        if (instance != NULL && !hold_open(set, instance)) {
+            (void)map_remove(&upstream->instances, owner);
+            instance = instance_discard(instance);
+        }
     }
     if (instance != NULL)
         instance_ref(instance);
@@ -260,20 +411,24 @@ struct upstream_instance *upstream_get(struct upstream *upstream, struct slice p
     return instance;
 }
 
+static void forget_session(struct upstream *upstream, struct slice session) {
+    if (upstream->config->share != CONFIG_SHARE_SESSION)
+        return;
+    pthread_mutex_lock(&upstream->mutex);
+    struct upstream_instance *instance = map_remove(&upstream->instances, session);
+    if (instance != NULL)
+        upstream_note_change(upstream);
+    pthread_mutex_unlock(&upstream->mutex);
+    if (instance != NULL)
+        instance_close(instance);
+    upstream_instance_unref(instance);
+}
+
 void upstream_set_forget_session(struct upstream_set *set, struct slice session) {
-    for (size_t i = 0; i < set->n_upstreams; i++) {
-        struct upstream *upstream = set->upstreams[i];
-        if (upstream->config->share != CONFIG_SHARE_SESSION)
-            continue;
-        pthread_mutex_lock(&upstream->mutex);
-        struct upstream_instance *instance = map_remove(&upstream->instances, session);
-        if (instance != NULL)
-            upstream_note_change(upstream);
-        pthread_mutex_unlock(&upstream->mutex);
-        if (instance != NULL)
-            instance_close(instance);
-        upstream_instance_unref(instance);
-    }
+    struct upstream_list *list = upstream_set_list(set);
+    for (size_t i = 0; i < list->n; i++)
+        forget_session(list->items[i].upstream, session);
+    upstream_list_unref(list);
 }
 
 void upstream_instance_status(struct upstream_instance *instance,

@@ -1,14 +1,21 @@
 #include "base/limits.h"
 #include "private.h"
 
-int upstream_reader_new(const struct upstream_set *set, struct json_reader **ret_reader) {
-    const struct config_limits *limits = &set->options.config->limits;
-    int error = json_reader_new(ret_reader);
-    if (error == 0)
-        json_reader_set_limits(*ret_reader,
-                               &(struct json_limits){.max_depth = (uint32_t)limits->max_json_depth,
-                                                     .max_keys = (uint32_t)limits->max_json_keys});
-    return error;
+uint64_t upstream_pack_limits(const struct config *config) {
+    const struct config_limits *limits = &config->limits;
+    return limits->max_json_depth << 32 | limits->max_json_keys;
+}
+
+void upstream_reader_limit(struct json_reader *reader, uint64_t packed) {
+    json_reader_set_limits(reader,
+                           &(struct json_limits){.max_depth = (uint32_t)(packed >> 32),
+                                                 .max_keys = (uint32_t)(packed & UINT32_MAX)});
+}
+
+void upstream_worker_configure(struct upstream_worker *worker, const struct config *config) {
+    uint64_t packed = upstream_pack_limits(config);
+    atomic_store(&worker->set->json_limits, packed); /* of instances, as they come to it */
+    upstream_reader_limit(worker->reader, packed);
 }
 
 int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
@@ -22,8 +29,11 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
     worker->loop = loop;
     list_init(&worker->posts);
     buf_init(&worker->fields, LIMIT_HTTP_HEADER_BLOCK * 2);
-    int error = upstream_reader_new(set, &worker->reader);
-    return error == 0 ? client_new(&options, &worker->client) : error;
+    int error = json_reader_new(&worker->reader);
+    if (error != 0)
+        return error;
+    upstream_reader_limit(worker->reader, atomic_load(&set->json_limits));
+    return client_new(&options, &worker->client);
 }
 
 void upstream_worker_deinit(struct upstream_worker *worker) {

@@ -249,32 +249,44 @@ static void test_checks(void) {
     CHECK(check_host(SLICE("a\0b")) != NULL);
 }
 
+static void test_row_is_whole(const struct option *row) {
+    const struct option *other;
+    if (row->max > 0 && !row->has_no_default && row->owner != OPTION_OF_NOTHING &&
+        row->type != OPTION_TABLES && row->type != OPTION_NAMED)
+        CHECK(row->fallback >= row->min && row->fallback <= row->max);
+    if (row->text != NULL && row->check != NULL)
+        CHECK(row->check(slice_from_cstr(row->text)) == NULL);
+    if ((row->type == OPTION_MAP || row->type == OPTION_NAMED) && row->status == OPTION_BUILT)
+        CHECK(row->check != NULL);
+    CHECK((row->status == OPTION_BUILT) == (row->doc != NULL));
+    if (row->status == OPTION_RESTRICTS || row->status == OPTION_REFUSED)
+        CHECK(row->why != NULL);
+    if (row->type == OPTION_TABLES || row->type == OPTION_NAMED)
+        CHECK(row->entry != NULL && row->max > 0 && row->entry->size > 0);
+    if (row->type == OPTION_NAMED)
+        CHECK(option_find(row->path, SLICE("any")) != NULL);
+    if (row->single)
+        CHECK(row->type == OPTION_LIST);
+    /* The table that it is in has a row too. */
+    const char *dot = strrchr(row->path, '.');
+    bool found = dot == NULL;
+    for (size_t k = 0; (other = option_at(k)) != NULL; k++) {
+        CHECK(other == row || strcmp(other->path, row->path) != 0);
+        found = found || slice_eq(slice_from_cstr(other->path),
+                                  slice_make(row->path, (size_t)(dot - row->path)));
+    }
+    CHECK(found);
+}
+
 /* Each default lies within its bounds and passes its own check; each built key has its words. */
 static void test_rows(void) {
-    for (size_t i = 0; i < option_count; i++) {
-        const struct option *row = &option_rows[i];
+    const struct option *row;
+    size_t n = 0;
+    for (; (row = option_at(n)) != NULL; n++) {
         test_row(row->path);
-        if (row->max > 0)
-            CHECK(row->fallback >= row->min && row->fallback <= row->max);
-        if (row->text != NULL && row->check != NULL)
-            CHECK(row->check(slice_from_cstr(row->text)) == NULL);
-        if (row->type == OPTION_MAP && row->status == OPTION_BUILT)
-            CHECK(row->check != NULL);
-        CHECK((row->status == OPTION_BUILT) == (row->doc != NULL));
-        if (row->status == OPTION_RESTRICTS || row->status == OPTION_REFUSED)
-            CHECK(row->why != NULL);
-        if (row->type == OPTION_TABLES)
-            CHECK(row->entry != NULL && row->max > 0 && row->entry->size > 0);
-        for (size_t k = 0; k < i; k++)
-            CHECK(strcmp(option_rows[k].path, row->path) != 0);
-        /* The table that it is in has a row too. */
-        const char *dot = strrchr(row->path, '.');
-        bool found = dot == NULL;
-        for (size_t k = 0; k < option_count && !found; k++)
-            found = slice_eq(slice_from_cstr(option_rows[k].path),
-                             slice_make(row->path, (size_t)(dot - row->path)));
-        CHECK(found);
+        test_row_is_whole(row);
     }
+    CHECK(n > 200);
 }
 
 static void test_distance(void) {

@@ -11,10 +11,12 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/log.h"
@@ -54,11 +56,22 @@ struct auth_identity {
     struct slice *servers;
     size_t n_servers;
     uint64_t ends_wall_ms; /* not valid from then on; UINT64_MAX: never */
+    /* For the same credential on the same connection, see auth_still_holds(). */
+    struct slice proof;      /* the Authorization value that it was made of; empty: none */
+    bool depends_on_request; /* on more than that: other fields, or the client's address */
+    struct slice endpoint;   /* an audience that names one: for its path only; empty: for all */
+    /* Private. */
+    atomic_uint refs;
+    struct arena arena;
+    uint64_t engine; /* the number of the engine that made it */
+    const struct oauth_issuer *issuer;
+    uint64_t keys_generation, forget_ms;
 };
 
 struct auth_identity *auth_identity_ref(struct auth_identity *identity);
 struct auth_identity *auth_identity_unref(struct auth_identity *identity);
 bool auth_may_use_server(const struct auth_identity *identity, struct slice server);
+bool auth_list_has(const struct slice *list, size_t n, struct slice item);
 /* All of these scopes. */
 bool auth_has_scopes(const struct auth_identity *identity, const struct slice *scopes, size_t n);
 
@@ -77,6 +90,9 @@ struct auth_options {
 MUST_CHECK int auth_new(const struct auth_options *options, struct auth **ret_auth);
 struct auth *auth_free(struct auth *auth);
 
+/* False: callers without any are let in. */
+bool auth_needs_credentials(const struct auth *auth);
+
 /* A request's credentials and where they come from. */
 struct auth_request {
     struct slice authorization; /* the field's value; ptr NULL: there is none */
@@ -84,8 +100,8 @@ struct auth_request {
     struct network client;      /* by client_ip */
     bool is_from_proxy;         /* the connection comes from a trusted proxy: its headers count */
     struct slice endpoint;      /* the path, for the audience */
-    /* The value of a field of the request; ptr NULL: there is none. */
-    struct slice (*field)(void *context, struct slice name);
+    /* How many fields of that name the request has, and the value of the first. */
+    size_t (*field)(void *context, struct slice name, struct slice *ret_value);
     void *field_context;
     struct slice certificate_name;           /* by tls.client_identity; ptr NULL: no certificate */
     const unsigned char *certificate_digest; /* 32 bytes, or NULL */
@@ -107,6 +123,15 @@ struct auth_answer {
     struct oauth_issuer *issuer;    /* AUTH_NEEDS_KEYS */
     const char *reason;             /* the others: a fixed sentence for the caller */
 };
+
+/*
+ * Whether the identity, made by auth_check() from the same connection's last Authorization field,
+ * still holds for a request with this value. False: auth_check() has to look again. Cheap; constant
+ * time in the value.
+ */
+bool auth_still_holds(const struct auth *auth, const struct auth_identity *identity,
+                      struct slice authorization, struct slice endpoint, uint64_t now_wall_ms,
+                      uint64_t now_ms);
 
 /* What a worker remembers of tokens that it has verified. */
 struct auth_memory;

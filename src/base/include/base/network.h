@@ -25,3 +25,6 @@ bool network_parse_address(struct slice text, struct network *ret_network);
 /* An address, or "10.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104". */
 bool network_parse(struct slice text, struct network *ret_network);
 bool network_has(const struct network *network, const struct network *address);
+/* The address as text, in `text`; "" for none. */
+enum { NETWORK_TEXT = 46 };
+struct slice network_write_address(const struct network *address, char text[NETWORK_TEXT]);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -109,6 +110,7 @@ struct config_oauth {
     size_t n_authorization_servers;
     struct slice *scopes; /* that every request needs */
     size_t n_scopes;
+    struct config_issuer own; /* of the loader: what the table itself says of one */
 };
 
 /* [server.auth.tokens.NAME] */
@@ -250,6 +252,7 @@ struct config {
     /* [security] */
     bool edit_mode;
 
+    atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
 };
 
@@ -287,6 +290,24 @@ MUST_CHECK int config_load_file(const char *path, config_getenv *getenv_fn, void
 MUST_CHECK int config_load_text(struct slice path_for_messages, struct slice text,
                                 config_getenv *getenv_fn, void *context,
                                 struct config_problems *problems, struct config **ret_config);
+/*
+ * What has to be so before the gateway listens on config->listen_address, which may have been set
+ * by the command line since; `has_api_token`: MCP_API_TOKEN is set. Beyond loopback: TLS, by itself
+ * (tls.is_auto is set) where there is no certificate and no `plaintext`, and authentication. 0;
+ * CONFIG_E_INVALID: problems say why; -ENOMEM.
+ */
+MUST_CHECK int config_check_start(struct config *config, bool has_api_token,
+                                  struct config_problems *problems);
+/* Somebody on another machine can prove who they are. The local token does not count. */
+bool config_has_authentication(const struct config *config, bool has_api_token);
+/* The main listener speaks TLS. After config_check_start(). */
+bool config_has_tls(const struct config *config);
+/* Any thread. Each owner has a reference: the one that loaded it, and who works by it longer. */
+struct config *config_ref(struct config *config);
+/* The last one wipes the secrets. Accepts NULL. */
+struct config *config_unref(struct config *config);
+void config_unrefp(struct config **config);
+/* As config_unref(). */
 struct config *config_free(struct config *config);
 void config_freep(struct config **config);
 
@@ -296,6 +317,39 @@ void config_freep(struct config **config);
  * line of the file.
  */
 int config_problem_format(struct buf *out, const struct config_problem *problem);
+
+/* What is wrong with a name for server.auth.tokens, as the end of a sentence; NULL: nothing. */
+const char *config_check_token_name(struct slice name);
+
+/* what a reload changes */
+
+/* Nothing but the line of the table is different. */
+bool config_server_equal(const struct config_server *a, const struct config_server *b);
+bool config_headers_equal(const struct config_header_rule *a, size_t n,
+                          const struct config_header_rule *b, size_t m);
+/* Calls `fn` for each key outside of mcp.servers that has another value; a table of which the parts
+ * belong together (server.oauth) counts as one. */
+typedef void config_difference_fn(void *context, const char *key, bool needs_restart);
+void config_compare(const struct config *old, const struct config *config, config_difference_fn *fn,
+                    void *context);
+/* Puts the old value back wherever a new one needs a restart. -ENOMEM. */
+MUST_CHECK int config_keep(struct config *config, const struct config *old);
+
+/* endpoints and their URLs */
+
+/* mcp.path, or mcp.path/NAME with any name that a server could have, there or not: *ret_name, empty
+ * for the merged endpoint. */
+bool config_is_endpoint(const struct config *config, struct slice path, struct slice *ret_name);
+/*
+ * Appends the URL by which clients know the endpoint at `path` (as config_is_endpoint() takes it):
+ * its RFC 8707 resource, the audience of tokens for it. An empty path: the configured resource
+ * itself. -ENOENT: server.oauth.protected_resource.resource is not set; else the buffer's error.
+ */
+MUST_CHECK int config_endpoint_url(const struct config *config, struct slice path, struct buf *out);
+/* Where its metadata are, for WWW-Authenticate: RFC 9728 section 3.1. Likewise. */
+MUST_CHECK int config_metadata_url(const struct config *config, struct slice path, struct buf *out);
+/* The other way round: *ret_endpoint is empty for the metadata of the configured resource. */
+bool config_is_metadata(const struct config *config, struct slice path, struct slice *ret_endpoint);
 
 /* The reference in Markdown, from the option table. */
 int config_write_reference(struct buf *out);

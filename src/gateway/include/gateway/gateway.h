@@ -20,9 +20,10 @@
 struct gateway;
 
 struct gateway_options {
-    const struct config *config; /* outlives the gateway, as does what follows */
-    struct log *log;
-    struct secret *token;             /* the local bearer token */
+    struct config *config; /* a reference is taken */
+    struct log *log;       /* outlives the gateway, as does what follows */
+    const struct secret *token;       /* the local bearer token */
+    const struct secret *api_token;   /* MCP_API_TOKEN; NULL: it is not set */
     struct spawner *isolated, *plain; /* as upstream_set_options */
     struct slice version;
     bool is_local; /* no listener: for the commands that use upstreams directly */
@@ -57,6 +58,30 @@ MUST_CHECK int gateway_run(struct gateway *gateway);
  * (shutdown_timeout), children stop. The second one ends at once.
  */
 void gateway_stop(struct gateway *gateway);
+
+/*
+ * A reload, from worker 0: another configuration in place of the one that is served by, all or
+ * nothing. Requests that run go on by the configuration that they began with; servers that are
+ * configured as before are not touched.
+ *
+ * Preparing does all that can fail, and nothing that shows; a reference of the configuration is
+ * taken, and what in it needs a restart is put back to the values of today. -ESHUTDOWN: the gateway
+ * is stopping; -EBUSY: another one is under way; -EINVAL: `reason` says why; -ENOMEM.
+ */
+struct gateway_reload;
+MUST_CHECK int gateway_reload_prepare(struct gateway *gateway, struct config *config,
+                                      struct buf *reason, struct gateway_reload **ret_reload);
+/*
+ * {"applied":[KEY,...],"needs_restart":[KEY,...],
+ *  "servers":{"added":[NAME,...],"changed":[...],"removed":[...],"unchanged":N}}
+ */
+struct slice gateway_reload_report(const struct gateway_reload *reload);
+/* Gives a prepared one up. Accepts NULL. */
+struct gateway_reload *gateway_reload_drop(struct gateway_reload *reload);
+/* Cannot fail. `done` runs on worker 0 when every worker serves by the new configuration; it does
+ * not when the gateway ends before. */
+void gateway_reload_commit(struct gateway_reload *reload, void (*done)(void *context),
+                           void *context);
 
 /* The loop of worker 0, for signals and the control socket. */
 struct io_loop *gateway_loop(struct gateway *gateway);

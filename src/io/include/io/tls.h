@@ -83,10 +83,16 @@ typedef void io_tls_ready_fn(void *context, int error);
  */
 MUST_CHECK int io_stream_start_tls(struct io_stream *stream, struct io_tls *tls, struct slice name,
                                    io_tls_ready_fn *ready, void *context);
-/* The other side: makes an accepted stream a TLS server, with a context of io_tls_server_new(). As
- * io_stream_start_tls() otherwise; how long the handshake may take is the caller's to watch. */
+/*
+ * The other side: makes an accepted stream a TLS server, with a context of io_tls_server_new().
+ * `early` is what has come of the handshake already, behind something else. As
+ * io_stream_start_tls() otherwise; how long the handshake may take is the caller's to watch, and
+ * handshakes of a crowd take turns with the rest of the loop. -ENODATA: the client went away
+ * without a byte. -EPROTONOSUPPORT: it speaks HTTP in the clear; the stream is a plain one now, on
+ * which that can be said (what came of it is gone, reading is off).
+ */
 MUST_CHECK int io_stream_accept_tls(struct io_stream *stream, struct io_tls *tls,
-                                    io_tls_ready_fn *ready, void *context);
+                                    struct slice early, io_tls_ready_fn *ready, void *context);
 /* Of a stream that io_stream_accept_tls() made, after its handshake. */
 bool io_stream_tls_has_certificate(const struct io_stream *stream);
 /* Appends that name as UTF-8. -ENOENT: the certificate has none, or one with a NUL or an invalid

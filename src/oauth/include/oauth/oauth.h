@@ -19,6 +19,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -61,12 +62,18 @@ const struct config_issuer *oauth_issuer_config(const struct oauth_issuer *issue
 struct oauth_issuer *oauth_find(const struct oauth *oauth, bool has_iss, struct slice iss);
 
 /*
- * The keys as they are now, with a reference; a secret's for HS*. NULL: none were ever fetched, or
- * they are too old. `generation` (may be NULL) grows with every change of the set: what was
- * verified with an older one has to be verified again.
+ * The keys as they are now, with a reference; those of its secret for an issuer that has nothing
+ * else. NULL: none were ever fetched, or they are too old. `generation` (may be NULL) grows with
+ * every change of the set, and with its end: what was verified with an older one has to be verified
+ * again.
  */
 struct jose_keys *oauth_keys(struct oauth_issuer *issuer, uint64_t now_ms,
                              uint64_t *ret_generation);
+/*
+ * The keys for HS256 to HS512, with a reference; NULL: it has no secret. An issuer may have keys of
+ * both kinds, and they never meet in one set: a token's algorithm says which of them it is for.
+ */
+struct jose_keys *oauth_secret_keys(const struct oauth_issuer *issuer);
 /* The generation alone: one atomic load. */
 uint64_t oauth_generation(const struct oauth_issuer *issuer);
 
@@ -76,16 +83,22 @@ struct oauth_wait {
     struct io_loop *loop;
     struct oauth_issuer *issuer; /* private from here on */
     struct list_link link;
-    bool is_waiting;
+    uint64_t deadline_ms;
+    atomic_int state;
 };
 
 /*
  * Asks for keys, because there are none or the one that is needed is not among them. True: the
  * message is delivered once, when the next answer is there or failed (LIMIT_JWKS_WAIT_MS at most).
- * False: they were asked for a moment ago; there will be no others for now.
+ * False: they were asked for a moment ago, or nothing is fetched (a secret's keys, before
+ * oauth_start()); there will be no others for now. `wait` has `message.deliver` and `loop`, and is
+ * not waiting already.
  */
 MUST_CHECK bool oauth_wait_for_keys(struct oauth_issuer *issuer, struct oauth_wait *wait);
-/* True: the message will not be delivered. False: it is already under way, or was delivered. */
+/*
+ * True: the message will not be delivered. False: it is already under way, or was delivered, or
+ * nobody waited. Also while oauth_free() runs, and after it.
+ */
 bool oauth_wait_cancel(struct oauth_wait *wait);
 
 /* For status: {"issuer","keys","age_ms","error"} of each, as a JSON array. */

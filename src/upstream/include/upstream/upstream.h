@@ -9,6 +9,12 @@
  * jitter), and stops when nobody used it for idle_timeout; its catalog stays for the next call.
  * Which revision the server speaks is found by probing: catalog->revision tells.
  *
+ * The upstreams of one configuration are a list, immutable and counted. A reload makes another one
+ * (upstream_set_prepare), in which those that are configured as before are the same as in the old
+ * one, with all that they have; workers go over to it one after the other, and when nobody uses the
+ * old one any more, what is only in there retires: no call finds it, those that run end as they
+ * would have, and each instance stops with its last one.
+ *
  * Threading: upstream_set_* and upstream_call_* from any worker; callbacks of a call run on the
  * worker that made it, hooks on the home of the instance. A call to a child goes through the home,
  * whose loop has its pipes; one to an HTTP server leaves from the worker that made it.
@@ -30,6 +36,7 @@
 #include "upstream/catalog.h"
 
 struct upstream_set;
+struct upstream_list;
 struct upstream;
 struct upstream_instance;
 struct upstream_call;
@@ -53,7 +60,7 @@ struct upstream_hooks {
 };
 
 struct upstream_set_options {
-    const struct config *config; /* outlives the set */
+    struct config *config; /* of the first list; a reference is taken */
     struct log *log;
     struct io_loop *const
         *loops; /* of the workers; the first watches the spawners, hears of the end */
@@ -78,18 +85,48 @@ struct upstream_set *upstream_set_free(struct upstream_set *set);
 /* That of options.loops[index]; lives as long as the set. */
 struct upstream_worker *upstream_set_worker(struct upstream_set *set, size_t index);
 
-size_t upstream_set_count(const struct upstream_set *set);
-struct upstream *upstream_set_at(const struct upstream_set *set, size_t index);
+/* The upstreams of one configuration, in the order of the file. */
+
+/* The current list, with a reference. Any thread. */
+struct upstream_list *upstream_set_list(struct upstream_set *set);
+struct upstream_list *upstream_list_ref(struct upstream_list *list);
+/* Accepts NULL. */
+struct upstream_list *upstream_list_unref(struct upstream_list *list);
+size_t upstream_list_count(const struct upstream_list *list);
+struct upstream *upstream_list_at(const struct upstream_list *list, size_t index);
+/* NULL when there is none of that name; its place otherwise (may be NULL). */
+struct upstream *upstream_list_find(const struct upstream_list *list, struct slice name,
+                                    size_t *ret_index);
+/* Some upstream in it has an instance for each session. */
+bool upstream_list_has_sessions(const struct upstream_list *list);
+/* Who keeps one longer than its list. */
+struct upstream *upstream_ref(struct upstream *upstream);
+struct upstream *upstream_unref(struct upstream *upstream);
+
+/*
+ * A reload, on one thread. First the list of a new configuration, of which a reference is taken;
+ * nobody sees it yet, and to give it up is to unref it. -EINVAL: a URL or proxy cannot be used,
+ * *ret_name says whose and *ret_reason why; -ENOMEM. A server that is to run without isolation,
+ * when there is no spawner for that, stays as it was where it ran (upstream_list_waits()).
+ */
+MUST_CHECK int upstream_set_prepare(struct upstream_set *set, struct config *config,
+                                    struct upstream_list **ret_list, struct slice *ret_name,
+                                    const char **ret_reason);
+/* The server needs a spawner that is started with the gateway only. */
+bool upstream_list_waits(const struct upstream_list *list, size_t index);
+/* Makes it the current one. */
+void upstream_set_adopt(struct upstream_set *set, struct upstream_list *list);
+/* Nobody makes calls by `old` any more: what is not in `list` retires. */
+void upstream_list_retire(const struct upstream_list *old, const struct upstream_list *list);
+/* On the worker's loop: it goes by the limits of this configuration from now on. */
+void upstream_worker_configure(struct upstream_worker *worker, const struct config *config);
+
 /*
  * Grows with every change of what upstream_instance_status() says of any instance, and of which
  * instance upstream_get() finds. Who has looked at the number before looking at the instances need
  * not look again while it stays the same.
  */
 uint64_t upstream_set_generation(const struct upstream_set *set);
-/* NULL when there is none of that name. */
-struct upstream *upstream_set_find(const struct upstream_set *set, struct slice name);
-/* Its place in the set. */
-size_t upstream_index(const struct upstream *upstream);
 struct slice upstream_name(const struct upstream *upstream);
 const struct config_server *upstream_config(const struct upstream *upstream);
 
@@ -97,7 +134,7 @@ const struct config_server *upstream_config(const struct upstream *upstream);
  * The instance that serves this principal and session (empty for clients without one, who share one
  * a principal where `share` is "session"), with a reference. Made when there is none, with `worker`
  * as its home; not started yet (a call starts it, or upstream_instance_start()). NULL when the set
- * is stopping.
+ * is stopping, or the upstream has retired.
  */
 struct upstream_instance *upstream_get(struct upstream *upstream, struct slice principal,
                                        struct slice session, struct upstream_worker *worker);

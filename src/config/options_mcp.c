@@ -1,46 +1,14 @@
-#include "options.h"
+/* [mcp]: the endpoint and the servers. */
+#include "option_rows.h"
 
-#include "base/limits.h"
-#include "config/config.h"
-
-#define SECONDS(n) ((uint64_t)(n)*1000u)
-#define MINUTES(n) SECONDS((n)*60u)
-#define HOURS(n)   MINUTES((n)*60u)
-#define DAYS(n)    HOURS((n)*24u)
-
-#define OF_CONFIG(member) .owner = OPTION_OF_CONFIG, .offset = offsetof(struct config, member)
 #define OF_SERVER(member)                                                                          \
     .owner = OPTION_OF_SERVER, .offset = offsetof(struct config_server, member)
 #define SERVER "mcp.servers.*"
-
-#define LIMIT_ROW(name, kind, member, normal, least, most, words)                                  \
-    {                                                                                              \
-        .path = "server.limits." name, .type = OPTION_##kind, OF_CONFIG(limits.member),            \
-        .fallback = (normal), .min = (least), .max = (most), .doc = (words)                        \
-    }
 #define SERVER_ROW(name, kind, member, normal, least, most, words)                                 \
     {                                                                                              \
         .path = SERVER "." name, .type = OPTION_##kind, OF_SERVER(member), .fallback = (normal),   \
         .min = (least), .max = (most), .doc = (words)                                              \
     }
-
-/* A key inside a table that is not built, or ignored: it only has to be known. */
-#define INNER(name, kind)                                                                          \
-    { .path = (name), .type = OPTION_##kind, .status = OPTION_IGNORED }
-#define OTLP(name)                                                                                 \
-    INNER(name, TABLE), INNER(name ".enabled", BOOL), INNER(name ".endpoint", STRING),             \
-        INNER(name ".protocol", STRING), INNER(name ".timeout", STRING),                           \
-        INNER(name ".grpc", TABLE), INNER(name ".grpc.headers", ANY),                              \
-        INNER(name ".grpc.tls", TABLE), INNER(name ".grpc.tls.domain_name", STRING),               \
-        INNER(name ".grpc.tls.key", STRING), INNER(name ".grpc.tls.cert", STRING),                 \
-        INNER(name ".grpc.tls.ca", STRING), INNER(name ".http", TABLE),                            \
-        INNER(name ".http.headers", ANY), INNER(name ".batch_export", TABLE),                      \
-        INNER(name ".batch_export.scheduled_delay", STRING),                                       \
-        INNER(name ".batch_export.max_queue_size", INTEGER),                                       \
-        INNER(name ".batch_export.max_export_batch_size", INTEGER),                                \
-        INNER(name ".batch_export.max_concurrent_exports", INTEGER)
-#define LIMIT_PAIR(name) INNER(name ".limit", INTEGER), INNER(name ".interval", STRING)
-#define EXPORTERS(name)  INNER(name, TABLE), OTLP(name ".otlp")
 
 static const char *const share_choices[] = {
     [CONFIG_SHARE_PRINCIPAL] = "principal",
@@ -72,6 +40,10 @@ static const char *const stderr_choices[] = {
     NULL,
 };
 
+static const struct option_entry tool_entry = {
+    .owner = OPTION_OF_TOOL,
+    .size = sizeof(struct config_tool),
+};
 static const struct option_entry header_rule = {
     .owner = OPTION_OF_HEADER_RULE,
     .size = sizeof(struct config_header_rule),
@@ -115,216 +87,7 @@ static const struct option_entry header_rule = {
         .path = of ".pattern", .type = OPTION_ANY, .status = OPTION_REFUSED, .why = PATTERN_WHY    \
     }
 
-const struct option option_rows[] = {
-    {.path = "server", .type = OPTION_TABLE, .doc = "The listener and its sessions."},
-    {.path = "server.listen_address",
-     .type = OPTION_STRING,
-     OF_CONFIG(listen_address),
-     .text = "127.0.0.1:8000",
-     .check = check_listen_address,
-     .doc = "IP address and port. This version listens on loopback only: an address of "
-            "127.0.0.0/8, or `[::1]`. Port 0 takes any free one."},
-    {.path = "server.workers",
-     .type = OPTION_INTEGER,
-     OF_CONFIG(workers),
-     .max = 256,
-     .doc = "Worker threads, each with its own event loop. 0: one for each core."},
-    {.path = "server.hosts",
-     .type = OPTION_LIST,
-     OF_CONFIG(hosts),
-     .count_offset = offsetof(struct config, n_hosts),
-     .check = check_host,
-     .lower = true,
-     .doc = "Further values that the `Host` header may have, `name` or `name:port`, beside the "
-            "listen address and `localhost`. Other hosts are refused, which is what stops DNS "
-            "rebinding."},
-    {.path = "server.shutdown_timeout",
-     .type = OPTION_DURATION,
-     OF_CONFIG(shutdown_timeout_ms),
-     .fallback = SECONDS(30),
-     .max = HOURS(1),
-     .doc = "How long running calls may take to end after a signal to stop."},
-    {.path = "server.max_request_body",
-     .type = OPTION_SIZE,
-     OF_CONFIG(max_request_body),
-     .fallback = LIMIT_REQUEST_BODY,
-     .min = KIB(1),
-     .max = MIB(64),
-     .doc = "The longest body that a client may send; a longer one is answered with 413."},
-    {.path = "server.max_held",
-     .type = OPTION_SIZE,
-     OF_CONFIG(max_held),
-     .fallback = LIMIT_HELD,
-     .min = MIB(16),
-     .max = MIB(65536),
-     .doc = "What is held for clients and servers in all: messages that came and are not gone yet. "
-            "Beyond it, connections of clients are not read until others have finished."},
-    {.path = "server.max_sessions",
-     .type = OPTION_INTEGER,
-     OF_CONFIG(max_sessions),
-     .fallback = 10000,
-     .min = 1,
-     .max = 1000000,
-     .doc = "Sessions that one principal may have open; the longest unused one makes room."},
-    {.path = "server.session_idle_timeout",
-     .type = OPTION_DURATION,
-     OF_CONFIG(session_idle_timeout_ms),
-     .fallback = MINUTES(30),
-     .min = SECONDS(1),
-     .max = DAYS(30),
-     .doc = "A session without a request or an open stream for this long is ended."},
-    {.path = "server.trusted_proxies",
-     .type = OPTION_LIST,
-     OF_CONFIG(trusted_proxies),
-     .count_offset = offsetof(struct config, n_trusted_proxies),
-     .check = check_network,
-     .doc = "Addresses and CIDR blocks of the proxies in front of the gateway. They may open any "
-            "number of connections up to `server.limits.max_connections`."},
-    {.path = "server.limits",
-     .type = OPTION_TABLE,
-     .doc = "What clients may make the gateway hold, and for how long."},
-    LIMIT_ROW("max_connections", INTEGER, max_connections, LIMIT_CONNECTIONS, 16, 1000000,
-              "Connections of clients that are open at once. Beyond it a new one is answered with "
-              "503. Fewer are let in where the process may not open enough descriptors "
-              "(`ulimit -n`): a quarter of them is kept for servers."),
-    LIMIT_ROW("max_connections_per_address", INTEGER, max_connections_per_address,
-              LIMIT_CONNECTIONS_PER_ADDRESS, 1, 1000000,
-              "The same of one address (of IPv6: of one /64); `server.trusted_proxies` are not "
-              "counted."),
-    LIMIT_ROW("max_header", SIZE, max_header, LIMIT_HTTP_HEADER_BLOCK, KIB(1), KIB(256),
-              "The longest head of a request, start line and fields together; a longer one is "
-              "answered with 431."),
-    LIMIT_ROW("header_timeout", DURATION, header_timeout_ms, LIMIT_HEADER_MS, 100, MINUTES(10),
-              "How long the head of a request may take, however it drips in; then 408."),
-    LIMIT_ROW("body_timeout", DURATION, body_timeout_ms, LIMIT_BODY_MS, 100, MINUTES(10),
-              "How long a body may go without a byte, and how long it may take as a whole beside a "
-              "second for each KiB; then 408."),
-    LIMIT_ROW("write_timeout", DURATION, write_timeout_ms, LIMIT_WRITE_MS, 100, HOURS(1),
-              "How long a client may read nothing of an answer that waits for it; then its "
-              "connection is closed."),
-    LIMIT_ROW("idle_timeout", DURATION, idle_timeout_ms, LIMIT_CLIENT_IDLE_MS, 100, HOURS(24),
-              "How long a connection may be without a request."),
-    LIMIT_ROW(
-        "max_in_flight", INTEGER, max_in_flight, LIMIT_IN_FLIGHT, 1, 100000,
-        "Calls of one principal that run at once, over all its connections. What comes beyond "
-        "waits, and its connection is not read."),
-    LIMIT_ROW("max_wait", DURATION, max_wait_ms, LIMIT_WAIT_MS, 100, HOURS(1),
-              "How long a request waits for that; then it is refused."),
-    LIMIT_ROW("keepalive", DURATION, keepalive_ms, LIMIT_KEEPALIVE_MS, SECONDS(1), HOURS(1),
-              "A comment is sent on a stream that was silent for this long."),
-    LIMIT_ROW("max_json_depth", INTEGER, max_json_depth, LIMIT_JSON_DEPTH, 8, LIMIT_JSON_DEPTH,
-              "How deep the JSON of a message may be nested, that of servers too."),
-    LIMIT_ROW("max_json_keys", INTEGER, max_json_keys, LIMIT_JSON_KEYS, 64, 1000000,
-              "Keys that one object may have."),
-    {.path = "server.auth", .type = OPTION_TABLE, .doc = "How callers prove who they are."},
-    {.path = "server.auth.anonymous",
-     .type = OPTION_BOOL,
-     OF_CONFIG(auth_anonymous),
-     .doc = "Lets callers in without a token. Only on a loopback address."},
-    {.path = "server.health", .type = OPTION_TABLE, .doc = "The answer to a load balancer."},
-    {.path = "server.health.enabled",
-     .type = OPTION_BOOL,
-     OF_CONFIG(health_enabled),
-     .fallback = true,
-     .doc = "Answers on `server.health.path`."},
-    {.path = "server.health.path",
-     .type = OPTION_STRING,
-     OF_CONFIG(health_path),
-     .text = "/health",
-     .check = check_url_path,
-     .doc = "Where. Not inside `mcp.path`."},
-    {.path = "server.health.listen",
-     .type = OPTION_STRING,
-     .status = OPTION_RESTRICTS,
-     .why = "moves the health check to a listener of its own"},
-
-    {.path = "server.tls",
-     .type = OPTION_TABLE,
-     .status = OPTION_RESTRICTS,
-     .why = "encrypts the connections of clients"},
-    INNER("server.tls.certificate", STRING),
-    INNER("server.tls.key", STRING),
-
-    {.path = "server.cors",
-     .type = OPTION_TABLE,
-     .status = OPTION_IGNORED,
-     .why = "no CORS header is sent, so pages of other origins can not read any answer"},
-    INNER("server.cors.allow_credentials", BOOL),
-    INNER("server.cors.allow_origins", ANY),
-    INNER("server.cors.allow_methods", ANY),
-    INNER("server.cors.allow_headers", ANY),
-    INNER("server.cors.expose_headers", ANY),
-    INNER("server.cors.max_age", STRING),
-    INNER("server.cors.allow_private_network", BOOL),
-
-    {.path = "server.csrf",
-     .type = OPTION_TABLE,
-     .status = OPTION_RESTRICTS,
-     .why = "refuses requests without a header"},
-    INNER("server.csrf.enabled", BOOL),
-    INNER("server.csrf.header_name", STRING),
-
-    {.path = "server.oauth",
-     .type = OPTION_TABLE,
-     .status = OPTION_RESTRICTS,
-     .why = "restricts who may call"},
-    INNER("server.oauth.url", STRING),
-    INNER("server.oauth.poll_interval", STRING),
-    INNER("server.oauth.expected_issuer", STRING),
-    INNER("server.oauth.expected_audience", STRING),
-    INNER("server.oauth.protected_resource", TABLE),
-    INNER("server.oauth.protected_resource.resource", STRING),
-    INNER("server.oauth.protected_resource.authorization_servers", LIST),
-
-    {.path = "server.client_identification",
-     .type = OPTION_TABLE,
-     .status = OPTION_RESTRICTS,
-     .why = "refuses callers without an identity or with an unknown group"},
-    INNER("server.client_identification.enabled", BOOL),
-    INNER("server.client_identification.client_id", TABLE),
-    INNER("server.client_identification.client_id.jwt_claim", STRING),
-    INNER("server.client_identification.client_id.http_header", STRING),
-    INNER("server.client_identification.group_id", TABLE),
-    INNER("server.client_identification.group_id.jwt_claim", STRING),
-    INNER("server.client_identification.group_id.http_header", STRING),
-    INNER("server.client_identification.validation", TABLE),
-    INNER("server.client_identification.validation.group_values", LIST),
-
-    {.path = "server.client_ip",
-     .type = OPTION_TABLE,
-     .status = OPTION_IGNORED,
-     .why = "nothing is decided by the address of a client yet"},
-    INNER("server.client_ip.x_real_ip", BOOL),
-    INNER("server.client_ip.x_forwarded_for_trusted_hops", INTEGER),
-
-    {.path = "server.rate_limits",
-     .type = OPTION_TABLE,
-     .status = OPTION_RESTRICTS,
-     .why = "limits how often callers may call"},
-    INNER("server.rate_limits.enabled", BOOL),
-    INNER("server.rate_limits.global", TABLE),
-    LIMIT_PAIR("server.rate_limits.global"),
-    INNER("server.rate_limits.per_ip", TABLE),
-    LIMIT_PAIR("server.rate_limits.per_ip"),
-    INNER("server.rate_limits.storage", TABLE),
-    INNER("server.rate_limits.storage.type", STRING),
-    INNER("server.rate_limits.storage.url", STRING),
-    INNER("server.rate_limits.storage.key_prefix", STRING),
-    INNER("server.rate_limits.storage.response_timeout", STRING),
-    INNER("server.rate_limits.storage.connection_timeout", STRING),
-    INNER("server.rate_limits.storage.pool", TABLE),
-    INNER("server.rate_limits.storage.pool.max_size", INTEGER),
-    INNER("server.rate_limits.storage.pool.min_idle", INTEGER),
-    INNER("server.rate_limits.storage.pool.timeout_create", STRING),
-    INNER("server.rate_limits.storage.pool.timeout_wait", STRING),
-    INNER("server.rate_limits.storage.pool.timeout_recycle", STRING),
-    INNER("server.rate_limits.storage.tls", TABLE),
-    INNER("server.rate_limits.storage.tls.enabled", BOOL),
-    INNER("server.rate_limits.storage.tls.insecure", BOOL),
-    INNER("server.rate_limits.storage.tls.ca_cert_path", STRING),
-    INNER("server.rate_limits.storage.tls.client_cert_path", STRING),
-    INNER("server.rate_limits.storage.tls.client_key_path", STRING),
-
+const struct option option_mcp_rows[] = {
     {.path = "mcp", .type = OPTION_TABLE, .doc = "The MCP endpoint."},
     {.path = "mcp.enabled",
      .type = OPTION_BOOL,
@@ -605,51 +368,36 @@ const struct option option_rows[] = {
      .type = OPTION_LIST,
      .status = OPTION_RESTRICTS,
      .why = "restricts which groups may use the server"},
+    {.path = SERVER ".scopes",
+     .type = OPTION_LIST,
+     OF_SERVER(scopes),
+     .count_offset = offsetof(struct config_server, n_scopes),
+     .check = check_scope,
+     .doc = "Scopes that a caller needs for anything of this server. A client with an access token "
+            "that lacks one is told which (403, `insufficient_scope`), so that it can ask for it."},
     {.path = SERVER ".tools",
-     .type = OPTION_TABLE,
+     .type = OPTION_NAMED,
+     OF_SERVER(tools),
+     .count_offset = offsetof(struct config_server, n_tools),
+     .max = LIMIT_TOOLS_PER_UPSTREAM,
+     .check = check_filled,
+     .entry = &tool_entry,
+     .doc = "Rules for single tools, by the name that the server gives them."},
+    {.path = SERVER ".tools.*", .type = OPTION_TABLE, .doc = "One tool."},
+    {.path = SERVER ".tools.*.scopes",
+     .type = OPTION_LIST,
+     .owner = OPTION_OF_TOOL,
+     .offset = offsetof(struct config_tool, scopes),
+     .count_offset = offsetof(struct config_tool, n_scopes),
+     .check = check_scope,
+     .doc = "Scopes that a call of it needs, beside those of the server."},
+    {.path = SERVER ".tools.*.allow",
+     .type = OPTION_LIST,
      .status = OPTION_RESTRICTS,
      .why = "restricts which groups may use a tool"},
-    INNER(SERVER ".tools.*", TABLE),
-    INNER(SERVER ".tools.*.allow", LIST),
-    INNER(SERVER ".tools.*.deny", LIST),
-
-    {.path = "security", .type = OPTION_TABLE, .doc = "What the gateway lets through."},
-    {.path = "security.edit_mode",
-     .type = OPTION_BOOL,
-     OF_CONFIG(edit_mode),
-     .fallback = true,
-     .doc = "`true` lets calls through that change something. Read-only mode is not built yet, so "
-            "`true` is the only value that is accepted."},
-
-    {.path = "telemetry",
-     .type = OPTION_TABLE,
-     .status = OPTION_IGNORED,
-     .why = "traces, metrics and logs are not exported yet"},
-    INNER("telemetry.enabled", BOOL),
-    INNER("telemetry.service_name", STRING),
-    INNER("telemetry.resource_attributes", MAP),
-    EXPORTERS("telemetry.exporters"),
-    INNER("telemetry.tracing", TABLE),
-    INNER("telemetry.tracing.sampling", NUMBER),
-    INNER("telemetry.tracing.parent_based_sampler", BOOL),
-    INNER("telemetry.tracing.collect", TABLE),
-    INNER("telemetry.tracing.collect.max_events_per_span", INTEGER),
-    INNER("telemetry.tracing.collect.max_attributes_per_span", INTEGER),
-    INNER("telemetry.tracing.collect.max_links_per_span", INTEGER),
-    INNER("telemetry.tracing.collect.max_attributes_per_event", INTEGER),
-    INNER("telemetry.tracing.collect.max_attributes_per_link", INTEGER),
-    INNER("telemetry.tracing.propagation", TABLE),
-    INNER("telemetry.tracing.propagation.trace_context", BOOL),
-    INNER("telemetry.tracing.propagation.aws_xray", BOOL),
-    EXPORTERS("telemetry.tracing.exporters"),
-    INNER("telemetry.metrics", TABLE),
-    EXPORTERS("telemetry.metrics.exporters"),
-    INNER("telemetry.logs", TABLE),
-    EXPORTERS("telemetry.logs.exporters"),
-
-    {.path = "llm",
-     .type = OPTION_ANY,
-     .status = OPTION_IGNORED,
-     .why = "Cardea is a gateway for MCP and does not route models"},
+    {.path = SERVER ".tools.*.deny",
+     .type = OPTION_LIST,
+     .status = OPTION_RESTRICTS,
+     .why = "restricts which groups may use a tool"},
 };
-const size_t option_count = ARRAY_LEN(option_rows);
+const size_t option_mcp_count = ARRAY_LEN(option_mcp_rows);

@@ -1,0 +1,73 @@
+/*
+ * What is exchanged as a whole when the configuration is: itself, the issuers and their keys, the
+ * engine that says who is calling. Made and freed on worker 0; each worker goes over to a new one
+ * between two of its callbacks, and worker 0 frees the old one when all of them have.
+ */
+#include "base/mem.h"
+#include "private.h"
+
+static int make_oauth(struct gateway *gateway, const struct gw_generation *previous,
+                      struct gw_generation *generation) {
+    struct oauth_options options = {
+        .config = &generation->config->oauth,
+        .log = gateway->log,
+        .loop = gateway->loops[0],
+        .tls = gateway->client_tls,
+        .version = gateway->version,
+        .previous = previous != NULL ? previous->oauth : NULL,
+    };
+    if (!generation->config->oauth.is_set || gateway->is_local)
+        return 0;
+    return oauth_new(&options, &generation->oauth);
+}
+
+int gw_generation_new(struct gateway *gateway, const struct config *config,
+                      const struct gw_generation *previous, struct gw_generation **ret_generation) {
+    struct gw_generation *generation = mem_xalloc(sizeof *generation);
+    generation->config = config;
+    map_init(&generation->servers);
+    int error = border_new(config, &generation->border);
+    if (error == 0)
+        error = make_oauth(gateway, previous, generation);
+    struct auth_options options = {
+        .config = config,
+        .local = gateway->token,
+        .api = gateway->api_token,
+        .oauth = generation->oauth,
+        .log = gateway->log,
+    };
+    for (size_t i = 0; i < config->n_servers && error == 0; i++)
+        error = map_set(&generation->servers, config->servers[i].name, &config->servers[i]);
+    if (error == 0)
+        error = auth_new(&options, &generation->auth);
+    if (error != 0) {
+        gw_generation_free(generation);
+        return error;
+    }
+    *ret_generation = generation;
+    return 0;
+}
+
+struct gw_generation *gw_generation_free(struct gw_generation *generation) {
+    if (generation == NULL)
+        return NULL;
+    auth_free(generation->auth);
+    oauth_free(generation->oauth);
+    border_free(generation->border);
+    map_deinit(&generation->servers);
+    mem_free(generation);
+    return NULL;
+}
+
+const struct config_server *gw_server_config(const struct gw_worker *worker,
+                                             const struct upstream *upstream) {
+    return map_get(&worker->generation->servers, upstream_name(upstream));
+}
+
+void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation) {
+    worker->generation = generation;
+    worker->config = generation->config;
+    worker->border = generation->border;
+    worker->auth = generation->auth;
+    gw_authn_restart(worker);
+}
