@@ -43,8 +43,10 @@ static struct slice text_of(struct auth_claims *claims, const struct json_node *
     struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_JWT);
     switch (node->type) {
     case JSON_STRING:
-        if (json_string_append(&text, node) != 0)
+        if (json_string_append(&text, node) != 0) {
+            claims->lacks_memory = true; /* a claim is never longer than a token */
             return (struct slice){0};
+        }
         return arena_dup(&claims->arena, buf_slice(&text));
     case JSON_NUMBER:
     case JSON_TRUE:
@@ -221,15 +223,14 @@ enum auth_verdict claims_read(const struct config *config, struct json_reader *r
         *ret_reason = "it is bound to a key that this connection does not prove";
         return AUTH_INVALID;
     }
-    if (!read_subject(reader, claims)) {
+    bool has_subject = read_subject(reader, claims);
+    enum auth_verdict verdict = has_subject ? AUTH_OK : AUTH_INVALID;
+    if (!has_subject)
         *ret_reason =
             "it names nobody: sub, client_id and azp are missing, or longer than 256 bytes";
-        return AUTH_INVALID;
-    }
     read_scopes(reader, claims);
     claims->client_id = claims->subject;
-    enum auth_verdict verdict = AUTH_OK;
-    if (config->identification.enabled)
+    if (has_subject && config->identification.enabled)
         verdict = identify(&config->identification, reader, claims, ret_reason);
-    return arena_failed(&claims->arena) ? AUTH_NO_MEMORY : verdict;
+    return claims->lacks_memory || arena_failed(&claims->arena) ? AUTH_NO_MEMORY : verdict;
 }

@@ -88,6 +88,7 @@ struct auth_claims {
     size_t n_scopes;
     enum auth_groups_state groups_state;
     bool has_unknown_group;
+    bool lacks_memory;
 };
 
 /* Reads what the claims say. AUTH_OK, AUTH_INVALID, AUTH_NO_CLIENT, AUTH_BAD_GROUP, AUTH_NO_MEMORY.

@@ -29,7 +29,7 @@ struct cli_options {
 };
 
 typedef int cli_command(const struct cli_options *options);
-cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status;
+cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status, cli_reload;
 cli_command cli_token_new; /* token.c */
 
 /*
@@ -37,6 +37,13 @@ cli_command cli_token_new; /* token.c */
  * CLI_CONFIG or CLI_FAILED. Without a named file cardea.toml and then nexus.toml are looked for.
  */
 MUST_CHECK int cli_load_config(const struct cli_options *options, struct config **ret_config);
+
+/*
+ * Whether the gateway may listen with this configuration and what the command line and the
+ * environment add to it: config->listen_address is what it is then. What is wrong is said on
+ * stderr. CLI_OK, CLI_CONFIG.
+ */
+MUST_CHECK int cli_check_start(const struct cli_options *options, struct config *config);
 
 struct log *cli_new_log(const struct cli_options *options);
 
@@ -61,8 +68,9 @@ struct cli_spawners {
     struct spawner *isolated, *plain;
 };
 
-/* Before any thread. Those that the configuration needs. */
-MUST_CHECK int cli_start_spawners(const struct config *config, const char *data_dir,
+/* Before any thread. Those that the configuration needs; and `serves`: the isolated one always,
+ * because a reload may bring the first server with a command. */
+MUST_CHECK int cli_start_spawners(const struct config *config, const char *data_dir, bool serves,
                                   struct log *log, struct cli_spawners *ret_spawners);
 void cli_stop_spawners(struct cli_spawners *spawners);
 

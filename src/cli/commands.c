@@ -18,6 +18,8 @@ int cli_check(const struct cli_options *options) {
         named.config_path = options->arguments[0];
     int result = cli_load_config(&named, &config);
     if (result == CLI_OK)
+        result = cli_check_start(&named, config);
+    if (result == CLI_OK)
         printf("%s: fine\n", config->path.ptr);
     return result;
 }
@@ -56,7 +58,7 @@ static int with_upstreams(const struct cli_options *options, int (*ask)(struct s
     if (quiet.log_level == LOG_INFO)
         quiet.log_level = LOG_WARN;
     struct log *log = cli_new_log(&quiet);
-    result = cli_start_spawners(config, data_dir, log, &spawners);
+    result = cli_start_spawners(config, data_dir, false, log, &spawners);
     if (result == CLI_OK) {
         struct gateway_options gateway_options = {
             .config = config,

@@ -24,6 +24,7 @@ static const struct command commands[] = {
     {"tools", "", "list the tools that a configuration serves", 0, 0, cli_tools},
     {"call", "TOOL [JSON]", "call one tool with these arguments", 1, 2, cli_call},
     {"status", "", "show what the running gateway does", 0, 0, cli_status},
+    {"reload", "", "let the running gateway read its configuration again", 0, 0, cli_reload},
     {"token new", "NAME", "make an API token and the lines that let it in", 1, 1, cli_token_new},
 };
 

@@ -13,22 +13,23 @@
 #include "io/file.h"
 #include "io/loop.h"
 #include "json/reader.h"
+#include "reloader.h"
 
 struct serving {
     const struct config *config;
     struct gateway *gateway;
     struct log *log;
+    const struct cli_options *options;
+    struct cli_reloader *reloader;
     bool tools_told;
 };
 
 static void on_signal(void *context, int number) {
     struct serving *serving = context;
-    if (number == SIGHUP) {
-        log_write(serving->log, LOG_WARN, "gateway",
-                  "the configuration is read at the start only; restart to apply a change");
-        return;
-    }
-    gateway_stop(serving->gateway);
+    if (number == SIGHUP)
+        cli_reloader_start(serving->reloader);
+    else
+        gateway_stop(serving->gateway);
 }
 
 static void print_upstream(struct buf *out, const struct json_reader *reader,
@@ -135,24 +136,46 @@ static void block_signals(const int *signals, size_t n) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+static void open_control(struct serving *serving, const char *data_dir,
+                         struct control **ret_control) {
+    static const struct control_command commands[] = {
+        {SLICE_INIT("reload"), cli_reloader_command},
+    };
+    CLEANUP(mem_freep) char *path = cli_path(data_dir, "control.sock");
+    struct control_options options = {
+        .gateway = serving->gateway,
+        .path = path,
+        .log = serving->log,
+        .commands = commands,
+        .n_commands = ARRAY_LEN(commands),
+        .context = serving->reloader,
+    };
+    int error = control_new(&options, ret_control);
+    if (error != 0)
+        log_write(serving->log, LOG_WARN, "gateway", "there is no control socket",
+                  LOG_CSTR("path", path), LOG_CSTR("reason", strerror(-error)));
+}
+
 static int run(struct serving *serving, const char *data_dir, const struct secret *token) {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct io_signal *watches[ARRAY_LEN(signals)] = {NULL};
     struct control *control = NULL;
-    CLEANUP(mem_freep) char *socket_path = cli_path(data_dir, "control.sock");
-    int error = gateway_listen(serving->gateway);
+    struct slice address = SLICE_EMPTY;
+    int error = gateway_listen(serving->gateway, &address);
     if (error != 0) {
-        fprintf(stderr, "cardea: cannot listen on %s: %s\n", serving->config->listen_address.ptr,
-                error == -EPERM ? "only loopback addresses are served in this version"
-                                : strerror(-error));
+        fprintf(stderr, "cardea: cannot listen on %s: %s\n", address.ptr, strerror(-error));
         return CLI_FAILED;
     }
     if (cli_make_upstreams(serving->gateway, serving->config) != CLI_OK)
         return CLI_FAILED;
-    error = control_new(serving->gateway, socket_path, serving->log, &control);
-    if (error != 0)
-        log_write(serving->log, LOG_WARN, "gateway", "there is no control socket",
-                  LOG_CSTR("path", socket_path), LOG_CSTR("reason", strerror(-error)));
+    struct cli_reloader_options reloader_options = {
+        .options = serving->options,
+        .gateway = serving->gateway,
+        .log = serving->log,
+        .path = serving->config->path.ptr,
+    };
+    serving->reloader = cli_reloader_new(&reloader_options);
+    open_control(serving, data_dir, &control);
     for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
         if (io_signal_new(gateway_loop(serving->gateway), signals[i], on_signal, serving,
                           &watches[i]) != 0)
@@ -169,6 +192,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
     block_signals(signals, ARRAY_LEN(signals));
     for (size_t i = 0; i < ARRAY_LEN(signals); i++)
         io_signal_free(watches[i]);
+    serving->reloader = cli_reloader_free(serving->reloader);
     control_free(control);
     return error == 0 ? CLI_OK : CLI_FAILED;
 }
@@ -188,7 +212,7 @@ static int lock_data_dir(const char *data_dir, int *ret_fd) {
     return CLI_FAILED;
 }
 
-static int serve(const struct config *config, const struct cli_options *options, struct log *log) {
+static int serve(struct config *config, const struct cli_options *options, struct log *log) {
     CLEANUP(mem_freep) char *data_dir = NULL;
     CLEANUP(secret_freep) struct secret *token = NULL;
     CLEANUP(io_fd_close) int lock = -1;
@@ -200,7 +224,7 @@ static int serve(const struct config *config, const struct cli_options *options,
     /* Before the token is in memory and before any thread: the spawner is a copy of this process.
      */
     if (result == CLI_OK)
-        result = cli_start_spawners(config, data_dir, log, &spawners);
+        result = cli_start_spawners(config, data_dir, true, log, &spawners);
     if (result == CLI_OK)
         result = cli_load_token(data_dir, &token);
     if (result == CLI_OK) {
@@ -220,7 +244,8 @@ static int serve(const struct config *config, const struct cli_options *options,
         }
     }
     if (result == CLI_OK) {
-        struct serving serving = {.config = config, .gateway = gateway, .log = log};
+        struct serving serving = {
+            .config = config, .gateway = gateway, .log = log, .options = options};
         result = run(&serving, data_dir, token);
     }
     gateway_free(gateway);
@@ -233,10 +258,10 @@ int cli_serve(const struct cli_options *options) {
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     int result = cli_load_config(options, &config);
+    if (result == CLI_OK)
+        result = cli_check_start(options, config);
     if (result != CLI_OK)
         return result;
-    if (options->listen_address != NULL)
-        config->listen_address = slice_from_cstr(options->listen_address);
     struct log *log = cli_new_log(options);
     result = serve(config, options, log);
     log_free(log);

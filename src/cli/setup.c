@@ -46,6 +46,18 @@ int cli_load_config(const struct cli_options *options, struct config **ret_confi
     return error == 0 ? CLI_OK : CLI_CONFIG;
 }
 
+int cli_check_start(const struct cli_options *options, struct config *config) {
+    struct config_problems problems;
+    if (options->listen_address != NULL)
+        config->listen_address = slice_from_cstr(options->listen_address);
+    int result = cli_check_api_token(options);
+    config_problems_init(&problems);
+    int error = config_check_start(config, options->api_token != NULL, &problems);
+    print_problems(&problems);
+    config_problems_deinit(&problems);
+    return error == 0 ? result : CLI_CONFIG;
+}
+
 static char *default_data_dir(void) {
     const char *state = getenv("STATE_DIRECTORY");
     const char *xdg = getenv("XDG_STATE_HOME");
@@ -153,8 +165,8 @@ static void log_isolation(const struct spawner *spawner, struct log *log) {
                   LOG_CSTR("reason", strerror(error)));
 }
 
-int cli_start_spawners(const struct config *config, const char *data_dir, struct log *log,
-                       struct cli_spawners *ret_spawners) {
+int cli_start_spawners(const struct config *config, const char *data_dir, bool serves,
+                       struct log *log, struct cli_spawners *ret_spawners) {
     struct cli_spawners spawners = {0};
     int error = 0;
     if (any_runs_as_root(config))
@@ -162,7 +174,8 @@ int cli_start_spawners(const struct config *config, const char *data_dir, struct
             log, LOG_WARN, "gateway",
             "the gateway runs as root, and so do servers without `user` in their table; name an "
             "account there, or run the gateway as one");
-    if (any_server(config, CONFIG_ISOLATION_AUTO)) {
+    bool is_needed = any_server(config, CONFIG_ISOLATION_AUTO);
+    if (is_needed || serves) {
         struct spawner_options options = {
             .hide_path = data_dir,
             .allow_namespaces = true,
@@ -171,12 +184,12 @@ int cli_start_spawners(const struct config *config, const char *data_dir, struct
         error = spawner_start(&options, &spawners.isolated);
         if (error == 0 && spawner_isolation(spawners.isolated) == SPAWNER_ISOLATION_NONE) {
             log_write(
-                log, LOG_ERROR, "gateway",
+                log, is_needed ? LOG_ERROR : LOG_DEBUG, "gateway",
                 "this kernel allows no isolation of children (namespaces, Landlock): upstreams "
                 "with a cmd do not start; isolation = \"none\" in their table opens that");
             spawners.isolated = spawner_free(spawners.isolated);
         }
-        if (spawners.isolated != NULL)
+        if (spawners.isolated != NULL && is_needed)
             log_isolation(spawners.isolated, log);
     }
     if (error == 0 && any_server(config, CONFIG_ISOLATION_NONE)) {

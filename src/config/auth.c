@@ -78,7 +78,8 @@ static void check_token_lists(struct loader *l, const struct toml_node *root,
     list.key = SLICE("groups");
     for (size_t i = 0; i < token->n_groups && known->n_group_values != 0; i++) {
         struct place entry = {.up = &list, .index = i};
-        if (!has_item(known->group_values, known->n_group_values, token->groups[i]))
+        if (token->groups[i].ptr != NULL &&
+            !has_item(known->group_values, known->n_group_values, token->groups[i]))
             problem_of(l, CONFIG_ERROR, item_at(toml_get(node, "groups"), i)->at, &entry,
                        "is not among server.client_identification.validation.group_values");
     }
@@ -141,7 +142,8 @@ static void check_algorithms(struct loader *l, const struct place *place,
 void finish_issuer(struct loader *l, const struct place *place, const struct toml_node *node,
                    void *object) {
     struct config_issuer *issuer = object;
-    if (issuer->url.len == 0 && issuer->issuer.len == 0 && issuer->secret.len == 0)
+    if (toml_get(node, "url") == NULL && toml_get(node, "issuer") == NULL &&
+        toml_get(node, "secret") == NULL)
         problem_of(l, CONFIG_ERROR, node->key_at, place,
                    "needs issuer (the URL of the authorization server), url (that of its keys) or "
                    "a secret");
@@ -210,10 +212,11 @@ static void check_one_of_several(struct loader *l, const struct spot *spot, size
 static void warn_about_issuer(struct loader *l, const struct toml_node *root,
                               const struct config_issuer *issuer) {
     const struct config_oauth *oauth = &l->config->oauth;
-    if (issuer->expected_issuer.len == 0)
-        tell(l, root, CONFIG_WARNING, "oauth", NULL,
-             "takes tokens of any issuer whose key is found there: set expected_issuer to what "
-             "`iss` of its tokens is");
+    bool is_own = oauth->own.url.len + oauth->own.issuer.len + oauth->own.secret.len != 0;
+    if (issuer->expected_issuer.len == 0 && issuer->url.len != 0)
+        tell(l, root, CONFIG_WARNING, "oauth", is_own ? "url" : "issuers",
+             "is trusted for tokens of any issuer: set expected_issuer to what iss of its tokens "
+             "is");
     if (issuer->issuer.len == 0 && oauth->n_authorization_servers == 0)
         tell(l, root, CONFIG_WARNING, "oauth", NULL,
              "does not say where clients get tokens: set issuer, or "
@@ -235,7 +238,7 @@ static void check_oauth(struct loader *l, const struct toml_node *root) {
     gather_issuers(l, &spot);
     if (l->n_errors != n_errors || oauth->n_issuers == 0 || l->error != 0)
         return;
-    if (oauth->n_issuers == 1)
+    if (oauth->n_issuers == 1 && l->n_errors == 0)
         warn_about_issuer(l, root, &oauth->issuers[0]);
     for (size_t i = 0; i < oauth->n_issuers && oauth->n_issuers > 1; i++)
         check_one_of_several(l, &spot, i, oauth->n_issuers > n_listed);

@@ -216,8 +216,13 @@ static bool same_value(const struct option *row, const struct config *a, const s
     return true;
 }
 
+static bool has_other_transport(const struct config *old, const struct config *config) {
+    return config_has_tls(old) != config_has_tls(config);
+}
+
 void config_compare(const struct config *old, const struct config *config, config_difference_fn *fn,
                     void *context) {
+    bool is_fixed = has_other_transport(old, config);
     const struct option *row;
     for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
         if (row->owner == OPTION_OF_CONFIG && row->status == OPTION_BUILT &&

@@ -103,6 +103,21 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
     return AUTH_OK;
 }
 
+bool gw_authn_still_holds(struct gw_exchange *exchange) {
+    const struct http_head *head = http_parser_head(exchange->connection->parser);
+    struct gw_caller *caller = TAKE(exchange->caller);
+    struct auth_answer answer;
+    bool holds = gw_authenticate(exchange, head, true, &answer) == AUTH_OK &&
+                 exchange->principal == caller->principal;
+    if (!holds) { /* what it was until now, it is until its end */
+        gw_caller_unref(exchange->caller);
+        exchange->caller = gw_caller_ref(caller);
+        exchange->principal = caller->principal;
+    }
+    gw_caller_unref(caller);
+    return holds;
+}
+
 /* Waiting for keys. */
 
 static void deliver_keys(struct io_message *message) {

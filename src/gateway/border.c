@@ -81,7 +81,7 @@ static int make_trusted(struct border *border, const struct config *config) {
 /* RFC 6797 section 6.1. */
 static int make_hsts(struct border *border, const struct config *config) {
     border->hsts = SLICE_EMPTY;
-    if (!config->tls.is_set || config->tls.hsts_ms == 0)
+    if (config->tls.hsts_ms == 0)
         return 0;
     char *line = arena_printf(&border->arena, "Strict-Transport-Security: max-age=%llu\r\n",
                               (unsigned long long)(config->tls.hsts_ms / 1000));
@@ -118,6 +118,12 @@ struct border *border_free(struct border *border) {
     arena_deinit(&border->arena);
     mem_free(border);
     return NULL;
+}
+
+bool border_is_pinned(struct slice host) {
+    struct slice name, port;
+    slice_cut(host, ':', &name, &port);
+    return name.len != 0 && !slice_eq_nocase(name, SLICE("localhost"));
 }
 
 bool border_trusts(const struct border *border, const struct network *address) {

@@ -30,7 +30,7 @@ struct border {
     struct network *trusted; /* server.trusted_proxies */
     size_t n_trusted;
     struct cors cors;
-    struct slice hsts;     /* a whole line, for answers over TLS; empty: none */
+    struct slice hsts;     /* a whole line, for answers over TLS; may be empty */
     struct slice metadata; /* RFC 9728, JSON: what is the same for all endpoints; empty: none */
     struct arena arena;
 };
@@ -42,6 +42,9 @@ struct border *border_free(struct border *border);
 /* The Host field, and Origin when there is one, name this gateway. */
 bool border_host_is_ours(const struct border *border, const struct http_head *head);
 bool border_origin_is_ours(const struct border *border, const struct http_head *head);
+/* A browser may be told to use nothing but TLS with the host of this field: with "localhost" that
+ * would be for all other programs of the machine, too. */
+bool border_is_pinned(struct slice host);
 /* What it says of the client that it speaks for is believed. */
 bool border_trusts(const struct border *border, const struct network *address);
 /*

@@ -48,7 +48,8 @@ struct gw_connection *gw_connection_free(struct gw_connection *connection) {
     http_parser_free(connection->parser);
     buf_deinit(&connection->pipelined);
     gw_caller_unref(connection->caller);
-    peers_leave(&worker->gateway->peers, &connection->peer);
+    if (connection->is_counted)
+        peers_leave(&worker->gateway->peers, &connection->client);
     mem_free(connection);
     gw_worker_check_drained(worker);
     return NULL;
@@ -63,8 +64,7 @@ void gw_connection_hold(struct gw_connection *connection, bool on) {
     update_reading(connection);
 }
 
-static void on_read(void *context, struct slice bytes) {
-    struct gw_connection *connection = context;
+void gw_connection_read(struct gw_connection *connection, struct slice bytes) {
     if (connection->closes)
         return; /* lingering: read and forgotten */
     if (!connection->is_busy) {
@@ -79,6 +79,14 @@ static void on_read(void *context, struct slice bytes) {
         connection->is_paused = true;
         update_reading(connection);
     }
+}
+
+static void on_read(void *context, struct slice bytes) {
+    struct gw_connection *connection = context;
+    if (LIKELY(connection->opening == GW_OPENED))
+        gw_connection_read(connection, bytes);
+    else
+        gw_opening_read(connection, bytes);
 }
 
 static void on_end(void *context, int error) {
@@ -179,6 +187,10 @@ static bool is_read_on(struct gw_connection *connection) {
 
 static void on_timer(void *context) {
     struct gw_connection *connection = context;
+    if (connection->opening != GW_OPENED) {
+        gw_opening_late(connection);
+        return;
+    }
     bool is_late =
         !connection->closes && !connection->is_busy && http_parser_in_message(connection->parser);
     if (is_late)
@@ -216,7 +228,8 @@ static void watch_sender(struct gw_connection *connection) {
 
 /* Begin and end. */
 
-void gw_connection_new(struct gw_worker *worker, int fd, const struct network *peer) {
+void gw_connection_new(struct gw_worker *worker, int fd, const struct network *peer,
+                       bool is_health_only) {
     static const struct io_stream_events events = {
         .on_read = on_read,
         .on_end = on_end,
@@ -230,12 +243,14 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
     if (connection == NULL || http_parser_new(HTTP_REQUESTS, &limits, &parser) != 0) {
         mem_free(connection);
         peers_leave(&worker->gateway->peers, peer);
-        gw_shortage_refuse(fd);
+        gw_shortage_refuse(worker, fd);
         return;
     }
     connection->worker = worker;
     connection->parser = parser;
-    connection->peer = *peer;
+    connection->peer = connection->client = *peer;
+    connection->is_counted = true;
+    connection->is_health_only = is_health_only;
     buf_init_held(&connection->pipelined, LIMIT_PIPELINED * 2, io_loop_budget(worker->loop));
     if (io_stream_new(worker->loop, IO_STREAM_TCP, fd, &events, connection, &connection->stream) !=
         0) {
@@ -249,7 +264,7 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
     io_timer_start(connection->timer, config->limits.header_timeout_ms);
     list_push_back(&worker->connections, &connection->link);
     worker->n_connections++;
-    io_stream_read(connection->stream, true);
+    gw_opening_begin(connection);
 }
 
 void gw_connection_close(struct gw_connection *connection) {
@@ -296,7 +311,7 @@ static const char *option_of(const struct gw_connection *connection,
 }
 
 void gw_connection_refuse(struct gw_connection *connection, struct http_refusal refusal) {
-    struct buf out = BUF_INIT(KIB(4)), body = BUF_INIT(KIB(2)), text = BUF_INIT(KIB(1));
+    struct buf out = BUF_INIT(KIB(16)), body = BUF_INIT(KIB(2)), text = BUF_INIT(KIB(1));
     const char *option = option_of(connection, &refusal);
     buf_append_cstr(&text, refusal.reason);
     if (refusal.limit != 0)
@@ -307,7 +322,10 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
                     refusal.status == 503 ? MCP_E_UNAVAILABLE : MCP_E_INVALID_REQUEST,
                     buf_slice(&text), SLICE_EMPTY);
     http_write_status(&out, refusal.status);
-    buf_append_cstr(&out, "Content-Type: application/json\r\nConnection: close\r\n");
+    buf_append_cstr(&out, "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+                          "Connection: close\r\n");
+    if (connection->exchange != NULL)
+        gw_exchange_append_border(connection->exchange, &out);
     http_write_field_u64(&out, SLICE("Content-Length"), buf_len(&body));
     buf_append_cstr(&out, "\r\n");
     buf_append(&out, buf_slice(&body));
@@ -397,7 +415,7 @@ static void process(struct gw_connection *connection, struct slice bytes) {
     if (!connection->is_busy)
         watch_sender(connection);
     else if (bytes.len != 0)
-        on_read(connection, bytes);
+        gw_connection_read(connection, bytes);
 }
 
 /* Nothing is being answered, nothing waits to be read. */

@@ -111,23 +111,54 @@ static void write_refusal(struct gateway *gateway, enum peers_verdict verdict, s
 static void on_tell(void *context) {
     struct gw_worker *worker = context;
     struct gw_door *door = &worker->door;
-    if (door->n_full == 0 && door->n_full_of_one == 0)
+    struct log *log = worker->gateway->log;
+    if (door->n_full + door->n_full_of_one + door->n_no_proxy_header + door->n_no_tls == 0)
         return;
-    log_write(worker->gateway->log, LOG_WARN, "http", "refused connections",
-              LOG_NUM("max_connections", door->n_full),
-              LOG_NUM("max_connections_per_address", door->n_full_of_one));
-    door->n_full = door->n_full_of_one = 0;
+    if (door->n_full + door->n_full_of_one != 0)
+        log_write(log, LOG_WARN, "http", "refused connections",
+                  LOG_NUM("max_connections", door->n_full),
+                  LOG_NUM("max_connections_per_address", door->n_full_of_one));
+    if (door->n_no_proxy_header != 0)
+        log_write(log, LOG_WARN, "http",
+                  "closed connections of trusted proxies, because they did not begin with a PROXY "
+                  "header of version 2 (server.proxy_protocol)",
+                  LOG_NUM("connections", door->n_no_proxy_header));
+    if (door->n_no_tls != 0)
+        log_write(log, LOG_INFO, "tls", "closed connections whose TLS handshake failed",
+                  LOG_NUM("connections", door->n_no_tls));
+    door->n_full = door->n_full_of_one = door->n_no_proxy_header = door->n_no_tls = 0;
     io_timer_start(door->tell_timer, TELL_MS);
+}
+
+/* The first one is told at once, those of the second that follows together. */
+static void tell_soon(struct gw_worker *worker) {
+    if (!io_timer_is_running(worker->door.tell_timer))
+        on_tell(worker);
+}
+
+void gw_door_note_no_proxy_header(struct gw_worker *worker) {
+    worker->door.n_no_proxy_header++;
+    tell_soon(worker);
+}
+
+void gw_door_note_no_tls(struct gw_worker *worker) {
+    worker->door.n_no_tls++;
+    tell_soon(worker);
+}
+
+void gw_door_note_refused(struct gw_worker *worker, enum peers_verdict verdict) {
+    worker->door.n_full += verdict == PEERS_FULL ? 1 : 0;
+    worker->door.n_full_of_one += verdict == PEERS_FULL_OF_ONE ? 1 : 0;
+    tell_soon(worker);
 }
 
 static void refuse(struct gw_worker *worker, int fd, enum peers_verdict verdict) {
     static const struct io_stream_events events = {.on_read = on_read, .on_end = on_end};
     struct gw_door *door = &worker->door;
-    door->n_full += verdict == PEERS_FULL ? 1 : 0;
-    door->n_full_of_one += verdict == PEERS_FULL_OF_ONE ? 1 : 0;
-    if (!io_timer_is_running(door->tell_timer))
-        on_tell(worker);
-    if (door->n_lingering >= MAX_LINGERING) {
+    gw_door_note_refused(worker, verdict);
+    /* Who speaks TLS would take an answer in the clear for nonsense; a handshake is too dear for
+     * somebody who is not let in. */
+    if (door->n_lingering >= MAX_LINGERING || worker->tls != NULL) {
         io_fd_close(&fd);
         return;
     }
@@ -168,15 +199,23 @@ void gw_door_deinit(struct gw_worker *worker) {
     worker->door.tell_timer = io_timer_free(worker->door.tell_timer);
 }
 
-void gw_door_enter(void *context, int fd, const struct network *peer) {
-    struct gw_worker *worker = context;
+static void enter(struct gw_worker *worker, int fd, const struct network *peer,
+                  bool is_health_only) {
     if (UNLIKELY(gw_shortage_of_memory(worker))) {
-        gw_shortage_refuse(fd);
+        gw_shortage_refuse(worker, fd);
         return;
     }
     enum peers_verdict verdict = peers_enter(&worker->gateway->peers, peer);
     if (verdict == PEERS_WELCOME)
-        gw_connection_new(worker, fd, peer);
+        gw_connection_new(worker, fd, peer, is_health_only);
     else
         refuse(worker, fd, verdict);
+}
+
+void gw_door_enter(void *context, int fd, const struct network *peer) {
+    enter(context, fd, peer, false);
+}
+
+void gw_door_enter_health(void *context, int fd, const struct network *peer) {
+    enter(context, fd, peer, true);
 }

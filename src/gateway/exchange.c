@@ -98,17 +98,17 @@ static void append_date(struct buf *out, struct gw_worker *worker) {
     buf_append_cstr(out, worker->date);
 }
 
-/* What browsers are told: which pages may read the answer, and never to come without TLS. */
-static void append_border_fields(struct buf *out, const struct gw_exchange *exchange) {
+void gw_exchange_append_border(const struct gw_exchange *exchange, struct buf *out) {
     const struct border *border = exchange->worker->border;
-    if (UNLIKELY(border->hsts.len != 0))
-        buf_append(out, border->hsts);
-    if (LIKELY(!border->cors.is_set))
+    bool is_cors = border->cors.is_set, is_tls = exchange->worker->tls != NULL;
+    if (LIKELY(!is_cors && !is_tls) || exchange->connection == NULL)
         return;
-    struct slice origin = SLICE_EMPTY;
-    if (exchange->is_cors && exchange->connection != NULL)
-        origin = http_head_get(http_parser_head(exchange->connection->parser), SLICE("origin"));
-    cors_write(&border->cors, origin, out);
+    const struct http_head *head = http_parser_head(exchange->connection->parser);
+    if (is_tls && border_is_pinned(head->host))
+        buf_append(out, border->hsts);
+    if (is_cors)
+        cors_write(&border->cors,
+                   exchange->is_cors ? http_head_get(head, SLICE("origin")) : SLICE_EMPTY, out);
 }
 
 static void append_common_fields(struct buf *out, struct gw_exchange *exchange) {
@@ -118,7 +118,7 @@ static void append_common_fields(struct buf *out, struct gw_exchange *exchange) 
         buf_append_cstr(out, exchange->session->id);
         buf_append_cstr(out, "\r\n");
     }
-    append_border_fields(out, exchange);
+    gw_exchange_append_border(exchange, out);
     if (exchange->worker->is_draining)
         exchange->keep_alive = false;
     if (!exchange->keep_alive)
@@ -220,6 +220,10 @@ static void on_alive(void *context) {
     if (gw_exchange_is_clogged(exchange)) {
         start_alive_timer(exchange);
         return; /* there is enough to read */
+    }
+    if (exchange->is_get_stream && !gw_authn_still_holds(exchange)) {
+        gw_exchange_end_stream(exchange); /* whoever opens it again has to prove itself again */
+        return;
     }
     if (!exchange->streams)
         gw_exchange_notify(exchange, SLICE_EMPTY);

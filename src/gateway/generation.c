@@ -64,10 +64,21 @@ const struct config_server *gw_server_config(const struct gw_worker *worker,
     return map_get(&worker->generation->servers, upstream_name(upstream));
 }
 
+/* Streams of credentials that are worth nothing any more. */
+static void end_stale_streams(struct gw_worker *worker) {
+    size_t cursor = 0;
+    void *stream = NULL;
+    while (map_next(&worker->streams, &cursor, NULL, &stream)) {
+        if (!gw_authn_still_holds(stream))
+            gw_exchange_end_stream(stream); /* and takes it out, which the cursor survives */
+    }
+}
+
 void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation) {
     worker->generation = generation;
     worker->config = generation->config;
     worker->border = generation->border;
     worker->auth = generation->auth;
     gw_authn_restart(worker);
+    end_stale_streams(worker);
 }

@@ -99,12 +99,14 @@ static enum phase_verdict phase_cors(struct gw_exchange *exchange, const struct 
     return PHASE_ANSWERED;
 }
 
-/* [server.csrf]. A page can send the field only where a preflight lets it; its value says nothing.
+/*
+ * [server.csrf]. A page can send the field only where a preflight lets it; its value says nothing.
+ * What asks the listener for health checks is no browser.
  */
 static enum phase_verdict phase_csrf(struct gw_exchange *exchange, const struct http_head *head) {
     const struct config_csrf *csrf = &exchange->worker->config->csrf;
     if (LIKELY(!csrf->enabled) || head->method == HTTP_METHOD_OPTIONS ||
-        http_head_count(head, csrf->header_name) != 0)
+        exchange->connection->is_health_only || http_head_count(head, csrf->header_name) != 0)
         return PHASE_CONTINUE;
     char text[KIB(1)];
     snprintf(text, sizeof text, "the header field %.*s is missing; its value does not matter",
@@ -155,12 +157,27 @@ static enum phase_verdict phase_query(struct gw_exchange *exchange, const struct
     return PHASE_CONTINUE;
 }
 
+static bool is_health_path(const struct config *config, struct slice path) {
+    return slice_eq(path, config->health_path) || slice_eq(path, SLICE("/ready"));
+}
+
+/* The listener for health checks serves nothing else. */
+static enum phase_verdict phase_listener(struct gw_exchange *exchange,
+                                         const struct http_head *head) {
+    if (!exchange->connection->is_health_only ||
+        is_health_path(exchange->worker->config, head->path))
+        return PHASE_CONTINUE;
+    return answer_early(exchange, 404, SLICE_EMPTY, MCP_E_NOT_FOUND,
+                        "there is nothing at this path");
+}
+
 /* Exempt from everything that follows, and to strangers saying nothing but alive and ready. */
 static enum phase_verdict phase_health(struct gw_exchange *exchange, const struct http_head *head) {
     const struct config *config = exchange->worker->config;
-    bool is_health = slice_eq(head->path, config->health_path);
-    if (!config->health_enabled || (!is_health && !slice_eq(head->path, SLICE("/ready"))))
+    bool is_here = config->health_listen.len == 0 || exchange->connection->is_health_only;
+    if (!config->health_enabled || !is_here || !is_health_path(config, head->path))
         return PHASE_CONTINUE;
+    bool is_health = slice_eq(head->path, config->health_path);
     if (head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_HEAD)
         return answer_early(exchange, 405, SLICE("Allow: GET, HEAD\r\n"), MCP_E_INVALID_REQUEST,
                             "this path takes GET and HEAD");
@@ -267,8 +284,8 @@ static enum phase_verdict phase_endpoint(struct gw_exchange *exchange,
         struct upstream *only =
             upstream_list_find(exchange->worker->list, slice_from(path, 1), NULL);
         /* One that the caller may not use does not exist. */
-        is_endpoint = only != NULL &&
-                      auth_may_use_server(exchange->caller->identity, slice_from(path, 1));
+        is_endpoint =
+            only != NULL && auth_may_use_server(exchange->caller->identity, slice_from(path, 1));
         if (is_endpoint)
             exchange->only = upstream_ref(only);
     } else if (path.len != 0) {
@@ -342,12 +359,19 @@ struct head_phase {
 };
 
 static const struct head_phase head_phases[] = {
-    {"cors", phase_cors},     {"csrf", phase_csrf},
-    {"query", phase_query},   {"health", phase_health},
-    {"origin", phase_origin}, {"metadata", phase_metadata},
-    {"memory", phase_memory}, {"authenticate", phase_authenticate},
-    {"scopes", phase_scopes}, {"endpoint", phase_endpoint},
-    {"method", phase_method}, {"mcp fields", phase_mcp_fields},
+    {"listener", phase_listener},
+    {"cors", phase_cors},
+    {"csrf", phase_csrf},
+    {"query", phase_query},
+    {"health", phase_health},
+    {"origin", phase_origin},
+    {"metadata", phase_metadata},
+    {"memory", phase_memory},
+    {"authenticate", phase_authenticate},
+    {"scopes", phase_scopes},
+    {"endpoint", phase_endpoint},
+    {"method", phase_method},
+    {"mcp fields", phase_mcp_fields},
 };
 
 /* A client that waits for "100 Continue" gets the refusal in its place, at once. */
@@ -392,7 +416,8 @@ static void run_phases(struct gw_exchange *exchange, const struct http_head *hea
 /* Who asks, and whether the one who talks to us speaks for others. */
 static void find_client(struct gw_exchange *exchange, const struct http_head *head) {
     const struct border *border = exchange->worker->border;
-    const struct network *peer = &exchange->connection->peer;
+    /* Whom a PROXY header names is who speaks HTTP: the balancer in between saw no field of it. */
+    const struct network *peer = &exchange->connection->client;
     exchange->is_from_proxy = border_trusts(border, peer);
     exchange->client = exchange->is_from_proxy ? border_client(border, head, peer) : *peer;
 }

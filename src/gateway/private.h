@@ -3,6 +3,7 @@
  *
  *     worker.c      runs the loops
  *     door.c        accepts, or refuses when there are too many (peers.h)
+ *     opening.c     before HTTP: the PROXY header, the TLS handshake
  *     connection.c  bytes to HTTP messages and back
  *     phases.c      what the head of a request decides, before its body
  *     authn.c       who is calling (principals.c: whose state is whose)
@@ -141,7 +142,8 @@ struct gw_door {
     struct list lingering; /* struct gw_refused */
     size_t n_lingering;
     struct io_timer *tell_timer;
-    size_t n_full, n_full_of_one; /* refused, not told yet */
+    /* Not told yet: refused; closed before their first request. */
+    size_t n_full, n_full_of_one, n_no_proxy_header, n_no_tls;
 };
 
 struct gw_worker {
@@ -159,8 +161,11 @@ struct gw_worker {
     struct upstream_worker *upstreams;
     pthread_t thread;
     bool has_thread;
-    int listen_fd;
-    struct io_listener *listener;
+    int listen_fd, health_fd;
+    struct io_listener *listener, *health_listener; /* the second one: of worker 0, if at all */
+    struct io_tls *tls; /* of connections that come; a reference. NULL: they are in the clear */
+    struct io_message tls_message;
+    atomic_bool tls_posted;
     struct json_reader *reader;        /* of the message at hand, whose nodes point into its tape */
     struct json_reader *second_reader; /* of parts: arguments, results */
     struct buf scratch;                /* one message at a time is put together here */
@@ -194,7 +199,10 @@ struct gateway {
     struct gw_generation *generation;
     struct slice version;
     struct spawner *isolated, *plain;
-    struct io_address address;
+    struct io_address address, health_address;
+    pthread_mutex_t tls_mutex; /* guards tls: workers take theirs from it */
+    struct io_tls *tls;        /* a reference */
+    bool is_running;           /* the workers have their threads */
     struct gw_principals principals;
     struct gw_principal *own; /* whose upstreams are started with the gateway */
     struct budget budget; /* what all workers' streams and calls hold */
@@ -224,6 +232,13 @@ struct gateway {
 
 /* connection.c */
 
+/* What a connection begins with, before HTTP. */
+enum gw_opening {
+    GW_OPENING_PROXY, /* the PROXY header has to come */
+    GW_OPENING_TLS,   /* the handshake is under way */
+    GW_OPENED,
+};
+
 struct gw_connection {
     struct list_link link;
     struct gw_worker *worker;
@@ -232,7 +247,12 @@ struct gw_connection {
     struct gw_exchange *exchange; /* the one being received or answered */
     struct gw_caller *caller;     /* of the last request; a reference, or NULL */
     struct buf pipelined;         /* what came while the exchange was being answered */
-    struct network peer;
+    struct network peer;   /* who is connected to us */
+    struct network client; /* it, or whom its PROXY header names: an address that is counted */
+    bool is_from_proxy;    /* there was such a header */
+    bool is_counted;       /* among the peers */
+    bool is_health_only;   /* of the listener for health checks: nothing else is served */
+    enum gw_opening opening;
     struct io_timer *timer;           /* of what is to come; of the end */
     struct io_timer *write_timer;     /* of what is to be read; NULL: never needed so far */
     uint64_t delivered, progress_ms;  /* how much of it, and when it last became more */
@@ -249,7 +269,10 @@ struct gw_connection {
 };
 
 /* Takes the descriptor and the place among the peers over. */
-void gw_connection_new(struct gw_worker *worker, int fd, const struct network *peer);
+void gw_connection_new(struct gw_worker *worker, int fd, const struct network *peer,
+                       bool is_health_only);
+/* Bytes of HTTP. */
+void gw_connection_read(struct gw_connection *connection, struct slice bytes);
 struct gw_connection *gw_connection_free(struct gw_connection *connection);
 /* Writes; closes the connection when the client does not read or is gone (returns false then). */
 bool gw_connection_write(struct gw_connection *connection, const struct slice *pieces,
@@ -262,6 +285,15 @@ void gw_connection_abort(struct gw_connection *connection);
 void gw_connection_answered(struct gw_connection *connection, bool keep_alive);
 /* The connection ends when what is queued is out; the client gets a moment to read it. */
 void gw_connection_close(struct gw_connection *connection);
+
+/* opening.c */
+
+/* The stream is there, and its timer runs for header_timeout. May free the connection. */
+void gw_opening_begin(struct gw_connection *connection);
+/* Bytes that came before it was open, in the clear. */
+void gw_opening_read(struct gw_connection *connection, struct slice bytes);
+/* The time is over. */
+void gw_opening_late(struct gw_connection *connection);
 
 /* exchange.c */
 
@@ -312,6 +344,8 @@ void gw_exchange_unref_connection(struct gw_exchange *exchange);
  * fields are whole lines. */
 void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
                              struct slice extra_fields, struct slice body);
+/* The lines that browsers are told with which pages may read the answer, and to come by TLS only. */
+void gw_exchange_append_border(const struct gw_exchange *exchange, struct buf *out);
 /* The request is whole. */
 void gw_exchange_run(struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
@@ -612,6 +646,12 @@ size_t gw_door_size(size_t wanted, size_t descriptors, size_t n_workers, size_t 
 void gw_door_open(struct gateway *gateway);
 /* Takes the descriptor over. An io_accept_fn; the context is the worker. */
 void gw_door_enter(void *context, int fd, const struct network *peer);
+/* Of the listener for health checks. */
+void gw_door_enter_health(void *context, int fd, const struct network *peer);
+/* The log says it, once a second at most. */
+void gw_door_note_no_proxy_header(struct gw_worker *worker);
+void gw_door_note_no_tls(struct gw_worker *worker);
+void gw_door_note_refused(struct gw_worker *worker, enum peers_verdict verdict);
 
 /* shortage.c */
 void gw_shortage_init(struct gw_worker *worker);
@@ -621,7 +661,7 @@ void gw_shortage_of_descriptors(void *context, int fd, int error);
 /* True, and noted: nothing new is begun now. */
 bool gw_shortage_of_memory(struct gw_worker *worker);
 /* 503 for a connection for which there is no memory. Closes it. */
-void gw_shortage_refuse(int fd);
+void gw_shortage_refuse(const struct gw_worker *worker, int fd);
 
 /* metadata.c */
 
@@ -668,6 +708,8 @@ void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation)
 /* AUTH_OK: exchange->caller and principal are set. */
 enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct http_head *head,
                                   bool is_last, struct auth_answer *ret_answer);
+/* A stream that is open for long: whether its request would be let in now. */
+bool gw_authn_still_holds(struct gw_exchange *exchange);
 /* gw_exchange_go_on() comes when the issuer has been asked for keys. False: it is not asked now. */
 bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer);
 void gw_authn_cancel(struct gw_exchange *exchange);

@@ -19,7 +19,11 @@ enum { TELL_MS = 1000 };
  * closing would take the answer back (RFC 9112 section 9.6); there is no descriptor or memory to
  * wait for more of it.
  */
-static void answer_and_close(int fd, const char *what) {
+static void answer_and_close(const struct gw_worker *worker, int fd, const char *what) {
+    if (worker->tls != NULL) { /* who speaks TLS would take it for nonsense */
+        io_fd_close(&fd);
+        return;
+    }
     char body[160], answer[400], dropped[4096];
     int body_len =
         snprintf(body, sizeof body,
@@ -98,7 +102,7 @@ void gw_shortage_of_descriptors(void *context, int fd, int error) {
     struct gw_worker *worker = context;
     (void)error;
     if (fd >= 0)
-        answer_and_close(fd, "file descriptors");
+        answer_and_close(worker, fd, "file descriptors");
     worker->shortage.n_no_descriptors++;
     note(worker);
 }
@@ -111,6 +115,6 @@ bool gw_shortage_of_memory(struct gw_worker *worker) {
     return true;
 }
 
-void gw_shortage_refuse(int fd) {
-    answer_and_close(fd, "memory");
+void gw_shortage_refuse(const struct gw_worker *worker, int fd) {
+    answer_and_close(worker, fd, "memory");
 }

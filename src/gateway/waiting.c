@@ -145,11 +145,11 @@ static uint64_t flow_of(const struct gw_call *call, const struct mcp_message *me
             ? json_member(call->worker->reader, message->meta, MCP_META_CLIENT_INFO)
             : NULL;
     struct {
-        unsigned char address[sizeof connection->peer.bytes];
+        unsigned char address[sizeof connection->client.bytes];
         uint64_t info;
     } flow = {.info = 0};
     if (connection != NULL)
-        memcpy(flow.address, connection->peer.bytes, sizeof flow.address);
+        memcpy(flow.address, connection->client.bytes, sizeof flow.address);
     if (info != NULL)
         flow.info = hash_siphash(key, slice_sub(info->raw, 0, MOST_OF_INFO));
     return hash_siphash(key, slice_make(&flow, sizeof flow));

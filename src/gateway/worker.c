@@ -52,7 +52,7 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     worker->config = gateway->config;
     worker->list = NULL;
     worker->index = index;
-    worker->listen_fd = -1;
+    worker->listen_fd = worker->health_fd = -1;
     list_init(&worker->connections);
     list_init(&worker->calls);
     list_init(&worker->waiters);
@@ -90,8 +90,11 @@ static void worker_deinit(struct gw_worker *worker) {
     gw_shortage_deinit(worker);
     gw_waits_deinit(worker);
     io_listener_free(worker->listener);
+    io_listener_free(worker->health_listener);
     io_fd_close(&worker->listen_fd);
+    io_fd_close(&worker->health_fd);
     io_loop_free(worker->loop);
+    io_tls_unref(worker->tls);
     upstream_list_unref(worker->list);
     json_reader_free(worker->reader);
     json_reader_free(worker->second_reader);
@@ -137,6 +140,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     struct gateway *gateway = mem_xalloc(sizeof *gateway);
     gateway->config = config_ref(options->config);
     gateway->log = options->log;
+    pthread_mutex_init(&gateway->tls_mutex, NULL);
     gateway->token = options->token;
     gateway->api_token = options->api_token;
     gateway->version = options->version;
@@ -147,9 +151,9 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     const struct config_limits *limits = &options->config->limits;
     gw_principals_init(&gateway->principals, (size_t)limits->max_in_flight);
-    gateway->own = gw_principal_get(&gateway->principals, options->config->auth_anonymous
-                                                              ? SLICE("anonymous")
-                                                              : SLICE("local"));
+    gateway->own =
+        gw_principal_get(&gateway->principals,
+                         options->config->auth_anonymous ? SLICE("anonymous") : SLICE("local"));
     if (gateway->own == NULL)
         mem_exhausted(sizeof *gateway->own);
     peers_init(&gateway->peers, (size_t)limits->max_connections,
@@ -219,6 +223,8 @@ struct gateway *gateway_free(struct gateway *gateway) {
     gw_principals_deinit(&gateway->principals);
     gw_generation_free(gateway->generation);
     io_tls_unref(gateway->client_tls);
+    io_tls_unref(gateway->tls);
+    pthread_mutex_destroy(&gateway->tls_mutex);
     config_unref(gateway->config);
     mem_free(gateway->workers);
     mem_free(gateway->loops);
@@ -226,16 +232,64 @@ struct gateway *gateway_free(struct gateway *gateway) {
     return NULL;
 }
 
-int gateway_listen(struct gateway *gateway) {
+/* On worker 0 alone: who asks for health comes seldom. */
+static int listen_for_health(struct gateway *gateway) {
+    struct slice text = gateway->config->health_listen;
+    if (text.len == 0 || !gateway->config->health_enabled)
+        return 0;
+    int error = io_address_parse(text, &gateway->health_address);
+    if (error == 0)
+        error = io_listen_socket(&gateway->health_address, true, &gateway->workers[0].health_fd);
+    if (error == 0)
+        log_write(gateway->log, LOG_INFO, "gateway", "listening for health checks",
+                  LOG_CSTR("health_address", gateway->health_address.text));
+    return error;
+}
+
+int gateway_listen(struct gateway *gateway, struct slice *ret_address) {
+    *ret_address = gateway->config->listen_address;
     int error = io_address_parse(gateway->config->listen_address, &gateway->address);
     if (error != 0)
         return error;
-    if (!gateway->address.is_loopback)
-        return -EPERM;
     gw_door_open(gateway);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
         error = io_listen_socket(&gateway->address, i == 0, &gateway->workers[i].listen_fd);
-    return error;
+    if (error != 0)
+        return error;
+    *ret_address = gateway->config->health_listen;
+    return listen_for_health(gateway);
+}
+
+static void adopt_tls(struct gw_worker *worker) {
+    struct gateway *gateway = worker->gateway;
+    pthread_mutex_lock(&gateway->tls_mutex);
+    struct io_tls *tls = io_tls_ref(gateway->tls);
+    pthread_mutex_unlock(&gateway->tls_mutex);
+    io_tls_unref(worker->tls);
+    worker->tls = tls;
+}
+
+static void deliver_tls(struct io_message *message) {
+    struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, tls_message);
+    atomic_store(&worker->tls_posted, false);
+    adopt_tls(worker);
+}
+
+void gateway_set_tls(struct gateway *gateway, struct io_tls *tls) {
+    struct io_tls *old = gateway->tls;
+    pthread_mutex_lock(&gateway->tls_mutex);
+    gateway->tls = io_tls_ref(tls);
+    pthread_mutex_unlock(&gateway->tls_mutex);
+    io_tls_unref(old);
+    for (size_t i = 0; i < gateway->n_workers; i++) {
+        struct gw_worker *worker = &gateway->workers[i];
+        if (!gateway->is_running) {
+            adopt_tls(worker);
+        } else if (!atomic_exchange(&worker->tls_posted, true)) {
+            worker->tls_message.deliver = deliver_tls;
+            io_loop_post(worker->loop, &worker->tls_message);
+        }
+    }
 }
 
 const struct io_address *gateway_address(const struct gateway *gateway) {
@@ -266,8 +320,8 @@ void gw_start_upstreams(struct gateway *gateway, const struct upstream_list *lis
     struct slice owner = gateway->own->id;
     for (size_t i = 0; i < upstream_list_count(list); i++) {
         struct upstream *upstream = upstream_list_at(list, i);
-        bool is_known = known != NULL &&
-                        upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
+        bool is_known =
+            known != NULL && upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
         if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
         struct upstream_instance *instance = upstream_get(
@@ -278,22 +332,35 @@ void gw_start_upstreams(struct gateway *gateway, const struct upstream_list *lis
     }
 }
 
+static int start_listener(struct gw_worker *worker, int *fd, io_accept_fn *enter,
+                          struct io_listener **ret_listener) {
+    int taken = *fd;
+    if (taken < 0)
+        return 0;
+    *fd = -1;
+    int error = io_listener_new(worker->loop, taken, enter, worker, ret_listener);
+    if (error == 0)
+        io_listener_on_full(*ret_listener, gw_shortage_of_descriptors);
+    return error;
+}
+
+static int start_listening(struct gw_worker *worker) {
+    int error = start_listener(worker, &worker->listen_fd, gw_door_enter, &worker->listener);
+    if (error == 0)
+        error = start_listener(worker, &worker->health_fd, gw_door_enter_health,
+                               &worker->health_listener);
+    return error;
+}
+
 int gateway_run(struct gateway *gateway) {
     int error = 0;
+    gateway->is_running = true;
     gw_start_upstreams(gateway, gateway->workers[0].list, NULL);
     if (gateway->generation->oauth != NULL)
         oauth_start(gateway->generation->oauth);
     io_timer_start(gateway->workers[0].housekeeping, housekeeping_ms(gateway));
-    for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
-        struct gw_worker *worker = &gateway->workers[i];
-        if (worker->listen_fd < 0)
-            continue;
-        int fd = worker->listen_fd;
-        worker->listen_fd = -1;
-        error = io_listener_new(worker->loop, fd, gw_door_enter, worker, &worker->listener);
-        if (error == 0)
-            io_listener_on_full(worker->listener, gw_shortage_of_descriptors);
-    }
+    for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
+        error = start_listening(&gateway->workers[i]);
     for (size_t i = 1; i < gateway->n_workers && error == 0; i++) {
         struct gw_worker *worker = &gateway->workers[i];
         error = -pthread_create(&worker->thread, NULL, run_worker, worker);
@@ -373,6 +440,7 @@ static void deliver_drain(struct io_message *message) {
     worker->is_draining = true;
     io_listener_accept_rest(worker->listener); /* who got in before us may have asked already */
     worker->listener = io_listener_free(worker->listener);
+    worker->health_listener = io_listener_free(worker->health_listener);
     size_t cursor = 0;
     void *stream = NULL;
     while (map_next(&worker->streams, &cursor, NULL, &stream)) {
@@ -385,7 +453,7 @@ static void deliver_drain(struct io_message *message) {
         if (connection->exchange != NULL || connection->closes ||
             http_parser_in_message(connection->parser) || io_stream_has_input(connection->stream))
             continue;
-        if (io_stream_queued(connection->stream) == 0)
+        if (io_stream_queued(connection->stream) == 0 || connection->opening != GW_OPENED)
             gw_connection_free(connection);
         else
             gw_connection_close(connection); /* its last answer is being read */

@@ -260,7 +260,7 @@ static void flush_unasked(struct tls_stream *layer) {
 /* There is something that on_read or on_end could be called for at once. */
 static bool has_more(const struct tls_stream *layer) {
     return layer->has_end || layer->wire_ended || wire_has_input(&layer->wire) ||
-           SSL_has_pending(layer->ssl) != 0;
+           SSL_pending(layer->ssl) != 0;
 }
 
 static void post(struct tls_stream *layer) {
@@ -341,7 +341,7 @@ bool tls_stream_is_open(const struct tls_stream *layer) {
 }
 
 bool tls_stream_has_input(const struct tls_stream *layer) {
-    return wire_has_input(&layer->wire) || (layer->ssl != NULL && SSL_has_pending(layer->ssl) != 0);
+    return wire_has_input(&layer->wire) || (layer->ssl != NULL && SSL_pending(layer->ssl) != 0);
 }
 
 const SSL *tls_stream_ssl(const struct tls_stream *layer) {

@@ -89,8 +89,6 @@ static const char *label_reason(struct slice label) {
     }
     if (label.ptr[0] == '-' || label.ptr[label.len - 1] == '-')
         return "has a label with '-' at an end";
-    if (slice_eq(label, SLICE("xn--")))
-        return "has an empty label behind xn--";
     return NULL;
 }
 

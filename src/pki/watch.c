@@ -134,7 +134,8 @@ static bool is_news(struct pki_watch *watch, const struct buf *text) {
     struct slice news = slice_sub(buf_slice(text), 0, sizeof watch->told - 1);
     if (slice_eq(told, news))
         return false;
-    (void)slice_to_cstr(news, watch->told, sizeof watch->told);
+    if (slice_to_cstr(news, watch->told, sizeof watch->told) != 0)
+        watch->told[0] = '\0';
     return true;
 }
 

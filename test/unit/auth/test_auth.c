@@ -313,7 +313,7 @@ static void test_subjects(void) {
         {"\"client_id\":\"job\"", "oauth:https://id.example client:job"},
         {"\"azp\":\"job\"", "oauth:https://id.example client:job"},
         {"\"sub\":\"al\\u0069ce\"", "oauth:https://id.example alice"},
-        {"\"sub\":\"\",\"client_id\":\"job\"", "oauth:https://id.example client:job"},
+        {"\"sub\":\"\",\"client_id\":\"job\"", NULL},
         {"\"sub\":\"\"", NULL},
         {"\"sub\":\"  \"", NULL},
         {"\"sub\":\"a\\u0000b\"", NULL},

@@ -25,6 +25,7 @@ static const char *test_getenv(void *context, const char *name) {
         {"SHARE", "all"},
         {"WAIT", "5s"},
         {"GITHUB_TOKEN", "gh0_s3cr3t"},
+        {"SIGNING", "0123456789abcdef0123456789abcdef"}, /* 32 bytes */
     };
     (void)context;
     for (size_t i = 0; i < ARRAY_LEN(variables); i++) {

@@ -335,10 +335,10 @@ static const struct {
     {"read-only mode", "[security]\nedit_mode = false\n" ONE,
      "2:13: error: security.edit_mode must be true: read-only mode is not built yet, and the "
      "gateway does not start as if it were\n"},
-    {"no loopback", "server.listen_address = \"0.0.0.0:8000\"\n" ONE,
-     "1:25: error: server.listen_address must be a loopback address in this version "
-     "(127.0.0.0/8 or [::1]): listening for other machines needs the encryption and "
-     "authentication that are not built yet\n"},
+    {"all addresses", "server.listen_address = \"0.0.0.0:8000\"\n" ONE, ""},
+    {"no address", "server.listen_address = \"localhost:8000\"\n" ONE,
+     "1:25: error: server.listen_address must be an IP address and a port, such as "
+     "\"127.0.0.1:8000\" or \"[::1]:8000\"\n"},
     {"syntax", ONE "env = \n", "3:7: error: not valid TOML: expected value, saw '\\n'\n"},
     {"values are not repeated",
      ONE "share = \"{{ env.TOKEN }}\"\nidle_timeout = \"{{ env.TOKEN }}\"\n"

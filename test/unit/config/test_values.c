@@ -1,6 +1,7 @@
 /* Single values, and the option table itself. */
 #include "base/buf.h"
 #include "base/limits.h"
+#include "config/config.h"
 #include "load.h"
 #include "options.h"
 #include "test.h"
@@ -105,11 +106,13 @@ static const struct {
     {check_listen_address, "127.9.8.7:0", true},
     {check_listen_address, "[::1]:65535", true},
     {check_listen_address, "[0:0:0:0:0:0:0:1]:1", true},
-    {check_listen_address, "0.0.0.0:8000", false},
-    {check_listen_address, "[::]:8000", false},
-    {check_listen_address, "[::ffff:127.0.0.1]:8000", false},
-    {check_listen_address, "192.168.0.1:8000", false},
-    {check_listen_address, "128.0.0.1:8000", false},
+    {check_listen_address, "0.0.0.0:8000", true},
+    {check_listen_address, "[::]:8000", true},
+    {check_listen_address, "[::ffff:127.0.0.1]:8000", true},
+    {check_listen_address, "192.168.0.1:8000", true},
+    {check_listen_address, "256.0.0.1:8000", false},
+    {check_listen_address, "[:::1]:8000", false},
+    {check_listen_address, "[::1]8000", false},
     {check_listen_address, "localhost:8000", false},
     {check_listen_address, "127.0.0.1", false},
     {check_listen_address, "127.0.0.1:", false},
@@ -144,6 +147,12 @@ static const struct {
     {check_host, "GW", true},
     {check_host, "10.0.0.1", true},
     {check_host, "[::1]:8000", true},
+    {check_host, "0.0.0.0", false},
+    {check_host, "0.0.0.0:8000", false},
+    {check_host, "[::]:8000", false},
+    {check_host, "[0:0:0:0:0:0:0:0]", false},
+    {check_host, "[::ffff:0.0.0.0]", false},
+    {check_host, "0.0.0.1", true},
     {check_host, "", false},
     {check_host, ":80", false},
     {check_host, "a b", false},
@@ -233,6 +242,119 @@ static const struct {
     {check_header_value, "a ", false},
     {check_header_value, "a\rb", false},
     {check_header_value, "\xc3\xa4", false},
+    {check_none, "I know", true},
+    {check_none, "i know", false},
+    {check_none, "I know ", false},
+    {check_none, "true", false},
+    {check_none, "", false},
+    {check_hash, "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", true},
+    {check_hash, "sha256:0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef", true},
+    {check_hash, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", false},
+    {check_hash, "SHA256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", false},
+    {check_hash, "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde", false},
+    {check_hash, "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0", false},
+    {check_hash, "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdeg", false},
+    {check_hash, "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde ", false},
+    {check_hash, "sha256:", false},
+    {check_hash, "", false},
+    {check_scope, "mcp:tools.read/x!~", true},
+    {check_scope, "", false},
+    {check_scope, "a b", false},
+    {check_scope, "a\"b", false},
+    {check_scope, "a\\b", false},
+    {check_scope, "a\n", false},
+    {check_scope, "\xc3\xa4", false},
+    {check_issuer_url, "https://id.example.com", true},
+    {check_issuer_url, "https://id.example.com/realms/x?y=z", true},
+    {check_issuer_url, "HTTPS://id.example.com", true},
+    {check_issuer_url, "http://localhost:8080/keys", true},
+    {check_issuer_url, "http://127.3.2.1/keys", true},
+    {check_issuer_url, "http://[::1]:1/", true},
+    {check_issuer_url, "http://a.localhost/", true},
+    {check_issuer_url, "http://id.example.com", false},
+    {check_issuer_url, "http://localhost.example.com", false},
+    {check_issuer_url, "http://notlocalhost", false},
+    {check_issuer_url, "http://127.0.0.1.example.com", false},
+    {check_issuer_url, "http://[::ffff:127.0.0.1]/", false},
+    {check_issuer_url, "http://0.0.0.0/", false},
+    {check_issuer_url, "http://localhost@id.example.com/", false},
+    {check_issuer_url, "https://u@id.example.com/", false},
+    {check_issuer_url, "https://id.example.com/#keys", false},
+    {check_issuer_url, "ftp://id.example.com/", false},
+    {check_issuer_url, "id.example.com", false},
+    {check_issuer_url, "https:///x", false},
+    {check_issuer_url, "", false},
+    {check_resource, "https://gw.example.com", true},
+    {check_resource, "https://gw.example.com/mcp", true},
+    {check_resource, "http://127.0.0.1:8000/mcp", true},
+    {check_resource, "http://gw.example.com/mcp", false},
+    {check_resource, "https://gw.example.com/mcp?x", false},
+    {check_resource, "https://gw.example.com/mcp#x", false},
+    {check_resource, "urn:example:gw", false},
+    {check_secret, "0123456789abcdef0123456789abcdef", true},
+    {check_secret, "0123456789abcdef0123456789abcde", false},
+    {check_secret, "", false},
+    {check_algorithm, "RS256", true},
+    {check_algorithm, "EdDSA", true},
+    {check_algorithm, "HS512", true},
+    {check_algorithm, "rs256", false},
+    {check_algorithm, "none", false},
+    {check_algorithm, "ES256K", false},
+    {check_algorithm, "", false},
+    {check_tls_name, "gw.example.com", true},
+    {check_tls_name, "192.0.2.7", true},
+    {check_tls_name, "fd00::7", true},
+    {check_tls_name, "*.example.com", false},
+    {check_tls_name, "gw.example.com:8000", false},
+    {check_tls_name, "[fd00::7]", false},
+    {check_tls_name, "https://gw", false},
+    {check_tls_name, "a b", false},
+    {check_tls_name, "", false},
+    {check_field_name, "X-Client-Id", true},
+    {check_field_name, "X Client", false},
+    {check_field_name, "", false},
+    {check_field_name, "X:", false},
+    {check_cors_header, "*", true},
+    {check_cors_header, "Mcp-Session-Id", true},
+    {check_cors_header, "a,b", false},
+    {check_cors_header, "a\r\nb: c", false},
+    {check_method, "*", true},
+    {check_method, "POST", true},
+    {check_method, "post", false},
+    {check_method, "GET, POST", false},
+    {check_method, "", false},
+    {check_origin, "*", true},
+    {check_origin, "https://app.example.com", true},
+    {check_origin, "https://app.example.com:8443", true},
+    {check_origin, "https://app.example.com/path?x#y", true},
+    {check_origin, "http://localhost:3000/", true},
+    {check_origin, "http://[::1]:3000", true},
+    {check_origin, "https://*.example.com", true},
+    {check_origin, "https://app-*.example.com:8443", true},
+    {check_origin, "https://*", true},
+    {check_origin, "https://?.example.com", true},
+    {check_origin, "vscode-webview://abc", true},
+    {check_origin, "https://example.*", false},
+    {check_origin, "https://*com", false},
+    {check_origin, "https://**", false},
+    {check_origin, "https://a.*:80", false},
+    {check_origin, "https://a.example.com:*", false},
+    {check_origin, "htt*://a.example.com", false},
+    {check_origin, "https://10.0.0.*", false},
+    {check_origin, "https://user@a.example.com", false},
+    {check_origin, "https://a.example.com?x", false},
+    {check_origin, "https://", false},
+    {check_origin, "null", false},
+    {check_origin, "app.example.com", false},
+    {check_origin, "https://{a,b}.example.com", false},
+    {check_origin, "", false},
+    {config_check_token_name, "ci-1.deploy_x", true},
+    {config_check_token_name, "", false},
+    {config_check_token_name, "-x", false},
+    {config_check_token_name, "a b", false},
+    {config_check_token_name, "a/b", false},
+    {config_check_token_name, "a\"b", false},
+    {config_check_token_name, "\xc3\xa4", false},
     {check_filled, "x", true},
     {check_filled, "", false},
 };
@@ -247,6 +369,11 @@ static void test_checks(void) {
     CHECK(check_server_name(SLICE("a\0b")) != NULL);
     CHECK(check_user(SLICE("a\0")) != NULL);
     CHECK(check_host(SLICE("a\0b")) != NULL);
+    CHECK(check_scope(SLICE("a\0b")) != NULL);
+    CHECK(check_method(SLICE("GET\0")) != NULL);
+    CHECK(check_origin(SLICE("https://a\0b")) != NULL);
+    CHECK(check_origin(SLICE("https://a\0/")) != NULL);
+    CHECK(config_check_token_name(SLICE("a\0b")) != NULL);
 }
 
 static void test_row_is_whole(const struct option *row) {
@@ -289,6 +416,62 @@ static void test_rows(void) {
     CHECK(n > 200);
 }
 
+static void test_times(void) {
+    static const struct {
+        const char *text;
+        uint64_t ms; /* 0: it is none */
+    } rows[] = {
+        {"1970-01-01", 86400000},
+        {"2027-01-31", 1801440000000},
+        {"2028-02-29", 1835481600000},
+        {"2027-12-31", 1830297600000},
+        {"2027-01-31T12:00:00Z", 1801396800000},
+        {"2027-01-31t12:00:00z", 1801396800000},
+        {"2027-01-31 12:00:00Z", 1801396800000},
+        {"2027-01-31T12:00:00.5Z", 1801396800500},
+        {"2027-01-31T12:00:00.123456789Z", 1801396800123},
+        {"2027-01-31T12:00:00+01:00", 1801393200000},
+        {"2027-01-31T12:00:00-23:59", 1801483140000},
+        {"2027-01-31T23:59:60Z", 1801440000000},
+        {"9999-12-31T23:59:59Z", 253402300799000},
+        {"1970-01-01T00:00:00Z", 1},
+        {"1970-01-01T00:00:00+01:00", 1},
+        {"1969-12-31", 0},
+        {"2027-02-29", 0},
+        {"2100-02-29", 0},
+        {"2027-00-10", 0},
+        {"2027-13-10", 0},
+        {"2027-01-00", 0},
+        {"2027-01-32", 0},
+        {"2027-04-31", 0},
+        {"2027-1-31", 0},
+        {"27-01-31", 0},
+        {"2027-01-31T12:00:00", 0},
+        {"2027-01-31T12:00Z", 0},
+        {"2027-01-31T24:00:00Z", 0},
+        {"2027-01-31T12:60:00Z", 0},
+        {"2027-01-31T12:00:61Z", 0},
+        {"2027-01-31T12:00:00.Z", 0},
+        {"2027-01-31T12:00:00+0100", 0},
+        {"2027-01-31T12:00:00+24:00", 0},
+        {"2027-01-31T12:00:00Z ", 0},
+        {" 2027-01-31", 0},
+        {"2027-01-31T", 0},
+        {"12:00:00", 0},
+        {"never", 0},
+        {"", 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint64_t ms = 42;
+        const char *reason = NULL;
+        test_row(rows[i].text);
+        int r = option_parse_time(slice_from_cstr(rows[i].text), &ms, &reason);
+        CHECK_INT(r, rows[i].ms != 0 ? 0 : OPTION_E_INVALID);
+        CHECK(ms == (rows[i].ms != 0 ? rows[i].ms : 42));
+        CHECK((reason == NULL) == (rows[i].ms != 0));
+    }
+}
+
 static void test_distance(void) {
     static const struct {
         const char *a, *b;
@@ -311,5 +494,5 @@ static void test_distance(void) {
     CHECK(edit_distance(SLICE("x"), slice_make(word, 49)) == SIZE_MAX);
 }
 
-TEST_MAIN(TEST(test_durations), TEST(test_sizes), TEST(test_checks), TEST(test_rows),
+TEST_MAIN(TEST(test_durations), TEST(test_sizes), TEST(test_times), TEST(test_checks), TEST(test_rows),
           TEST(test_distance))

@@ -238,7 +238,7 @@ static void test_hsts(void) {
         {"a year", true, 365ull * 24 * 3600 * 1000,
          "Strict-Transport-Security: max-age=31536000\r\n"},
         {"off", true, 0, ""},
-        {"without TLS", false, 1000, ""},
+        {"automatic TLS", false, 1999, "Strict-Transport-Security: max-age=1\r\n"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const struct config config = {.listen_address = SLICE("127.0.0.1:8000"),
@@ -248,6 +248,14 @@ static void test_hsts(void) {
         CHECK_STR(border->hsts, rows[i].line);
         border_free(border);
     }
+}
+
+static void test_pinned(void) {
+    CHECK(border_is_pinned(SLICE("gw.example:8443")));
+    CHECK(border_is_pinned(SLICE("localhost.example")));
+    CHECK(!border_is_pinned(SLICE("localhost")));
+    CHECK(!border_is_pinned(SLICE("LocalHost:8443")));
+    CHECK(!border_is_pinned(SLICE_EMPTY));
 }
 
 /* Everything that a border is made of. */
@@ -287,4 +295,5 @@ static void test_no_memory(void) {
 }
 
 TEST_MAIN(TEST(test_host), TEST(test_host_beyond_loopback), TEST(test_host_of_resource_by_address),
-          TEST(test_host_and_target), TEST(test_origin), TEST(test_hsts), TEST(test_no_memory))
+          TEST(test_host_and_target), TEST(test_origin), TEST(test_hsts), TEST(test_pinned),
+          TEST(test_no_memory))

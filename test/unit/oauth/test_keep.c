@@ -293,11 +293,6 @@ static void test_previous(void) {
 
     /* The second one is the first now, and another one is new. */
     struct oauth *before = world.oauth;
-    struct config_issuer old[MAX_ISSUERS];
-    struct config_oauth old_config = world.config;
-    memcpy(old, world.issuers, sizeof old);
-    old_config.issuers = old;
-    (void)old_config;
     struct config_issuer swapped[] = {world.issuers[1], world.issuers[0]};
     swapped[1].issuer = SLICE("https://new.example");
     swapped[0].poll_interval_ms = 7000;
@@ -379,37 +374,8 @@ static void test_status(void) {
     world_close(&world);
 }
 
-/* --- without memory --- */
-
-static void fetch_once(void *arg) {
-    struct world *world = arg;
-    struct oauth_options options = {
-        .config = &world->config, .loop = world->guarded.loop, .version = SLICE("1")};
-    int error = oauth_new(&options, &world->oauth);
-    CHECK(error == 0 || error == -ENOMEM);
-    if (error != 0)
-        return;
-    world->oauth->now_fn = world_now;
-    world->oauth->now_context = &world->now;
-    oauth_start(world->oauth);
-    if (world->oauth->issuers[0].is_fetching)
-        world_wait(world);
-    CHECK(world_keys(world, 0) == 1 || world_error(world)[0] != '\0');
-    world->oauth = oauth_free(world->oauth);
-}
-
-static void test_without_memory(void) {
-    static const struct reply reply = ANSWER(KEYS(KEY_EC));
-    struct world world;
-    world_open(&world, &reply, 1);
-    world_add(&world, "/keys", NULL);
-    world.server.layer = NULL;
-    test_torture(fetch_once, &world);
-    world_close(&world);
-}
-
 TEST_MAIN(TEST(test_nothing_before_the_start), TEST(test_no_issuers), TEST(test_rotation),
           TEST(test_cache_control), TEST(test_by_the_timer), TEST(test_outage),
           TEST(test_stale_in_mid_fetch), TEST(test_find), TEST(test_secret),
           TEST(test_short_secret), TEST(test_previous), TEST(test_previous_is_confirmed),
-          TEST(test_status), TEST(test_without_memory))
+          TEST(test_status))

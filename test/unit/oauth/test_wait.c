@@ -218,7 +218,7 @@ static void enter(struct mutineer *mutineer) {
 static void change_minds(struct mutineer *mutineer, unsigned share) {
     for (size_t i = 0; i < N_AT_ONCE; i++) {
         struct mutinous *mutinous = &mutineer->waits[i];
-        if (!mutinous->is_in || random_below(4) >= share)
+        if (!mutinous->is_in || mutinous->is_cancelled || random_below(4) >= share)
             continue;
         mutinous->is_cancelled = oauth_wait_cancel(&mutinous->wait);
         mutineer->n_left -= mutinous->is_cancelled;

@@ -11,19 +11,19 @@
 #include "server.h"
 #include "test.h"
 
-/* Public keys of RFC 7517 appendix A.1 and RFC 8037 appendix A.2. */
+/* Public keys: that of RFC 7517 appendix A.1, and one that was made for this. */
 #define KEY_EC                                                                                     \
     "{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"ec\","                                            \
     "\"x\":\"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4\","                                       \
     "\"y\":\"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM\"}"
 #define KEY_ED                                                                                     \
     "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"ed\","                                         \
-    "\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwaaPJHURo\"}"
-/* The private half of the same is in RFC 8037 appendix A.1. */
+    "\"x\":\"YrQ7jBiOUgy8khsBK2Zf_V9ZefN_0dlmFz7RvhFZaiM\"}"
+/* With the private half of the same. */
 #define KEY_PRIVATE                                                                                \
     "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"ed\","                                         \
-    "\"d\":\"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A\","                                       \
-    "\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwaaPJHURo\"}"
+    "\"d\":\"PLvRLNzQSSBrEm5NYfBVlFUNPRQTmlINzjgE-i5KHoA\","                                       \
+    "\"x\":\"YrQ7jBiOUgy8khsBK2Zf_V9ZefN_0dlmFz7RvhFZaiM\"}"
 #define KEY_SYMMETRIC                                                                              \
     "{\"kty\":\"oct\",\"kid\":\"s\",\"k\":\"c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IDEyMw\"}"
 #define KEYS(list) "{\"keys\":[" list "]}"

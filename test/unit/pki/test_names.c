@@ -21,7 +21,7 @@ static const struct row rows[] = {
      .text = "b\xc3\xbc"
              "cher.example",
      .reason = "ASCII form"},
-    {.name = "empty behind xn--", .text = "xn--.example", .reason = "xn--"},
+    {.name = "empty behind xn--", .text = "xn--.example", .reason = "'-'"},
     {.name = "a wildcard", .text = "*.example.com"},
     {.name = "a wildcard of a top-level domain", .text = "*.com", .reason = "top-level"},
     {.name = "a star alone", .text = "*", .reason = "first label"},

@@ -34,11 +34,19 @@ MUST_CHECK int gateway_new(const struct gateway_options *options, struct gateway
 struct gateway *gateway_free(struct gateway *gateway);
 
 /*
- * Binds the listen address. -EADDRINUSE and the like; -EPERM for an address that is not loopback.
- * The address, with the port that was picked for port 0, is then gateway_address().
+ * Binds the listen address, and that of server.health.listen. -EADDRINUSE and the like: of
+ * *ret_address, as configured. The address, with the port that was picked for port 0, is then
+ * gateway_address(). Which addresses may be listened on is for the caller to decide.
  */
-MUST_CHECK int gateway_listen(struct gateway *gateway);
+MUST_CHECK int gateway_listen(struct gateway *gateway, struct slice *ret_address);
 const struct io_address *gateway_address(const struct gateway *gateway);
+
+/*
+ * Connections that come speak TLS with this context of io_tls_server_new(), of which a reference is
+ * taken. Before gateway_run(), or from worker 0 while it runs: then it is for connections that come
+ * from now on (on other workers: a moment later), and those that are open go on with theirs.
+ */
+void gateway_set_tls(struct gateway *gateway, struct io_tls *tls);
 
 /*
  * Makes what is behind the gateway, after listening and before gateway_run(), once. `tls` is for

@@ -1,0 +1,43 @@
+/*
+ * Reloads of a gateway that runs: by SIGHUP, and by `cardea reload` over the control socket. The
+ * file that the gateway was started with is read again, on a thread of its own, and then applied as
+ * a whole or not at all. They are done one after the other; who asks while one is going on gets the
+ * outcome of the next, which has seen the file as it was when it was asked.
+ */
+#pragma once
+
+#include "admin/control.h"
+#include "base/log.h"
+#include "cli.h"
+#include "config/config.h"
+#include "gateway/gateway.h"
+
+struct cli_reloader;
+
+/*
+ * Something beside the gateway that goes by the configuration: certificates. As with
+ * gateway_reload_prepare(), all that can fail is in `prepare`, which says why in `reason`; then
+ * either `commit` or `drop` is called. On the loop of worker 0.
+ */
+struct cli_reload_part {
+    void *context;
+    int (*prepare)(void *context, struct config *config, struct buf *reason);
+    void (*commit)(void *context);
+    void (*drop)(void *context);
+};
+
+struct cli_reloader_options {
+    const struct cli_options *options; /* outlives it, as what follows */
+    struct gateway *gateway;
+    struct log *log;
+    const char *path;                   /* of the file */
+    const struct cli_reload_part *part; /* NULL: none */
+};
+
+struct cli_reloader *cli_reloader_new(const struct cli_reloader_options *options);
+/* When the loop does not run any more; before the gateway is freed. Accepts NULL. */
+struct cli_reloader *cli_reloader_free(struct cli_reloader *reloader);
+/* Without an answer but in the log. */
+void cli_reloader_start(struct cli_reloader *reloader);
+/* {"command":"reload"}; the context is the reloader. */
+control_command_fn cli_reloader_command;
