@@ -30,7 +30,8 @@ struct cli_options {
 
 typedef int cli_command(const struct cli_options *options);
 cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status, cli_reload;
-cli_command cli_token_new; /* token.c */
+cli_command cli_token_new;                              /* token.c */
+cli_command cli_cert_show, cli_cert_renew, cli_cert_ca; /* certs.c */
 
 /*
  * Reads the configuration that the options name, and says on stderr what is wrong with it. CLI_OK,

@@ -26,6 +26,11 @@ static const struct command commands[] = {
     {"status", "", "show what the running gateway does", 0, 0, cli_status},
     {"reload", "", "let the running gateway read its configuration again", 0, 0, cli_reload},
     {"token new", "NAME", "make an API token and the lines that let it in", 1, 1, cli_token_new},
+    {"cert show", "", "show the certificate that is served, and its authority", 0, 0,
+     cli_cert_show},
+    {"cert renew", "", "make a new certificate; a running gateway takes it up", 0, 0,
+     cli_cert_renew},
+    {"cert ca", "", "print the gateway's own authority, for clients to trust", 0, 0, cli_cert_ca},
 };
 
 enum option_id {

@@ -110,15 +110,17 @@ static void write_problem(struct cli_reloader *reloader, struct json_writer *wri
     bool is_error = problem->severity == CONFIG_ERROR;
     struct buf line CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
     if (config_problem_format(&line, problem) == 0)
+        buf_truncate(&line, buf_len(&line) - 1); /* the line's end */
+    if (buf_error(&line) == 0)
         log_write(reloader->options.log, is_error ? LOG_ERROR : LOG_WARN, "config", "problem",
-                  LOG_TEXT("problem", slice_trim(buf_slice(&line))));
+                  LOG_TEXT("problem", buf_slice(&line)));
     json_object_begin(writer);
     json_kv_string(writer, SLICE("severity"), is_error ? SLICE("error") : SLICE("warning"));
     json_kv_string(writer, SLICE("file"), problem->path);
     json_kv_u64(writer, SLICE("line"), problem->line);
     json_kv_u64(writer, SLICE("column"), problem->column);
     json_kv_string(writer, SLICE("message"), problem->message);
-    json_kv_string(writer, SLICE("text"), slice_trim(buf_slice(&line)));
+    json_kv_string(writer, SLICE("text"), buf_slice(&line));
     json_object_end(writer);
 }
 
@@ -139,12 +141,6 @@ static void on_applied(void *context) {
     reloader->reload = NULL;
     log_write(reloader->options.log, LOG_INFO, "gateway", "the configuration is reloaded");
     finish(reloader, APPLIED, NULL);
-}
-
-static void drop_part(struct cli_reloader *reloader) {
-    const struct cli_reload_part *part = reloader->options.part;
-    if (part != NULL)
-        part->drop(part->context);
 }
 
 static void commit(struct cli_reloader *reloader) {

@@ -16,14 +16,13 @@ struct cli_reloader;
 
 /*
  * Something beside the gateway that goes by the configuration: certificates. As with
- * gateway_reload_prepare(), all that can fail is in `prepare`, which says why in `reason`; then
- * either `commit` or `drop` is called. On the loop of worker 0.
+ * gateway_reload_prepare(), all that can fail is in `prepare`, which says why in `reason`; `commit`
+ * follows at once. On the loop of worker 0.
  */
 struct cli_reload_part {
     void *context;
     int (*prepare)(void *context, struct config *config, struct buf *reason);
     void (*commit)(void *context);
-    void (*drop)(void *context);
 };
 
 struct cli_reloader_options {

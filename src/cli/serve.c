@@ -14,9 +14,10 @@
 #include "io/loop.h"
 #include "json/reader.h"
 #include "reloader.h"
+#include "serving_tls.h"
 
 struct serving {
-    const struct config *config;
+    struct config *config;
     struct gateway *gateway;
     struct log *log;
     const struct cli_options *options;
@@ -82,39 +83,74 @@ static void on_change(void *context) {
     buf_deinit(&out);
 }
 
-/* The lines to paste. A token goes to a terminal only; elsewhere its file is named. */
-static void print_welcome(const struct serving *serving, const char *data_dir,
+/* The lines to paste, for clients at `url`. */
+static void print_clients(const struct serving *serving, const char *data_dir, const char *url,
                           const struct secret *token) {
-    const char *address = gateway_address(serving->gateway)->text;
-    const char *path = serving->config->mcp_path.ptr;
     bool is_terminal = isatty(STDOUT_FILENO) != 0;
-    bool anonymous = serving->config->auth_anonymous;
-    printf("Cardea %s\n\n  MCP     http://%s%s\n", CARDEA_VERSION, address, path);
-    for (size_t i = 0; i < serving->config->n_servers; i++)
-        printf("          http://%s%s/%s\n", address, path, serving->config->servers[i].name.ptr);
-    printf("  token   %s/token%s\n", data_dir,
-           anonymous ? " (not required: server.auth.anonymous)" : "");
-    if (anonymous) {
-        printf("\nClaude Code:\n  claude mcp add --transport http cardea http://%s%s\n", address,
-               path);
+    if (config_lets_everybody_in(serving->config)) {
+        printf("\nClaude Code:\n  claude mcp add --transport http cardea %s\n", url);
         printf("\nOther clients (mcpServers):\n"
-               "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"http://%s%s\"}}}\n",
-               address, path);
-        fflush(stdout);
+               "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"%s\"}}}\n",
+               url);
         return;
     }
     char from_file[4200];
     snprintf(from_file, sizeof from_file, "$(cat '%s/token')", data_dir);
     const char *bearer = is_terminal ? secret_reveal(token).ptr : from_file;
     int len = is_terminal ? (int)secret_reveal(token).len : (int)strlen(from_file);
-    printf("\nClaude Code:\n  claude mcp add --transport http cardea http://%s%s \\\n"
+    printf("\nClaude Code:\n  claude mcp add --transport http cardea %s \\\n"
            "      --header \"Authorization: Bearer %.*s\"\n",
-           address, path, len, bearer);
+           url, len, bearer);
     if (is_terminal)
         printf("\nOther clients (mcpServers):\n"
-               "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"http://%s%s\",\n"
+               "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"%s\",\n"
                "    \"headers\":{\"Authorization\":\"Bearer %.*s\"}}}}\n",
-               address, path, len, bearer);
+               url, len, bearer);
+}
+
+/* Who is let in, beside the owner of the data directory. */
+static void print_callers(const struct serving *serving) {
+    const struct config *config = serving->config;
+    bool has_api_token = serving->options->api_token != NULL;
+    for (size_t i = 0; i < config->oauth.n_issuers; i++) {
+        struct slice issuer = config->oauth.issuers[i].expected_issuer;
+        if (issuer.len == 0)
+            issuer = config->oauth.issuers[i].url;
+        printf("  OAuth   %.*s\n", SLICE_ARGS(issuer.len != 0 ? issuer : SLICE("by a secret")));
+    }
+    if (config->n_tokens != 0)
+        printf("  tokens  %zu in server.auth.tokens\n", config->n_tokens);
+    if (has_api_token)
+        printf("  tokens  MCP_API_TOKEN\n");
+    if (config->tls.client_ca.len != 0)
+        printf("  mTLS    certificates by %s\n", config->tls.client_ca.ptr);
+}
+
+/* A token goes to a terminal only; elsewhere its file is named. */
+static void print_welcome(const struct serving *serving, const char *data_dir,
+                          const struct secret *token) {
+    const struct config *config = serving->config;
+    struct slice address = slice_from_cstr(gateway_address(serving->gateway)->text);
+    CLEANUP(buf_deinit) struct buf url = BUF_INIT(KIB(8));
+    CLEANUP(buf_deinit) struct buf advice = BUF_INIT(KIB(64));
+    serving_tls_origin(config, address, &url);
+    buf_append(&url, config->mcp_path);
+    if (buf_append_byte(&url, '\0') != 0 || serving_tls_advice(config, data_dir, &advice) != 0)
+        return;
+    const char *text = buf_slice(&url).ptr;
+    printf("Cardea %s\n\n  MCP     %s\n", CARDEA_VERSION, text);
+    for (size_t i = 0; i < config->n_servers; i++)
+        printf("          %s/%s\n", text, config->servers[i].name.ptr);
+    bool is_open = !gateway_address(serving->gateway)->is_loopback;
+    printf("  token   %s/token%s\n", data_dir,
+           config->auth_none.len != 0 ? " (not required: server.auth.none)"
+           : config->auth_anonymous   ? " (not required: server.auth.anonymous)"
+           : is_open                  ? " (from this machine alone)"
+                                      : "");
+    print_callers(serving);
+    print_clients(serving, data_dir, text, token);
+    if (buf_len(&advice) != 0)
+        printf("\n%.*s", SLICE_ARGS(buf_slice(&advice)));
     fflush(stdout);
 }
 
@@ -160,19 +196,26 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct io_signal *watches[ARRAY_LEN(signals)] = {NULL};
     struct control *control = NULL;
+    struct serving_tls *tls = NULL;
     struct slice address = SLICE_EMPTY;
     int error = gateway_listen(serving->gateway, &address);
     if (error != 0) {
         fprintf(stderr, "cardea: cannot listen on %s: %s\n", address.ptr, strerror(-error));
         return CLI_FAILED;
     }
-    if (cli_make_upstreams(serving->gateway, serving->config) != CLI_OK)
+    struct serving_tls_options tls_options = {serving->gateway, serving->log, data_dir};
+    if (serving_tls_start(&tls_options, serving->config, &tls) != CLI_OK)
         return CLI_FAILED;
+    if (cli_make_upstreams(serving->gateway, serving->config) != CLI_OK) {
+        serving_tls_free(tls);
+        return CLI_FAILED;
+    }
     struct cli_reloader_options reloader_options = {
         .options = serving->options,
         .gateway = serving->gateway,
         .log = serving->log,
         .path = serving->config->path.ptr,
+        .part = serving_tls_part(tls),
     };
     serving->reloader = cli_reloader_new(&reloader_options);
     open_control(serving, data_dir, &control);
@@ -194,6 +237,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
         io_signal_free(watches[i]);
     serving->reloader = cli_reloader_free(serving->reloader);
     control_free(control);
+    serving_tls_free(tls);
     return error == 0 ? CLI_OK : CLI_FAILED;
 }
 

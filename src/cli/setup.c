@@ -220,8 +220,10 @@ static bool any_https(const struct config *config) {
 
 int cli_make_upstreams(struct gateway *gateway, const struct config *config) {
     struct io_tls *tls = NULL;
-    struct io_tls_client_options options = {.use_system_roots = true};
-    int error = any_https(config) ? io_tls_client_new(&options, &tls) : 0;
+    /* Always: a reload, or an issuer, may need it one day. */
+    struct io_tls_client_options options = {.use_system_roots = true,
+                                            .is_lazy = !any_https(config)};
+    int error = io_tls_client_new(&options, &tls);
     if (error == 0)
         error = gateway_make_upstreams(gateway, tls);
     io_tls_unref(tls);

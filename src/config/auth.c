@@ -419,10 +419,11 @@ static void check_anonymous(struct loader *l, const struct toml_node *root) {
                         : config->n_tokens != 0          ? "[server.auth.tokens]"
                         : config->tls.client_ca.len != 0 ? "server.tls.client_ca"
                                                          : NULL;
-    if (!config->auth_anonymous || other == NULL)
+    if (!config_lets_everybody_in(config) || other == NULL)
         return;
     struct spot spot;
-    const struct toml_node *node = find(&spot, root, "auth", "anonymous");
+    const struct toml_node *node =
+        find(&spot, root, "auth", config->auth_anonymous ? "anonymous" : "none");
     problem_of(l, CONFIG_ERROR, node != NULL ? node->key_at : (struct toml_position){0, 0}, &spot.b,
                "lets everybody in, and %s is there to tell callers apart; keep one of them", other);
 }

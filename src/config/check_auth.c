@@ -11,8 +11,8 @@ enum { SECRET_MIN = 32, NAME_MAX_LEN = 256, ORIGIN_MAX = 512 };
 const char *check_none(struct slice value) {
     return slice_eq(value, SLICE("I know"))
                ? NULL
-               : "must be \"I know\", so that nobody writes it without knowing that it lets the "
-                 "gateway listen for other machines without authentication";
+               : "must be \"I know\", so that nobody writes it without knowing that it lets "
+                 "everybody in, from other machines too";
 }
 
 const char *check_hash(struct slice value) {

@@ -90,7 +90,7 @@ struct option {
     option_check *check;
     const char *before;               /* begins the sentence of which `check` gives the end */
     const struct option_entry *entry; /* TABLES, NAMED */
-    bool lower;                       /* entries are kept in lower case */
+    bool lower;                       /* STRING, LIST: kept in lower case */
     const char *doc;                  /* of a built key: Markdown, full sentences */
     const char *why; /* what a key restricts ("restricts who may call"), why it is ignored, what
                         to write instead */

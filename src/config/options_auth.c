@@ -177,14 +177,15 @@ const struct option option_auth_rows[] = {
     {.path = "server.auth.anonymous",
      .type = OPTION_BOOL,
      OF_CONFIG(auth_anonymous),
-     .doc = "Lets callers in without a token. Not together with a way to prove who they are, and "
-            "for other machines only with `server.auth.none`."},
+     .doc = "Lets callers in without a token, on a loopback address. Not together with a way to "
+            "prove who they are."},
     {.path = "server.auth.none",
      .type = OPTION_STRING,
      OF_CONFIG(auth_none),
      .check = check_none,
-     .doc = "`\"I know\"` lets the gateway listen for other machines although nobody there can "
-            "prove who they are. Alone it lets nobody in."},
+     .doc = "`\"I know\"` lets everybody in from other machines too: whoever reaches the gateway "
+            "may call everything. TLS is as ever. Not together with a way to prove who they "
+            "are."},
     {.path = "server.auth.tokens",
      .type = OPTION_NAMED,
      OF_CONFIG(tokens),

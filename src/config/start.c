@@ -2,7 +2,7 @@
  * What has to be there before the gateway listens for other machines. The address may have come
  * from the command line, and a token from the environment, so this is looked at when all of it is
  * known. The rules are apart: TLS does not stand in for authentication, nor the other way round,
- * and server.auth.none opens neither.
+ * and server.auth.none does not open TLS.
  */
 #include <errno.h>
 
@@ -18,6 +18,10 @@ static int tell(struct config_problems *problems, const struct config *config,
 bool config_has_authentication(const struct config *config, bool has_api_token) {
     return config->oauth.is_set || config->n_tokens != 0 || has_api_token ||
            config->tls.client_ca.len != 0;
+}
+
+bool config_lets_everybody_in(const struct config *config) {
+    return config->auth_anonymous || config->auth_none.len != 0;
 }
 
 bool config_has_tls(const struct config *config) {
@@ -43,7 +47,7 @@ static int check_callers(const struct config *config, bool has_api_token,
                 "server.listen_address is open to other machines, and nobody there can prove who "
                 "they are: configure [server.oauth], a token (cardea token new NAME prints the "
                 "lines), MCP_API_TOKEN in the environment or server.tls.client_ca; or listen on "
-                "127.0.0.1; server.auth.none = \"I know\" starts without");
+                "127.0.0.1; server.auth.none = \"I know\" lets everybody there call everything");
 }
 
 static int check_encryption(struct config *config, struct config_problems *problems) {
@@ -71,10 +75,13 @@ int config_check_start(struct config *config, bool has_api_token,
                      "server.tls needs certificate and key, or auto = true; on a loopback address "
                      "there is no TLS otherwise");
     }
-    if (error == 0 && config->auth_anonymous && has_api_token)
+    if (error == 0 && config_lets_everybody_in(config) && has_api_token)
         error = tell(problems, config,
-                     "server.auth.anonymous lets everybody in, and MCP_API_TOKEN is set in the "
-                     "environment; keep one of them");
+                     config->auth_anonymous
+                         ? "server.auth.anonymous lets everybody in, and MCP_API_TOKEN is set in "
+                           "the environment; keep one of them"
+                         : "server.auth.none lets everybody in, and MCP_API_TOKEN is set in the "
+                           "environment; keep one of them");
     if (error != 0)
         return error;
     return problems->n_errors > n_errors ? CONFIG_E_INVALID : 0;

@@ -337,8 +337,11 @@ void store_value(struct loader *l, const struct place *place, const struct optio
         store_number(l, place, row, node, object);
         return;
     case OPTION_STRING:
-        if (read_string(l, place, row, node, &string))
-            *(struct slice *)member(object, row->offset) = string;
+        if (!read_string(l, place, row, node, &string))
+            return;
+        if (row->lower)
+            to_lower(l, &string);
+        *(struct slice *)member(object, row->offset) = string;
         return;
     case OPTION_PATH:
         if (read_path(l, place, row, node, &string))

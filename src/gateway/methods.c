@@ -24,7 +24,8 @@ static void handle_set_level(struct gw_call *call, const struct mcp_message *mes
     }
     atomic_store(&call->session->log_level, level);
     int owner_level = gw_principal_log_level(call->principal);
-    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view =
+        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
     for (size_t i = 0; i < view->n; i++) {
         enum config_share share = upstream_config(view->items[i].upstream)->share;
         if (share != CONFIG_SHARE_ALL) /* whose log nobody gets but the operator */
@@ -149,7 +150,8 @@ static void write_discovery(struct buf *out, const struct gw_view *view,
 
 /* Clients ask once and keep the answer: it waits for upstreams that start, as lists do. */
 static void try_discover(struct gw_call *call, bool is_late) {
-    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view =
+        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
     uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
                                          call->worker->config->list_timeout_ms);
     if (patience != 0 && !is_late) {

@@ -48,7 +48,7 @@
 #include "upstream/upstream.h"
 
 enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
-enum { GW_SERVER_NAME_CHARS = 32 }; /* as check_server_name() allows */
+enum { GW_SERVER_NAME_CHARS = 32 };        /* as check_server_name() allows */
 enum { GW_SESSION_SHARDS = 16, GW_SESSION_ID_BYTES = 32, GW_SESSION_ID_CHARS = 43 };
 
 struct gw_principals;
@@ -101,7 +101,8 @@ struct gw_session {
     /* Fixed at birth, readable by every worker. */
     struct gateway *gateway;
     struct gw_principal *principal; /* a reference */
-    /* The endpoint it belongs to, by name: the server may be configured anew. Empty: the merged one. */
+    /* The endpoint it belongs to, by name: the server may be configured anew. Empty: the merged
+     * one. */
     char only[GW_SERVER_NAME_CHARS + 1];
     enum mcp_revision revision;
     struct list_link principal_link; /* principal->mutex */
@@ -192,7 +193,8 @@ struct gw_worker {
 };
 
 struct gateway {
-    struct config *config; /* of the newest generation; a reference. Worker 0's: others use their own */
+    struct config
+        *config; /* of the newest generation; a reference. Worker 0's: others use their own */
     struct log *log;
     const struct secret *token, *api_token;
     struct io_tls *client_tls; /* toward upstreams and issuers */
@@ -205,8 +207,8 @@ struct gateway {
     bool is_running;           /* the workers have their threads */
     struct gw_principals principals;
     struct gw_principal *own; /* whose upstreams are started with the gateway */
-    struct budget budget; /* what all workers' streams and calls hold */
-    struct peers peers;   /* connections, of all workers */
+    struct budget budget;     /* what all workers' streams and calls hold */
+    struct peers peers;       /* connections, of all workers */
     /* The longest that any upstream may send, and the most that one of them may have to read; a
      * reload does not make them less, because old upstreams may still be answering. */
     atomic_size_t max_message, write_queue;
@@ -247,7 +249,7 @@ struct gw_connection {
     struct gw_exchange *exchange; /* the one being received or answered */
     struct gw_caller *caller;     /* of the last request; a reference, or NULL */
     struct buf pipelined;         /* what came while the exchange was being answered */
-    struct network peer;   /* who is connected to us */
+    struct network peer;          /* who is connected to us */
     struct network client; /* it, or whom its PROXY header names: an address that is counted */
     bool is_from_proxy;    /* there was such a header */
     bool is_counted;       /* among the peers */
@@ -301,19 +303,19 @@ void gw_opening_late(struct gw_connection *connection);
 struct gw_exchange {
     struct gw_worker *worker;
     struct gw_connection *connection; /* NULL: the client is gone */
-    struct gw_principal *principal; /* the caller's */
-    struct gw_session *session; /* a reference */
-    struct upstream *only;      /* a reference; NULL: the merged endpoint */
+    struct gw_principal *principal;   /* the caller's */
+    struct gw_session *session;       /* a reference */
+    struct upstream *only;            /* a reference; NULL: the merged endpoint */
     struct buf body;
-    struct network client; /* its address, by server.client_ip */
-    bool is_from_proxy;    /* a trusted one: what it says of the client counts */
-    bool is_cors;          /* of a page whose origin [server.cors] allows */
-    struct buf early; /* an answer that was decided before the body was read */
-    bool is_refused;  /* there is one */
-    size_t phase;     /* of the head: the one that is at work */
-    bool is_waiting;  /* it waits; the body is kept */
-    bool is_whole;    /* the body has come meanwhile */
-    bool has_waited;  /* for keys: not again */
+    struct network client;            /* its address, by server.client_ip */
+    bool is_from_proxy;               /* a trusted one: what it says of the client counts */
+    bool is_cors;                     /* of a page whose origin [server.cors] allows */
+    struct buf early;                 /* an answer that was decided before the body was read */
+    bool is_refused;                  /* there is one */
+    size_t phase;                     /* of the head: the one that is at work */
+    bool is_waiting;                  /* it waits; the body is kept */
+    bool is_whole;                    /* the body has come meanwhile */
+    bool has_waited;                  /* for keys: not again */
     struct gw_authn_wait *authn_wait; /* NULL: does not */
     struct gw_caller *caller;         /* a reference; NULL: not known yet */
     enum http_method method;
@@ -344,7 +346,8 @@ void gw_exchange_unref_connection(struct gw_exchange *exchange);
  * fields are whole lines. */
 void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
                              struct slice extra_fields, struct slice body);
-/* The lines that browsers are told with which pages may read the answer, and to come by TLS only. */
+/* The lines that browsers are told with which pages may read the answer, and to come by TLS only.
+ */
 void gw_exchange_append_border(const struct gw_exchange *exchange, struct buf *out);
 /* The request is whole. */
 void gw_exchange_run(struct gw_exchange *exchange);
@@ -529,7 +532,7 @@ struct gw_view {
     const struct upstream *only;
     char session[GW_SESSION_ID_CHARS + 1]; /* empty: of all of the principal's sessions */
     uint64_t generation;                   /* of the set: while it has this one, the view is true */
-    const struct upstream_list *list;      /* the worker's; when it has another one, views are dropped */
+    const struct upstream_list *list; /* the worker's; when it has another one, views are dropped */
     struct gw_view_item *items;
     size_t n;
     size_t n_starting;                       /* that have never been up yet */
@@ -696,7 +699,7 @@ struct gw_caller *gw_caller_unref(struct gw_caller *caller);
 MUST_CHECK int gw_generation_new(struct gateway *gateway, const struct config *config,
                                  const struct gw_generation *previous,
                                  struct gw_generation **ret_generation);
-/* No worker serves by it any more. */
+/* No worker serves by it any more; on worker 0, whose loop is still there. */
 struct gw_generation *gw_generation_free(struct gw_generation *generation);
 /* What the configuration says now of an upstream that may be older; NULL: nothing any more. */
 const struct config_server *gw_server_config(const struct gw_worker *worker,

@@ -484,7 +484,8 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, slice_from_cstr(problem), SLICE_EMPTY);
         return;
     }
-    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view =
+        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
     struct route route = find_route(view, call, &subject);
     if (route.item == NULL && route.patience_ms == 0 && !is_late)
         route.patience_ms = gw_view_refresh(view, call, lists_of(&subject));

@@ -123,7 +123,8 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     atomic_init(&session->refs, 2); /* the table's and the caller's */
     session->gateway = gateway;
     session->principal = gw_principal_ref(principal);
-    if (only != NULL && slice_to_cstr(upstream_name(only), session->only, sizeof session->only) != 0)
+    if (only != NULL &&
+        slice_to_cstr(upstream_name(only), session->only, sizeof session->only) != 0)
         session->only[0] = '\0'; /* never: a name fits */
     session->revision = revision;
     atomic_init(&session->last_used_ms, now_ms);
@@ -159,8 +160,8 @@ struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
     struct gw_session *session = map_get(&shard->by_id, id);
-    bool is_ours = session != NULL && session->principal == principal &&
-                   gw_session_is_at(session, only);
+    bool is_ours =
+        session != NULL && session->principal == principal && gw_session_is_at(session, only);
     if (is_ours)
         gw_session_ref(session);
     pthread_mutex_unlock(&shard->mutex);

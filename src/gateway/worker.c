@@ -151,9 +151,9 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     const struct config_limits *limits = &options->config->limits;
     gw_principals_init(&gateway->principals, (size_t)limits->max_in_flight);
-    gateway->own =
-        gw_principal_get(&gateway->principals,
-                         options->config->auth_anonymous ? SLICE("anonymous") : SLICE("local"));
+    gateway->own = gw_principal_get(&gateway->principals, config_lets_everybody_in(options->config)
+                                                              ? SLICE("anonymous")
+                                                              : SLICE("local"));
     if (gateway->own == NULL)
         mem_exhausted(sizeof *gateway->own);
     peers_init(&gateway->peers, (size_t)limits->max_connections,
@@ -214,6 +214,7 @@ struct gateway *gateway_free(struct gateway *gateway) {
         gw_views_drop_all(&gateway->workers[i].views);
     gw_reload_abandon(gateway);
     upstream_set_free(gateway->upstreams);
+    gw_generation_free(gateway->generation); /* what it fetches is on a loop */
     for (size_t i = 0; i < gateway->n_workers; i++)
         worker_deinit(&gateway->workers[i]);
     gw_reload_free(gateway);
@@ -221,7 +222,6 @@ struct gateway *gateway_free(struct gateway *gateway) {
     peers_deinit(&gateway->peers);
     gw_principal_unref(gateway->own);
     gw_principals_deinit(&gateway->principals);
-    gw_generation_free(gateway->generation);
     io_tls_unref(gateway->client_tls);
     io_tls_unref(gateway->tls);
     pthread_mutex_destroy(&gateway->tls_mutex);

@@ -51,5 +51,5 @@ static inline bool char_all(struct slice s, enum char_class class) {
     return char_span(s, class) == s.len;
 }
 
-/* char_all(s, CHAR_FIELD), eight bytes at a time. */
+/* char_all(s, CHAR_FIELD), many bytes at a time. */
 bool char_all_field(struct slice s);

@@ -68,13 +68,22 @@ void tls_loaded(struct io_tls *tls, int error) {
 }
 
 void tls_wait(struct io_tls *tls, struct tls_waiter *waiter) {
+    int error = 0;
     pthread_mutex_lock(&tls->mutex);
     waiter->is_waiting = !tls->is_loaded;
     if (waiter->is_waiting)
         list_push_back(&tls->waiters, &waiter->message.link);
     else
         io_loop_post(waiter->loop, &waiter->message);
+    if (tls->is_lazy && !tls->is_loaded) {
+        tls->is_lazy = false;
+        error = tls_start_loader(tls);
+    }
     pthread_mutex_unlock(&tls->mutex);
+    if (error != 0) {
+        tls->reason = tls_no_context;
+        tls_loaded(tls, error);
+    }
 }
 
 bool tls_wait_cancel(struct io_tls *tls, struct tls_waiter *waiter) {

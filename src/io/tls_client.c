@@ -145,7 +145,7 @@ static void *run_loader(void *arg) {
 }
 
 /* Signals are for the threads that wait for them. */
-static int start_loader(struct io_tls *tls) {
+int tls_start_loader(struct io_tls *tls) {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -166,7 +166,8 @@ int io_tls_client_new(const struct io_tls_client_options *options, struct io_tls
     /* The environment is read here: not beside a thread that may be changing it. */
     tls->env_file = dup_or_null(getenv(X509_get_default_cert_file_env()));
     tls->env_directory = dup_or_null(getenv(X509_get_default_cert_dir_env()));
-    int error = start_loader(tls);
+    tls->is_lazy = options->is_lazy;
+    int error = tls->is_lazy ? 0 : tls_start_loader(tls);
     if (error != 0) {
         io_tls_unref(tls);
         return error;

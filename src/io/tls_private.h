@@ -28,6 +28,7 @@ struct io_tls {
     /* Of clients. */
     pthread_t loader;
     bool has_loader, use_system_roots;
+    bool is_lazy; /* the first who waits starts the loader; under the mutex */
     char *ca_file, *env_file, *env_directory; /* owned; or NULL */
 };
 
@@ -43,6 +44,9 @@ struct io_tls *tls_new(void);
 MUST_CHECK bool tls_set_up(SSL_CTX *context, const char *ciphers);
 /* It can be used, or cannot: whoever waits for it is told. */
 void tls_loaded(struct io_tls *tls, int error);
+
+/* Of a context for clients that is not loading yet. -errno. */
+MUST_CHECK int tls_start_loader(struct io_tls *tls);
 
 struct tls_waiter {
     struct io_message message;

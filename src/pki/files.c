@@ -88,8 +88,8 @@ MUST_CHECK static int check_pair(const struct config_tls *tls, const struct pki_
     return error;
 }
 
-int pki_files_load_client_ca(const struct pki_options *options, struct pki_pair *pair,
-                             struct buf *reason) {
+int pki_load_client_ca(const struct pki_options *options, struct pki_pair *pair,
+                       struct buf *reason) {
     const struct config_tls *tls = options->tls;
     CLEANUP(buf_deinit) struct buf text = BUF_INIT(0);
     if (tls->client_ca.len == 0) {

@@ -19,6 +19,16 @@ void pki_pair_deinit(struct pki_pair *pair) {
     buf_deinit(&pair->warning);
 }
 
+int pki_pair_copy(const struct pki_pair *from, struct pki_pair *to) {
+    struct slice key = buf_slice(&from->key);
+    char *room = buf_reserve(&to->key, key.len + 1); /* once: no copy of a key is left behind */
+    if (room == NULL || buf_append(&to->key, key) != 0 ||
+        buf_append(&to->chain, buf_slice(&from->chain)) != 0 ||
+        buf_append(&to->client_ca, buf_slice(&from->client_ca)) != 0)
+        return -ENOMEM;
+    return 0;
+}
+
 void pki_warn(const struct pki_options *options, const struct pki_pair *pair) {
     log_write(options->log, LOG_WARN, "tls", "the certificate needs attention",
               LOG_TEXT("reason", buf_slice(&pair->warning)));
@@ -32,7 +42,7 @@ int pki_load_quietly(const struct pki_options *options, uint64_t now_wall_ms, st
                      struct buf *reason) {
     CLEANUP(pki_pair_deinit) struct pki_pair loaded;
     pki_pair_init(&loaded);
-    int error = pki_files_load_client_ca(options, &loaded, reason);
+    int error = pki_load_client_ca(options, &loaded, reason);
     if (error == 0)
         error = pki_is_own(options) ? pki_own_load(options, now_wall_ms, false, &loaded, reason)
                                     : pki_files_load(options, &loaded, reason);

@@ -134,8 +134,6 @@ bool pki_own_is_due(const struct pki_options *options, X509 *server, uint64_t no
 /* The operator's files (files.c). */
 MUST_CHECK int pki_files_load(const struct pki_options *options, struct pki_pair *pair,
                               struct buf *reason);
-MUST_CHECK int pki_files_load_client_ca(const struct pki_options *options, struct pki_pair *pair,
-                                        struct buf *reason);
 /* Into the log: what is served all the same. */
 void pki_files_warn(const struct pki_options *options, uint64_t now_wall_ms,
                     const struct pki_pair *pair);

@@ -167,16 +167,6 @@ static void warn_of_end(struct pki_watch *watch, uint64_t now_ms) {
 
 /* --- loading --- */
 
-MUST_CHECK static int copy_pair(const struct pki_pair *from, struct pki_pair *to) {
-    struct slice key = buf_slice(&from->key);
-    char *room = buf_reserve(&to->key, key.len + 1); /* once: no copy of a key is left behind */
-    if (room == NULL || buf_append(&to->key, key) != 0 ||
-        buf_append(&to->chain, buf_slice(&from->chain)) != 0 ||
-        buf_append(&to->client_ca, buf_slice(&from->client_ca)) != 0)
-        return -ENOMEM;
-    return 0;
-}
-
 static void keep(struct pki_watch *watch, struct pki_pair *pair) {
     pki_pair_deinit(&watch->known);
     watch->known = *pair;
@@ -189,7 +179,7 @@ static void keep(struct pki_watch *watch, struct pki_pair *pair) {
 static void post(struct pki_watch *watch, struct pki_pair *pair) {
     struct delivery *delivery = mem_xalloc(sizeof *delivery);
     pki_pair_init(&delivery->pair);
-    if (copy_pair(pair, &delivery->pair) != 0) {
+    if (pki_pair_copy(pair, &delivery->pair) != 0) {
         pki_pair_deinit(&delivery->pair);
         mem_free(delivery);
         watch->has_failed = true; /* another time */
@@ -337,7 +327,7 @@ int pki_watch_new(struct io_loop *loop, const struct pki_options *options,
     pthread_cond_init(&watch->condition, &attributes);
     pthread_condattr_destroy(&attributes);
     choose_paths(watch);
-    int error = copy_pair(loaded, &watch->known);
+    int error = pki_pair_copy(loaded, &watch->known);
     if (error == 0) {
         watch->server = pki_pem_certificate(buf_slice(&watch->known.chain), 0);
         (void)is_news(watch, &loaded->warning);

@@ -8,6 +8,10 @@
 
 #define ONE "[mcp.servers.a]\ncmd = [\"x\"]\n"
 
+#define RESOURCE                                                                                   \
+    "[server.oauth.protected_resource]\nresource = 'https://c'\n"                                  \
+    "authorization_servers = ['https://d']"
+
 enum verdict { FINE, WARNS, REFUSES };
 
 /* The key alone, beside a server that is complete. One problem at most, and it names the key. */
@@ -18,41 +22,57 @@ static const struct {
 } keys[] = {
     /* [server] */
     {"server.listen_address = '127.0.0.1:8000'", FINE, NULL},
-    {"server.listen_address = '0.0.0.0:8000'", REFUSES, "server.listen_address"},
-    {"[server.tls]\ncertificate = 'c'\nkey = 'k'", REFUSES, "server.tls"},
-    {"server.tls.certificate = 'c'", REFUSES, "server.tls"},
-    {"server.tls.key = 'c'", REFUSES, "server.tls"},
+    {"server.listen_address = '0.0.0.0:8000'", FINE, NULL},
+    {"[server.tls]\ncertificate = 'c'\nkey = 'k'", FINE, NULL},
+    {"server.tls.certificate = 'c'", REFUSES, "server.tls.certificate"},
+    {"server.tls.key = 'c'", REFUSES, "server.tls.key"},
     {"server.health.enabled = false", FINE, NULL},
     {"server.health.path = '/up'", FINE, NULL},
-    {"server.health.listen = '127.0.0.1:9000'", REFUSES, "server.health.listen"},
-    {"server.cors.allow_credentials = true", WARNS, "server.cors"},
-    {"server.cors.allow_origins = '*'", WARNS, "server.cors"},
-    {"server.cors.allow_origins = ['https://a']", WARNS, "server.cors"},
-    {"server.cors.allow_methods = ['GET']", WARNS, "server.cors"},
-    {"server.cors.allow_headers = '*'", WARNS, "server.cors"},
-    {"server.cors.expose_headers = '*'", WARNS, "server.cors"},
-    {"server.cors.max_age = '60s'", WARNS, "server.cors"},
-    {"server.cors.allow_private_network = true", WARNS, "server.cors"},
-    {"server.csrf.enabled = true", REFUSES, "server.csrf"},
-    {"server.csrf.enabled = false", WARNS, "server.csrf"},
-    {"server.csrf.enabled = 'false'", REFUSES, "server.csrf"},
-    {"server.csrf = { enabled = false, header_name = 'X' }", WARNS, "server.csrf"},
-    {"server.csrf.header_name = 'X'", REFUSES, "server.csrf"},
-    {"server.oauth.url = 'https://a'", REFUSES, "server.oauth"},
-    {"server.oauth = {}", REFUSES, "server.oauth"},
+    {"server.health.listen = '127.0.0.1:9000'", FINE, NULL},
+    {"server.cors.allow_credentials = true", FINE, NULL},
+    {"server.cors.allow_origins = '*'", FINE, NULL},
+    {"server.cors.allow_origins = 'https://a/b'", FINE, NULL},
+    {"server.cors.allow_origins = ['https://a']", FINE, NULL},
+    {"server.cors.allow_origins = ['https://*.example.com']", FINE, NULL},
+    {"server.cors.allow_methods = '*'", FINE, NULL},
+    {"server.cors.allow_methods = 'GET'", FINE, NULL},
+    {"server.cors.allow_methods = ['GET', 'POST', 'PUT', 'DELETE', 'HEAD', 'OPTIONS', 'CONNECT', "
+     "'PATCH', 'TRACE']",
+     FINE, NULL},
+    {"server.cors.allow_headers = '*'", FINE, NULL},
+    {"server.cors.allow_headers = ['X-A', 'x-b']", FINE, NULL},
+    {"server.cors.expose_headers = '*'", FINE, NULL},
+    {"server.cors.max_age = '60s'", FINE, NULL},
+    {"server.cors.allow_private_network = true", FINE, NULL},
+    {"server.csrf.enabled = true", FINE, NULL},
+    {"server.csrf.enabled = false", FINE, NULL},
+    {"server.csrf.enabled = 'false'", REFUSES, "server.csrf.enabled"},
+    {"server.csrf = { enabled = false, header_name = 'X' }", FINE, NULL},
+    {"server.csrf.header_name = 'X'", WARNS, "server.csrf"},
+    {"[server.oauth]\nurl = 'https://a'\nexpected_issuer = 'a'\n" RESOURCE, FINE, NULL},
+    {"[server.oauth]\nurl = 'https://a'\n" RESOURCE, WARNS, "server.oauth.url"},
+    {"[server.oauth]\n" RESOURCE, REFUSES, "server.oauth"},
+    {"[server.oauth]\nurl = 'https://a'\nexpected_issuer = 'a'", REFUSES, "server.oauth"},
     {"server.oauth = false", REFUSES, "server.oauth"},
-    {"server.oauth.poll_interval = '5m'", REFUSES, "server.oauth"},
-    {"server.oauth.expected_issuer = 'a'", REFUSES, "server.oauth"},
-    {"server.oauth.expected_audience = 'a'", REFUSES, "server.oauth"},
-    {"[server.oauth.protected_resource]\nresource = 'a'\nauthorization_servers = ['b']", REFUSES,
-     "server.oauth"},
-    {"server.client_identification.enabled = true", REFUSES, "server.client_identification"},
+    {"[server.oauth]\nurl = 'https://a'\npoll_interval = '5m'\nexpected_issuer = 'a'\n"
+     "expected_audience = 'b'\n" RESOURCE,
+     FINE, NULL},
+    {"[server.oauth]\nurl = 'http://a'\nexpected_issuer = 'a'\n" RESOURCE, REFUSES,
+     "server.oauth.url"},
+    {"server.client_identification.enabled = true", FINE, NULL},
+    {"server.client_identification = { enabled = true, client_id.jwt_claim = 'sub' }", WARNS,
+     "server.client_identification.client_id.jwt_claim"},
+    {"server.client_identification = { enabled = true, client_id.http_header = 'X' }", WARNS,
+     "server.client_identification.client_id.http_header"},
+    {"server.client_identification.group_id.jwt_claim = 'plan'", WARNS,
+     "server.client_identification"},
     {"[server.client_identification]\nenabled = false\nclient_id.jwt_claim = 'sub'\n"
      "client_id.http_header = 'X'\ngroup_id.jwt_claim = 'plan'\ngroup_id.http_header = 'Y'\n"
      "validation.group_values = ['a']",
-     WARNS, "server.client_identification"},
-    {"server.client_ip.x_real_ip = true", WARNS, "server.client_ip"},
-    {"server.client_ip.x_forwarded_for_trusted_hops = 1", WARNS, "server.client_ip"},
+     FINE, NULL},
+    {"server.client_ip.x_real_ip = true", WARNS, "server.client_ip.x_real_ip"},
+    {"server.client_ip.x_forwarded_for_trusted_hops = 1", WARNS,
+     "server.client_ip.x_forwarded_for_trusted_hops"},
     {"server.rate_limits.enabled = true", REFUSES, "server.rate_limits"},
     {"server.rate_limits.global = { limit = 1, interval = '1s' }", REFUSES, "server.rate_limits"},
     {"[server.rate_limits]\nenabled = false\nglobal = { limit = 1, interval = '1s' }\n"
@@ -99,7 +119,7 @@ static const struct {
     {"mcp.servers.b = { url = 'https://a', allow = [] }", REFUSES, "mcp.servers.b.allow"},
     {"mcp.servers.b = { url = 'https://a', deny = ['g'] }", REFUSES, "mcp.servers.b.deny"},
     {"mcp.servers.b = { url = 'https://a', tools.t.allow = ['g'] }", REFUSES,
-     "mcp.servers.b.tools"},
+     "mcp.servers.b.tools.t.allow"},
     {"mcp.servers.b = { url = 'https://a', cwd = '/' }", REFUSES, "mcp.servers.b.cwd"},
     {"mcp.servers.b = { cmd = ['x'], protocol = 'sse' }", REFUSES, "mcp.servers.b.protocol"},
     {"mcp.servers.b = { cmd = ['x'], message_url = 'x' }", REFUSES, "mcp.servers.b.message_url"},
@@ -113,8 +133,10 @@ static const struct {
     {"mcp.servers.b = { cmd = ['x'], allow = ['g'] }", REFUSES, "mcp.servers.b.allow"},
     {"mcp.servers.b = { cmd = ['x'], allow = [] }", REFUSES, "mcp.servers.b.allow"},
     {"mcp.servers.b = { cmd = ['x'], deny = ['g'] }", REFUSES, "mcp.servers.b.deny"},
-    {"mcp.servers.b = { cmd = ['x'], tools.t.allow = ['g'] }", REFUSES, "mcp.servers.b.tools"},
-    {"mcp.servers.b = { cmd = ['x'], tools.t.deny = ['g'] }", REFUSES, "mcp.servers.b.tools"},
+    {"mcp.servers.b = { cmd = ['x'], tools.t.allow = ['g'] }", REFUSES,
+     "mcp.servers.b.tools.t.allow"},
+    {"mcp.servers.b = { cmd = ['x'], tools.t.deny = ['g'] }", REFUSES,
+     "mcp.servers.b.tools.t.deny"},
     {"mcp.servers.b = { enabled = false, url = 'https://a', protocol = 'sse', message_url = "
      "'m',"
      " headers = [], tls = { verify_certs = true, ca_bundle = 'c' }, auth = { type = 'forward',"
@@ -199,6 +221,7 @@ static void test_unknown_inside(void) {
 #define TELEMETRY " has no effect: traces, metrics and logs are not exported yet\n"
 #define NO_SERVERS                                                                                 \
     "warning: no MCP servers are configured: [mcp.servers.NAME] with a cmd or a url adds one\n"
+#define NO_CLAIMS " has no effect without [server.oauth]: only access tokens have claims\n"
 #define KIND                                                                                       \
     " needs cmd or url: the command that speaks MCP on its standard input and output, or the "     \
     "address of a server\n"
@@ -215,7 +238,7 @@ static const struct {
      "[server.oauth.protected_resource]\n"
      "resource = \"https://nexus.example.com\"\n"
      "authorization_servers = [\"https://your-auth-provider.com\"]\n",
-     "1:9: error: server.oauth restricts who may call" NOT_BUILT},
+     NO_SERVERS},
     {"groups",
      "[server.client_identification]\n"
      "enabled = true\n"
@@ -229,8 +252,9 @@ static const struct {
      "[mcp.servers.database.rate_limits.per_user.groups.enterprise]\n"
      "limit = 10000\n"
      "interval = \"3600s\"\n",
-     "1:9: error: server.client_identification refuses callers without an identity or with an "
-     "unknown group" NOT_BUILT "6:14: error: mcp.servers.database" KIND
+     "3:11: warning: server.client_identification.client_id.jwt_claim" NO_CLAIMS
+     "4:10: warning: server.client_identification.group_id.jwt_claim" NO_CLAIMS
+     "6:14: error: mcp.servers.database" KIND
      "6:23: error: mcp.servers.database.rate_limits limits how often the server may be "
      "called" NOT_BUILT},
     {"limits",
@@ -266,7 +290,6 @@ static const struct {
      "[mcp.servers.api.tls]\n"
      "verify_certs = true\n"
      "ca_bundle = \"/etc/nexus/ca-bundle.crt\"\n",
-     "1:9: error: server.tls encrypts the connections of clients" NOT_BUILT
      "4:14: error: mcp.servers.api" KIND
      "4:18: error: mcp.servers.api.tls decides which certificates are trusted and which one is "
      "shown" NOT_BUILT},

@@ -494,5 +494,5 @@ static void test_distance(void) {
     CHECK(edit_distance(SLICE("x"), slice_make(word, 49)) == SIZE_MAX);
 }
 
-TEST_MAIN(TEST(test_durations), TEST(test_sizes), TEST(test_times), TEST(test_checks), TEST(test_rows),
-          TEST(test_distance))
+TEST_MAIN(TEST(test_durations), TEST(test_sizes), TEST(test_times), TEST(test_checks),
+          TEST(test_rows), TEST(test_distance))

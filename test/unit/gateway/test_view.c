@@ -63,8 +63,8 @@ static void test_kept(void) {
     struct gateway *gateway =
         new_gateway(SERVER("a", "") SERVER("b", "share = \"session\"\n"), &config, &log);
     struct gw_worker *worker = &gateway->workers[0];
-    struct upstream *only_a = upstream_set_find(gateway->upstreams, SLICE("a"));
-    struct upstream *only_b = upstream_set_find(gateway->upstreams, SLICE("b"));
+    struct upstream *only_a = upstream_list_find(worker->list, SLICE("a"), NULL);
+    struct upstream *only_b = upstream_list_find(worker->list, SLICE("b"), NULL);
     struct gw_session *one = new_session(gateway, NULL), *two = new_session(gateway, NULL);
     struct gw_principal *local = &gateway->local, *other = &gateway->anonymous;
     struct gw_view *views[] = {

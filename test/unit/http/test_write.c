@@ -24,6 +24,23 @@ static void test_status(void) {
     CHECK_STR(slice_from_cstr(http_status_text(99)), "");
 }
 
+/* Values are looked at in blocks: each byte at each place of some blocks. */
+static void test_each_byte_everywhere(void) {
+    char value[48];
+    for (int c = 0; c < 256; c++) {
+        bool fine = c == '\t' || (c >= 0x20 && c < 0x7f);
+        for (size_t at = 1; at + 1 < sizeof value; at++) {
+            struct buf out CLEANUP(buf_deinit) = BUF_INIT(256);
+            memset(value, 'a', sizeof value);
+            value[at] = (char)c;
+            int error = http_write_field(&out, SLICE("x"), slice_make(value, sizeof value));
+            if ((error == 0) != fine)
+                printf("# byte %d at %zu\n", c, at);
+            CHECK_INT(error == 0, fine);
+        }
+    }
+}
+
 static void test_request_line(void) {
     static const struct {
         enum http_method method;
@@ -230,6 +247,6 @@ static void test_without_memory(void) {
     test_torture(run_without_memory, NULL);
 }
 
-TEST_MAIN(TEST(test_status), TEST(test_request_line), TEST(test_fields), TEST(test_full_buffer),
-          TEST(test_chunks), TEST(test_round_trip), TEST(test_lists), TEST(test_content_type),
-          TEST(test_accepts), TEST(test_without_memory))
+TEST_MAIN(TEST(test_status), TEST(test_each_byte_everywhere), TEST(test_request_line),
+          TEST(test_fields), TEST(test_full_buffer), TEST(test_chunks), TEST(test_round_trip),
+          TEST(test_lists), TEST(test_content_type), TEST(test_accepts), TEST(test_without_memory))

@@ -78,7 +78,7 @@ static void cert_free(struct cert *cert) {
 }
 
 /* The certificate as a file; `path` is a template for mkstemp(3). */
-static void cert_write(const struct cert *cert, char *path) {
+MAYBE_UNUSED static void cert_write(const struct cert *cert, char *path) {
     int fd = mkstemp(path);
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file == NULL || PEM_write_X509(file, cert->x509) != 1 || fclose(file) != 0)

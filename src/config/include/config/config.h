@@ -300,6 +300,8 @@ MUST_CHECK int config_check_start(struct config *config, bool has_api_token,
                                   struct config_problems *problems);
 /* Somebody on another machine can prove who they are. The local token does not count. */
 bool config_has_authentication(const struct config *config, bool has_api_token);
+/* Nobody has to prove who they are: server.auth.anonymous, or server.auth.none. */
+bool config_lets_everybody_in(const struct config *config);
 /* The main listener speaks TLS. After config_check_start(). */
 bool config_has_tls(const struct config *config);
 /* Any thread. Each owner has a reference: the one that loaded it, and who works by it longer. */

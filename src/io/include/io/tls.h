@@ -28,6 +28,7 @@ struct io_tls_client_options {
      * systems usually have them. */
     bool use_system_roots;
     const char *ca_file; /* PEM, further roots; NULL: none */
+    bool is_lazy;        /* loads when the first stream needs it, not before */
 };
 
 /* --- clients --- */

@@ -38,6 +38,8 @@ struct pki_pair {
 
 void pki_pair_init(struct pki_pair *pair);
 void pki_pair_deinit(struct pki_pair *pair);
+/* Into an empty one. -ENOMEM. */
+MUST_CHECK int pki_pair_copy(const struct pki_pair *from, struct pki_pair *to);
 
 struct pki_options {
     const struct config_tls *tls; /* outlives it */
@@ -55,6 +57,10 @@ struct pki_options {
 enum { PKI_E_INVALID = 1 };
 MUST_CHECK int pki_load(const struct pki_options *options, uint64_t now_wall_ms,
                         struct pki_pair *pair, struct buf *reason);
+
+/* The file of tls.client_ca alone, into pair->client_ca. */
+MUST_CHECK int pki_load_client_ca(const struct pki_options *options, struct pki_pair *pair,
+                                  struct buf *reason);
 
 /* Makes a new certificate now, whatever its age. The running gateway takes it up by itself. */
 MUST_CHECK int pki_renew(const struct pki_options *options, uint64_t now_wall_ms,
