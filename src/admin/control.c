@@ -124,20 +124,22 @@ static void run(struct peer *peer, struct slice line) {
         answer_unknown(control, request);
 }
 
-/* Runs the next line that is whole, unless one is being run. */
-static void look_at_lines(struct peer *peer) {
-    size_t at;
+/* Runs the lines that are whole, unless one is being run. False: one is too long. */
+static bool look_at_lines(struct peer *peer) {
+    size_t at = 0;
     if (peer->is_looking)
-        return; /* answered at once: the loop goes on */
+        return true; /* answered at once: the loop goes on */
     peer->is_looking = true;
     while (peer->request == NULL &&
-           (at = slice_find_byte(buf_slice(&peer->line), '\n')) != SIZE_MAX) {
+           (at = slice_find_byte(buf_slice(&peer->line), '\n')) <= LIMIT_CONTROL_COMMAND) {
         struct buf line CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND);
         buf_append(&line, slice_sub(buf_slice(&peer->line), 0, at));
         buf_consume(&peer->line, at + 1);
         run(peer, buf_slice(&line));
     }
     peer->is_looking = false;
+    return peer->request != NULL ||
+           (at == SIZE_MAX && buf_len(&peer->line) <= LIMIT_CONTROL_COMMAND);
 }
 
 void control_answer(struct control_request *request, const char *error, struct slice members) {
@@ -166,14 +168,13 @@ void control_answer(struct control_request *request, const char *error, struct s
     peer->request = NULL;
     io_timer_start(peer->timer, PEER_TIMEOUT_MS);
     io_stream_read(peer->stream, true);
-    look_at_lines(peer);
+    if (!look_at_lines(peer))
+        free_peer(peer);
 }
 
 static void on_read(void *context, struct slice bytes) {
     struct peer *peer = context;
-    if (buf_append(&peer->line, bytes) == 0)
-        look_at_lines(peer);
-    else
+    if (buf_append(&peer->line, bytes) != 0 || !look_at_lines(peer))
         free_peer(peer);
 }
 
@@ -205,7 +206,7 @@ static void on_accept(void *context, int fd, const struct network *address) {
     }
     struct peer *peer = mem_xalloc(sizeof *peer);
     peer->control = control;
-    buf_init(&peer->line, LIMIT_CONTROL_COMMAND);
+    buf_init(&peer->line, LIMIT_CONTROL_COMMAND + KIB(256)); /* and what is read at once */
     if (io_stream_new(gateway_loop(control->gateway), IO_STREAM_PIPE, fd, &events, peer,
                       &peer->stream) != 0) {
         mem_free(peer);

@@ -34,7 +34,8 @@ struct cli_reloader_options {
 };
 
 struct cli_reloader *cli_reloader_new(const struct cli_reloader_options *options);
-/* When the loop does not run any more; before the gateway is freed. Accepts NULL. */
+/* When the loop does not run any more; after the control socket, before the gateway. Accepts NULL.
+ */
 struct cli_reloader *cli_reloader_free(struct cli_reloader *reloader);
 /* Without an answer but in the log. */
 void cli_reloader_start(struct cli_reloader *reloader);

@@ -235,8 +235,8 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
     block_signals(signals, ARRAY_LEN(signals));
     for (size_t i = 0; i < ARRAY_LEN(signals); i++)
         io_signal_free(watches[i]);
+    control_free(control); /* first: nobody may ask any more */
     serving->reloader = cli_reloader_free(serving->reloader);
-    control_free(control);
     serving_tls_free(tls);
     return error == 0 ? CLI_OK : CLI_FAILED;
 }

@@ -21,7 +21,7 @@ struct side {
 struct serving_tls {
     struct serving_tls_options options;
     struct cli_reload_part part;
-    struct side now, next; /* next: between prepare and its end */
+    struct side now, next; /* next: between prepare and commit */
     bool has_next;
     struct pki_watch *watch;
 };

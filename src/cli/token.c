@@ -15,8 +15,6 @@
 
 enum { TOKEN_BYTES = 32, TOKEN_SHORT = 32, TEXT_MAX = 128 };
 
-extern char **environ;
-
 static void wipe(struct buf *text) {
     if (text->data != NULL)
         secret_wipe(text->data, text->cap);

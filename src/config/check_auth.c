@@ -99,10 +99,17 @@ const char *check_algorithm(struct slice value) {
            "HS256, HS384 and HS512";
 }
 
-/* A wildcard would be good for hosts that nobody thought of. */
+/* "*.example.com": for the certificate alone; as a Host it would be good for hosts that nobody
+ * thought of. Clients want two labels behind the star. */
+static bool is_pattern(struct slice value) {
+    struct slice rest = slice_from(value, 2);
+    return slice_starts_with(value, SLICE("*.")) && uri_is_host_name(rest) &&
+           slice_find_byte(rest, '.') != SIZE_MAX;
+}
+
 const char *check_tls_name(struct slice value) {
     struct network address;
-    if (network_parse_address(value, &address) || uri_is_host_name(value))
+    if (network_parse_address(value, &address) || uri_is_host_name(value) || is_pattern(value))
         return NULL;
     return "must be a DNS name or an address, without a port (\"gw.example.com\", \"192.0.2.7\", "
            "\"fd00::7\")";

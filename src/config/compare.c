@@ -81,7 +81,7 @@ static const size_t server_strings[] = {
     NUMBER(cwd),  NUMBER(user), NUMBER(stderr_file),
 };
 
-bool config_server_equal(const struct config_server *a, const struct config_server *b) {
+bool config_server_runs_alike(const struct config_server *a, const struct config_server *b) {
     bool is_same = a->enabled == b->enabled && a->protocol == b->protocol &&
                    a->stderr_kind == b->stderr_kind && a->share == b->share &&
                    a->isolation == b->isolation;
@@ -91,10 +91,13 @@ bool config_server_equal(const struct config_server *a, const struct config_serv
         is_same = slice_eq(string_at(a, server_strings[i]), string_at(b, server_strings[i]));
     return is_same && same_strings(a->cmd, a->n_cmd, b->cmd, b->n_cmd) &&
            same_strings(a->inherit_env, a->n_inherit_env, b->inherit_env, b->n_inherit_env) &&
-           same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes) &&
            same_pairs(a->env, a->n_env, b->env, b->n_env) &&
-           config_headers_equal(a->headers, a->n_headers, b->headers, b->n_headers) &&
-           same_tools(a, b);
+           config_headers_equal(a->headers, a->n_headers, b->headers, b->n_headers);
+}
+
+bool config_server_equal(const struct config_server *a, const struct config_server *b) {
+    return config_server_runs_alike(a, b) &&
+           same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes) && same_tools(a, b);
 }
 
 /* What has no row of its own in struct config. */

@@ -137,8 +137,10 @@ const struct option option_auth_rows[] = {
      .count_offset = offsetof(struct config, tls.n_names),
      .check = check_tls_name,
      .lower = true,
-     .doc = "DNS names and addresses of the gateway, for the certificate of `auto` beside the "
-            "machine's own addresses. The `Host` header may have them too."},
+     .doc =
+         "DNS names and addresses of the gateway, for the certificate of `auto` beside the "
+         "machine's own addresses. The `Host` header may have them too, but for those with a star "
+         "(`*.example.com`)."},
     {.path = "server.tls.client_ca",
      .type = OPTION_PATH,
      OF_CONFIG(tls.client_ca),
@@ -155,8 +157,7 @@ const struct option option_auth_rows[] = {
     {.path = "server.tls.require_client_certificate",
      .type = OPTION_BOOL,
      OF_CONFIG(tls.require_client_certificate),
-     .doc = "Lets no connection through TLS without one. Tokens are needed as ever where a client "
-            "sends one."},
+     .doc = "Makes no connection without one, whatever token the client has."},
     {.path = "server.tls.min_version",
      .type = OPTION_ENUM,
      OF_CONFIG(tls.min_version),

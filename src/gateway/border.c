@@ -29,8 +29,11 @@ static void add_host(struct border *border, struct slice text, bool any_port) {
     border->hosts[border->n_hosts++] = host;
 }
 
-/* A name or an address, which in a list of names has no brackets. */
+/* A name or an address, which in a list of names has no brackets. "*.example.com" is for the
+ * certificate alone: whoever gets a name below it must not be a Host of ours by that. */
 static void add_name(struct border *border, struct slice name) {
+    if (slice_starts_with(name, SLICE("*.")))
+        return;
     if (slice_find_byte(name, ':') == SIZE_MAX) {
         add_host(border, name, true);
         return;

@@ -24,20 +24,23 @@ void gw_page_init(struct gw_page *page, size_t len) {
     page->is_full = false;
 }
 
-/* Cursors: the place where the next page begins, sealed so that a client cannot make up one. */
+/* Cursors: the place where the next page begins, sealed so that a client cannot make up one, nor
+ * use that of another caller. */
 
 struct place {
     uint32_t list, upstream, item;
 };
 
-static uint64_t seal(const struct gateway *gateway, const struct place *place) {
-    return hash_siphash(&gateway->cursor_key, slice_make(place, sizeof *place));
+static uint64_t seal(const struct gw_call *call, const struct place *place) {
+    struct hash_key key = call->worker->gateway->cursor_key;
+    key.k0 ^= hash_siphash(&key, call->principal->id);
+    return hash_siphash(&key, slice_make(place, sizeof *place));
 }
 
-static void write_cursor(struct json_writer *writer, const struct gateway *gateway,
+static void write_cursor(struct json_writer *writer, const struct gw_call *call,
                          const struct place *place) {
     struct buf bytes = BUF_INIT(64), text = BUF_INIT(128);
-    uint64_t mac = seal(gateway, place);
+    uint64_t mac = seal(call, place);
     buf_append(&bytes, slice_make(place, sizeof *place));
     buf_append(&bytes, slice_make(&mac, sizeof mac));
     base64url_encode(&text, buf_slice(&bytes));
@@ -46,7 +49,7 @@ static void write_cursor(struct json_writer *writer, const struct gateway *gatew
     buf_deinit(&text);
 }
 
-static bool read_cursor(const struct gateway *gateway, const struct json_node *node,
+static bool read_cursor(const struct gw_call *call, const struct json_node *node,
                         struct place *ret_place) {
     struct buf bytes = BUF_INIT(64);
     struct place place;
@@ -56,7 +59,7 @@ static bool read_cursor(const struct gateway *gateway, const struct json_node *n
     if (is_valid) {
         memcpy(&place, buf_slice(&bytes).ptr, sizeof place);
         memcpy(&mac, buf_slice(&bytes).ptr + sizeof place, sizeof mac);
-        is_valid = mac == seal(gateway, &place) && place.list == ret_place->list;
+        is_valid = mac == seal(call, &place) && place.list == ret_place->list;
     }
     buf_deinit(&bytes);
     if (is_valid)
@@ -169,7 +172,7 @@ static void answer_page(struct gw_call *call, struct gw_view *view) {
     json_array_end(&writer);
     if (page.is_full) {
         struct place next = {(uint32_t)call->list, page.next.upstream, page.next.item};
-        write_cursor(&writer, gateway, &next);
+        write_cursor(&writer, call, &next);
     }
     if (mcp_revision_is_modern(call->revision))
         gw_write_modern_members(&writer, gateway, true);
@@ -210,8 +213,7 @@ void gw_list_start(struct gw_call *call, const struct mcp_message *message) {
             ? json_member(call->worker->reader, message->params, SLICE("cursor"))
             : NULL;
     struct place place = {.list = (uint32_t)call->list};
-    if (cursor != NULL &&
-        (cursor->type != JSON_STRING || !read_cursor(call->worker->gateway, cursor, &place))) {
+    if (cursor != NULL && (cursor->type != JSON_STRING || !read_cursor(call, cursor, &place))) {
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, SLICE("cursor is not one of this list's"),
                              SLICE_EMPTY);
         return;

@@ -22,7 +22,8 @@ int gateway_write_tools(struct gateway *gateway, struct buf *out) {
     json_array_begin(&writer);
     const struct upstream_list *list = gateway->workers[0].list;
     for (size_t i = 0; i < upstream_list_count(list); i++) {
-        struct upstream_instance *instance = gw_own_instance(gateway, upstream_list_at(list, i));
+        struct upstream_instance *instance =
+            gw_own_instance(&gateway->workers[0], upstream_list_at(list, i));
         if (instance == NULL)
             continue;
         struct upstream_status status;
@@ -192,7 +193,7 @@ int gateway_call_tool(struct gateway *gateway, struct slice tool, struct slice a
     const struct upstream_list *list = gateway->workers[0].list;
     for (size_t i = 0; i < upstream_list_count(list) && error == -ENOENT; i++) {
         struct upstream *upstream = upstream_list_at(list, i);
-        struct upstream_instance *instance = gw_own_instance(gateway, upstream);
+        struct upstream_instance *instance = gw_own_instance(&gateway->workers[0], upstream);
         if (instance == NULL)
             continue;
         struct upstream_status status;

@@ -40,7 +40,7 @@ static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t st
     char client[NETWORK_TEXT];
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
     buf_append(&fields, extra_fields);
-    if (status == 401 || status == 403) /* it depends on who asks */
+    if (status == 403 && extra_fields.len == 0) /* as a challenge has it: it depends on who asks */
         buf_append_cstr(&fields, "Cache-Control: no-store\r\n");
     exchange->early.max = EARLY_BYTES;
     gw_exchange_write_early(exchange, status, buf_slice(&fields), buf_slice(&body));

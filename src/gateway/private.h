@@ -6,6 +6,9 @@
  *     opening.c     before HTTP: the PROXY header, the TLS handshake
  *     connection.c  bytes to HTTP messages and back
  *     phases.c      what the head of a request decides, before its body
+ *     border.c      who may come near (border.h): origin.c whose hosts, cors.c whose pages,
+ *                   client_ip.c whose address
+ *     metadata.c    where tokens come from
  *     authn.c       who is calling (principals.c: whose state is whose)
  *     generation.c  what is exchanged when the configuration is
  *     exchange.c    one HTTP request and its answer (JSON or SSE)
@@ -726,12 +729,12 @@ void gw_challenge_write(struct buf *out, const struct gw_worker *worker, struct 
                         const char *error, const struct slice *scopes, size_t n_scopes);
 
 /* status.c */
-/* The instance that was started with the gateway, its home on worker 0 when it is made now; NULL:
+/* The instance that was started with the gateway, its home on this worker when it is made now; NULL:
  * its instances belong to sessions. */
-struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream);
+struct upstream_instance *gw_own_instance(struct gw_worker *worker, struct upstream *upstream);
 /* What /ready says; `is_known`: to one who may see the upstreams. False: it is not ready, because
  * it drains or because the spawner is gone; a single upstream is never the reason. */
-bool gw_write_ready(const struct gw_worker *worker, bool is_known, struct buf *out);
+bool gw_write_ready(struct gw_worker *worker, bool is_known, struct buf *out);
 
 /* reload.c */
 /* What was under way when the loops stopped: before they are freed, and after. */
@@ -745,8 +748,7 @@ void gw_worker_configure(struct gw_worker *worker);
 void gw_make_room(struct gateway *gateway, const struct config *config);
 /* How long idle sessions live may have changed. */
 void gw_housekeeping_soon(struct gateway *gateway);
-/* Starts the instances of this list (but for those in `known`, which may be NULL) that somebody
- * will most likely want. */
-void gw_start_upstreams(struct gateway *gateway, const struct upstream_list *list,
-                        const struct upstream_list *known);
+/* On the worker's loop, or before it runs. Starts the worker's share of the instances (but for those
+ * of upstreams in `known`, which may be NULL) that somebody will most likely want. */
+void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *known);
 void gw_worker_check_drained(struct gw_worker *worker);

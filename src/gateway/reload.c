@@ -63,13 +63,33 @@ static void write_keys(struct gateway_reload *reload, struct json_writer *writer
                        bool needs_restart) {
     struct differences differences = {reload, writer, needs_restart};
     config_compare(reload->gateway->config, reload->config, write_difference, &differences);
-    for (size_t i = 0; needs_restart && i < upstream_list_count(reload->list); i++) {
-        char key[GW_SERVER_NAME_CHARS + 32];
-        if (!upstream_list_waits(reload->list, i))
-            continue;
-        int len = snprintf(key, sizeof key, "mcp.servers.%.*s.isolation",
-                           SLICE_ARGS(reload->config->servers[i].name));
-        json_string(writer, slice_make(key, (size_t)len));
+}
+
+static void write_key(struct json_writer *writer, struct slice server, const char *last) {
+    char key[GW_SERVER_NAME_CHARS + 32];
+    int len = snprintf(key, sizeof key, "mcp.servers.%.*s.%s", SLICE_ARGS(server), last);
+    json_string(writer, slice_make(key, (size_t)len));
+}
+
+/* Of servers that run on: who may call them. */
+static void write_permissions(struct gateway_reload *reload, struct json_writer *writer) {
+    const struct config *old = reload->gateway->config, *config = reload->config;
+    for (size_t i = 0; i < config->n_servers; i++) {
+        const struct config_server *server = &config->servers[i];
+        for (size_t k = 0; k < old->n_servers; k++) {
+            if (!config_server_runs_alike(server, &old->servers[k]) ||
+                config_server_equal(server, &old->servers[k]))
+                continue;
+            write_key(writer, server->name, "scopes");
+            reload->concerns_all = true;
+        }
+    }
+}
+
+static void write_waiting(const struct gateway_reload *reload, struct json_writer *writer) {
+    for (size_t i = 0; i < upstream_list_count(reload->list); i++) {
+        if (upstream_list_waits(reload->list, i))
+            write_key(writer, upstream_name(upstream_list_at(reload->list, i)), "isolation");
     }
 }
 
@@ -113,10 +133,12 @@ static int write_report(struct gateway_reload *reload) {
     json_key(&writer, SLICE("applied"));
     json_array_begin(&writer);
     write_keys(reload, &writer, false);
+    write_permissions(reload, &writer);
     json_array_end(&writer);
     json_key(&writer, SLICE("needs_restart"));
     json_array_begin(&writer);
     write_keys(reload, &writer, true);
+    write_waiting(reload, &writer);
     json_array_end(&writer);
     json_key(&writer, SLICE("servers"));
     write_servers(reload, &writer);
@@ -273,10 +295,8 @@ static void settle(struct io_message *message) {
     upstream_list_retire(reload->old_list, reload->list);
     atomic_store(&gateway->has_instances_of_sessions, upstream_list_has_sessions(reload->list));
     tell_sessions(reload);
-    if (!gateway->is_stopping) {
-        gw_start_upstreams(gateway, reload->list, reload->old_list);
+    if (!gateway->is_stopping)
         gw_housekeeping_soon(gateway);
-    }
     gw_notify_recheck(gateway);
     reload->done(reload->context);
     free_reload(reload);
@@ -296,6 +316,7 @@ static void deliver_swap(struct io_message *message) {
     gw_worker_adopt(worker, reload->generation);
     gw_worker_configure(worker);
     upstream_list_unref(old_list);
+    gw_start_upstreams(worker, reload->old_list);
     gw_calls_recheck(worker);
     /* The last step: from here on the reload may be gone. */
     if (atomic_fetch_sub(&reload->n_left, 1) == 1)

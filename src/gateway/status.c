@@ -4,18 +4,19 @@
 /* /ready is asked often, and by machines: no lists of names, no texts. */
 enum detail { DETAIL_BRIEF, DETAIL_ALL };
 
-struct upstream_instance *gw_own_instance(struct gateway *gateway, struct upstream *upstream) {
-    struct slice owner = gateway->own->id;
+struct upstream_instance *gw_own_instance(struct gw_worker *worker, struct upstream *upstream) {
+    const struct gateway *gateway = worker->gateway;
     if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION && !gateway->is_local)
         return NULL;
-    return upstream_get(upstream, owner, SLICE_EMPTY, gateway->workers[0].upstreams);
+    return upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams);
 }
 
 bool gateway_is_settled(struct gateway *gateway) {
     bool is_settled = true;
     const struct upstream_list *list = gateway->workers[0].list;
     for (size_t i = 0; i < upstream_list_count(list); i++) {
-        struct upstream_instance *instance = gw_own_instance(gateway, upstream_list_at(list, i));
+        struct upstream_instance *instance =
+            gw_own_instance(&gateway->workers[0], upstream_list_at(list, i));
         if (instance == NULL)
             continue;
         struct upstream_status status;
@@ -62,15 +63,14 @@ static void write_instance(struct json_writer *writer, struct upstream_instance 
     catalog_unref(status.catalog);
 }
 
-static void write_upstreams(struct json_writer *writer, const struct gw_worker *worker,
+static void write_upstreams(struct json_writer *writer, struct gw_worker *worker,
                             enum detail detail) {
-    struct gateway *gateway = worker->gateway;
     uint64_t now_ms = io_loop_now(worker->loop);
     json_key(writer, SLICE("upstreams"));
     json_array_begin(writer);
     for (size_t i = 0; i < upstream_list_count(worker->list); i++) {
         struct upstream *upstream = upstream_list_at(worker->list, i);
-        struct upstream_instance *instance = gw_own_instance(gateway, upstream);
+        struct upstream_instance *instance = gw_own_instance(worker, upstream);
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
         if (instance != NULL)
@@ -110,7 +110,7 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     return buf_error(out);
 }
 
-bool gw_write_ready(const struct gw_worker *worker, bool is_known, struct buf *out) {
+bool gw_write_ready(struct gw_worker *worker, bool is_known, struct buf *out) {
     struct gateway *gateway = worker->gateway;
     bool is_lost = atomic_load(&gateway->lost_posted);
     const char *status = worker->is_draining ? "draining" : is_lost ? "lost" : "ready";

@@ -315,17 +315,16 @@ static void *run_worker(void *context) {
 
 /* The upstreams of the principal that will most likely call: so that the first list is there at
  * once. */
-void gw_start_upstreams(struct gateway *gateway, const struct upstream_list *list,
-                        const struct upstream_list *known) {
-    struct slice owner = gateway->own->id;
-    for (size_t i = 0; i < upstream_list_count(list); i++) {
-        struct upstream *upstream = upstream_list_at(list, i);
-        bool is_known =
-            known != NULL && upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
+void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *known) {
+    struct gateway *gateway = worker->gateway;
+    for (size_t i = worker->index; i < upstream_list_count(worker->list); i += gateway->n_workers) {
+        struct upstream *upstream = upstream_list_at(worker->list, i);
+        bool is_known = known != NULL &&
+                        upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
         if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
-        struct upstream_instance *instance = upstream_get(
-            upstream, owner, SLICE_EMPTY, gateway->workers[i % gateway->n_workers].upstreams);
+        struct upstream_instance *instance =
+            upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams);
         if (instance != NULL)
             upstream_instance_start(instance);
         upstream_instance_unref(instance);
@@ -355,7 +354,8 @@ static int start_listening(struct gw_worker *worker) {
 int gateway_run(struct gateway *gateway) {
     int error = 0;
     gateway->is_running = true;
-    gw_start_upstreams(gateway, gateway->workers[0].list, NULL);
+    for (size_t i = 0; i < gateway->n_workers; i++)
+        gw_start_upstreams(&gateway->workers[i], NULL);
     if (gateway->generation->oauth != NULL)
         oauth_start(gateway->generation->oauth);
     io_timer_start(gateway->workers[0].housekeeping, housekeeping_ms(gateway));

@@ -65,17 +65,9 @@ static int read_bytes(const struct json_reader *reader, const struct json_node *
 
 static int make_pkey(const char *type, OSSL_PARAM *params, EVP_PKEY **ret_pkey) {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
-    EVP_PKEY *pkey = NULL;
-    int r = JOSE_E_INVALID;
-    if (ctx == NULL)
-        return -ENOMEM;
-    if (EVP_PKEY_fromdata_init(ctx) == 1 &&
-        EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) == 1) {
-        *ret_pkey = pkey;
-        r = 0;
-    } else if (ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE) {
-        r = -ENOMEM;
-    }
+    bool is_made = ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1 &&
+                   EVP_PKEY_fromdata(ctx, ret_pkey, EVP_PKEY_PUBLIC_KEY, params) == 1;
+    int r = is_made ? 0 : jose_crypto_error();
     EVP_PKEY_CTX_free(ctx);
     return r;
 }
@@ -264,9 +256,9 @@ int jose_jwk_read(const struct json_reader *reader, const struct json_node *jwk,
         return skip(ret_reason, "a symmetric key (oct) in a public set");
     if (is_private(reader, jwk))
         return skip(ret_reason, "a key whose private half is published");
-    ERR_set_mark(); /* signature.c says why */
+    ERR_clear_error();
     int r = read_by_kind(reader, jwk, &key, ret_reason);
-    ERR_pop_to_mark();
+    ERR_clear_error();
     const char *reason = r == 0 ? check_purpose(reader, jwk, &key.algorithms) : NULL;
     if (reason != NULL)
         r = skip(ret_reason, reason);

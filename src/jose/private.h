@@ -41,6 +41,13 @@ struct jose_keys {
     struct jose_key keys[];
 };
 
+/* --- libcrypto --- */
+
+/* It says "no" and "no memory" alike; the reasons are in the thread's queue of errors, which has to
+ * be empty before the call (ERR_clear_error()) and is empty afterwards: -ENOMEM or JOSE_E_INVALID.
+ * TLS on the same thread reads that queue too. */
+MUST_CHECK int jose_crypto_error(void);
+
 /* --- signatures --- */
 
 bool jose_is_symmetric(enum jose_algorithm algorithm);

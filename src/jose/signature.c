@@ -5,9 +5,6 @@
  * algorithms that came from its own kind, so a public RSA key can not become the secret of an HMAC.
  * OpenSSL computes; what it does not ask for is asked here: the exact length of a signature, and
  * that neither half of an ECDSA signature is zero (CVE-2022-21449 was another library's).
- *
- * Its queue of errors belongs to the thread, and TLS on the same thread reads it: what is done here
- * leaves it as it was.
  */
 #include <assert.h>
 #include <errno.h>
@@ -118,6 +115,15 @@ static size_t write_der(unsigned char out[static MAX_ECDSA_DER], struct slice si
 
 /* --- verifying --- */
 
+int jose_crypto_error(void) {
+    int r = JOSE_E_INVALID;
+    for (unsigned long error = ERR_get_error(); error != 0; error = ERR_get_error()) {
+        if (ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE)
+            r = -ENOMEM;
+    }
+    return r;
+}
+
 static bool verify_init(EVP_MD_CTX *ctx, const struct row *row, EVP_PKEY *pkey) {
     EVP_PKEY_CTX *options = NULL; /* belongs to ctx */
     if (EVP_DigestVerifyInit(ctx, &options, hash_of(row), NULL, pkey) != 1)
@@ -132,16 +138,14 @@ static bool verify_init(EVP_MD_CTX *ctx, const struct row *row, EVP_PKEY *pkey) 
 static int verify(const struct row *row, EVP_PKEY *pkey, struct slice signed_part,
                   struct slice signature) {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    if (ctx == NULL)
-        return -ENOMEM;
-    /* 1: it is right. Everything else is not, whatever the reason was. */
-    int r =
-        verify_init(ctx, row, pkey) && EVP_DigestVerify(ctx, bytes_of(signature), signature.len,
-                                                        bytes_of(signed_part), signed_part.len) == 1
-            ? 0
-            : JOSE_E_INVALID;
-    if (r != 0 && ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE)
-        r = -ENOMEM;
+    int r = 0;
+    if (ctx == NULL || !verify_init(ctx, row, pkey)) {
+        ERR_clear_error();
+        r = -ENOMEM; /* key and algorithm fit each other, and nothing was looked at yet */
+    } else if (EVP_DigestVerify(ctx, bytes_of(signature), signature.len, bytes_of(signed_part),
+                                signed_part.len) != 1) {
+        r = jose_crypto_error(); /* not right, whatever the reason is */
+    }
     EVP_MD_CTX_free(ctx);
     return r;
 }
@@ -160,10 +164,8 @@ int jose_signature_verify(const struct jose_key *key, enum jose_algorithm algori
             return JOSE_E_INVALID;
         signature = slice_make(der, len);
     }
-    ERR_set_mark();
-    int r = verify(row, key->pkey, signed_part, signature);
-    ERR_pop_to_mark();
-    return r;
+    ERR_clear_error();
+    return verify(row, key->pkey, signed_part, signature);
 }
 
 int jose_mac_verify(const struct secret *secret, enum jose_algorithm algorithm,
@@ -175,12 +177,12 @@ int jose_mac_verify(const struct secret *secret, enum jose_algorithm algorithm,
     if (row->kind != MAC || mac.len != row->hash_bits / 8 || key.len < row->hash_bits / 8 ||
         key.len > INT_MAX)
         return JOSE_E_INVALID;
-    ERR_set_mark();
     bool is_made = HMAC(hash_of(row), key.ptr, (int)key.len, bytes_of(signed_part), signed_part.len,
                         expected, &len) != NULL;
-    ERR_pop_to_mark();
-    if (!is_made)
+    if (!is_made) {
+        ERR_clear_error();
         return -ENOMEM;
+    }
     int r = len == mac.len && CRYPTO_memcmp(expected, mac.ptr, len) == 0 ? 0 : JOSE_E_INVALID;
     OPENSSL_cleanse(expected, sizeof expected);
     return r;

@@ -60,7 +60,8 @@ static void found_deinit(struct found *found) {
     *found = (struct found){.is_there = false};
 }
 
-MUST_CHECK static int fail(const struct own *own, int error, const char *verb, const char *name) {
+/* Says so, and is the error. */
+static int fail(const struct own *own, int error, const char *verb, const char *name) {
     buf_printf(own->reason, "cannot %s %s/tls/%s: %s", verb, own->options->data_dir, name,
                error == -EINVAL ? "it is no regular file" : strerror(-error));
     return error;

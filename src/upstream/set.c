@@ -137,7 +137,7 @@ struct upstream *upstream_list_find(const struct upstream_list *list, struct sli
 static bool is_unchanged(const struct upstream *upstream, const struct config *config,
                          const struct config_server *server) {
     const struct config *old = upstream->all;
-    return config_server_equal(upstream->config, server) &&
+    return config_server_runs_alike(upstream->config, server) &&
            (server->url.len == 0 ||
             config_headers_equal(old->headers, old->n_headers, config->headers, config->n_headers));
 }

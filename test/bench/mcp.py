@@ -3,10 +3,13 @@ repeat with ids of their own."""
 
 import json
 import socket
+import ssl
 
-from peers import HOST, Failed
+from peers import HOST, Failed, TlsPort
 
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TLS.check_hostname, TLS.verify_mode = False, ssl.CERT_NONE  # certificates are not what is measured
 FIRST_ID = 10000000  # eight digits: call.lua and bench_rate count from here
 
 
@@ -33,8 +36,12 @@ class Connection:
     """One connection, one request after the other."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection((HOST, port), 20)
+        self.socket = socket.create_connection((HOST, int(port)), 20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(port, TlsPort):
+            self.socket = TLS.wrap_socket(self.socket)
+            if self.socket.version() != "TLSv1.3":
+                raise Failed(f"{self.socket.version()} was agreed on")
         self.held = b""
 
     def __enter__(self):

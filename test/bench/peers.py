@@ -17,10 +17,18 @@ class Failed(Exception):
     """Something is not as a measurement needs it: told without a traceback."""
 
 
+class TlsPort(int):
+    """A port on which TLS is spoken."""
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]
+
+
+def url_of(port):
+    return f"http{'s' if isinstance(port, TlsPort) else ''}://{HOST}:{port}"
 
 
 def wait_for(what, condition):
@@ -106,6 +114,15 @@ class Peers:
             self.stop(process)
         subprocess.run(["rm", "-rf", "--", str(self.folder)], check=False)
 
+    def certificate(self):
+        """The files of a self-signed certificate with a P-256 key, and of its key: for whoever speaks TLS."""
+        files = self.folder / "cert.pem", self.folder / "cert.key"
+        if not files[0].exists():
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-days", "2", "-subj", "/CN=bench", "-addext", f"subjectAltName=IP:{HOST}",
+                            "-out", files[0], "-keyout", files[1]], check=True, stderr=subprocess.DEVNULL)
+        return files
+
     def start(self, name, cores, command, **more):
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(pinned(cores, command), stdin=more.pop("stdin", subprocess.DEVNULL), stderr=log,
@@ -150,8 +167,8 @@ class Peers:
 
 
 class Nginx:
-    """A plain proxy with one worker, three times for each upstream: with nginx's own buffers; with so many that 1 MB
-    does not go through a file; and passing on what it has read without gathering it."""
+    """A plain proxy with one worker, several times for each upstream: with nginx's own buffers; with so many that 1 MB
+    does not go through a file; passing on what it has read without gathering it; and with TLS, its buffers own or large."""
 
     BUFFERS = {
         "default": "",
@@ -167,6 +184,9 @@ events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;
     keepalive_timeout 300s;
     keepalive_requests 1000000000;
     proxy_http_version 1.1;
@@ -174,7 +194,7 @@ http {{
 {servers}}}
 """
     UPSTREAM = "    upstream {name} {{ server {host}:{upstream}; keepalive 64; keepalive_requests 1000000000; }}\n"
-    SERVER = "    server {{ listen {host}:{port}; {buffers}location / {{ proxy_pass http://{name}; }} }}\n"
+    SERVER = "    server {{ listen {host}:{port}{tls}; {buffers}location / {{ proxy_pass http://{name}; }} }}\n"
 
     def __init__(self, peers, binary, cores, upstreams):
         folder = peers.folder / "nginx"
@@ -183,14 +203,16 @@ http {{
         for name, upstream in upstreams.items():
             servers += self.UPSTREAM.format(name=name, host=HOST, upstream=upstream)
             for kind, buffers in self.BUFFERS.items():
-                self.ports[name, kind] = free_port()
-                servers += self.SERVER.format(name=name, host=HOST, port=self.ports[name, kind], buffers=buffers)
+                for tls, port in (("", free_port()), (" ssl", TlsPort(free_port()))):
+                    self.ports[name, kind, tls != ""] = port
+                    servers += self.SERVER.format(name=name, host=HOST, port=port, buffers=buffers, tls=tls)
         # Started by root, workers would be of a user that cannot open our folder.
         user = "user root;\n" if os.geteuid() == 0 else ""
-        self.config = self.CONFIG.format(servers=servers, user=user)
+        certificate, key = peers.certificate()
+        self.config = self.CONFIG.format(servers=servers, user=user, certificate=certificate, key=key)
         (folder / "nginx.conf").write_text(self.config)
         process = peers.start("nginx", cores, [binary, "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"])
-        peers.listening(process, self.ports[name, kind])
+        peers.listening(process, port)
         self.pids = wait_for("nginx's worker", lambda: descendants(process.pid))
 
     def run_time_ns(self):
@@ -200,11 +222,14 @@ http {{
 class Gateway:
     """A cardea of its own data directory."""
 
-    def __init__(self, peers, binary, name, cores, servers, workers=1, more=""):
+    def __init__(self, peers, binary, name, cores, servers, workers=1, more="", tls=False):
         self.peers, self.binary, self.name = peers, Path(binary).resolve(), name
         self.folder = peers.folder / name
         self.folder.mkdir()
-        self.port = free_port()
+        self.port = TlsPort(free_port()) if tls else free_port()
+        if tls:
+            certificate, key = peers.certificate()
+            servers = f'[server.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n{servers}'
         self.config = f"[server]\nworkers = {workers}\n{more}{servers}"
         (self.folder / "cardea.toml").write_text(self.config)
         self.process = peers.start(name, cores, [

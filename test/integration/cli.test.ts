@@ -52,6 +52,7 @@ describe("the command line", () => {
             "check",
             "tools",
             "call",
+            "token new",
             "--config",
             "--listen-address",
             "--data-dir",
@@ -60,7 +61,7 @@ describe("the command line", () => {
         ]) {
             assert.ok(help.stdout.includes(word), word);
         }
-        for (const command of ["serve", "check", "tools", "call"]) ended(await cardea([command, "--help"]), 0);
+        for (const command of ["serve", "check", "tools", "call", "token"]) ended(await cardea([command, "--help"]), 0);
     });
 
     test("bad usage is 2 and says what was wrong, on stderr", async () => {
@@ -142,16 +143,20 @@ describe("the command line", () => {
             text: `[server]\nlisten_address = "0.0.0.0:0"\nauth.anonymous = true\n${SERVER}`,
             says: /anonymous|loopback/i,
         },
-        { name: "beyond loopback", text: `[server]\nlisten_address = "0.0.0.0:0"\n${SERVER}`, says: /loopback/i },
+        {
+            name: "beyond loopback without authentication",
+            text: `[server]\nlisten_address = "0.0.0.0:0"\n${SERVER}`,
+            says: /nobody there can prove who they are/,
+        },
+        // start-rules.test.ts and test/unit/config have the other rules of who is calling
+        {
+            name: "oauth without a resource",
+            text: `[server.oauth]\nurl = "https://example.com/jwks"\npoll_interval = "5m"\nexpected_issuer = "x"\n${SERVER}`,
+            says: /oauth needs protected_resource\.resource/,
+        },
+        { name: "a certificate without a key", text: `[server.tls]\ncertificate = "a"\n${SERVER}`, says: /tls\.key/ },
         { name: "edit_mode = false", text: `[security]\nedit_mode = false\n${SERVER}`, says: /edit_mode/ },
         // keys that restrict and are not built yet
-        {
-            name: "oauth",
-            text: `[server.oauth]\nurl = "https://example.com/jwks"\npoll_interval = "5m"\nexpected_issuer = "x"\n${SERVER}`,
-            says: /oauth/,
-        },
-        { name: "tls", text: `[server.tls]\ncertificate = "a"\nkey = "b"\n${SERVER}`, says: /tls/ },
-        { name: "csrf", text: `[server.csrf]\nenabled = true\n${SERVER}`, says: /csrf/ },
         { name: "rate limits", text: `[server.rate_limits]\nenabled = true\n${SERVER}`, says: /rate_limits/ },
         { name: "allow", text: `${SERVER}allow = ["admins"]\n`, says: /allow/ },
         { name: "deny", text: `${SERVER}deny = ["guests"]\n`, says: /deny/ },

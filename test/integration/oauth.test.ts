@@ -10,8 +10,9 @@ import { startHttp, type HttpFixture } from "./fixtures/http-server.ts";
 import { openSession, send, text, type Answer, type Session } from "./lib/http.ts";
 import { makeKey, startIssuer, type Issuer } from "./lib/issuer.ts";
 import { claims, ping, startProtected, type Protected } from "./lib/oauth.ts";
-import type { Gateway } from "./lib/gateway.ts";
+import type { Gateway, Value } from "./lib/gateway.ts";
 import { ModernClient } from "./lib/modern.ts";
+import { reload } from "./lib/reload.ts";
 import { until, within } from "./lib/wait.ts";
 
 function taken(answer: Answer): void {
@@ -49,7 +50,7 @@ describe("tokens of an issuer", () => {
     after(async () => {
         await here?.gateway.stop();
         await issuer?.down();
-        await fixture?.stop();
+        await fixture?.close();
     });
 
     test("one for this resource is taken, by every door", async () => {
@@ -198,29 +199,25 @@ describe("tokens of an issuer", () => {
 });
 
 test("cursors of one user are nothing to another", async (t) => {
-    const tools = Array.from({ length: 900 }, (_, n) => ({
-        name: `tool-${n}`,
-        description: "x".repeat(1000),
-        inputSchema: { type: "object" },
-    }));
+    const tools = Array.from({ length: 600 }, (_, n) => ({ name: `tool-${n}`, inputSchema: { type: "object" } }));
     const [fixture, issuer] = [await startHttp({ name: "many", tools }, t), await startIssuer(t)];
     const { gateway, resource } = await startProtected(t, {
         oauth: { issuer: issuer.url },
-        servers: { many: { url: fixture.url } },
+        servers: { many: { url: fixture.url }, more: { url: fixture.url } },
     });
     const user = async (sub: string) => session(gateway, await issuer.token(resource, { claims: { sub } }));
     const [alice, bob] = [await user("alice"), await user("bob")];
-    const cursor = await until(async () => {
-        const { result } = await alice.request("tools/list");
-        return (result!.nextCursor as string | undefined) ?? ((result!.tools as []).length >= 900 ? "none" : false);
-    }, "a first page");
-    if (cursor === "none") return t.skip("one page has them all");
+    const cursor = await until(
+        async () => (await alice.request("tools/list")).result!.nextCursor as string | undefined,
+        "there is more than one page",
+    );
     const stolen = await bob.request("tools/list", { cursor });
     assert.equal(stolen.error?.code, -32602, JSON.stringify(stolen).slice(0, 300));
-    assert.equal((await alice.request("tools/list", { cursor })).error, undefined);
+    const own = await alice.request("tools/list", { cursor });
+    assert.ok((own.result!.tools as []).length > 0);
 });
 
-describe("an issuer's keys", () => {
+describe("an issuer's keys", { concurrency: 4 }, () => {
     async function start(t: TestContext, keys = [makeKey()], oauth: (issuer: Issuer) => object = () => ({})) {
         const issuer = await startIssuer(t, { keys });
         const fixture = await startHttp({ name: "one" }, t);
@@ -317,6 +314,24 @@ describe("an issuer's keys", () => {
         taken(await ping(gateway, token));
     });
 
+    test("a reload while the issuer is away locks nobody out", async (t) => {
+        const { issuer, gateway, resource, config } = await start(t);
+        const token = await issuer.token(resource);
+        taken(await ping(gateway, token));
+        await issuer.down();
+        const servers = { ...config.servers, more: config.servers.one! };
+        const report = await reload(gateway, { ...config, servers });
+        assert.deepEqual(report.servers.added, ["more"]);
+        await gateway.waitForLog((entry) => entry.message === "keys cannot be fetched");
+        taken(await ping(gateway, token));
+        // An issuer that is not in the file any more is not asked, and not believed.
+        const other = await startIssuer(t);
+        const oauth = { ...(config.server!.oauth as object), issuer: other.url } as Value;
+        await reload(gateway, { ...config, server: { ...config.server, oauth } });
+        refused(await ping(gateway, token));
+        taken(await ping(gateway, await other.token(resource)));
+    });
+
     test("an issuer that comes later than the gateway", async (t) => {
         const issuer = await startIssuer(t);
         const fixture = await startHttp({ name: "one" }, t);
@@ -345,7 +360,7 @@ describe("an issuer's keys", () => {
     });
 });
 
-describe("several issuers", () => {
+describe("several issuers", { concurrency: 3 }, () => {
     test("each token is proved by the keys of its own issuer, and its users are others", async (t) => {
         const fixture = await startHttp({ name: "one" }, t);
         const [one, two] = [await startIssuer(t), await startIssuer(t, { path: "/tenant/a" })];

@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import type { SecureContextOptions } from "node:tls";
 import { fileURLToPath } from "node:url";
 
 import { removeFolder, temporaryFolder } from "./temp.ts";
@@ -90,6 +91,8 @@ export class Gateway {
     host = "";
     port = 0;
     token = "";
+    /** set by tests of gateways with TLS: what their clients know */
+    tls: SecureContextOptions | undefined;
     #raw: string[] = [];
     #complaint: string | undefined;
     #keep: number;

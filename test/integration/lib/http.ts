@@ -3,7 +3,9 @@
  * added that was not asked for, the answer kept as it came. exchange() goes below HTTP and sends bytes.
  */
 import http from "node:http";
+import https from "node:https";
 import net from "node:net";
+import type tls from "node:tls";
 
 import type { Control, FixtureProcess, RpcMessage } from "./control.ts";
 import type { Gateway } from "./gateway.ts";
@@ -82,6 +84,8 @@ export interface Outgoing {
 export interface Target {
     port: number;
     token: string;
+    /** https, with these authorities, this certificate of the client, ... */
+    tls?: tls.SecureContextOptions;
 }
 
 function start(target: Target, outgoing: Outgoing): { request: http.ClientRequest; body: string | undefined } {
@@ -101,7 +105,8 @@ function start(target: Target, outgoing: Outgoing): { request: http.ClientReques
         for (const key of Object.keys(headers)) if (key.toLowerCase() === name.toLowerCase()) delete headers[key];
         if (value !== undefined) headers[name] = value;
     }
-    const request = http.request({ host: "127.0.0.1", port: target.port, method, path, headers, agent: false, signal });
+    const options = { host: "127.0.0.1", port: target.port, method, path, headers, agent: false, signal } as const;
+    const request = target.tls ? https.request({ ...options, ...target.tls }) : http.request(options);
     return { request, body };
 }
 
@@ -253,7 +258,7 @@ export async function openSession(
     version: string = VERSIONS[2],
     token?: string | false,
 ): Promise<Session> {
-    const target: Target = { port: gateway.port, token: gateway.token };
+    const target: Target = { port: gateway.port, token: gateway.token, tls: gateway.tls };
     const answer = await send(target, { path, token, body: initialize(version) });
     const id = answer.headers["mcp-session-id"];
     if (answer.status !== 200 || typeof id !== "string") {

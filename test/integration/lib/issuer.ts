@@ -171,6 +171,13 @@ export class Issuer {
                     jwt: (_ctx: unknown, _token: unknown, parts: Token) => Object.assign(parts.payload, this.#claims),
                 },
             },
+            // Clients register with the scopes that they know of then, and learn of others later.
+            extraClientMetadata: {
+                properties: ["all_scopes"],
+                validator: (_ctx: unknown, _key: string, _value: unknown, metadata: { scope?: string }) => {
+                    metadata.scope = SCOPES.join(" ");
+                },
+            },
             interactions: { url: (_ctx: unknown, { uid }: { uid: string }) => `${this.url}/interaction/${uid}` },
             findAccount: (_ctx: unknown, id: string) => ({ accountId: id, claims: () => ({ sub: id }) }),
             pkce: { required: () => true },

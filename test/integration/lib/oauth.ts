@@ -8,7 +8,7 @@ import type { TestContext } from "node:test";
 import type { OAuthClientProvider as OldProvider } from "@modelcontextprotocol/sdk/client/auth.js";
 import type { OAuthClientProvider as NewProvider } from "@modelcontextprotocol/client";
 
-import { launchGateway, type Gateway, type GatewayOptions, type ServerConfig, type Value } from "./gateway.ts";
+import { launchGateway, type Config, type Gateway, type GatewayOptions, type ServerConfig, type Value } from "./gateway.ts";
 import type { Answer } from "./http.ts";
 import { browse } from "./issuer.ts";
 import { ModernClient } from "./modern.ts";
@@ -34,6 +34,7 @@ export interface Protected {
     gateway: Gateway;
     /** what tokens are for */
     resource: string;
+    config: Config;
 }
 
 /** Somebody else may take the port between its choice and its use: then another one. */
@@ -42,7 +43,7 @@ export async function startProtected(t: TestContext | undefined, options: Protec
     for (let n = 0; ; n++) {
         const port = await freePort();
         const resource = `http://127.0.0.1:${port}${path}`;
-        const config = {
+        const config: Config = {
             server: { ...server, oauth: { ...oauth, protected_resource: { resource } } },
             servers,
         };
@@ -51,7 +52,7 @@ export async function startProtected(t: TestContext | undefined, options: Protec
         try {
             await gateway.ready();
             t?.after(() => gateway.stop());
-            return { gateway, resource };
+            return { gateway, resource, config };
         } catch (error) {
             const tail = gateway.tail();
             gateway.abandon();

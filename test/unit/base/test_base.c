@@ -1,5 +1,7 @@
 /* Floor 0: slices, buffers, arenas, maps, hashes, encodings. */
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/base64.h"
@@ -309,6 +311,26 @@ static void test_utf8(void) {
     CHECK_STR(utf8_truncate(SLICE("a\u20ac"), 4), "a\u20ac");
 }
 
+/* The spawner is a copy of the process that never becomes another program. */
+static void test_secret_is_not_inherited(void) {
+    struct secret *secret;
+    int status = 0;
+    REQUIRE(secret_new(SLICE("s3cr3t"), &secret) == 0);
+    const char *bytes = secret_reveal(secret).ptr;
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        bool is_zero = true;
+        for (size_t i = 0; i < 6; i++)
+            is_zero = is_zero && bytes[i] == '\0';
+        _exit(is_zero ? 0 : 1);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_STR(secret_reveal(secret), "s3cr3t");
+    secret_free(secret);
+}
+
 static void test_secret(void) {
     struct secret *secret = NULL;
     CHECK_INT(secret_new(SLICE("hunter2"), &secret), 0);
@@ -406,5 +428,6 @@ static void test_list(void) {
 TEST_MAIN(TEST(test_slice), TEST(test_slice_nocase), TEST(test_slice_cstr), TEST(test_slice_number),
           TEST(test_buf_limit), TEST(test_buf_overflow), TEST(test_buf_write), TEST(test_arena),
           TEST(test_map), TEST(test_map_churn), TEST(test_siphash), TEST(test_base64),
-          TEST(test_base64url), TEST(test_utf8), TEST(test_secret), TEST(test_escape),
-          TEST(test_time), TEST(test_random_below), TEST(test_out_of_memory), TEST(test_list))
+          TEST(test_base64url), TEST(test_utf8), TEST(test_secret),
+          TEST(test_secret_is_not_inherited), TEST(test_escape), TEST(test_time),
+          TEST(test_random_below), TEST(test_out_of_memory), TEST(test_list))

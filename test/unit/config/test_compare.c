@@ -83,6 +83,12 @@ static bool is_different(const struct server_sample *sample) {
     bool is_different = false;
     if (loads(&a, sample->key) && loads(&b, sample->key) && loads(&again, sample->key)) {
         is_different = !config_server_equal(&a.config->servers[0], &b.config->servers[0]);
+        /* Scopes are of the gateway: a server goes on when they change. */
+        bool is_permission =
+            slice_find(slice_from_cstr(sample->key), SLICE("scopes")) != SIZE_MAX ||
+            strcmp(sample->key, "tools") == 0;
+        CHECK(is_permission ==
+              config_server_runs_alike(&a.config->servers[0], &b.config->servers[0]));
         /* Not because of where the strings are. */
         CHECK(config_server_equal(&a.config->servers[0], &again.config->servers[0]));
     }

@@ -359,17 +359,47 @@ static void test_reference_is_fresh(void) {
     CHECK(buf_len(&made) > 1000);
 }
 
-static void test_example(void) {
+/* Without a word, and listening where it says. */
+static void check_example(const char *path, size_t n_servers) {
     struct config_problems problems;
     struct config *config = NULL;
+    test_row(path);
     config_problems_init(&problems);
-    CHECK_INT(config_load_file(EXAMPLES "cardea.toml", test_getenv, NULL, &problems, &config), 0);
+    CHECK_INT(config_load_file(path, test_getenv, NULL, &problems, &config), 0);
+    REQUIRE(config != NULL);
+    CHECK_INT(config->n_servers, n_servers);
+    CHECK_INT(config_check_start(config, false, &problems), 0);
     for (size_t i = 0; i < problems.n; i++)
         CHECK_STR(problems.items[i].message, "");
-    REQUIRE(config != NULL);
-    CHECK_INT(config->n_servers, 1);
     config_free(config);
     config_problems_deinit(&problems);
+}
+
+static void test_examples(void) {
+    check_example(EXAMPLES "cardea.toml", 1);
+    check_example(EXAMPLES "quickstart.toml", 2);
+    check_example(EXAMPLES "oauth.toml", 1);
+}
+
+/* What the guide shows is whole files, and they load. */
+static void test_guide(void) {
+    static const struct slice begin = SLICE_INIT("```toml\n"), end = SLICE_INIT("```\n");
+    CLEANUP(buf_deinit) struct buf guide = BUF_INIT(MIB(1));
+    read_file(GUIDE, &guide);
+    struct slice rest = buf_slice(&guide);
+    size_t n = 0, from;
+    for (; (from = slice_find(rest, begin)) != SIZE_MAX; n++) {
+        rest = slice_from(rest, from + begin.len);
+        size_t len = slice_find(rest, end);
+        REQUIRE(len != SIZE_MAX);
+        struct loaded l = load(slice_sub(rest, 0, len));
+        CHECK_STR(buf_slice(&l.text), "");
+        REQUIRE(l.result == 0);
+        CHECK_INT(config_check_start(l.config, false, &l.problems), 0);
+        unload(&l);
+        rest = slice_from(rest, len);
+    }
+    CHECK(n >= 7);
 }
 
 static void write_for_torture(void *arg) {
@@ -384,4 +414,5 @@ static void test_reference_without_memory(void) {
 }
 
 TEST_MAIN(TEST(test_every_key), TEST(test_unknown_inside), TEST(test_seed),
-          TEST(test_reference_is_fresh), TEST(test_example), TEST(test_reference_without_memory))
+          TEST(test_reference_is_fresh), TEST(test_examples), TEST(test_guide),
+          TEST(test_reference_without_memory))

@@ -13,126 +13,128 @@ static size_t fill(size_t which, const char *const *items, size_t n) {
     return count;
 }
 
+static const struct {
+    const char *entry, *origin;
+    bool allowed;
+} origin_rows[] = {
+    /* as written */
+    {"https://app.example", "https://app.example", true},
+    {"https://app.example", "HTTPS://APP.Example", true},
+    {"https://app.example", "https://app.example:443", true},
+    {"https://app.example:443", "https://app.example", true},
+    {"http://app.example", "http://app.example:80", true},
+    {"https://app.example:8443", "https://app.example:8443", true},
+    {"https://app.example/", "https://app.example", true},
+    {"https://app.example/deep/path?x", "https://app.example", true},
+    {"http://127.0.0.1:3000", "http://127.0.0.1:3000", true},
+    {"http://[::1]:3000", "http://[::1]:3000", true},
+    {"vscode-webview://abc", "vscode-webview://abc", true},
+    {"https://app.example", "http://app.example", false},
+    {"https://app.example", "https://app.example:8443", false},
+    {"https://app.example:8443", "https://app.example", false},
+    {"https://app.example", "https://www.app.example", false},
+    {"https://app.example", "https://app.example.evil.example", false},
+    {"https://app.example", "https://evil-app.example", false},
+    {"https://app.example", "https://app.exampl", false},
+    {"https://app.example", "https://app.example/", false},
+    {"https://app.example", "https://app.example?x", false},
+    {"https://app.example", "https://app.example#x", false},
+    {"https://app.example", "https://u@app.example", false},
+    {"https://app.example", "https://app.example https://evil.example", false},
+    {"https://app.example", "https://app.example, https://evil.example", false},
+    {"https://app.example", "app.example", false},
+    {"https://app.example", "null", false},
+    {"https://app.example", "", false},
+    {"https://app.example", "*", false},
+    {"http://[::1]:3000", "http://[::2]:3000", false},
+    /* "*." in front: labels, as many as there are, but some */
+    {"https://*.example.com", "https://a.example.com", true},
+    {"https://*.example.com", "https://A.B.Example.Com", true},
+    {"https://*.example.com", "https://a-1_x.example.com", true},
+    {"https://*.example.com", "https://example.com", false},
+    {"https://*.example.com", "https://badexample.com", false},
+    {"https://*.example.com", "https://a.badexample.com", false},
+    {"https://*.example.com", "https://a.example.com.evil.example", false},
+    {"https://*.example.com", "https://evil.example/.example.com", false},
+    {"https://*.example.com", "https://evil.example:80.example.com", false},
+    {"https://*.example.com", "https://evil.example?.example.com", false},
+    {"https://*.example.com", "https://evil.example#.example.com", false},
+    {"https://*.example.com", "https://evil.example@a.example.com", false},
+    {"https://*.example.com", "https://a.example.com:8443", false},
+    {"https://*.example.com", "http://a.example.com", false},
+    {"https://*.example.com", "https://.example.com", false},
+    {"https://*.example.com", "https://*.example.com", false},
+    {"https://*.example.com", "null", false},
+    {"https://*.example.com:8443", "https://a.example.com:8443", true},
+    {"https://*.example.com:8443", "https://a.example.com", false},
+    {"https://*.com", "https://a.com", true},
+    {"https://*.app-*.example.com", "https://x.y.app-1.example.com", true},
+    {"https://*.app-*.example.com", "https://app-1.example.com", false},
+    {"https://*.app-*.example.com", "https://x.app-1.y.example.com", false},
+    /* inside a label: of that label */
+    {"https://app-*.example.com", "https://app-1.example.com", true},
+    {"https://app-*.example.com", "https://app-.example.com", false}, /* is no name */
+    {"https://app-*.example.com", "https://app-1.evil.example.com", false},
+    {"https://app-*.example.com", "https://app.example.com", false},
+    {"https://*-app.example.com", "https://x-app.example.com", true},
+    {"https://*-app.example.com", "https://x.y-app.example.com", false},
+    {"https://a*b*c.example.com", "https://aXXbYYbc.example.com", true},
+    {"https://a*b*c.example.com", "https://aXXbYYb.example.com", false},
+    {"https://app?.example.com", "https://app1.example.com", true},
+    {"https://app?.example.com", "https://app12.example.com", false},
+    {"https://app?.example.com", "https://app.example.com", false},
+    {"https://a?b.example.com", "https://a.b.example.com", false},
+    /* any host of a scheme and port */
+    {"https://*", "https://anything.example", true},
+    {"https://*", "https://10.0.0.1", true},
+    {"https://*", "https://[::1]", true},
+    {"https://*", "http://anything.example", false},
+    {"https://*", "https://anything.example:8443", false},
+    {"https://*", "null", false},
+    /* wildcards where none may be: they match nothing, themselves neither */
+    {"https://example.*", "https://example.com", false},
+    {"https://example.*", "https://example.a", false},
+    {"https://exam*", "https://example", false},
+    {"https://*.*", "https://a.b", false},
+    {"*://app.example", "https://app.example", false},
+    {"https://app.example:*", "https://app.example:8443", false},
+    {"https://app.example:44?", "https://app.example:443", false},
+    {"https://127.0.0.*", "https://127.0.0.1", false},
+    {"https://*.0.0.1", "https://127.0.0.1", false},
+    {"https://[::*]", "https://[::1]", false},
+    {"https://*@app.example", "https://app.example", false},
+    {"https://app[12].example", "https://app1.example", false},
+    {"https://{a,b}.example", "https://a.example", false},
+    {"app.example", "https://app.example", false},
+    {"", "https://app.example", false},
+    {"null", "null", false},
+    /* all */
+    {"*", "https://app.example", true},
+    {"*", "http://localhost:3000", true},
+    {"*", "chrome-extension://abc", true},
+    {"*", "null", false},
+    {"*", "", false},
+    {"*", "*", false},
+    {"*", "file://", false},
+    {"*", "https://app.example/", false},
+    {"*", "https://a b", false},
+};
+
 static void test_origins(void) {
-    static const struct {
-        const char *entry, *origin;
-        bool allowed;
-    } rows[] = {
-        /* as written */
-        {"https://app.example", "https://app.example", true},
-        {"https://app.example", "HTTPS://APP.Example", true},
-        {"https://app.example", "https://app.example:443", true},
-        {"https://app.example:443", "https://app.example", true},
-        {"http://app.example", "http://app.example:80", true},
-        {"https://app.example:8443", "https://app.example:8443", true},
-        {"https://app.example/", "https://app.example", true},
-        {"https://app.example/deep/path?x", "https://app.example", true},
-        {"http://127.0.0.1:3000", "http://127.0.0.1:3000", true},
-        {"http://[::1]:3000", "http://[::1]:3000", true},
-        {"vscode-webview://abc", "vscode-webview://abc", true},
-        {"https://app.example", "http://app.example", false},
-        {"https://app.example", "https://app.example:8443", false},
-        {"https://app.example:8443", "https://app.example", false},
-        {"https://app.example", "https://www.app.example", false},
-        {"https://app.example", "https://app.example.evil.example", false},
-        {"https://app.example", "https://evil-app.example", false},
-        {"https://app.example", "https://app.exampl", false},
-        {"https://app.example", "https://app.example/", false},
-        {"https://app.example", "https://app.example?x", false},
-        {"https://app.example", "https://app.example#x", false},
-        {"https://app.example", "https://u@app.example", false},
-        {"https://app.example", "https://app.example https://evil.example", false},
-        {"https://app.example", "https://app.example, https://evil.example", false},
-        {"https://app.example", "app.example", false},
-        {"https://app.example", "null", false},
-        {"https://app.example", "", false},
-        {"https://app.example", "*", false},
-        {"http://[::1]:3000", "http://[::2]:3000", false},
-        /* "*." in front: labels, as many as there are, but some */
-        {"https://*.example.com", "https://a.example.com", true},
-        {"https://*.example.com", "https://A.B.Example.Com", true},
-        {"https://*.example.com", "https://a-1_x.example.com", true},
-        {"https://*.example.com", "https://example.com", false},
-        {"https://*.example.com", "https://badexample.com", false},
-        {"https://*.example.com", "https://a.badexample.com", false},
-        {"https://*.example.com", "https://a.example.com.evil.example", false},
-        {"https://*.example.com", "https://evil.example/.example.com", false},
-        {"https://*.example.com", "https://evil.example:80.example.com", false},
-        {"https://*.example.com", "https://evil.example?.example.com", false},
-        {"https://*.example.com", "https://evil.example#.example.com", false},
-        {"https://*.example.com", "https://evil.example@a.example.com", false},
-        {"https://*.example.com", "https://a.example.com:8443", false},
-        {"https://*.example.com", "http://a.example.com", false},
-        {"https://*.example.com", "https://.example.com", false},
-        {"https://*.example.com", "https://*.example.com", false},
-        {"https://*.example.com", "null", false},
-        {"https://*.example.com:8443", "https://a.example.com:8443", true},
-        {"https://*.example.com:8443", "https://a.example.com", false},
-        {"https://*.com", "https://a.com", true},
-        {"https://*.app-*.example.com", "https://x.y.app-1.example.com", true},
-        {"https://*.app-*.example.com", "https://app-1.example.com", false},
-        {"https://*.app-*.example.com", "https://x.app-1.y.example.com", false},
-        /* inside a label: of that label */
-        {"https://app-*.example.com", "https://app-1.example.com", true},
-        {"https://app-*.example.com", "https://app-.example.com", false}, /* is no name */
-        {"https://app-*.example.com", "https://app-1.evil.example.com", false},
-        {"https://app-*.example.com", "https://app.example.com", false},
-        {"https://*-app.example.com", "https://x-app.example.com", true},
-        {"https://*-app.example.com", "https://x.y-app.example.com", false},
-        {"https://a*b*c.example.com", "https://aXXbYYbc.example.com", true},
-        {"https://a*b*c.example.com", "https://aXXbYYb.example.com", false},
-        {"https://app?.example.com", "https://app1.example.com", true},
-        {"https://app?.example.com", "https://app12.example.com", false},
-        {"https://app?.example.com", "https://app.example.com", false},
-        {"https://a?b.example.com", "https://a.b.example.com", false},
-        /* any host of a scheme and port */
-        {"https://*", "https://anything.example", true},
-        {"https://*", "https://10.0.0.1", true},
-        {"https://*", "https://[::1]", true},
-        {"https://*", "http://anything.example", false},
-        {"https://*", "https://anything.example:8443", false},
-        {"https://*", "null", false},
-        /* wildcards where none may be: they match nothing, themselves neither */
-        {"https://example.*", "https://example.com", false},
-        {"https://example.*", "https://example.a", false},
-        {"https://exam*", "https://example", false},
-        {"https://*.*", "https://a.b", false},
-        {"*://app.example", "https://app.example", false},
-        {"https://app.example:*", "https://app.example:8443", false},
-        {"https://app.example:44?", "https://app.example:443", false},
-        {"https://127.0.0.*", "https://127.0.0.1", false},
-        {"https://*.0.0.1", "https://127.0.0.1", false},
-        {"https://[::*]", "https://[::1]", false},
-        {"https://*@app.example", "https://app.example", false},
-        {"https://app[12].example", "https://app1.example", false},
-        {"https://{a,b}.example", "https://a.example", false},
-        {"app.example", "https://app.example", false},
-        {"", "https://app.example", false},
-        {"null", "null", false},
-        /* all */
-        {"*", "https://app.example", true},
-        {"*", "http://localhost:3000", true},
-        {"*", "chrome-extension://abc", true},
-        {"*", "null", false},
-        {"*", "", false},
-        {"*", "*", false},
-        {"*", "file://", false},
-        {"*", "https://app.example/", false},
-        {"*", "https://a b", false},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(origin_rows); i++) {
         struct arena arena CLEANUP(arena_deinit) = ARENA_INIT(KIB(64));
-        struct slice entry = slice_from_cstr(rows[i].entry);
+        struct slice entry = slice_from_cstr(origin_rows[i].entry);
         const struct config_cors config = {.is_set = true,
                                            .allow_origins = &entry,
                                            .n_allow_origins = 1,
                                            .max_age_ms = UINT64_MAX};
         char name[256];
         struct cors cors;
-        snprintf(name, sizeof name, "%s and %s", rows[i].entry, rows[i].origin);
+        snprintf(name, sizeof name, "%s and %s", origin_rows[i].entry, origin_rows[i].origin);
         test_row(name);
         REQUIRE(cors_init(&cors, &config, &arena) == 0);
-        CHECK_INT(cors_allows(&cors, slice_from_cstr(rows[i].origin)), rows[i].allowed);
+        CHECK_INT(cors_allows(&cors, slice_from_cstr(origin_rows[i].origin)),
+                  origin_rows[i].allowed);
     }
 }
 

@@ -158,7 +158,8 @@ static struct reply padded(size_t size) {
     memset(huge, 'x', sizeof huge);
     memcpy(huge, head, sizeof head - 1);
     memcpy(huge + sizeof head - 1, begin, sizeof begin - 1);
-    memcpy(huge + len - 2, "\"}", 2);
+    huge[len - 2] = '"';
+    huge[len - 1] = '}';
     return (struct reply){slice_make(huge, len), REPLY_CLOSE};
 }
 

@@ -189,13 +189,13 @@ static void test_a_long_jwks_uri(void) {
     struct json_reader *reader CLEANUP(json_reader_freep) = NULL;
     REQUIRE(json_reader_new(&reader) == 0);
     for (size_t len = LIMIT_URI; len <= LIMIT_URI + 1; len++) {
-        static const char head[] = "{" ISSUER(AS) ",\"jwks_uri\":\"";
+        static const char head[] = "{" ISSUER(AS) ",\"jwks_uri\":\"https://as.example/";
+        enum { BEGUN = sizeof "https://as.example/" - 1 };
         struct buf uri CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI);
         const char *reason = NULL;
-        memcpy(document, head, sizeof head - 1);
-        memset(document + sizeof head - 1, 'k', len);
-        memcpy(document + sizeof head - 1, "https://as.example/", strlen("https://as.example/"));
-        memcpy(document + sizeof head - 1 + len, "\"}", 3);
+        memcpy(document, head, sizeof head);
+        memset(document + sizeof head - 1, 'k', len - BEGUN);
+        memcpy(document + sizeof head - 1 + len - BEGUN, "\"}", 3);
         CHECK_INT(oauth_metadata_read(reader, slice_from_cstr(document), slice_from_cstr(AS), &uri,
                                       &reason),
                   len <= LIMIT_URI ? 0 : OAUTH_E_INVALID);

@@ -1,6 +1,6 @@
 /*
- * A secret of bounded length: lives in locked memory, is wiped when freed, compared in constant
- * time, and never printed (log it as SECRET_REDACTED).
+ * A secret of bounded length: lives in locked memory, is wiped when freed and in a forked child,
+ * compared in constant time, and never printed (log it as SECRET_REDACTED).
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /*
  * The configuration: a TOML file into a typed, checked, immutable struct. Each key is a row of the
- * option table (options.c) with type, unit, default, bounds and doc; loader, error messages and
+ * option table (options_*.c) with type, unit, default, bounds and doc; loader, error messages and
  * docs/CONFIGURATION.md come from the same rows. Everything that is wrong is reported at once, with
  * file, line and column.
  */
@@ -327,6 +327,8 @@ const char *config_check_token_name(struct slice name);
 
 /* Nothing but the line of the table is different. */
 bool config_server_equal(const struct config_server *a, const struct config_server *b);
+/* Nor but who may call it, which is not the server's: scopes, tools. */
+bool config_server_runs_alike(const struct config_server *a, const struct config_server *b);
 bool config_headers_equal(const struct config_header_rule *a, size_t n,
                           const struct config_header_rule *b, size_t m);
 /* Calls `fn` for each key outside of mcp.servers that has another value; a table of which the parts
