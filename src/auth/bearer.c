@@ -87,6 +87,17 @@ static uint64_t end_of(const struct bearer *bearer) {
     return min(bearer->jwt.expires_s, UINT64_MAX / 2000) * 1000 + bearer->config->leeway_ms;
 }
 
+/* A user may be called "client:job", too. */
+static void append_subject(struct buf *principal, const struct auth_claims *claims) {
+    static const struct slice prefix = SLICE_INIT("client:");
+    struct slice subject = claims->subject;
+    if (!claims->is_client && slice_starts_with(subject, prefix)) {
+        buf_append_cstr(principal, "client%3A");
+        subject = slice_from(subject, prefix.len);
+    }
+    principal_append(principal, subject);
+}
+
 static enum auth_verdict make(struct bearer *bearer, const struct auth_claims *claims,
                               struct auth_identity **ret_identity) {
     struct buf principal CLEANUP(buf_deinit) = BUF_INIT(KIB(32));
@@ -94,16 +105,17 @@ static enum auth_verdict make(struct bearer *bearer, const struct auth_claims *c
     struct slice issuer = config->expected_issuer.len != 0 ? config->expected_issuer
                           : config->url.len != 0           ? config->url
                                                            : SLICE("secret");
-    /* A URL has no spaces: what is in front of the first one is the issuer, whatever follows. */
     buf_append_cstr(&principal, "oauth:");
-    buf_append(&principal, issuer);
-    if (config->expected_issuer.len == 0 && bearer->jwt.has_issuer)
-        buf_printf(&principal, " %zu:%.*s", bearer->jwt.issuer.len, SLICE_ARGS(bearer->jwt.issuer));
+    principal_append(&principal, issuer);
+    if (config->expected_issuer.len == 0) { /* always, or a subject could stand in its place */
+        buf_append_cstr(&principal, " iss:");
+        principal_append(&principal, bearer->jwt.has_issuer ? bearer->jwt.issuer : SLICE_EMPTY);
+    }
     buf_append_byte(&principal, ' ');
-    buf_append(&principal, claims->subject);
+    append_subject(&principal, claims);
     if (!slice_eq(claims->client_id, claims->subject)) {
         buf_append_cstr(&principal, " client:");
-        buf_append(&principal, claims->client_id);
+        principal_append(&principal, claims->client_id);
     }
     struct auth_draft draft = {
         .kind = AUTH_OAUTH,

@@ -158,7 +158,7 @@ static enum auth_verdict check_certificate(const struct auth *auth,
                       "server.tls.client_identity looks for it",
                       answer);
     buf_append_cstr(&principal, "certificate:");
-    buf_append(&principal, request->certificate_name);
+    principal_append(&principal, request->certificate_name);
     struct auth_draft draft = {
         .kind = AUTH_CERTIFICATE,
         .principal = buf_slice(&principal),

@@ -71,7 +71,8 @@ bool client_id_is_fine(struct slice id) {
 }
 
 /* Tokens of a client for itself may come without `sub`; they name the client then. Another prefix,
- * so that no client is taken for a user of its name. */
+ * so that no client is taken for a user of its name. Whoever has a `sub` is a user: one with a name
+ * that cannot be used is nobody, and not the client that the token came by. */
 static bool read_subject(struct json_reader *reader, struct auth_claims *claims) {
     static const struct slice names[] = {SLICE_INIT("sub"), SLICE_INIT("client_id"),
                                          SLICE_INIT("azp")};
@@ -79,8 +80,11 @@ static bool read_subject(struct json_reader *reader, struct auth_claims *claims)
         const struct json_node *node =
             json_member_typed(reader, json_root(reader), names[i], JSON_STRING);
         struct slice text = node != NULL ? text_of(claims, node) : SLICE_EMPTY;
+        if (node != NULL && i == 0 && !client_id_is_fine(text))
+            return false;
         if (!client_id_is_fine(text))
             continue;
+        claims->is_client = i != 0;
         claims->subject =
             i == 0 ? text
                    : slice_from_cstr(arena_printf(&claims->arena, "client:%.*s", SLICE_ARGS(text)));

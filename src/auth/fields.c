@@ -41,7 +41,7 @@ static enum auth_verdict apply_client(const struct config_identification *identi
     }
     buf_append(principal, draft->principal);
     buf_append_cstr(principal, " client:");
-    buf_append(principal, id);
+    principal_append(principal, id);
     draft->principal = buf_slice(principal);
     draft->client_id = id;
     return buf_error(principal) == 0 ? AUTH_OK : AUTH_NO_MEMORY;

@@ -17,6 +17,17 @@ const char *auth_kind_name(enum auth_kind kind) {
     return names[kind];
 }
 
+void principal_append(struct buf *principal, struct slice part) {
+    for (size_t i = 0; i < part.len; i++) {
+        if (part.ptr[i] == ' ')
+            buf_append_cstr(principal, "%20");
+        else if (part.ptr[i] == '%')
+            buf_append_cstr(principal, "%25");
+        else
+            buf_append_byte(principal, part.ptr[i]);
+    }
+}
+
 static struct slice *copy_list(struct arena *arena, const struct slice *list, size_t n) {
     struct slice *copy = arena_alloc_array(arena, n + 1, sizeof *copy);
     for (size_t i = 0; copy != NULL && i < n; i++)

@@ -57,6 +57,9 @@ struct auth_draft {
 struct auth_identity *identity_new(const struct auth_draft *draft);
 /* The draft of which the identity could have been made; it points into it. */
 struct auth_draft identity_draft(const struct auth_identity *identity);
+/* A part of a principal that others may have chosen: spaces, which stand between parts, are
+ * written as "%20", so that no part looks like two. */
+void principal_append(struct buf *principal, struct slice part);
 
 /* memory.c */
 
@@ -81,6 +84,7 @@ struct buf *memory_scratch(struct auth_memory *memory);
 struct auth_claims {
     struct arena arena;
     struct slice subject; /* with "client:" before it when it is no `sub` */
+    bool is_client;       /* it is none */
     struct slice client_id;
     struct slice groups[LIMIT_GROUPS];
     size_t n_groups;

@@ -68,6 +68,7 @@ static int begin(const struct cli_options *options, struct asked *asked) {
         .tls = &asked->config->tls,
         .data_dir = asked->data_dir,
         .listen_address = asked->config->listen_address,
+        .health_address = asked->config->health_listen,
         .log = asked->log,
     };
     return CLI_OK;

@@ -12,7 +12,7 @@
 #include "json/reader.h"
 
 int cli_check(const struct cli_options *options) {
-    CLEANUP(config_freep) struct config *config = NULL;
+    CLEANUP(config_unrefp) struct config *config = NULL;
     struct cli_options named = *options;
     if (options->n_arguments == 1)
         named.config_path = options->arguments[0];
@@ -43,7 +43,7 @@ static void on_change(void *context) {
 }
 
 static int with_upstreams(const struct cli_options *options, int (*ask)(struct session *session)) {
-    CLEANUP(config_freep) struct config *config = NULL;
+    CLEANUP(config_unrefp) struct config *config = NULL;
     CLEANUP(mem_freep) char *data_dir = NULL;
     struct cli_spawners spawners = {0};
     struct session session = {.options = options, .ask = ask, .result = CLI_FAILED};

@@ -298,7 +298,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
 }
 
 int cli_serve(const struct cli_options *options) {
-    CLEANUP(config_freep) struct config *config = NULL;
+    CLEANUP(config_unrefp) struct config *config = NULL;
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     int result = cli_load_config(options, &config);

@@ -44,6 +44,7 @@ static struct pki_options pki_options_of(const struct serving_tls *tls,
         .tls = &config->tls,
         .data_dir = tls->options.data_dir,
         .listen_address = slice_from_cstr(gateway_address(tls->options.gateway)->text),
+        .health_address = config->health_listen,
         .log = tls->options.log,
     };
 }

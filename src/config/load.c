@@ -73,7 +73,7 @@ static int load(struct loader *l, struct slice text) {
 
 int config_load_text(struct slice path_for_messages, struct slice text, config_getenv *getenv_fn,
                      void *context, struct config_problems *problems, struct config **ret_config) {
-    CLEANUP(config_freep) struct config *config = mem_alloc(sizeof *config);
+    CLEANUP(config_unrefp) struct config *config = mem_alloc(sizeof *config);
     if (config == NULL)
         return -ENOMEM;
     atomic_init(&config->refs, 1);
@@ -160,12 +160,4 @@ struct config *config_unref(struct config *config) {
 
 void config_unrefp(struct config **config) {
     *config = config_unref(*config);
-}
-
-struct config *config_free(struct config *config) {
-    return config_unref(config);
-}
-
-void config_freep(struct config **config) {
-    config_unrefp(config);
 }

@@ -19,21 +19,16 @@ static bool is_unspecified(const struct uri_authority *authority) {
 /* The array has room. What is no authority names nothing. */
 static void add_host(struct border *border, struct slice text, bool any_port) {
     struct border_host host = {.text = text};
-    host.is_wildcard = slice_starts_with(text, SLICE("*."));
-    if (uri_parse_authority(slice_from(text, host.is_wildcard ? 2 : 0), &host.authority) != 0 ||
-        is_unspecified(&host.authority) ||
-        (host.is_wildcard && host.authority.host_kind != URI_HOST_NAME))
+    if (uri_parse_authority(text, &host.authority) != 0 || is_unspecified(&host.authority))
         return;
     if (any_port)
         host.authority.has_port = false;
     border->hosts[border->n_hosts++] = host;
 }
 
-/* A name or an address, which in a list of names has no brackets. "*.example.com" is for the
- * certificate alone: whoever gets a name below it must not be a Host of ours by that. */
+/* A name or an address, which in a list of names has no brackets. "*.example.com", which is no host
+ * name, is for the certificate alone: whoever gets a name below it must not be ours by that. */
 static void add_name(struct border *border, struct slice name) {
-    if (slice_starts_with(name, SLICE("*.")))
-        return;
     if (slice_find_byte(name, ':') == SIZE_MAX) {
         add_host(border, name, true);
         return;

@@ -19,8 +19,7 @@
 
 struct border_host {
     struct slice text;              /* as configured: most requests spell it so */
-    struct uri_authority authority; /* without a port: any; the host without "*." in front */
-    bool is_wildcard;               /* exactly one label in front */
+    struct uri_authority authority; /* without a port: any */
 };
 
 struct border {

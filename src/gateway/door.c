@@ -205,7 +205,8 @@ static void enter(struct gw_worker *worker, int fd, const struct network *peer,
         gw_shortage_refuse(worker, fd);
         return;
     }
-    enum peers_verdict verdict = peers_enter(&worker->gateway->peers, peer);
+    enum peers_verdict verdict =
+        peers_enter(&worker->gateway->peers, peer, border_trusts(worker->border, peer));
     if (verdict == PEERS_WELCOME)
         gw_connection_new(worker, fd, peer, is_health_only);
     else

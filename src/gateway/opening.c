@@ -92,7 +92,8 @@ static bool become(struct gw_connection *connection, const struct network *sourc
     peers_leave(peers, &connection->client);
     connection->client = *source;
     connection->is_from_proxy = true;
-    enum peers_verdict verdict = peers_enter(peers, source);
+    enum peers_verdict verdict =
+        peers_enter(peers, source, border_trusts(connection->worker->border, source));
     connection->is_counted = verdict == PEERS_WELCOME;
     if (connection->is_counted)
         return true;

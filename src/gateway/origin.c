@@ -2,28 +2,15 @@
  * DNS rebinding (MCP 2025-11-25, basic/transports, security warning): a page in a browser may reach
  * a loopback listener under a name of its own. Host and Origin must name this gateway, always,
  * token or not. Ours are the loopback names, the listen address (0.0.0.0 is none), server.hosts,
- * tls.names and the host of the protected resource.
+ * tls.names (without wildcards) and the host of the protected resource.
  */
 #include "border.h"
 
-/* "*.example.com": one label more (RFC 6125 section 6.4.3). */
-static bool name_matches(const struct border_host *ours, struct slice host) {
-    if (ours->is_wildcard) {
-        size_t dot = slice_find_byte(host, '.');
-        return dot != SIZE_MAX && dot != 0 &&
-               slice_eq_nocase(slice_from(host, dot + 1), ours->authority.host);
-    }
-    return slice_eq_nocase(ours->authority.host, host);
-}
-
 static bool is_ours(const struct border *border, const struct uri_authority *authority) {
     for (size_t i = 0; i < border->n_hosts; i++) {
-        const struct border_host *ours = &border->hosts[i];
-        const struct uri_authority *allowed = &ours->authority;
-        if ((allowed->has_port && (!authority->has_port || allowed->port != authority->port)) ||
-            (ours->is_wildcard && authority->host_kind != URI_HOST_NAME))
-            continue;
-        if (name_matches(ours, authority->host))
+        const struct uri_authority *ours = &border->hosts[i].authority;
+        if (slice_eq_nocase(ours->host, authority->host) &&
+            (!ours->has_port || (authority->has_port && ours->port == authority->port)))
             return true;
     }
     return false;

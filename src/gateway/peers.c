@@ -7,41 +7,24 @@
 
 enum { V6_COUNTED_BITS = 64 };
 
-void peers_init(struct peers *peers, size_t max, size_t max_per_address,
-                const struct slice *trusted, size_t n_trusted) {
+void peers_init(struct peers *peers, size_t max, size_t max_per_address) {
     atomic_init(&peers->count, 0);
     peers->max = max;
     peers->max_per_address = max_per_address;
-    peers->trusted = mem_xalloc(n_trusted * sizeof *peers->trusted);
-    peers->n_trusted = 0;
-    for (size_t i = 0; i < n_trusted; i++) {
-        if (network_parse(trusted[i], &peers->trusted[peers->n_trusted]))
-            peers->n_trusted++;
-    }
     random_bytes(&peers->key, sizeof peers->key);
     for (size_t i = 0; i < PEERS_SHARDS; i++) {
         pthread_mutex_init(&peers->shards[i].mutex, NULL);
         map_init(&peers->shards[i].counts);
     }
+    peers->is_there = true;
 }
 
 void peers_deinit(struct peers *peers) {
-    for (size_t i = 0; i < PEERS_SHARDS && peers->trusted != NULL; i++) {
+    for (size_t i = 0; i < PEERS_SHARDS && peers->is_there; i++) {
         map_deinit(&peers->shards[i].counts);
         pthread_mutex_destroy(&peers->shards[i].mutex);
     }
-    mem_free(TAKE(peers->trusted));
-}
-
-/* Not counted: a peer without an address, or one that many clients share. */
-static bool is_counted(const struct peers *peers, const struct network *peer) {
-    if (peer->family_bits == 0)
-        return false;
-    for (size_t i = 0; i < peers->n_trusted; i++) {
-        if (network_has(&peers->trusted[i], peer))
-            return false;
-    }
-    return true;
+    peers->is_there = false;
 }
 
 /* The first half of an IPv6 address and a whole IPv4 one differ in length. */
@@ -68,32 +51,32 @@ static uintptr_t as_count(void *value) {
     return (uintptr_t)value;
 }
 
-static enum peers_verdict enter_address(struct peers *peers, struct slice key) {
+static enum peers_verdict enter_address(struct peers *peers, struct slice key, bool is_trusted) {
     struct peers_shard *shard = shard_of(peers, key);
     enum peers_verdict verdict = PEERS_FULL_OF_ONE;
     pthread_mutex_lock(&shard->mutex);
     uintptr_t count = as_count(map_get(&shard->counts, key));
-    if (count < peers->max_per_address)
+    if (is_trusted || count < peers->max_per_address)
         verdict =
             map_set(&shard->counts, key, as_value(count + 1)) == 0 ? PEERS_WELCOME : PEERS_FULL;
     pthread_mutex_unlock(&shard->mutex);
     return verdict;
 }
 
-enum peers_verdict peers_enter(struct peers *peers, const struct network *peer) {
+enum peers_verdict peers_enter(struct peers *peers, const struct network *peer, bool is_trusted) {
     if (atomic_fetch_add(&peers->count, 1) >= peers->max) {
         atomic_fetch_sub(&peers->count, 1);
         return PEERS_FULL;
     }
     enum peers_verdict verdict =
-        is_counted(peers, peer) ? enter_address(peers, key_of(peer)) : PEERS_WELCOME;
+        peer->family_bits != 0 ? enter_address(peers, key_of(peer), is_trusted) : PEERS_WELCOME;
     if (verdict != PEERS_WELCOME)
         atomic_fetch_sub(&peers->count, 1);
     return verdict;
 }
 
 void peers_leave(struct peers *peers, const struct network *peer) {
-    if (is_counted(peers, peer)) {
+    if (peer->family_bits != 0) {
         struct slice key = key_of(peer);
         struct peers_shard *shard = shard_of(peers, key);
         pthread_mutex_lock(&shard->mutex);

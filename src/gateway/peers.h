@@ -4,8 +4,8 @@
  * connection comes and once when it goes.
  *
  * An address is an IPv4 address or the /64 of an IPv6 one, which is what one household or one
- * machine has at the least. Trusted proxies, behind which many clients are, are not counted by
- * address. The table cannot outgrow the connections: an address that has none left is not in it.
+ * machine has at the least. Trusted proxies, behind which many clients are, may have any number.
+ * The table cannot outgrow the connections: an address that has none left is not in it.
  */
 #pragma once
 
@@ -30,15 +30,12 @@ struct peers_shard {
 struct peers {
     atomic_size_t count;
     size_t max, max_per_address;
-    struct network *trusted; /* owned */
-    size_t n_trusted;
+    bool is_there; /* between init and deinit */
     struct hash_key key;
     struct peers_shard shards[PEERS_SHARDS];
 };
 
-/* `trusted`: addresses and CIDR blocks as text; what is none is left out. */
-void peers_init(struct peers *peers, size_t max, size_t max_per_address,
-                const struct slice *trusted, size_t n_trusted);
+void peers_init(struct peers *peers, size_t max, size_t max_per_address);
 void peers_deinit(struct peers *peers);
 
 enum peers_verdict {
@@ -47,7 +44,9 @@ enum peers_verdict {
     PEERS_FULL_OF_ONE, /* this address has `max_per_address` */
 };
 
-/* Any thread. Only who was welcome is counted, and has to leave. */
-MUST_CHECK enum peers_verdict peers_enter(struct peers *peers, const struct network *peer);
+/* Any thread. Only who was welcome is counted, and has to leave. `is_trusted`: one that many
+ * clients share, to whom max_per_address is not applied. */
+MUST_CHECK enum peers_verdict peers_enter(struct peers *peers, const struct network *peer,
+                                          bool is_trusted);
 /* Any thread; with the same address. */
 void peers_leave(struct peers *peers, const struct network *peer);

@@ -729,8 +729,8 @@ void gw_challenge_write(struct buf *out, const struct gw_worker *worker, struct 
                         const char *error, const struct slice *scopes, size_t n_scopes);
 
 /* status.c */
-/* The instance that was started with the gateway, its home on this worker when it is made now; NULL:
- * its instances belong to sessions. */
+/* The instance that was started with the gateway, its home on this worker when it is made now;
+ * NULL: its instances belong to sessions. */
 struct upstream_instance *gw_own_instance(struct gw_worker *worker, struct upstream *upstream);
 /* What /ready says; `is_known`: to one who may see the upstreams. False: it is not ready, because
  * it drains or because the spawner is gone; a single upstream is never the reason. */
@@ -748,7 +748,7 @@ void gw_worker_configure(struct gw_worker *worker);
 void gw_make_room(struct gateway *gateway, const struct config *config);
 /* How long idle sessions live may have changed. */
 void gw_housekeeping_soon(struct gateway *gateway);
-/* On the worker's loop, or before it runs. Starts the worker's share of the instances (but for those
- * of upstreams in `known`, which may be NULL) that somebody will most likely want. */
+/* On the worker's loop, or before it runs. Starts the worker's share of the instances (but for
+ * those of upstreams in `known`, which may be NULL) that somebody will most likely want. */
 void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *known);
 void gw_worker_check_drained(struct gw_worker *worker);

@@ -157,8 +157,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     if (gateway->own == NULL)
         mem_exhausted(sizeof *gateway->own);
     peers_init(&gateway->peers, (size_t)limits->max_connections,
-               (size_t)limits->max_connections_per_address, options->config->trusted_proxies,
-               options->config->n_trusted_proxies);
+               (size_t)limits->max_connections_per_address);
     gw_make_room(gateway, options->config);
     gw_sessions_init(&gateway->sessions);
     gateway->n_workers = count_workers(options->config);
@@ -319,8 +318,8 @@ void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *kn
     struct gateway *gateway = worker->gateway;
     for (size_t i = worker->index; i < upstream_list_count(worker->list); i += gateway->n_workers) {
         struct upstream *upstream = upstream_list_at(worker->list, i);
-        bool is_known = known != NULL &&
-                        upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
+        bool is_known =
+            known != NULL && upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
         if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
         struct upstream_instance *instance =

@@ -31,7 +31,6 @@ enum {
 static const char ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK";
 static const char suites[] =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-static const char groups[] = "X25519:P-256:P-384";
 
 /* --- what is agreed on --- */
 
@@ -52,6 +51,7 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 
 /* The system's openssl.cnf may say otherwise in some of this: it is overridden. */
 static bool set_up(SSL_CTX *context, const struct io_tls_server_options *options) {
+    int groups[] = {NID_X25519, NID_X9_62_prime256v1, NID_secp384r1};
     SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_clear_options(context,
                           SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
@@ -66,7 +66,7 @@ static bool set_up(SSL_CTX *context, const struct io_tls_server_options *options
            SSL_CTX_set_num_tickets(context, 0) == 1 &&
            SSL_CTX_set_max_early_data(context, 0) == 1 &&
            SSL_CTX_set_ciphersuites(context, suites) == 1 &&
-           SSL_CTX_set1_groups_list(context, groups) == 1;
+           SSL_CTX_set1_groups(context, groups, ARRAY_LEN(groups)) == 1;
 }
 
 /* --- reading PEM --- */

@@ -245,13 +245,12 @@ MUST_CHECK static int add_interfaces(struct pki_names *names) {
 }
 
 /* The address that is listened on, or what it stands for. */
-MUST_CHECK static int add_listen_address(const struct pki_options *options,
-                                         struct pki_names *names) {
+MUST_CHECK static int add_listen_address(struct pki_names *names, struct slice text) {
     struct io_address parsed;
     struct sockaddr_storage storage;
     struct network address;
     const char *reason;
-    if (io_address_parse(options->listen_address, &parsed) != 0)
+    if (io_address_parse(text, &parsed) != 0)
         return 0;
     memcpy(&storage, parsed.storage, sizeof storage);
     if (network_of((const struct sockaddr *)&storage, &address) != 0)
@@ -285,5 +284,9 @@ int pki_names_collect(const struct pki_options *options, struct log *log, struct
     }
     for (size_t i = 0; i < ARRAY_LEN(always) && error >= 0; i++)
         error = pki_names_add(names, always[i], &reason);
-    return error >= 0 ? add_listen_address(options, names) : error;
+    if (error >= 0)
+        error = add_listen_address(names, options->listen_address);
+    if (error >= 0)
+        error = add_listen_address(names, options->health_address);
+    return error < 0 ? error : 0;
 }

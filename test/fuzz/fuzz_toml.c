@@ -98,7 +98,7 @@ static void load_once(struct slice text, struct buf *out) {
     check_problems(&problems, text, out);
     if (config != NULL)
         check_loaded(config);
-    config_free(config);
+    config_unref(config);
     config_problems_deinit(&problems);
 }
 

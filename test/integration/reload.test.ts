@@ -3,9 +3,12 @@
  * is configured as before is not touched; what runs goes on to its end on the server where it began.
  */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chmodSync, statSync, writeFileSync } from "node:fs";
+import http from "node:http";
 import net from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -364,6 +367,89 @@ describe("reload", () => {
         assert.equal(first.reload.servers.unchanged, 1);
         assert.equal(second.status.upstreams[0].name, "a");
         assert.match(third.error, /unknown command; known: status reload/);
+    });
+
+    test("a token that is taken back ends at once, and so does what it had open", async (t) => {
+        const a = fixture();
+        const secret = `cardea_${"t".repeat(43)}`;
+        const tokens = {
+            gone: { hash: `sha256:${createHash("sha256").update(secret).digest("hex")}` },
+            stays: { hash: `sha256:${"0".repeat(64)}` },
+        };
+        const gateway = await start(t, { a: a.server }, { auth: { tokens } });
+        await served(gateway, "a__echo");
+        const own = await openSession(gateway);
+        const session = await openSession({ port: gateway.port, token: secret } as Gateway);
+        const open = await session.stream();
+        const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+        t.after(() => agent.destroy());
+        const ping = () =>
+            new Promise<number>((resolve, reject) => {
+                const headers = {
+                    ...session.headers,
+                    Authorization: `Bearer ${secret}`,
+                    "Content-Type": "application/json",
+                    Accept: "application/json, text/event-stream",
+                };
+                const options = { host: "127.0.0.1", port: gateway.port, path: "/mcp", method: "POST", headers, agent };
+                const request = http.request(options, (answer) => {
+                    answer.resume().once("end", () => resolve(answer.statusCode!));
+                });
+                request.once("error", reject);
+                request.end('{"jsonrpc":"2.0","id":1,"method":"ping"}');
+            });
+        assert.equal(await ping(), 200);
+        const report = await reload(gateway, config({ a: a.server }, { auth: { tokens: { stays: tokens.stays } } }));
+        assert.deepEqual(report.applied, ["server.auth.tokens"]);
+        // On the connection that knew it, and on others.
+        assert.equal(await ping(), 401);
+        assert.equal((await session.send({ body: { jsonrpc: "2.0", id: 1, method: "ping" } })).status, 401);
+        await within(open.ended, "its stream ends");
+        assert.equal(text(await own.call("a__echo", { text: "x" })), "x");
+        assert.equal(control.count(a.name), 1, "the server does not notice");
+    });
+
+    test("who may call a server changes without the server", async (t) => {
+        const a = fixture();
+        const auth = {
+            tokens: { t: { hash: `sha256:${createHash("sha256").update("x".repeat(43)).digest("hex")}`, scopes: ["s"] } },
+        };
+        const gateway = await start(t, { a: { ...a.server, scopes: ["s"] } }, { auth });
+        await served(gateway, "a__echo");
+        const own = await openSession(gateway);
+        const pid = await pidOf(own, "a__");
+        const report = await reload(gateway, config({ a: { ...a.server, scopes: ["s", "other"] } }, { auth }));
+        assert.deepEqual(report.applied, ["mcp.servers.a.scopes"]);
+        assert.equal(report.servers.unchanged, 1);
+        const session = await openSession({ port: gateway.port, token: "x".repeat(43) } as Gateway);
+        const answer = await session.send({
+            body: { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "a__echo", arguments: {} } },
+        });
+        assert.equal(answer.status, 403, answer.text);
+        assert.equal(await pidOf(own, "a__"), pid);
+    });
+
+    test("the control socket is for us alone", { skip: unlessRoot }, async (t) => {
+        const gateway = await start(t, { a: { cmd: [TINY] } });
+        const path = join(gateway.dataDir, "control.sock");
+        assert.equal(statSync(path).mode & 0o777, 0o600);
+        const script = `
+            const socket = require("net").connect(${JSON.stringify(path)});
+            let all = "";
+            socket.on("data", (chunk) => (all += chunk)).on("error", (error) => (all = error.code));
+            socket.on("close", () => process.stdout.write("got:" + all));
+            socket.write('{"command":"reload"}\\n');`;
+        const asNobody = () => {
+            const ids = { uid: 65534, gid: 65534, env: {}, cwd: "/", encoding: "utf8" as const };
+            return spawnSync(process.execPath, ["-e", script], ids).stdout;
+        };
+        assert.equal(asNobody(), "got:EACCES");
+        // Somebody has opened it to all: then who asks is looked at.
+        for (let folder = gateway.dataDir; folder !== "/"; folder = dirname(folder)) chmodSync(folder, 0o755);
+        chmodSync(path, 0o666);
+        assert.ok(["got:", "got:EPIPE", "got:ECONNRESET"].includes(asNobody()));
+        await gateway.waitForLog((entry) => entry.message === "turned a peer away");
+        assert.ok(!gateway.log.items.some((entry) => String(entry.message).includes("reloaded")));
     });
 
     test("100 reloads under load lose no call and leave nothing", { skip: unlessRoot, timeout: 240_000 }, async (t) => {

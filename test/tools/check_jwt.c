@@ -187,7 +187,7 @@ static void print_json(struct buf *line, const char *path, const struct jwt *jwt
 static bool check_file(struct checker *checker, const char *path) {
     struct check_file file = {.bytes = NULL};
     struct buf line = BUF_INIT(KIB(64));
-    struct jwt jwt;
+    struct jwt jwt = {.has_kid = false};
     int r = check_read(path, &file);
     const char *reason = r != 0 ? strerror(r) : judge(checker, without_newline(&file), &jwt);
     if (checker->options.as_json) {

@@ -17,6 +17,8 @@
 #define NOW_WALL_MS (NOW_S * (uint64_t)1000)
 #define NOW_MS      1000000u
 #define RESOURCE    "https://gw.example"
+#define NAME_64     "0123456789012345678901234567890123456789012345678901234567890123"
+#define LONG_NAME   NAME_64 NAME_64 NAME_64 NAME_64 "4"
 
 /* A gateway's worth of configuration, engine and memory. */
 struct desk {
@@ -247,6 +249,11 @@ static void test_local(void) {
         "local-token-of-this-machine",
         "Basic bG9jYWw6",
         "Bearer local-token-of-this-machine x",
+        "Bearer local-token-of-this-machine local-token-of-this-machine",
+        "Bearer local-token-of-this-machine,",
+        "Bearer \"local-token-of-this-machine\"",
+        "Bearer\tlocal-token-of-this-machine",
+        "BearerX local-token-of-this-machine",
     };
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
         CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = wrong[i]);
@@ -316,6 +323,9 @@ static void test_subjects(void) {
         {"\"sub\":\"\",\"client_id\":\"job\"", NULL},
         {"\"sub\":\"\"", NULL},
         {"\"sub\":\"  \"", NULL},
+        /* Whoever has a name that is none is not the client that the token came by. */
+        {"\"sub\":\"  \",\"client_id\":\"job\"", NULL},
+        {"\"sub\":\"" LONG_NAME "\",\"client_id\":\"job\"", NULL},
         {"\"sub\":\"a\\u0000b\"", NULL},
         {"\"sub\":\"a\\nb\"", NULL},
         {"\"scope\":\"x\"", NULL},
@@ -470,6 +480,71 @@ static void test_many(void) {
         CHECK_WHO(&desk, principal, .authorization = jwt(claims));
     }
     CHECK_INT(memory_count(desk.memory), LIMIT_KNOWN_TOKENS);
+    stop(&desk);
+}
+
+/* What one caller may be called at will, in part, must never be what another one is called. */
+static void test_principals_apart(void) {
+    static const struct {
+        const char *claims; /* NULL: a certificate speaks */
+        const char *name, *field;
+    } pairs[][2] = {
+        /* Users who chose their names. */
+        {{"\"sub\":\"alice\",\"plan\":\"web\""},
+         {"\"sub\":\"alice client:web\",\"plan\":\"alice client:web\""}},
+        {{"\"sub\":\"alice%20x\",\"plan\":\"p\""}, {"\"sub\":\"alice x\",\"plan\":\"p\""}},
+        /* A user, and a client for itself. */
+        {{"\"client_id\":\"job\",\"plan\":\"p\""}, {"\"sub\":\"client:job\",\"plan\":\"p\""}},
+        {{"\"client_id\":\"job\",\"plan\":\"client:job\""},
+         {"\"sub\":\"client:job\",\"plan\":\"client:job\""}},
+        /* What a proxy says of the caller. */
+        {{NULL, "CN=a", "b client:c"}, {NULL, "CN=a client:b", "c"}},
+        {{NULL, "CN=a%20client:b", "c"}, {NULL, "CN=a client:b", "c"}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        struct desk desk = {0};
+        char principals[2][256];
+        test_row(pairs[i][0].claims != NULL ? pairs[i][0].claims : pairs[i][0].name);
+        set_up(&desk);
+        desk.config.identification = (struct config_identification){
+            .enabled = true,
+            .client_claim = pairs[i][0].claims != NULL ? SLICE("plan") : SLICE_EMPTY,
+            .client_header = pairs[i][0].claims != NULL ? SLICE_EMPTY : SLICE("X-Client"),
+        };
+        start(&desk);
+        for (size_t k = 0; k < 2; k++) {
+            struct field fields[] = {{"X-Client", pairs[i][k].field}, {0}};
+            struct ask question = {
+                .certificate = pairs[i][k].name, .is_from_proxy = true, .fields = fields};
+            if (pairs[i][k].claims != NULL)
+                question = (struct ask){.authorization = jwt(pairs[i][k].claims)};
+            snprintf(principals[k], sizeof principals[k], "%s", who(&desk, &question));
+            CHECK(principals[k][0] != '-');
+        }
+        CHECK(strcmp(principals[0], principals[1]) != 0);
+        stop(&desk);
+    }
+    test_row("");
+}
+
+/* Keys of an address alone are trusted for every issuer: whose token it is stays part of who. */
+static void test_any_issuer_apart(void) {
+    struct desk desk = {0};
+    char principals[2][256];
+    set_up(&desk);
+    desk.issuer.expected_issuer = SLICE_EMPTY;
+    start(&desk);
+    static const char *const claims[] = {
+        "{\"exp\":1800003600,\"aud\":\"" RESOURCE "\",\"iss\":\"hello\",\"sub\":\"x\"}",
+        "{\"exp\":1800003600,\"aud\":\"" RESOURCE "\",\"sub\":\"5:hello x\"}",
+    };
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(
+            principals[i], sizeof principals[i], "%s",
+            who(&desk, &(struct ask){.authorization = jwt_with("{\"alg\":\"HS256\"}", claims[i])}));
+        CHECK(principals[i][0] != '-');
+    }
+    CHECK(strcmp(principals[0], principals[1]) != 0);
     stop(&desk);
 }
 
@@ -672,4 +747,5 @@ static void test_hostile(void) {
 
 TEST_MAIN(TEST(test_local), TEST(test_anonymous), TEST(test_tokens), TEST(test_subjects),
           TEST(test_bound), TEST(test_audiences), TEST(test_memory), TEST(test_many),
-          TEST(test_claims), TEST(test_fields), TEST(test_scopes), TEST(test_hostile))
+          TEST(test_claims), TEST(test_fields), TEST(test_scopes), TEST(test_hostile),
+          TEST(test_principals_apart), TEST(test_any_issuer_apart))

@@ -46,7 +46,7 @@ static struct loaded load(struct slice text) {
 }
 
 static void unload(struct loaded *l) {
-    config_free(l->config);
+    config_unref(l->config);
     config_problems_deinit(&l->problems);
     buf_deinit(&l->text);
 }

@@ -647,7 +647,7 @@ static void load_for_torture(void *arg) {
         r = config_check_start(config, false, &problems);
         CHECK(r == 0 || r == CONFIG_E_INVALID || r == -ENOMEM);
     }
-    config_free(config);
+    config_unref(config);
     config_problems_deinit(&problems);
 }
 

@@ -392,7 +392,7 @@ static void test_problems_are_added(void) {
               0);
     CHECK(config != NULL);
     CHECK_INT(l.problems.n_errors, 1);
-    config_freep(&config);
+    config_unrefp(&config);
     CHECK(config == NULL);
     CHECK_INT(config_load_text(SLICE_EMPTY, SLICE("y"), test_getenv, NULL, &l.problems, &config),
               CONFIG_E_INVALID);
@@ -426,7 +426,7 @@ static void test_folders(void) {
         CLEANUP(buf_deinit) struct buf expected = BUF_INIT(KIB(8));
         buf_printf(&expected, "%s%s/w", rows[i].before[0] ? here : "", rows[i].folder);
         CHECK_SLICE(config->servers[0].cwd, buf_slice(&expected));
-        config_free(config);
+        config_unref(config);
         config_problems_deinit(&problems);
     }
 }
@@ -447,7 +447,7 @@ static void test_files(void) {
     CHECK_STR(buf_slice(&out), "/: error: the file can not be read: Is a directory\n");
     CHECK_INT(config_load_file("/dev/null", NULL, NULL, &problems, &config), 0);
     CHECK(config != NULL);
-    config_free(config);
+    config_unref(config);
     config_problems_deinit(&problems);
 }
 
@@ -494,7 +494,7 @@ static void load_for_torture(void *arg) {
         r = config_problem_format(&out, &problems.items[i]);
         CHECK(r == 0 || r == -ENOMEM);
     }
-    config_free(config);
+    config_unref(config);
     config_problems_deinit(&problems);
 }
 

@@ -542,7 +542,7 @@ static void load_for_torture(void *arg) {
     CHECK(r == 0 || r == CONFIG_E_INVALID || r == -ENOMEM);
     if (r == CONFIG_E_INVALID)
         CHECK(problems.n_errors > 0);
-    config_free(config);
+    config_unref(config);
     config_problems_deinit(&problems);
 }
 

@@ -371,7 +371,7 @@ static void check_example(const char *path, size_t n_servers) {
     CHECK_INT(config_check_start(config, false, &problems), 0);
     for (size_t i = 0; i < problems.n; i++)
         CHECK_STR(problems.items[i].message, "");
-    config_free(config);
+    config_unref(config);
     config_problems_deinit(&problems);
 }
 

@@ -35,7 +35,7 @@ static void end_gateway(struct gateway *gateway, struct config *config, struct l
     gateway_stop(gateway);
     CHECK_INT(gateway_run(gateway), 0);
     gateway_free(gateway);
-    config_free(config);
+    config_unref(config);
     log_free(log);
 }
 

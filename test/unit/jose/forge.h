@@ -246,11 +246,11 @@ MAYBE_UNUSED static enum forge_stage forge_judge(struct slice token, const struc
     struct buf decoded CLEANUP(buf_deinit) = BUF_INIT(LIMIT_JWT);
     CLEANUP(mem_freep) char *exact = mem_alloc(token.len);
     struct jwt jwt;
+    *ret_reason = "";
     if (exact == NULL || json_reader_new(&reader) != 0)
         return NO_MEMORY;
     if (token.len > 0)
         memcpy(exact, token.ptr, token.len);
-    *ret_reason = "";
     int r = jwt_read(reader, slice_make(exact, token.len), &decoded, &jwt, ret_reason);
     if (r != 0)
         return r < 0 ? NO_MEMORY : AT_READ;

@@ -73,7 +73,7 @@
 
 /* Who is calling. */
 #define LIMIT_JWT            KIB(16)
-#define LIMIT_JWT_TRIES      16u /* keys that one token is tried with */
+#define LIMIT_JWT_TRIES      16u      /* keys that one token is tried with */
 #define LIMIT_JWKS           KIB(256) /* bytes of a set of keys, of an issuer's metadata */
 #define LIMIT_JWKS_KEYS      64u
 #define LIMIT_JWKS_FETCH_MS  10000u
@@ -84,7 +84,7 @@
 #define LIMIT_API_TOKENS     1000u
 #define LIMIT_KNOWN_TOKENS   4096u   /* verified tokens that a worker remembers */
 #define LIMIT_KNOWN_TOKEN_MS 300000u /* and for how long at most */
-#define LIMIT_SCOPES 32u /* that one server, tool or request can need */
+#define LIMIT_SCOPES         32u     /* that one server, tool or request can need */
 #define LIMIT_GROUPS         256u    /* of one caller that are kept */
 #define LIMIT_CLIENT_ID      256u    /* bytes of an identity that a claim or header gives */
 #define LIMIT_PROXY_HEADER   KIB(4)  /* of the PROXY protocol, with what is behind the addresses */

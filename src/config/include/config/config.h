@@ -309,9 +309,6 @@ struct config *config_ref(struct config *config);
 /* The last one wipes the secrets. Accepts NULL. */
 struct config *config_unref(struct config *config);
 void config_unrefp(struct config **config);
-/* As config_unref(). */
-struct config *config_free(struct config *config);
-void config_freep(struct config **config);
 
 /*
  * Appends one line: "gw.toml:14:9: error: unknown key server.workrs (did you mean workers?)". Bytes

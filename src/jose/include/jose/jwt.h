@@ -9,9 +9,10 @@
  *
  * Refused in the first step already: `none` and every unknown alg, any `crit` (RFC 7515 section
  * 4.1.11: we understand no extension), jku, x5u, jwk, x5c (a token does not bring its own key),
- * `zip`, `b64`, encrypted and nested tokens, `typ` of other kinds of tokens, base64url with
- * padding, foreign characters or set bits behind the end, duplicate keys, other JSON than an
- * object, more than LIMIT_JWT bytes.
+ * `zip`, `b64`, encrypted and nested tokens, `typ` of other kinds of tokens (it is missing, JWT or
+ * at+jwt, with or without "application/", in any case of letters), base64url with padding, foreign
+ * characters or set bits behind the end, duplicate keys, other JSON than an object, more than
+ * LIMIT_JWT bytes, an `iss` or `sub` that is empty or holds control characters.
  */
 #pragma once
 
@@ -53,7 +54,8 @@ MUST_CHECK int jwt_read(struct json_reader *reader, struct slice token, struct b
 /*
  * JWT_E_UNKNOWN_KEY: no key of the set has its kid (or, without one, fits its algorithm): newer
  * keys may. JWT_E_REFUSED: there are keys and none of them made this signature. `algorithms`: a
- * mask of those that are allowed. A key is used for the algorithms of its own kind only.
+ * mask of those that are allowed. A key is used for the algorithms of its own kind only, one with
+ * `alg` for that one. At most LIMIT_JWT_TRIES keys are tried with one token.
  */
 MUST_CHECK int jwt_verify(const struct jwt *jwt, const struct jose_keys *keys, unsigned algorithms,
                           const char **ret_reason);

@@ -3,11 +3,12 @@
  * and shared secrets. A set is immutable once made, counted, and used by any thread.
  *
  * Only keys that may verify signatures get in: public RSA of 2048 to 8192 bits with an odd exponent
- * above 2^16 and without the fingerprint of weak generators (CVE-2017-15361); EC on P-256, P-384,
- * P-521; OKP with Ed25519. A key whose `use`, `key_ops` or `alg` says that it is for something else
- * is left out, and so is one that this code does not know: a set with one strange key is still a
- * set (RFC 7517 section 5). Symmetric keys in a set are left out always: a document that anybody
- * may read holds no secret.
+ * above 2^16 of at most 64 bits, without a small factor and without the fingerprint of weak
+ * generators (CVE-2017-15361); points on P-256, P-384, P-521; OKP with Ed25519, not of small order.
+ * A key whose `use`, `key_ops` or `alg` says that it is for something else is left out, and so is
+ * one that this code does not know: a set with one strange key is still a set (RFC 7517 section 5).
+ * Symmetric keys in a set are left out always: a document that anybody may read holds no secret.
+ * For the same reason a key whose private half is published too is left out.
  */
 #pragma once
 
@@ -60,7 +61,8 @@ MUST_CHECK int jose_keys_read(struct json_reader *reader, struct slice document,
                               struct jose_keys **ret_keys, struct jose_keys_report *ret_report,
                               const char **ret_reason);
 /* A shared secret for HS256 to HS512, each of them only when it is long enough for it (RFC 7518
- * section 3.2): JOSE_E_INVALID below 32 bytes. A copy is made and wiped at the end. */
+ * section 3.2): JOSE_E_INVALID below 32 bytes. A copy is made and wiped at the end. It has no name:
+ * it is tried whatever `kid` a token has. */
 MUST_CHECK int jose_keys_from_secret(struct slice secret, struct jose_keys **ret_keys);
 struct jose_keys *jose_keys_ref(struct jose_keys *keys);
 /* Accepts NULL, returns NULL. */

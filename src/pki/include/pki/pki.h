@@ -46,6 +46,7 @@ struct pki_options {
     const char *data_dir;
     /* Addresses and names of this machine, beside tls->names. */
     struct slice listen_address; /* as gateway_address(): "0.0.0.0:8000" means all interfaces */
+    struct slice health_address; /* of a listener of its own, likewise; empty: there is none */
     struct log *log;
 };
 
