@@ -63,11 +63,12 @@ static void command_status(void *context, struct control_request *request,
                        status = BUF_INIT(ANSWER_BYTES);
     (void)arguments;
     int error = gateway_write_status(control->gateway, &status);
-    if (error == 0)
-        buf_printf(&members, "\"status\":%.*s", SLICE_ARGS(buf_slice(&status)));
+    buf_append_cstr(&members, "\"status\":");
+    buf_append(&members, buf_slice(&status));
     buf_deinit(&status);
-    control_answer(request, buf_error(&members) != 0 ? "the answer is too long" : NULL,
-                   buf_slice(&members));
+    bool is_whole = error == 0 && buf_error(&members) == 0;
+    control_answer(request, is_whole ? NULL : "the answer is too long",
+                   is_whole ? buf_slice(&members) : SLICE_EMPTY);
 }
 
 static const struct control_command own_commands[] = {

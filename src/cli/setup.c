@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -78,6 +79,19 @@ char *cli_path(const char *directory, const char *name) {
     return path;
 }
 
+/* Whoever else can write there could put a token or a key of their own into it. A folder that is
+ * shared on purpose (/tmp) is not changed. */
+static int close_to_others(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return -errno;
+    if ((info.st_mode & (S_IWGRP | S_IWOTH)) == 0)
+        return 0;
+    if (info.st_uid != geteuid() || (info.st_mode & S_ISVTX) != 0)
+        return -EPERM;
+    return chmod(path, info.st_mode & 0755) == 0 ? 0 : -errno;
+}
+
 int cli_open_data_dir(const struct cli_options *options, char **ret_path) {
     CLEANUP(mem_freep)
     char *wanted = options->data_dir != NULL ? mem_xstrdup(options->data_dir) : default_data_dir();
@@ -91,6 +105,15 @@ int cli_open_data_dir(const struct cli_options *options, char **ret_path) {
     if (real == NULL) {
         fprintf(stderr, "cardea: cannot use the data directory %s: %s\n", wanted,
                 strerror(error != 0 ? -error : errno));
+        return CLI_FAILED;
+    }
+    error = close_to_others(real);
+    if (error != 0) {
+        fprintf(stderr,
+                "cardea: other accounts can write to %s, and so decide who is let in, and the mode "
+                "cannot be changed (%s); name a folder below it with --data-dir %s/cardea\n",
+                real, strerror(-error), real);
+        mem_free(real);
         return CLI_FAILED;
     }
     *ret_path = real;

@@ -131,8 +131,11 @@ const char *check_server_name(struct slice value) {
                   "between them";
 }
 
-/* Part of who calls in logs and audit ("token:NAME"), and of a command line. */
+/* Part of who calls in logs and audit ("token:NAME"), and of a command line. What belongs to the
+ * token of the environment would belong to one of its name, too. */
 const char *config_check_token_name(struct slice value) {
+    if (slice_eq(value, SLICE("MCP_API_TOKEN")))
+        return "is how the token of the environment is called; choose another name";
     bool fine = value.len > 0 && value.len <= 64 && all_of(value, "-_.") && value.ptr[0] != '-';
     return fine ? NULL
                 : "is no name for a token: at most 64 letters, digits, '-', '_' and '.', and no "

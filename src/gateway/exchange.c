@@ -424,6 +424,25 @@ static bool is_endpoint_gone(const struct gw_exchange *exchange) {
            upstream_list_find(exchange->worker->list, upstream_name(exchange->only), NULL) == NULL;
 }
 
+/*
+ * The head was judged when it came, but a body may take an hour: meanwhile the token may have
+ * expired, or been taken away by a reload. Whoever saw that coming must not have requests in store.
+ */
+static bool is_still_let_in(struct gw_exchange *exchange) {
+    enum { FRESH_MS = 1000 };
+    struct gw_worker *worker = exchange->worker;
+    if (LIKELY(io_loop_now(worker->loop) - exchange->judged_ms < FRESH_MS) ||
+        exchange->connection == NULL || gw_authn_still_holds(exchange))
+        return true;
+    buf_reset(&exchange->fields, KIB(16));
+    gw_challenge_write(&exchange->fields, worker,
+                       http_parser_head(exchange->connection->parser)->path, "invalid_token", NULL,
+                       0);
+    gw_exchange_refuse(exchange, 401, MCP_E_UNAUTHENTICATED,
+                       "the credentials ended while the request came in");
+    return false;
+}
+
 void gw_exchange_run(struct gw_exchange *exchange) {
     if (exchange->is_waiting) {
         exchange->is_whole = true;
@@ -437,6 +456,8 @@ void gw_exchange_run(struct gw_exchange *exchange) {
         finish(exchange);
         return;
     }
+    if (!is_still_let_in(exchange))
+        return;
     if (is_endpoint_gone(exchange))
         gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND, "there is nothing at this path");
     else if (exchange->method == HTTP_METHOD_GET)

@@ -49,6 +49,23 @@ static void answer_in_the_clear(struct gw_connection *connection) {
         gw_connection_close(connection);
 }
 
+/* Its certificate is who it is for as long as it is connected, so it has to be good by the context
+ * that is served now. */
+static bool is_trusted_still(const struct gw_connection *connection) {
+    const struct gw_worker *worker = connection->worker;
+    return connection->tls_number == worker->tls_number ||
+           !io_stream_tls_has_certificate(connection->stream) ||
+           io_stream_tls_would_be_trusted(connection->stream, worker->tls);
+}
+
+void gw_opening_recheck(struct gw_worker *worker) {
+    LIST_FOREACH_SAFE (&worker->connections, link, tmp) {
+        struct gw_connection *connection = CONTAINER_OF(link, struct gw_connection, link);
+        if (connection->opening == GW_OPENED && !is_trusted_still(connection))
+            gw_connection_abort(connection);
+    }
+}
+
 static void open_http(struct gw_connection *connection) {
     connection->opening = GW_OPENED;
     connection->is_head_timed = true; /* the first head's time begins now */
@@ -64,6 +81,8 @@ static void on_tls(void *context, int error) {
         gw_connection_free(connection); /* whether somebody is here is asked like that */
     } else if (error != 0) {
         close_without_tls(connection, io_stream_tls_reason(connection->stream));
+    } else if (!is_trusted_still(connection)) {
+        close_without_tls(connection, "its authority has just been taken away");
     } else {
         uint64_t most_ms = worker->config->limits.header_timeout_ms;
         bool is_short = worker->is_draining && most_ms > DRAIN_MS;
@@ -82,6 +101,7 @@ static void begin_tls_or_http(struct gw_connection *connection, struct slice ear
         return;
     }
     connection->opening = GW_OPENING_TLS;
+    connection->tls_number = worker->tls_number;
     if (io_stream_accept_tls(connection->stream, worker->tls, early, on_tls, connection) != 0)
         gw_connection_free(connection);
 }

@@ -56,21 +56,31 @@ static enum phase_verdict answer_status(struct gw_exchange *exchange, bool is_fi
     return PHASE_ANSWERED;
 }
 
+/* What every request needs of an issuer's token, whatever it asks for. */
+static bool has_needed_scopes(const struct gw_exchange *exchange) {
+    const struct config_oauth *oauth = &exchange->worker->config->oauth;
+    const struct auth_identity *identity = exchange->caller->identity;
+    return identity->kind != AUTH_OAUTH ||
+           auth_has_scopes(identity, oauth->scopes, oauth->n_scopes);
+}
+
 /*
- * Who proves to be a caller, from a page of ours if from any, is told of the upstreams. All others,
- * those with a wrong token too, get what a balancer needs to know.
+ * Who proves to be a caller, from a page of ours if from any, is told of the upstreams that it may
+ * use. All others, those with a wrong token too, get what a balancer needs to know.
  */
 static enum phase_verdict answer_ready(struct gw_exchange *exchange, const struct http_head *head) {
     const struct border *border = exchange->worker->border;
     struct auth_answer answer;
     bool is_known = border_host_is_ours(border, head) &&
                     (exchange->is_cors || border_origin_is_ours(border, head)) &&
-                    gw_authenticate(exchange, head, true, &answer) == AUTH_OK;
+                    gw_authenticate(exchange, head, true, &answer) == AUTH_OK &&
+                    has_needed_scopes(exchange);
     struct buf body CLEANUP(buf_deinit) = BUF_INIT(READY_BYTES);
-    bool is_ready = gw_write_ready(exchange->worker, is_known, &body);
+    bool is_ready =
+        gw_write_ready(exchange->worker, is_known ? exchange->caller->identity : NULL, &body);
     if (buf_error(&body) != 0) {
         buf_reset(&body, KIB(1));
-        is_ready = gw_write_ready(exchange->worker, false, &body);
+        is_ready = gw_write_ready(exchange->worker, NULL, &body);
     }
     exchange->early.max = READY_BYTES + KIB(8);
     return answer_status(exchange, is_ready, buf_slice(&body));
@@ -262,12 +272,9 @@ static enum phase_verdict phase_authenticate(struct gw_exchange *exchange,
                               : refuse_caller(exchange, head, verdict, answer.reason);
 }
 
-/* What every request needs of a token, whatever it asks for. */
 static enum phase_verdict phase_scopes(struct gw_exchange *exchange, const struct http_head *head) {
-    const struct config_oauth *oauth = &exchange->worker->config->oauth;
     struct buf fields CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
-    if (exchange->caller->identity->kind != AUTH_OAUTH ||
-        auth_has_scopes(exchange->caller->identity, oauth->scopes, oauth->n_scopes))
+    if (has_needed_scopes(exchange))
         return PHASE_CONTINUE;
     gw_challenge_write(&fields, exchange->worker, head->path, "insufficient_scope", NULL, 0);
     return answer_early(exchange, 403, buf_slice(&fields), MCP_E_FORBIDDEN,
@@ -387,6 +394,7 @@ static void answer_expectation(struct gw_exchange *exchange) {
 static void welcome_body(struct gw_exchange *exchange, const struct http_head *head) {
     static const struct slice go_on = SLICE_INIT("HTTP/1.1 100 Continue\r\n\r\n");
     exchange->keep_alive = head->keep_alive;
+    exchange->judged_ms = io_loop_now(exchange->worker->loop);
     if (head->expect_continue && exchange->connection != NULL)
         (void)!gw_connection_write(exchange->connection, &go_on, 1);
 }

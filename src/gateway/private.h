@@ -167,7 +167,8 @@ struct gw_worker {
     bool has_thread;
     int listen_fd, health_fd;
     struct io_listener *listener, *health_listener; /* the second one: of worker 0, if at all */
-    struct io_tls *tls; /* of connections that come; a reference. NULL: they are in the clear */
+    struct io_tls *tls;  /* of connections that come; a reference. NULL: they are in the clear */
+    uint64_t tls_number; /* grows with each other one */
     struct io_message tls_message;
     atomic_bool tls_posted;
     struct json_reader *reader;        /* of the message at hand, whose nodes point into its tape */
@@ -256,6 +257,7 @@ struct gw_connection {
     struct network client; /* it, or whom its PROXY header names: an address that is counted */
     bool is_from_proxy;    /* there was such a header */
     bool is_counted;       /* among the peers */
+    uint64_t tls_number;   /* the worker's, when the handshake began */
     bool is_health_only;   /* of the listener for health checks: nothing else is served */
     enum gw_opening opening;
     struct io_timer *timer;           /* of what is to come; of the end */
@@ -299,6 +301,8 @@ void gw_opening_begin(struct gw_connection *connection);
 void gw_opening_read(struct gw_connection *connection, struct slice bytes);
 /* The time is over. */
 void gw_opening_late(struct gw_connection *connection);
+/* The worker has another TLS context: clients whose authority is gone, go. */
+void gw_opening_recheck(struct gw_worker *worker);
 
 /* exchange.c */
 
@@ -319,6 +323,7 @@ struct gw_exchange {
     bool is_waiting;                  /* it waits; the body is kept */
     bool is_whole;                    /* the body has come meanwhile */
     bool has_waited;                  /* for keys: not again */
+    uint64_t judged_ms;               /* when its head was let in */
     struct gw_authn_wait *authn_wait; /* NULL: does not */
     struct gw_caller *caller;         /* a reference; NULL: not known yet */
     enum http_method method;
@@ -732,9 +737,10 @@ void gw_challenge_write(struct buf *out, const struct gw_worker *worker, struct 
 /* The instance that was started with the gateway, its home on this worker when it is made now;
  * NULL: its instances belong to sessions. */
 struct upstream_instance *gw_own_instance(struct gw_worker *worker, struct upstream *upstream);
-/* What /ready says; `is_known`: to one who may see the upstreams. False: it is not ready, because
- * it drains or because the spawner is gone; a single upstream is never the reason. */
-bool gw_write_ready(struct gw_worker *worker, bool is_known, struct buf *out);
+/* What /ready says of the gateway and, to a caller (NULL: a stranger), of the upstreams that it may
+ * use. False: it is not ready, because it drains or because the spawner is gone; a single upstream
+ * is never the reason. */
+bool gw_write_ready(struct gw_worker *worker, const struct auth_identity *caller, struct buf *out);
 
 /* reload.c */
 /* What was under way when the loops stopped: before they are freed, and after. */

@@ -63,13 +63,16 @@ static void write_instance(struct json_writer *writer, struct upstream_instance 
     catalog_unref(status.catalog);
 }
 
+/* `caller`: those that it may use; NULL: all. */
 static void write_upstreams(struct json_writer *writer, struct gw_worker *worker,
-                            enum detail detail) {
+                            const struct auth_identity *caller, enum detail detail) {
     uint64_t now_ms = io_loop_now(worker->loop);
     json_key(writer, SLICE("upstreams"));
     json_array_begin(writer);
     for (size_t i = 0; i < upstream_list_count(worker->list); i++) {
         struct upstream *upstream = upstream_list_at(worker->list, i);
+        if (caller != NULL && !auth_may_use_server(caller, upstream_name(upstream)))
+            continue;
         struct upstream_instance *instance = gw_own_instance(worker, upstream);
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
@@ -105,12 +108,12 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_u64(&writer, SLICE("connections"), atomic_load(&gateway->peers.count));
     json_kv_u64(&writer, SLICE("waiting"), count_waiting(gateway));
     json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
-    write_upstreams(&writer, &gateway->workers[0], DETAIL_ALL);
+    write_upstreams(&writer, &gateway->workers[0], NULL, DETAIL_ALL);
     json_object_end(&writer);
     return buf_error(out);
 }
 
-bool gw_write_ready(struct gw_worker *worker, bool is_known, struct buf *out) {
+bool gw_write_ready(struct gw_worker *worker, const struct auth_identity *caller, struct buf *out) {
     struct gateway *gateway = worker->gateway;
     bool is_lost = atomic_load(&gateway->lost_posted);
     const char *status = worker->is_draining ? "draining" : is_lost ? "lost" : "ready";
@@ -118,8 +121,8 @@ bool gw_write_ready(struct gw_worker *worker, bool is_known, struct buf *out) {
     json_writer_init(&writer, out);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("status"), slice_from_cstr(status));
-    if (is_known)
-        write_upstreams(&writer, worker, DETAIL_BRIEF);
+    if (caller != NULL)
+        write_upstreams(&writer, worker, caller, DETAIL_BRIEF);
     json_object_end(&writer);
     return !worker->is_draining && !is_lost;
 }

@@ -266,12 +266,14 @@ static void adopt_tls(struct gw_worker *worker) {
     pthread_mutex_unlock(&gateway->tls_mutex);
     io_tls_unref(worker->tls);
     worker->tls = tls;
+    worker->tls_number++;
 }
 
 static void deliver_tls(struct io_message *message) {
     struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, tls_message);
     atomic_store(&worker->tls_posted, false);
     adopt_tls(worker);
+    gw_opening_recheck(worker);
 }
 
 void gateway_set_tls(struct gateway *gateway, struct io_tls *tls) {

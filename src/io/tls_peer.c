@@ -145,6 +145,22 @@ int io_stream_tls_peer_name(const struct io_stream *stream, enum io_tls_name kin
     return error;
 }
 
+bool io_stream_tls_would_be_trusted(const struct io_stream *stream, const struct io_tls *tls) {
+    X509 *certificate = certificate_of(stream);
+    X509_STORE_CTX *check = certificate != NULL ? X509_STORE_CTX_new() : NULL;
+    bool is_trusted =
+        check != NULL &&
+        X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(tls->context), certificate,
+                            SSL_get_peer_cert_chain(tls_stream_ssl(stream->tls))) == 1 &&
+        X509_STORE_CTX_set_default(check, "ssl_client") == 1 &&
+        X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(check),
+                               SSL_CTX_get0_param(tls->context)) == 1 &&
+        X509_verify_cert(check) == 1;
+    X509_STORE_CTX_free(check);
+    ERR_clear_error();
+    return is_trusted;
+}
+
 bool io_stream_tls_peer_digest(const struct io_stream *stream, unsigned char ret_digest[32]) {
     X509 *certificate = certificate_of(stream);
     unsigned len = 0;

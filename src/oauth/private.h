@@ -11,6 +11,7 @@
 #include "client/client.h"
 #include "http/message.h"
 #include "http/uri.h"
+#include "jose/keys.h"
 #include "json/reader.h"
 #include "oauth/oauth.h"
 

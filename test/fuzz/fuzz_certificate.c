@@ -68,7 +68,8 @@ static void try_names(struct slice lines) {
     }
     MUST(pki_make_server(authority(), &names, NOW, &made) == 0);
     MUST(pki_names_of(made.x509, &read) == 0 && pki_names_same(&names, &read));
-    for (size_t i = 0; i < names.n; i++)
+    /* Each look decodes all of them. */
+    for (size_t i = 0; i < names.n; i += 1 + names.n / 16)
         must_be_found(made.x509, &names.items[i]);
     MUST(pki_is_issued_by(made.x509, authority()->x509));
     pki_identity_deinit(&made);

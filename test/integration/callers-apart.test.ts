@@ -8,8 +8,11 @@ import { after, before, describe, test } from "node:test";
 
 import { startControl, type Control, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
-import { openSession, send, served, serving, stream, text, type Session } from "./lib/http.ts";
+import { openSession, send, served, serving, stream, text, type RawAnswer, type Session } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
+import { post, Raw } from "./lib/raw.ts";
+import { reload } from "./lib/reload.ts";
+import { until } from "./lib/wait.ts";
 
 const SECRET = "a secret that is long enough for HS256";
 const ISSUER = "https://id.example";
@@ -185,6 +188,18 @@ describe("callers", () => {
         await session.end();
     });
 
+    test("a token for some servers is told of no others by /ready", async () => {
+        const told = async (value: string): Promise<string[] | undefined> => {
+            const answer = await send(as(value), { method: "GET", path: "/ready" });
+            assert.equal(answer.status, 200, answer.text);
+            const { upstreams } = JSON.parse(answer.text) as { upstreams?: { name: string }[] };
+            return upstreams?.map((upstream) => upstream.name);
+        };
+        assert.deepEqual(await told(TOKENS.narrow), ["two"]);
+        assert.deepEqual(await told(TOKENS.alice), ["one", "two", "guarded"]);
+        assert.equal(await told(TOKENS.old), undefined);
+    });
+
     const stepUp = async (session: Session, name: string): Promise<string[] | undefined> => {
         const answer = await session.send({ body: request(7, "tools/call", { name, arguments: { text: "x" } }) });
         if (answer.status === 200) return undefined;
@@ -268,6 +283,49 @@ describe("callers", () => {
         for (const [value, status] of rows) assert.equal(await ping(value), status, String(value));
         agent.destroy();
         await mine.end();
+    });
+
+    test("a request whose body drips in outlives neither its token nor the configuration", async () => {
+        const victim = token();
+        const other = token();
+        const config = (names: { [name: string]: string }) => ({
+            server: {
+                auth: { tokens: Object.fromEntries(Object.entries(names).map(([name, value]) => [name, { hash: hash(value) }])) },
+                oauth: { secret: SECRET, expected_issuer: ISSUER, leeway: "0s", protected_resource: { resource: RESOURCE } },
+            },
+            servers: { one: { cmd: control.command({ name: "one" }) } },
+        });
+        const own = await startGateway({ config: config({ victim, other }) });
+        try {
+            const body = JSON.stringify(request(1, "ping"));
+            const begin = (value: string, session: Session): Raw => {
+                const raw = new Raw(own.port);
+                const bytes = post({ port: own.port, token: value } as Gateway, body, { ...session.headers, Connection: "close" });
+                raw.socket.write(bytes.slice(0, -1));
+                return raw;
+            };
+            const finish = async (raw: Raw): Promise<RawAnswer> => {
+                raw.socket.write(body.slice(-1));
+                return (await raw.answers())[0]!;
+            };
+            const ends = Math.floor(Date.now() / 1000) + 2;
+            const short = jwt({ sub: "carol", exp: ends });
+            const slow = [];
+            for (const value of [short, victim, other]) {
+                slow.push(begin(value, await openSession({ port: own.port, token: value } as Gateway)));
+            }
+            await reload(own, config({ other }));
+            await until(() => Date.now() >= ends * 1000 + 500, "the end of the token");
+            const answers = [];
+            for (const raw of slow) answers.push(await finish(raw));
+            assert.deepEqual(
+                answers.map((answer) => answer.status),
+                [401, 401, 200],
+            );
+            assert.match(String(answers[1]!.headers.get("www-authenticate")), /^Bearer .*error="invalid_token"/);
+        } finally {
+            await own.stop();
+        }
     });
 
     test("a stream ends with the token that opened it", async () => {

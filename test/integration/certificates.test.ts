@@ -387,6 +387,37 @@ describe("the operator's files", () => {
         assert.equal(gateway.log.items.filter((item) => item.message === REFUSED).length, 1, "told once");
     });
 
+    test("authorities of clients come and go without a restart", async (t) => {
+        const files = new Files();
+        files.put(sign());
+        const [mine, other] = [new Authority(), new Authority()];
+        const clients = join(folder, `clients-${++n}.pem`);
+        const trust = (from: Authority) => {
+            writeFileSync(`${clients}.new`, readFileSync(from.file));
+            renameSync(`${clients}.new`, clients);
+        };
+        trust(mine);
+        const gateway = await started(t, { ...files.table, client_ca: clients, require_client_certificate: true });
+        const get = (from: Authority): Promise<number> => {
+            const { cert, key } = from.sign("DNS:client.test");
+            const ca = String(gateway.tls!.ca);
+            return within(
+                new Promise((resolve, reject) => {
+                    const options = { host: "127.0.0.1", port: gateway.port, path: "/health", agent: false, ca, cert, key };
+                    https.get(options, (answer) => resolve(answer.resume().statusCode!)).once("error", reject);
+                }),
+                "an answer or an error",
+            );
+        };
+        assert.equal(await get(mine), 200);
+        await assert.rejects(get(other));
+        const from = gateway.log.items.length;
+        trust(other);
+        await takenUp(gateway, from);
+        assert.equal(await get(other), 200);
+        await assert.rejects(get(mine));
+    });
+
     test("SIGHUP looks at once, a reload goes from one kind to the other and refuses what is wrong", async (t) => {
         const files = new Files();
         const one = sign();

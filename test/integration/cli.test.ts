@@ -1,6 +1,6 @@
 /* The command line: what it says, and the code it ends with (0 fine, 1 failed, 2 bad usage, 78 bad configuration). */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { join } from "node:path";
 
@@ -266,6 +266,23 @@ describe("the command line", () => {
         const second = await startGateway({ config: fixture("token"), dataDir }, t);
         assert.equal(second.token, token);
         await second.stop();
+    });
+
+    test("nobody else can put a token into the data directory", async (t) => {
+        const path = own("shared");
+        const dataDir = join(path, "data");
+        mkdirSync(dataDir);
+        chmodSync(dataDir, 0o777);
+        const gateway = await startGateway({ config: fixture("shared"), dataDir }, t);
+        assert.equal(statSync(dataDir).mode & 0o022, 0);
+        await gateway.stop();
+        chmodSync(dataDir, 0o1777);
+        const refused = launchGateway({ config: fixture("shared"), dataDir });
+        t.after(() => refused.abandon());
+        const { code } = await within(refused.exited, "it gives up");
+        assert.equal(code, 1, refused.tail());
+        assert.match(refused.tail(), /other accounts can write to .*data.*--data-dir .*data\/cardea/);
+        assert.equal(statSync(dataDir).mode & 0o7777, 0o1777, "it is others' too, and stays as it is");
     });
 
     test("a data directory is one instance's", async (t) => {

@@ -14,6 +14,11 @@ import { within } from "./lib/wait.ts";
 const FIELD = "strict-transport-security";
 const YEAR = "max-age=31536000";
 
+interface Said {
+    status: number;
+    hsts: unknown;
+}
+
 describe("Strict-Transport-Security", () => {
     let control: Control;
     const authority = new Authority();
@@ -35,8 +40,14 @@ describe("Strict-Transport-Security", () => {
     };
 
     /** What an answer says, by its host. */
-    function ask(gateway: Gateway, host: string, path: string, more: https.RequestOptions = {}, body?: string): Promise<{ status: number; hsts: unknown }> {
-        const asked = new Promise<{ status: number; hsts: unknown }>((resolve, reject) => {
+    function ask(
+        gateway: Gateway,
+        host: string,
+        path: string,
+        more: https.RequestOptions = {},
+        body?: string,
+    ): Promise<Said> {
+        const asked = new Promise<Said>((resolve, reject) => {
             const { headers, ...options } = more;
             const request = https.request(
                 {
@@ -51,7 +62,8 @@ describe("Strict-Transport-Security", () => {
                 },
                 (incoming) => {
                     incoming.resume();
-                    incoming.once("end", () => resolve({ status: incoming.statusCode!, hsts: incoming.headers[FIELD] }));
+                    const said = { status: incoming.statusCode!, hsts: incoming.headers[FIELD] };
+                    incoming.once("end", () => resolve(said));
                 },
             );
             request.once("error", reject);
@@ -65,7 +77,7 @@ describe("Strict-Transport-Security", () => {
         const host = `gw.example.com:${gateway.port}`;
         const json = { "Content-Type": "application/json", Accept: "application/json, text/event-stream" };
         const known = { ...json, ...gateway.headers };
-        const post = (headers: object): https.RequestOptions => ({ method: "POST", headers: headers as Record<string, string> });
+        const post = (headers: Record<string, string>): https.RequestOptions => ({ method: "POST", headers });
         const hello = JSON.stringify(initialize("2025-11-25"));
         assert.deepEqual(await ask(gateway, host, "/health"), { status: 200, hsts: YEAR });
         assert.deepEqual(await ask(gateway, host, "/ready"), { status: 200, hsts: YEAR });

@@ -43,7 +43,14 @@ const PATHS = [
     "/.well-known/openid-configuration",
 ];
 /** GET and HEAD of these are for everybody; /mcp/NAME whatever the name is. */
-const OPEN = ["/health", "/ready", WELL_KNOWN, `${WELL_KNOWN}/mcp`, `${WELL_KNOWN}/mcp/hidden-files`, `${WELL_KNOWN}/mcp/nobody`];
+const OPEN = [
+    "/health",
+    "/ready",
+    WELL_KNOWN,
+    `${WELL_KNOWN}/mcp`,
+    `${WELL_KNOWN}/mcp/hidden-files`,
+    `${WELL_KNOWN}/mcp/nobody`,
+];
 
 interface Seen {
     status: number;

@@ -14,7 +14,7 @@ import tls from "node:tls";
 
 import { startControl, type Control } from "./lib/control.ts";
 import { launchGateway, startGateway, type Gateway, type Value } from "./lib/gateway.ts";
-import { openSession, send, served, text } from "./lib/http.ts";
+import { initialize, openSession, send, served, text } from "./lib/http.ts";
 import { Raw } from "./lib/raw.ts";
 import { temporaryFolder, removeFolder } from "./lib/temp.ts";
 import { Authority, type Certificate } from "./lib/tls.ts";
@@ -171,6 +171,34 @@ describe("who is let in", { concurrency: 2 }, () => {
                 await gateway.waitForLog((entry) => entry.reason === "the client showed no certificate");
         });
     }
+
+    test("an authority of clients that is taken away takes their connections with it", async (t) => {
+        const clients = join(folder, `clients-${++n}.pem`);
+        const other = new Authority();
+        writeFileSync(clients, ca() + readFileSync(other.file, "utf8"));
+        const gateway = await started(t, { tls: { client_ca: clients } });
+        const body = JSON.stringify(initialize("2025-06-18"));
+        const head = ["POST /mcp HTTP/1.1", "Host: localhost", "Content-Type: application/json"];
+        head.push("Accept: application/json, text/event-stream", `Content-Length: ${body.length}`);
+        const ask = async (socket: tls.TLSSocket): Promise<string> => {
+            const answered = new Promise<string>((resolve) => {
+                socket.removeAllListeners("data").once("data", (bytes: Buffer) => resolve(bytes.toString().slice(9, 12)));
+                socket.once("close", () => resolve("closed"));
+            });
+            socket.write(`${head.join("\r\n")}\r\n\r\n${body}`);
+            return within(answered, "an answer, or the end");
+        };
+        const stays = await letsIn(gateway, authority.sign("email:a@b.test"));
+        const goes = await letsIn(gateway, other.sign("email:a@b.test"));
+        const plain = await letsIn(gateway);
+        assert.deepEqual([await ask(stays), await ask(goes), await ask(plain)], ["200", "200", "401"]);
+        writeFileSync(`${clients}.new`, ca());
+        renameSync(`${clients}.new`, clients);
+        await gateway.waitForLog((entry) => String(entry.message).startsWith("another certificate is served"));
+        assert.equal(await ask(goes), "closed", "it was let in by the authority that is gone");
+        assert.deepEqual([await ask(stays), await ask(plain)], ["200", "401"], "the others stay");
+        for (const socket of [stays, plain]) socket.destroy();
+    });
 });
 
 describe("who speaks something else", { concurrency: 2 }, () => {

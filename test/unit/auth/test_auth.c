@@ -490,16 +490,18 @@ static void test_principals_apart(void) {
         const char *name, *field;
     } pairs[][2] = {
         /* Users who chose their names. */
-        {{"\"sub\":\"alice\",\"plan\":\"web\""},
-         {"\"sub\":\"alice client:web\",\"plan\":\"alice client:web\""}},
-        {{"\"sub\":\"alice%20x\",\"plan\":\"p\""}, {"\"sub\":\"alice x\",\"plan\":\"p\""}},
+        {{.claims = "\"sub\":\"alice\",\"plan\":\"web\""},
+         {.claims = "\"sub\":\"alice client:web\",\"plan\":\"alice client:web\""}},
+        {{.claims = "\"sub\":\"alice%20x\",\"plan\":\"p\""},
+         {.claims = "\"sub\":\"alice x\",\"plan\":\"p\""}},
         /* A user, and a client for itself. */
-        {{"\"client_id\":\"job\",\"plan\":\"p\""}, {"\"sub\":\"client:job\",\"plan\":\"p\""}},
-        {{"\"client_id\":\"job\",\"plan\":\"client:job\""},
-         {"\"sub\":\"client:job\",\"plan\":\"client:job\""}},
+        {{.claims = "\"client_id\":\"job\",\"plan\":\"p\""},
+         {.claims = "\"sub\":\"client:job\",\"plan\":\"p\""}},
+        {{.claims = "\"client_id\":\"job\",\"plan\":\"client:job\""},
+         {.claims = "\"sub\":\"client:job\",\"plan\":\"client:job\""}},
         /* What a proxy says of the caller. */
-        {{NULL, "CN=a", "b client:c"}, {NULL, "CN=a client:b", "c"}},
-        {{NULL, "CN=a%20client:b", "c"}, {NULL, "CN=a client:b", "c"}},
+        {{.name = "CN=a", .field = "b client:c"}, {.name = "CN=a client:b", .field = "c"}},
+        {{.name = "CN=a%20client:b", .field = "c"}, {.name = "CN=a client:b", .field = "c"}},
     };
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
         struct desk desk = {0};

@@ -381,11 +381,12 @@ static void test_examples(void) {
     check_example(EXAMPLES "oauth.toml", 1);
 }
 
-/* What the guide shows is whole files, and they load. */
-static void test_guide(void) {
+/* What a guide shows is whole files, and they load. */
+static void check_guide(const char *path, size_t least) {
     static const struct slice begin = SLICE_INIT("```toml\n"), end = SLICE_INIT("```\n");
     CLEANUP(buf_deinit) struct buf guide = BUF_INIT(MIB(1));
-    read_file(GUIDE, &guide);
+    test_row(path);
+    read_file(path, &guide);
     struct slice rest = buf_slice(&guide);
     size_t n = 0, from;
     for (; (from = slice_find(rest, begin)) != SIZE_MAX; n++) {
@@ -399,7 +400,12 @@ static void test_guide(void) {
         unload(&l);
         rest = slice_from(rest, len);
     }
-    CHECK(n >= 7);
+    CHECK(n >= least);
+}
+
+static void test_guides(void) {
+    check_guide(GUIDES "AUTHENTICATION.md", 7);
+    check_guide(GUIDES "TLS.md", 4);
 }
 
 static void write_for_torture(void *arg) {
@@ -414,5 +420,5 @@ static void test_reference_without_memory(void) {
 }
 
 TEST_MAIN(TEST(test_every_key), TEST(test_unknown_inside), TEST(test_seed),
-          TEST(test_reference_is_fresh), TEST(test_examples), TEST(test_guide),
+          TEST(test_reference_is_fresh), TEST(test_examples), TEST(test_guides),
           TEST(test_reference_without_memory))

@@ -8,6 +8,24 @@
 #include "private.h"
 #include "test.h"
 
+/* Who calls, of the gateway that a test has just made. */
+static struct gw_caller *local, *other, *narrow;
+
+/* One that may use `servers` only, when there are any. */
+static struct gw_caller *new_caller(struct gateway *gateway, struct slice principal,
+                                    struct slice *servers, size_t n_servers) {
+    struct auth_identity *identity = mem_xalloc(sizeof *identity);
+    atomic_init(&identity->refs, 1);
+    identity->principal = principal;
+    identity->has_servers = servers != NULL;
+    identity->servers = servers;
+    identity->n_servers = n_servers;
+    struct gw_caller *caller = gw_caller_new(&gateway->workers[0], identity);
+    if (caller == NULL)
+        CANNOT_GO_ON();
+    return caller;
+}
+
 /* A gateway with upstreams that nobody answers for, and one worker. */
 static struct gateway *new_gateway(const char *servers, struct config **ret_config,
                                    struct log **ret_log) {
@@ -28,12 +46,19 @@ static struct gateway *new_gateway(const char *servers, struct config **ret_conf
         .config = *ret_config, .log = *ret_log, .version = SLICE("0")};
     if (gateway_new(&options, &gateway) != 0 || gateway_make_upstreams(gateway, NULL) != 0)
         CANNOT_GO_ON();
+    static struct slice only_b[] = {SLICE_INIT("b")};
+    local = new_caller(gateway, SLICE("local"), NULL, 0);
+    other = new_caller(gateway, SLICE("anonymous"), NULL, 0);
+    narrow = new_caller(gateway, SLICE("local"), only_b, 1);
     return gateway;
 }
 
 static void end_gateway(struct gateway *gateway, struct config *config, struct log *log) {
     gateway_stop(gateway);
     CHECK_INT(gateway_run(gateway), 0);
+    local = gw_caller_unref(local);
+    other = gw_caller_unref(other);
+    narrow = gw_caller_unref(narrow);
     gateway_free(gateway);
     config_unref(config);
     log_free(log);
@@ -43,15 +68,15 @@ static void end_gateway(struct gateway *gateway, struct config *config, struct l
 
 static struct gw_session *new_session(struct gateway *gateway, struct upstream *only) {
     struct gw_session *session =
-        gw_session_new(gateway, &gateway->local, only, MCP_LEGACY_LATEST, 1);
+        gw_session_new(gateway, local->principal, only, MCP_LEGACY_LATEST, 1);
     if (session == NULL)
         CANNOT_GO_ON();
     return session;
 }
 
-static struct gw_view *open_and_close(struct gw_worker *worker, struct gw_principal *principal,
+static struct gw_view *open_and_close(struct gw_worker *worker, struct gw_caller *caller,
                                       const struct gw_session *session, struct upstream *only) {
-    struct gw_view *view = gw_view_open(worker, principal, session, only);
+    struct gw_view *view = gw_view_open(worker, caller, session, only);
     gw_view_close(view); /* the worker keeps it */
     return view;
 }
@@ -66,7 +91,6 @@ static void test_kept(void) {
     struct upstream *only_a = upstream_list_find(worker->list, SLICE("a"), NULL);
     struct upstream *only_b = upstream_list_find(worker->list, SLICE("b"), NULL);
     struct gw_session *one = new_session(gateway, NULL), *two = new_session(gateway, NULL);
-    struct gw_principal *local = &gateway->local, *other = &gateway->anonymous;
     struct gw_view *views[] = {
         open_and_close(worker, local, NULL, NULL),   open_and_close(worker, local, one, NULL),
         open_and_close(worker, local, two, NULL),    open_and_close(worker, other, NULL, NULL),
@@ -88,6 +112,13 @@ static void test_kept(void) {
     CHECK(views[1]->items[1].instance != views[2]->items[1].instance);
     CHECK(views[0]->items[0].instance != views[3]->items[0].instance);
     CHECK(views[1]->items[1].instance == views[5]->items[0].instance);
+    /* The same principal with a credential for some servers sees those alone, of its own view. */
+    struct gw_view *some = open_and_close(worker, narrow, NULL, NULL);
+    CHECK(some != views[0]);
+    CHECK_INT(some->n, 1);
+    CHECK(some->items[0].instance == views[0]->items[1].instance);
+    CHECK(views[0] == open_and_close(worker, local, NULL, NULL));
+    CHECK(some == open_and_close(worker, narrow, NULL, NULL));
     gw_session_unref(one);
     gw_session_unref(two);
     end_gateway(gateway, config, log);
@@ -101,15 +132,15 @@ static void test_changes(void) {
         new_gateway(SERVER("a", "") SERVER("b", "share = \"session\"\n"), &config, &log);
     struct gw_worker *worker = &gateway->workers[0];
     struct gw_session *session = new_session(gateway, NULL);
-    struct gw_view *kept = gw_view_open(worker, &gateway->local, NULL, NULL);
-    struct gw_view *own = gw_view_open(worker, &gateway->local, session, NULL);
+    struct gw_view *kept = gw_view_open(worker, local, NULL, NULL);
+    struct gw_view *own = gw_view_open(worker, local, session, NULL);
     struct upstream_instance *instance = own->items[1].instance;
     uint64_t before = upstream_set_generation(gateway->upstreams);
     upstream_set_forget_session(gateway->upstreams, SLICE("another session"));
     CHECK(before == upstream_set_generation(gateway->upstreams));
     upstream_set_forget_session(gateway->upstreams, slice_from_cstr(session->id));
     CHECK(before != upstream_set_generation(gateway->upstreams));
-    struct gw_view *again = gw_view_open(worker, &gateway->local, session, NULL);
+    struct gw_view *again = gw_view_open(worker, local, session, NULL);
     CHECK(again != own && again->items[1].instance != instance);
     CHECK(again->items[0].instance == own->items[0].instance);
     CHECK_INT(worker->views.n, 2);
@@ -122,7 +153,7 @@ static void test_changes(void) {
     gw_view_close(again);
     /* The instance that is made for a session that has ended is ended too. */
     gw_session_close(session);
-    again = gw_view_open(worker, &gateway->local, session, NULL);
+    again = gw_view_open(worker, local, session, NULL);
     CHECK(again->generation != upstream_set_generation(gateway->upstreams));
     gw_view_close(again);
     gw_session_unref(session);
@@ -134,13 +165,13 @@ static void test_bound(void) {
     struct log *log = NULL;
     struct gateway *gateway = new_gateway(SERVER("a", "share = \"session\"\n"), &config, &log);
     struct gw_worker *worker = &gateway->workers[0];
-    struct gw_view *first = open_and_close(worker, &gateway->local, NULL, NULL);
+    struct gw_view *first = open_and_close(worker, local, NULL, NULL);
     for (size_t i = 0; i < 200; i++) {
         struct gw_session *session = new_session(gateway, NULL);
-        open_and_close(worker, &gateway->local, session, NULL);
+        open_and_close(worker, local, session, NULL);
         gw_session_unref(session);
         if (i % 50 == 0) /* what is used stays */
-            CHECK(first == open_and_close(worker, &gateway->local, NULL, NULL));
+            CHECK(first == open_and_close(worker, local, NULL, NULL));
     }
     CHECK_INT(worker->views.n, 64);
     gw_views_drop_all(&worker->views);
@@ -192,7 +223,7 @@ static void test_names(void) {
     struct gateway *gateway =
         new_gateway(SERVER("a", "") SERVER("a_b", "") SERVER("c", ""), &config, &log);
     struct gw_worker *worker = &gateway->workers[0];
-    struct gw_view *view = gw_view_open(worker, &gateway->local, NULL, NULL);
+    struct gw_view *view = gw_view_open(worker, local, NULL, NULL);
     static const char *const names[] = {"a", "a_b", "c"};
     for (size_t i = 0; i < 2; i++)
         give(&view->items[i],
@@ -237,7 +268,7 @@ static void test_uris(void) {
     struct log *log = NULL;
     struct gateway *gateway =
         new_gateway(SERVER("a", "") SERVER("b", "") SERVER("c", ""), &config, &log);
-    struct gw_view *view = gw_view_open(&gateway->workers[0], &gateway->local, NULL, NULL);
+    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, NULL);
     give(&view->items[0], new_catalog("a", MCP_LIST_RESOURCES, RESOURCE("x:a") "," RESOURCE("x:1")),
          false);
     give(&view->items[1],
@@ -401,7 +432,7 @@ static void test_pages(void) {
     struct gateway *gateway = new_gateway(SERVER("a", "") SERVER("b", "") SERVER("c", "")
                                               SERVER("d", "") SERVER("e", "") SERVER("f", ""),
                                           &config, &log);
-    struct gw_view *view = gw_view_open(&gateway->workers[0], &gateway->local, NULL, NULL);
+    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, NULL);
     struct buf items CLEANUP(buf_deinit) = BUF_INIT(MIB(64));
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         test_row(rows[i].name);
@@ -440,7 +471,7 @@ static void test_out_of_memory(void) {
     struct config *config = NULL;
     struct log *log = NULL;
     struct gateway *gateway = new_gateway(SERVER("a", "") SERVER("b", ""), &config, &log);
-    struct gw_view *view = gw_view_open(&gateway->workers[0], &gateway->local, NULL, NULL);
+    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, NULL);
     give(&view->items[0], new_catalog("a", MCP_LIST_RESOURCES, RESOURCE("x:1")), true);
     give(&view->items[1], new_catalog("b", MCP_LIST_RESOURCES, RESOURCE("x:1") "," RESOURCE("x:2")),
          true);

@@ -20,8 +20,8 @@
 struct gateway;
 
 struct gateway_options {
-    struct config *config; /* a reference is taken */
-    struct log *log;       /* outlives the gateway, as does what follows */
+    struct config *config;            /* a reference is taken */
+    struct log *log;                  /* outlives the gateway, as does what follows */
     const struct secret *token;       /* the local bearer token */
     const struct secret *api_token;   /* MCP_API_TOKEN; NULL: it is not set */
     struct spawner *isolated, *plain; /* as upstream_set_options */

@@ -32,10 +32,10 @@
 #include "config/config.h"
 #include "io/loop.h"
 #include "io/tls.h"
-#include "jose/keys.h"
 
 struct oauth;
 struct oauth_issuer;
+struct jose_keys; /* jose/keys.h */
 
 struct oauth_options {
     const struct config_oauth *config; /* outlives it */
