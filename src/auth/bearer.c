@@ -64,6 +64,10 @@ static int check(struct bearer *bearer, const char **ret_reason) {
     const struct auth *auth = bearer->auth;
     if (bearer->config->expected_audience.len != 0)
         return check_for(bearer, &bearer->config->expected_audience, 1, ret_reason);
+    if (auth->n_audiences == 0) { /* which would be: any */
+        *ret_reason = "nothing says which audience is ours";
+        return JWT_E_REFUSED;
+    }
     int error = check_for(bearer, auth->audiences, auth->n_audiences, ret_reason);
     if (error != JWT_E_REFUSED)
         return error;

@@ -47,10 +47,12 @@ static enum auth_verdict refuse(const char *reason, struct auth_answer *answer) 
 }
 
 /* The local token is for those who can read it here. Behind a trusted proxy the caller's address is
- * what the proxy says, which may be another one next time. */
+ * what the proxy says, which may be another one next time; and 127.0.0.1 is this machine only when
+ * the proxy is on it, too. */
 static enum auth_verdict check_local(const struct auth *auth, const struct auth_request *request,
                                      struct auth_answer *answer) {
-    if (!is_loopback(&request->client))
+    if (!is_loopback(&request->client) ||
+        (request->peer.family_bits != 0 && !is_loopback(&request->peer)))
         return refuse("this token works on the gateway's own machine only; make one with: cardea "
                       "token new NAME",
                       answer);

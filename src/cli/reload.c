@@ -69,7 +69,8 @@ static int print_answer(const struct cli_options *options, const struct json_rea
     bool is_fine = json_member_typed(reader, root, SLICE("ok"), JSON_TRUE) != NULL;
     bool is_invalid = json_member_typed(reader, root, SLICE("invalid"), JSON_TRUE) != NULL;
     if (options->json) {
-        printf("%.*s\n", SLICE_ARGS(answer));
+        fwrite(answer.ptr, 1, answer.len, stdout);
+        putchar('\n');
     } else {
         print_problems(reader);
         if (is_fine)

@@ -393,6 +393,13 @@ static void check_cors(struct loader *l, const struct toml_node *root) {
         {"allow_headers", cors->allow_headers, cors->n_allow_headers},
         {"expose_headers", cors->expose_headers, cors->n_expose_headers},
     };
+    bool for_any_page = false;
+    for (size_t k = 0; k < cors->n_allow_origins && config_lets_everybody_in(l->config); k++)
+        for_any_page = for_any_page || is_for_all(cors->allow_origins[k]);
+    if (for_any_page)
+        tell(l, root, CONFIG_WARNING, "cors", "allow_origins",
+             "lets every page in, and server.auth lets everybody in: whatever page is open in a "
+             "browser that reaches the gateway can call everything; list the pages that may");
     for (size_t i = 0; i < ARRAY_LEN(lists) && cors->allow_credentials; i++) {
         bool for_all = false;
         for (size_t k = 0; k < lists[i].n; k++)

@@ -80,6 +80,7 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
         .authorization = authorization,
         .n_authorization = n_authorization,
         .client = exchange->client,
+        .peer = connection->peer,
         .is_from_proxy = exchange->is_from_proxy,
         .endpoint = head->path,
         .field = find_field,

@@ -16,7 +16,7 @@ const char tls_no_context[] = "TLS cannot be set up on this machine";
 
 /*
  * No tickets and no cache: every connection proves everything anew, and what would open recorded
- * connections later does not exist. A handshake with P-256 costs less than ten calls do.
+ * connections later does not exist. MCP's clients keep their connections.
  */
 bool tls_set_up(SSL_CTX *context, const char *ciphers) {
     SSL_CTX_set_options(context,

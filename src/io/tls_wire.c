@@ -8,9 +8,10 @@
  * Nothing of this blocks, and what the kernel does not take is queued by the stream, whose limits
  * hold.
  *
- * Handshakes are what TLS costs: a private key is used, which takes from a tenth of a millisecond
- * (P-256) to several (RSA). A crowd that connects at once must not stop those who are connected. So
- * they get TURN_NS of each turn of the loop, and those that come later wait in a queue, unread.
+ * Handshakes are what TLS costs: a private key is used, which takes from some tenths of a
+ * millisecond (P-256) to several (RSA). A crowd that connects at once must not stop those who are
+ * connected. So they get TURN_NS of each turn of the loop, and those that come later wait in a
+ * queue, unread.
  */
 #include <errno.h>
 #include <openssl/bio.h>

@@ -302,6 +302,17 @@ describe("reload", () => {
         await served(gateway, "a__echo", "http__echo");
     });
 
+    test("a long answer is whole", async (t) => {
+        const gateway = await start(t, { a: { cmd: [TINY] } });
+        const many: Servers = {};
+        for (let i = 0; i < 300; i++) many[`a-name-of-thirty-two-letters-${i}`] = { url: `http://127.0.0.1:1/${i}` };
+        const report = await reload(gateway, config(many));
+        assert.deepEqual(report.servers.added, Object.keys(many));
+        assert.deepEqual(report.servers.removed, ["a"]);
+        const gone = await reload(gateway, config({ a: { cmd: [TINY] } }));
+        assert.deepEqual(gone.servers.removed, Object.keys(many));
+    });
+
     test("many who ask at once are all answered, one after the other", async (t) => {
         const a = fixture();
         const gateway = await start(t, { a: a.server });

@@ -131,6 +131,7 @@ struct ask {
     const char *authorization;
     size_t n_authorization; /* 0: one, when there is any */
     const char *from;       /* NULL: 127.0.0.1 */
+    const char *peer;       /* NULL: the same */
     bool is_from_proxy;
     struct field *fields;
     const char *endpoint; /* NULL: "/mcp" */
@@ -158,6 +159,8 @@ static enum auth_verdict ask(struct desk *desk, const struct ask *ask, struct au
     }
     if (!network_parse_address(slice_from_cstr(ask->from != NULL ? ask->from : "127.0.0.1"),
                                &request.client))
+        CANNOT_GO_ON();
+    if (ask->peer != NULL && !network_parse_address(slice_from_cstr(ask->peer), &request.peer))
         CANNOT_GO_ON();
     return auth_check(desk->auth, desk->memory, desk->reader, &request, NOW_WALL_MS + ask->later_ms,
                       NOW_MS + ask->later_ms, !ask->is_first, answer);
@@ -239,6 +242,11 @@ static void test_local(void) {
     /* A proxy on this machine speaks for somebody else. */
     CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = fine, .from = "192.0.2.1",
               .is_from_proxy = true);
+    CHECK_WHO(&desk, "local", .authorization = fine, .peer = "::1", .is_from_proxy = true);
+    /* The loopback address of the proxy's machine is none of ours. */
+    CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = fine, .peer = "192.0.2.1",
+              .is_from_proxy = true);
+    CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = fine, .peer = "192.0.2.1");
     static const char *const wrong[] = {
         "Bearer local-token-of-this-machin",
         "Bearer local-token-of-this-machine1",
@@ -418,6 +426,13 @@ static void test_audiences(void) {
     start(&desk);
     CHECK_WHO(&desk, "oauth:https://id.example alice",
               .authorization = jwt("\"sub\":\"alice\",\"aud\":\"nexus-production\""));
+    CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = jwt("\"sub\":\"alice\""));
+    stop(&desk);
+    /* A configuration that cannot be: no audience is not every audience. */
+    memset(&desk, 0, sizeof desk);
+    set_up(&desk);
+    desk.config.oauth.resource = SLICE_EMPTY;
+    start(&desk);
     CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = jwt("\"sub\":\"alice\""));
     stop(&desk);
 }

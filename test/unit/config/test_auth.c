@@ -239,8 +239,11 @@ static void test_issuers_in_the_array_alone(void) {
 #define TWICE                                                                                      \
     " needs issuer or expected_issuer: with several issuers a token belongs to the one that its "  \
     "iss names\n"
-#define OFF                 " is off: write enabled = true, or enabled = false\n"
-#define WITH_CREDENTIALS    " must not be \"*\" together with allow_credentials: list what is meant\n"
+#define OFF              " is off: write enabled = true, or enabled = false\n"
+#define WITH_CREDENTIALS " must not be \"*\" together with allow_credentials: list what is meant\n"
+#define AND_EVERYBODY                                                                              \
+    " lets every page in, and server.auth lets everybody in: whatever page is open in a browser "  \
+    "that reaches the gateway can call everything; list the pages that may\n"
 #define HASH_LINE(name, of) "[server.auth.tokens." name "]\nhash = \"" of "\"\n"
 
 static const struct {
@@ -276,6 +279,9 @@ static const struct {
     {"a name", HASH_LINE("'a b'", HASH) ONE,
      "1:21: error: server.auth.tokens.\"a b\" is no name for a token: at most 64 letters, digits, "
      "'-', '_' and '.', and no '-' at the beginning\n"},
+    {"the name of another token", HASH_LINE("MCP_API_TOKEN", HASH) ONE,
+     "1:21: error: server.auth.tokens.MCP_API_TOKEN is how the token of the environment is called; "
+     "choose another name\n"},
     {"no table", "server.auth.tokens.a = 'x'\n" ONE,
      "1:24: error: server.auth.tokens.a must be a table\n"},
     {"an unknown key", HASH_LINE("a", HASH) "expire = '2999-01-01'\n" ONE,
@@ -458,6 +464,11 @@ static const struct {
      ""},
     {"all without credentials",
      "server.cors = { allow_origins = '*', allow_methods = '*', allow_headers = '*' }\n" ONE, ""},
+    {"every page, and nobody has to prove anything",
+     "server.cors.allow_origins = ['https://*']\nserver.auth.anonymous = true\n" ONE,
+     "1:13: warning: server.cors.allow_origins" AND_EVERYBODY},
+    {"some pages, and nobody has to prove anything",
+     "server.cors.allow_origins = 'https://*.example.com'\nserver.auth.anonymous = true\n" ONE, ""},
     {"a bad origin", "server.cors.allow_origins = ['https://a.example.com', 'a.example.com']\n" ONE,
      "1:55: error: server.cors.allow_origins[1] must be \"*\" or an origin such as "
      "\"https://app.example.com\" or \"https://*.example.com\": scheme, host and perhaps a port, "

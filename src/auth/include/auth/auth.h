@@ -98,6 +98,7 @@ struct auth_request {
     struct slice authorization; /* the field's value; ptr NULL: there is none */
     size_t n_authorization;     /* how many such fields */
     struct network client;      /* by client_ip */
+    struct network peer;        /* who is connected to us; without bits: the client */
     bool is_from_proxy;         /* the connection comes from a trusted proxy: its headers count */
     struct slice endpoint;      /* the path, for the audience */
     /* How many fields of that name the request has, and the value of the first. */
