@@ -152,13 +152,15 @@ static bool read_token(struct slice value, struct slice *ret_token) {
 }
 
 static enum auth_verdict check_certificate(const struct auth *auth,
-                                           const struct auth_request *request,
+                                           const struct auth_request *request, uint64_t now_wall_ms,
                                            struct auth_answer *answer) {
     struct buf principal CLEANUP(buf_deinit) = BUF_INIT(KIB(64));
     if (!client_id_is_fine(request->certificate_name))
         return refuse("the client's certificate has no name, or one longer than 256 bytes, where "
                       "server.tls.client_identity looks for it",
                       answer);
+    if (now_wall_ms >= request->certificate_ends_wall_ms)
+        return refuse("the client's certificate has expired", answer);
     buf_append_cstr(&principal, "certificate:");
     principal_append(&principal, request->certificate_name);
     struct auth_draft draft = {
@@ -166,7 +168,7 @@ static enum auth_verdict check_certificate(const struct auth *auth,
         .principal = buf_slice(&principal),
         .name = request->certificate_name,
         .client_id = request->certificate_name,
-        .ends_wall_ms = UINT64_MAX,
+        .ends_wall_ms = request->certificate_ends_wall_ms,
         .forget_ms = UINT64_MAX,
         .engine = auth->number,
     };
@@ -189,7 +191,7 @@ static enum auth_verdict check_credential(struct auth *auth, struct auth_memory 
         return check_bearer(auth, memory, reader, request, token, times, answer);
     }
     if (request->certificate_digest != NULL)
-        return check_certificate(auth, request, answer);
+        return check_certificate(auth, request, times->wall_ms, answer);
     if (auth->anonymous != NULL)
         return answer_with(auth->anonymous, answer);
     answer->reason = "a bearer token is required: Authorization: Bearer TOKEN";

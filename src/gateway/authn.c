@@ -45,6 +45,7 @@ static void read_certificate(const struct gw_exchange *exchange, struct buf *nam
     if (!io_stream_tls_has_certificate(stream) || !io_stream_tls_peer_digest(stream, digest))
         return;
     request->certificate_digest = digest;
+    request->certificate_ends_wall_ms = io_stream_tls_peer_ends_ms(stream);
     if (io_stream_tls_peer_name(stream, name_kind(worker->config->tls.client_identity), name) == 0)
         request->certificate_name = buf_slice(name);
 }

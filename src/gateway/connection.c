@@ -331,8 +331,7 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
     buf_append(&out, buf_slice(&body));
     struct slice piece = buf_slice(&out);
     bool is_written = buf_error(&out) == 0 && gw_connection_write(connection, &piece, 1);
-    log_write(connection->worker->gateway->log, LOG_INFO, "http", "refused a request",
-              LOG_NUM("status", refusal.status), LOG_TEXT("reason", buf_slice(&text)));
+    gw_door_tell_refusal(connection->worker, refusal.status, buf_slice(&text), &connection->client);
     buf_deinit(&out);
     buf_deinit(&body);
     buf_deinit(&text);

@@ -108,11 +108,31 @@ static void write_refusal(struct gateway *gateway, enum peers_verdict verdict, s
     buf_append(out, buf_slice(&body));
 }
 
+void gw_door_tell_refusal(struct gw_worker *worker, uint16_t status, struct slice reason,
+                          const struct network *client) {
+    struct gw_door *door = &worker->door;
+    char text[NETWORK_TEXT];
+    if (!io_timer_is_running(door->tell_timer))
+        io_timer_start(door->tell_timer, TELL_MS);
+    if (++door->n_refusals > LIMIT_REFUSAL_LINES)
+        return;
+    struct slice from = client != NULL ? network_write_address(client, text) : SLICE_EMPTY;
+    log_write(worker->gateway->log, LOG_INFO, "http", "refused a request",
+              LOG_NUM("status", status), LOG_TEXT("reason", reason), LOG_TEXT("client", from));
+}
+
 static void on_tell(void *context) {
     struct gw_worker *worker = context;
     struct gw_door *door = &worker->door;
     struct log *log = worker->gateway->log;
-    if (door->n_full + door->n_full_of_one + door->n_no_proxy_header + door->n_no_tls == 0)
+    size_t n_untold =
+        door->n_refusals > LIMIT_REFUSAL_LINES ? door->n_refusals - LIMIT_REFUSAL_LINES : 0;
+    bool is_quiet = door->n_refusals == 0;
+    door->n_refusals = 0;
+    if (n_untold != 0)
+        log_write(log, LOG_WARN, "http", "refused further requests", LOG_NUM("requests", n_untold));
+    if (door->n_full + door->n_full_of_one + door->n_no_proxy_header + door->n_no_tls == 0 &&
+        is_quiet)
         return;
     if (door->n_full + door->n_full_of_one != 0)
         log_write(log, LOG_WARN, "http", "refused connections",

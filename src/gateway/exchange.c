@@ -204,8 +204,7 @@ void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_
                         const char *text) {
     struct buf body = BUF_INIT(KIB(4));
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
-    log_write(exchange->worker->gateway->log, LOG_INFO, "http", "refused a request",
-              LOG_NUM("status", status), LOG_CSTR("reason", text));
+    gw_door_tell_refusal(exchange->worker, status, slice_from_cstr(text), &exchange->client);
     struct slice piece = buf_slice(&body);
     send_whole(exchange, status, &piece, 1);
     buf_deinit(&body);

@@ -26,26 +26,19 @@ enum phase_verdict {
     PHASE_WAITS, /* gw_exchange_go_on() is called later */
 };
 
-/* For the log line of a refusal. */
-static struct log_field client_field(const struct gw_exchange *exchange, char text[NETWORK_TEXT]) {
-    return LOG_TEXT("client", network_write_address(&exchange->client, text));
-}
-
 /* Decides now, answers when the body was read and forgotten: so the connection stays usable. */
 static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t status,
                                        struct slice extra_fields, enum mcp_error_code code,
                                        const char *text) {
     struct buf body CLEANUP(buf_deinit) = BUF_INIT(KIB(2));
     struct buf fields CLEANUP(buf_deinit) = BUF_INIT(EARLY_BYTES / 2);
-    char client[NETWORK_TEXT];
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
     buf_append(&fields, extra_fields);
     if (status == 403 && extra_fields.len == 0) /* as a challenge has it: it depends on who asks */
         buf_append_cstr(&fields, "Cache-Control: no-store\r\n");
     exchange->early.max = EARLY_BYTES;
     gw_exchange_write_early(exchange, status, buf_slice(&fields), buf_slice(&body));
-    log_write(exchange->worker->gateway->log, LOG_INFO, "http", "refused a request",
-              LOG_NUM("status", status), LOG_CSTR("reason", text), client_field(exchange, client));
+    gw_door_tell_refusal(exchange->worker, status, slice_from_cstr(text), &exchange->client);
     return PHASE_ANSWERED;
 }
 

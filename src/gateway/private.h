@@ -10,7 +10,7 @@
  *                   client_ip.c whose address
  *     metadata.c    where tokens come from
  *     authn.c       who is calling (principals.c: whose state is whose)
- *     generation.c  what is exchanged when the configuration is
+ *     generation.c  what is exchanged when the configuration is (reload.c: how)
  *     exchange.c    one HTTP request and its answer (JSON or SSE)
  *     message.c     one JSON-RPC message: its era, then the session, notifications, batches
  *     modern.c      what a request of 2026-07-28 has to carry
@@ -148,6 +148,7 @@ struct gw_door {
     struct io_timer *tell_timer;
     /* Not told yet: refused; closed before their first request. */
     size_t n_full, n_full_of_one, n_no_proxy_header, n_no_tls;
+    size_t n_refusals; /* of requests, since the timer began */
 };
 
 struct gw_worker {
@@ -655,6 +656,10 @@ void gw_door_deinit(struct gw_worker *worker);
 size_t gw_door_size(size_t wanted, size_t descriptors, size_t n_workers, size_t n_servers);
 /* Decides how many are let in, and says so when that is fewer than configured. */
 void gw_door_open(struct gateway *gateway);
+/* A refused request, for the log: strangers can make as many as they like, so beyond
+ * LIMIT_REFUSAL_LINES a second they are only counted. `client` NULL: not known yet. */
+void gw_door_tell_refusal(struct gw_worker *worker, uint16_t status, struct slice reason,
+                          const struct network *client);
 /* Takes the descriptor over. An io_accept_fn; the context is the worker. */
 void gw_door_enter(void *context, int fd, const struct network *peer);
 /* Of the listener for health checks. */

@@ -367,7 +367,11 @@ static const struct config_tool *find_tool(const struct config_server *server, s
 static bool check_scopes(struct gw_call *call, const struct route *route) {
     const struct auth_identity *identity = call->exchange->caller->identity;
     const struct config_server *server = gw_server_config(call->worker, route->item->upstream);
-    if (identity->has_all_scopes || server == NULL)
+    if (server == NULL) { /* taken out of the configuration a moment ago */
+        gw_call_refuse(call, MCP_E_UNAVAILABLE, SLICE("the server is not configured any more"));
+        return false;
+    }
+    if (identity->has_all_scopes)
         return true;
     const struct config_tool *tool = call->method == MCP_TOOLS_CALL && route->found != NULL
                                          ? find_tool(server, route->found->key)

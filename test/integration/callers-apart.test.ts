@@ -328,6 +328,25 @@ describe("callers", () => {
         }
     });
 
+    test("strangers cannot fill the log", async () => {
+        const own = await startGateway({
+            config: { server: { workers: 1 }, servers: { one: { cmd: control.command({ name: "one" }) } } },
+        });
+        try {
+            const began = performance.now();
+            for (let round = 0; round < 4; round++) {
+                await Promise.all(Array.from({ length: 100 }, () => send(own, { token: "nobody", body: request(1, "ping") })));
+            }
+            const further = await own.log.waitFor((entry) => entry.message === "refused further requests");
+            const seconds = Math.ceil((performance.now() - began) / 1000) + 1;
+            const told = own.log.items.filter((entry) => entry.message === "refused a request").length;
+            assert.ok(told >= 50 && told <= 50 * seconds, `${told} lines in ${seconds} s`);
+            assert.ok(Number(further.requests) > 0);
+        } finally {
+            await own.stop();
+        }
+    });
+
     test("a stream ends with the token that opened it", async () => {
         const own = await startGateway({
             config: {

@@ -3,7 +3,10 @@
  * `cardea status`, and is not tried in another, weaker way.
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { closeSync, constants, openSync } from "node:fs";
 import net from "node:net";
+import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 
 import { startProxy } from "./fixtures/connect-proxy.ts";
@@ -364,6 +367,31 @@ describe("TLS", { concurrency: 4 }, () => {
         const gateway = await startGateway({ config: { servers: { http: { url } } } }, t);
         assert.match(await downReason(gateway, "http"), /TLS|handshake|ssl|protocol/i);
         assert.deepEqual(fixture.requests.items, []);
+    });
+
+    test("the system's roots never delay listening, nor those who need none", async (t) => {
+        const folder = temporaryFolder();
+        const pipe = join(folder, "roots.pem");
+        execFileSync("mkfifo", [pipe]); // whoever opens it waits for a writer, who never comes
+        const gateway = await startGateway(
+            {
+                env: { ...process.env, SSL_CERT_FILE: pipe },
+                config: { servers: { far: { url: "https://127.0.0.1:1/mcp" } } },
+            },
+            t,
+        );
+        const session = await openSession(gateway);
+        assert.deepEqual((await session.request("ping")).result, {});
+        await session.end();
+        const end = () => {
+            try {
+                closeSync(openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK));
+                return true;
+            } catch {
+                return false; // nobody reads it yet
+            }
+        };
+        await until(end, "the roots are being read"); // and now they end, so that the gateway can
     });
 
     test("roots that cannot be read: everything else serves, and the reason is told", async (t) => {

@@ -5,12 +5,17 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync, sign, type KeyObject } from "node:crypto";
 import http from "node:http";
+import https from "node:https";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { startControl, type Control, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Config, type Gateway, type Value } from "./lib/gateway.ts";
 import { openSession, send, served } from "./lib/http.ts";
-import { until } from "./lib/wait.ts";
+import { temporaryFolder } from "./lib/temp.ts";
+import { Authority } from "./lib/tls.ts";
+import { until, within } from "./lib/wait.ts";
 
 const ping = { jsonrpc: "2.0", id: 1, method: "ping" } as RpcMessage;
 
@@ -54,6 +59,8 @@ class Jwks {
         this.#server.close();
     }
 }
+
+const readCa = (authority: Authority) => readFileSync(authority.file);
 
 describe("nexus", () => {
     const first = makeKey("first");
@@ -180,6 +187,36 @@ describe("nexus", () => {
             jwks.keys = [{ kty: "post-quantum", kid: "x" }, { kty: "oct", k: "AAAA" }, {}, second.jwk];
             assert.equal(await status(gateway, jwt(second, { sub: "a" })), IN);
         });
+    });
+
+    test("6.3.1: with [server.tls] the shipped binary panics", async () => {
+        const authority = new Authority();
+        const leaf = authority.sign("IP:127.0.0.1");
+        const folder = temporaryFolder();
+        writeFileSync(join(folder, "cert.pem"), leaf.cert);
+        writeFileSync(join(folder, "key.pem"), leaf.key, { mode: 0o600 });
+        const gateway = await startGateway({
+            config: {
+                server: { tls: { certificate: join(folder, "cert.pem"), key: join(folder, "key.pem") } },
+                servers: { one: { cmd: control.command({ name: "one" }) } },
+            },
+        });
+        try {
+            const answered = new Promise<number>((resolve, reject) => {
+                const request = https.request(
+                    { port: gateway.port, host: "127.0.0.1", path: "/health", ca: readCa(authority) },
+                    (response) => {
+                        response.resume();
+                        resolve(response.statusCode!);
+                    },
+                );
+                request.once("error", reject);
+                request.end();
+            });
+            assert.equal(await within(answered, "an answer over TLS"), 200);
+        } finally {
+            await gateway.stop();
+        }
     });
 
     test("6.3.6: any token that the issuer signed for anybody is good", async () => {

@@ -302,8 +302,9 @@ export function text(message: RpcMessage): string {
 /** The fixture process that serves this session's calls. */
 export async function serving(control: Control, session: Session, prefix = ""): Promise<FixtureProcess> {
     const { pid } = JSON.parse(text(await session.call(`${prefix}whoami`))) as { pid: number };
-    const found = control.starts.items.findLast((process) => process.start.pid === pid);
-    if (found === undefined) throw new Error(`no fixture has the pid ${pid}`);
+    const find = () => control.starts.items.findLast((process) => process.start.pid === pid);
+    await until(() => find() !== undefined, `the fixture with the pid ${pid} has told of its start`);
+    const found = find()!;
     await found.sync();
     return found;
 }

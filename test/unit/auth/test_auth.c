@@ -156,6 +156,7 @@ static enum auth_verdict ask(struct desk *desk, const struct ask *ask, struct au
     if (ask->certificate != NULL) {
         request.certificate_digest = certificate_digest;
         request.certificate_name = slice_from_cstr(ask->certificate);
+        request.certificate_ends_wall_ms = NOW_WALL_MS + 5000;
     }
     if (!network_parse_address(slice_from_cstr(ask->from != NULL ? ask->from : "127.0.0.1"),
                                &request.client))
@@ -375,6 +376,10 @@ static void test_bound(void) {
     CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = two, .certificate = "CN=a");
     /* Without a token the certificate speaks; with a wrong one it does not. */
     CHECK_WHO(&desk, "certificate:CN=a", .authorization = NULL, .certificate = "CN=a");
+    CHECK_WHO(&desk, "certificate:CN=a", .authorization = NULL, .certificate = "CN=a",
+              .later_ms = 4999);
+    CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = NULL, .certificate = "CN=a",
+              .later_ms = 5000);
     CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = "Bearer x", .certificate = "CN=a");
     CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = NULL, .certificate = "");
     stop(&desk);

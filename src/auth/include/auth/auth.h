@@ -106,6 +106,7 @@ struct auth_request {
     void *field_context;
     struct slice certificate_name;           /* by tls.client_identity; ptr NULL: no certificate */
     const unsigned char *certificate_digest; /* 32 bytes, or NULL */
+    uint64_t certificate_ends_wall_ms;       /* of the same */
 };
 
 enum auth_verdict {

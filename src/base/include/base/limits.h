@@ -94,6 +94,8 @@
 #define LIMIT_CERTIFICATE_NAMES 256u   /* in the gateway's own */
 #define LIMIT_CERTIFICATE_FILE  MIB(1) /* a chain, a key, the authorities of clients */
 
+#define LIMIT_REFUSAL_LINES 50u /* a second, of a worker, into the log */
+
 /* The control socket. */
 #define LIMIT_CONTROL_PEERS   32u
 #define LIMIT_CONTROL_COMMAND KIB(64)

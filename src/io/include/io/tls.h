@@ -100,9 +100,11 @@ bool io_stream_tls_has_certificate(const struct io_stream *stream);
  * character in it. */
 MUST_CHECK int io_stream_tls_peer_name(const struct io_stream *stream, enum io_tls_name kind,
                                        struct buf *out);
+/* When it ends, in ms since 1970; 0: there is none. */
+uint64_t io_stream_tls_peer_ends_ms(const struct io_stream *stream);
 /* SHA-256 of the certificate in DER (RFC 8705 section 3.1). False: there is none. */
 bool io_stream_tls_peer_digest(const struct io_stream *stream, unsigned char ret_digest[32]);
-/* Its certificate would be accepted in a handshake by this context, of servers, now. */
+/* Its certificate would be accepted by this context, of servers, too. */
 bool io_stream_tls_would_be_trusted(const struct io_stream *stream, const struct io_tls *tls);
 /* Why the handshake failed, or the stream ended with an error, for a person: "the certificate has
  * expired"; a fixed text, empty when there is nothing to say. */
