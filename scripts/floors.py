@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client"},
     "gateway": {"base", "json", "http", "mcp", "io", "config", "oauth", "auth", "upstream"},
     "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},
-    "cli": {"base", "json", "http", "mcp", "io", "config", "pki", "oauth", "auth", "upstream", "gateway", "admin"},
+    "cli": {"base", "json", "http", "mcp", "io", "config", "pki", "upstream", "gateway", "admin"},
 }
 
 # What a module may use of the system beyond the C library: the loop and the sockets belong to io/ and to those who

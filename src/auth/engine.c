@@ -4,14 +4,9 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "base/random.h"
 #include "http/uri.h"
 #include "private.h"
-
-/* Told apart by number, not by address: a new engine may lie where an old one was. */
-static uint64_t next_number(void) {
-    static atomic_uint_fast64_t last;
-    return atomic_fetch_add(&last, 1) + 1;
-}
 
 /* The proof is the field as nearly all clients write it; others are read anew with each request. */
 static struct auth_identity *secret_identity(const struct auth *auth, enum auth_kind kind,
@@ -149,7 +144,8 @@ int auth_new(const struct auth_options *options, struct auth **ret_auth) {
     if (auth == NULL)
         return -ENOMEM;
     arena_init(&auth->arena, LIMIT_URI * 8);
-    auth->number = next_number();
+    /* Told apart by number, not by address: a new engine may lie where an old one was. */
+    random_bytes(&auth->number, sizeof auth->number);
     auth->config = options->config;
     auth->oauth = options->oauth;
     auth->log = options->log;

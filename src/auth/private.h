@@ -22,7 +22,7 @@ struct auth_token {
 };
 
 struct auth {
-    uint64_t number; /* no other engine of the process has it */
+    uint64_t number; /* by chance: no other engine of the process has it */
     const struct config *config;
     struct oauth *oauth;
     struct log *log;
