@@ -185,10 +185,31 @@ static bool is_read_on(struct gw_connection *connection) {
     return io_stream_undelivered(connection->stream) != 0 && makes_progress(connection);
 }
 
+/* What it has sent is not read, because too much is held, or an issuer is asked for its keys: that
+ * time is not its own. */
+static bool waits_for_us(const struct gw_connection *connection) {
+    if (connection->closes || connection->is_busy)
+        return false;
+    if (connection->exchange != NULL && connection->exchange->is_waiting)
+        return true;
+    return io_stream_is_starved(connection->stream) && io_stream_has_input(connection->stream);
+}
+
+static void grant_time(struct gw_connection *connection) {
+    const struct config_limits *limits = limits_of(connection);
+    connection->body_began_ms = connection->body_len = 0;
+    io_timer_start(connection->timer, connection->exchange != NULL ? limits->body_timeout_ms
+                                                                   : limits->header_timeout_ms);
+}
+
 static void on_timer(void *context) {
     struct gw_connection *connection = context;
     if (connection->opening != GW_OPENED) {
         gw_opening_late(connection);
+        return;
+    }
+    if (waits_for_us(connection)) {
+        grant_time(connection);
         return;
     }
     bool is_late =

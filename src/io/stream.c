@@ -227,6 +227,10 @@ void io_stream_drains(struct io_stream *stream) {
     stream->drains = true;
 }
 
+bool io_stream_is_starved(const struct io_stream *stream) {
+    return list_is_linked(&stream->starved_link);
+}
+
 void io_stream_never_starves(struct io_stream *stream) {
     stream->never_starves = true;
 }

@@ -142,6 +142,26 @@ describe("what is held in all", { concurrency: 3 }, () => {
         },
     );
 
+    test("a client whose request is not read, because too much is held, is not late", async (t) => {
+        const { gateway } = await started(
+            t,
+            { big: { cmd: [process.execPath, HOSTILE, "big"] } },
+            { limits: { header_timeout: "300ms" } },
+        );
+        await served(gateway, "big__big");
+        const request = bytesOf(gateway, "/mcp/big", { name: "big", arguments: { pad: "x".repeat(MIB - 1024) } });
+        const sockets = await Promise.all(Array.from({ length: 18 }, () => connected(gateway.port)));
+        for (const socket of sockets) socket.resume().write(request.slice(0, -1));
+        await holds(gateway, (bytes) => bytes > MAX, "enough is held");
+        const began = performance.now();
+        const session = openSession(gateway);
+        session.catch(() => {}); // told below
+        await until(() => performance.now() - began > 1200, "four times as long as a head may take");
+        for (const socket of sockets) socket.resetAndDestroy();
+        assert.deepEqual((await (await session).request("ping")).result, {});
+        await isOver(gateway);
+    });
+
     for (const era of ERAS) {
         test(`${era}: clients send long requests to a server that lets them wait`, async (t) => {
             const fixture = await startHttp(httpOptions(era), t);

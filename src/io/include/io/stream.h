@@ -45,6 +45,8 @@ void io_stream_drains(struct io_stream *stream);
 /* When too much is held, one stream of the loop may read on until its message is whole. It is:
  * another one's turn. Turning reading on or off says so, too. */
 void io_stream_yield(struct io_stream *stream);
+/* It would be read, but too much is held. */
+bool io_stream_is_starved(const struct io_stream *stream);
 /* What this stream reads is little, and not held. */
 void io_stream_never_starves(struct io_stream *stream);
 /*
