@@ -324,7 +324,7 @@ static void check_source(struct loader *l, const struct toml_node *root, const c
                    "has both jwt_claim and http_header; keep one of them");
     if (header.len != 0 && written == NULL)
         *claim = SLICE_EMPTY;
-    if (header.len != 0 && l->config->n_trusted_proxies == 0)
+    if (field != NULL && header.len != 0 && l->config->n_trusted_proxies == 0)
         problem_of(l, CONFIG_WARNING, field->key_at, &inner,
                    "is taken from nobody until server.trusted_proxies names the proxies that set "
                    "it: server.trusted_proxies = [\"192.0.2.7\"]");

@@ -69,7 +69,7 @@ const char *check_issuer_url(struct slice value) {
 
 /* RFC 9728 section 1.2, RFC 8707 section 2. */
 const char *check_resource(struct slice value) {
-    struct uri uri;
+    struct uri uri = {.has_query = false};
     const char *wrong = check_safe_url(value, &uri);
     if (wrong == NULL && uri.has_query)
         return "it must not have a query (a ? and what follows)";

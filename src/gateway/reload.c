@@ -93,9 +93,10 @@ static void write_waiting(const struct gateway_reload *reload, struct json_write
     }
 }
 
-static const struct upstream *find(const struct upstream_list *list, size_t at,
+/* Of the same name. */
+static const struct upstream *twin(const struct upstream *upstream,
                                    const struct upstream_list *other) {
-    return upstream_list_find(other, upstream_name(upstream_list_at(list, at)), NULL);
+    return upstream_list_find(other, upstream_name(upstream), NULL);
 }
 
 static void write_servers(const struct gateway_reload *reload, struct json_writer *writer) {
@@ -107,8 +108,8 @@ static void write_servers(const struct gateway_reload *reload, struct json_write
         json_key(writer, keys[k]);
         json_array_begin(writer);
         for (size_t i = 0; i < upstream_list_count(list); i++) {
-            const struct upstream *known = find(list, i, old),
-                                  *upstream = upstream_list_at(list, i);
+            const struct upstream *upstream = upstream_list_at(list, i);
+            const struct upstream *known = twin(upstream, old);
             if (known != upstream && (known == NULL) == (k == 0))
                 json_string(writer, upstream_name(upstream));
             n_unchanged += k == 0 && known == upstream ? 1 : 0;
@@ -118,7 +119,7 @@ static void write_servers(const struct gateway_reload *reload, struct json_write
     json_key(writer, SLICE("removed"));
     json_array_begin(writer);
     for (size_t i = 0; i < upstream_list_count(old); i++) {
-        if (find(old, i, list) == NULL)
+        if (twin(upstream_list_at(old, i), list) == NULL)
             json_string(writer, upstream_name(upstream_list_at(old, i)));
     }
     json_array_end(writer);

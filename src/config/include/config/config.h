@@ -318,7 +318,7 @@ void config_unrefp(struct config **config);
 int config_problem_format(struct buf *out, const struct config_problem *problem);
 
 /* What is wrong with a name for server.auth.tokens, as the end of a sentence; NULL: nothing. */
-const char *config_check_token_name(struct slice name);
+const char *config_check_token_name(struct slice value);
 
 /* what a reload changes */
 
