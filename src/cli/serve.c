@@ -83,29 +83,43 @@ static void on_change(void *context) {
     buf_deinit(&out);
 }
 
-/* The lines to paste, for clients at `url`. */
+static void print_client(const char *whose, const char *url, const char *bearer) {
+    printf("\nClaude Code%s:\n  claude mcp add --transport http cardea %s", whose, url);
+    if (bearer != NULL)
+        printf(" \\\n      --header \"Authorization: Bearer %s\"", bearer);
+    printf("\n");
+}
+
+/* The lines to paste, for clients at `url` and for those on this machine. */
 static void print_clients(const struct serving *serving, const char *data_dir, const char *url,
-                          const struct secret *token) {
+                          const char *url_here, const struct secret *token) {
     bool is_terminal = isatty(STDOUT_FILENO) != 0;
+    struct slice address = slice_from_cstr(gateway_address(serving->gateway)->text);
+    bool is_open = !gateway_address(serving->gateway)->is_loopback;
     if (config_lets_everybody_in(serving->config)) {
-        printf("\nClaude Code:\n  claude mcp add --transport http cardea %s\n", url);
+        print_client("", url, NULL);
         printf("\nOther clients (mcpServers):\n"
                "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"%s\"}}}\n",
                url);
         return;
     }
+    if (is_open) /* the token of this machine is good on it only */
+        print_client(", with a token of the configuration", url, "TOKEN");
+    if (is_open && !serving_is_for_all(address))
+        return;
     char from_file[4200];
     snprintf(from_file, sizeof from_file, "$(cat '%s/token')", data_dir);
-    const char *bearer = is_terminal ? secret_reveal(token).ptr : from_file;
-    int len = is_terminal ? (int)secret_reveal(token).len : (int)strlen(from_file);
-    printf("\nClaude Code:\n  claude mcp add --transport http cardea %s \\\n"
-           "      --header \"Authorization: Bearer %.*s\"\n",
-           url, len, bearer);
+    CLEANUP(buf_deinit) struct buf bearer = BUF_INIT(KIB(8));
+    buf_append(&bearer, is_terminal ? secret_reveal(token) : slice_from_cstr(from_file));
+    if (buf_append_byte(&bearer, '\0') != 0)
+        return;
+    print_client(is_open ? " on this machine" : "", url_here, buf_slice(&bearer).ptr);
     if (is_terminal)
         printf("\nOther clients (mcpServers):\n"
                "  {\"mcpServers\":{\"cardea\":{\"type\":\"http\",\"url\":\"%s\",\n"
-               "    \"headers\":{\"Authorization\":\"Bearer %.*s\"}}}}\n",
-               url, len, bearer);
+               "    \"headers\":{\"Authorization\":\"Bearer %s\"}}}}\n",
+               url_here, buf_slice(&bearer).ptr);
+    secret_wipe(bearer.data, bearer.cap);
 }
 
 /* Who is let in, beside the owner of the data directory. */
@@ -132,10 +146,14 @@ static void print_welcome(const struct serving *serving, const char *data_dir,
     const struct config *config = serving->config;
     struct slice address = slice_from_cstr(gateway_address(serving->gateway)->text);
     CLEANUP(buf_deinit) struct buf url = BUF_INIT(KIB(8));
+    CLEANUP(buf_deinit) struct buf url_here = BUF_INIT(KIB(8));
     CLEANUP(buf_deinit) struct buf advice = BUF_INIT(KIB(64));
-    serving_tls_origin(config, address, &url);
+    serving_tls_origin(config, address, false, &url);
     buf_append(&url, config->mcp_path);
-    if (buf_append_byte(&url, '\0') != 0 || serving_tls_advice(config, data_dir, &advice) != 0)
+    serving_tls_origin(config, address, true, &url_here);
+    buf_append(&url_here, config->mcp_path);
+    if (buf_append_byte(&url, '\0') != 0 || buf_append_byte(&url_here, '\0') != 0 ||
+        serving_tls_advice(config, data_dir, &advice) != 0)
         return;
     const char *text = buf_slice(&url).ptr;
     printf("Cardea %s\n\n  MCP     %s\n", CARDEA_VERSION, text);
@@ -148,7 +166,13 @@ static void print_welcome(const struct serving *serving, const char *data_dir,
            : is_open                  ? " (from this machine alone)"
                                       : "");
     print_callers(serving);
-    print_clients(serving, data_dir, text, token);
+    print_clients(serving, data_dir, text, buf_slice(&url_here).ptr, token);
+    if (serving_is_for_all(address) && config->n_hosts == 0 && config->tls.n_names == 0 &&
+        config->oauth.resource.len == 0)
+        printf("\nOther machines are answered when they use a name of the gateway: give it one, as "
+               "in\n"
+               "  server.%s = [\"gw.example.com\"]\n",
+               config_has_tls(config) ? "tls.names" : "hosts");
     if (buf_len(&advice) != 0)
         printf("\n%.*s", SLICE_ARGS(buf_slice(&advice)));
     fflush(stdout);

@@ -224,9 +224,8 @@ static bool stands_for_all(struct slice host) {
     return slice_eq(host, SLICE("0.0.0.0")) || slice_eq(host, SLICE("[::]"));
 }
 
-/* The first name of tls.names that is no pattern, else this machine's. */
+/* The first name of tls.names that is no pattern; else what is a host of ours in any case. */
 static void append_host(const struct config *config, struct slice host, struct buf *out) {
-    char machine[256];
     for (size_t i = 0; i < config->tls.n_names; i++) {
         struct slice name = config->tls.names[i];
         if (slice_find_byte(name, '*') == SIZE_MAX) {
@@ -235,25 +234,34 @@ static void append_host(const struct config *config, struct slice host, struct b
             return;
         }
     }
-    if (stands_for_all(host) && gethostname(machine, sizeof machine) == 0) {
-        machine[sizeof machine - 1] = '\0';
-        host = slice_from_cstr(machine);
-    }
-    buf_append(out, host);
+    buf_append(out, stands_for_all(host) ? SLICE("localhost") : host);
 }
 
-int serving_tls_origin(const struct config *config, struct slice address, struct buf *out) {
+/* "0.0.0.0:8000" into its two parts. */
+static void split(struct slice address, struct slice *ret_host, struct slice *ret_port) {
     size_t colon = address.len;
-    bool has_tls = config_has_tls(config);
-    buf_append_cstr(out, has_tls ? "https://" : "http://");
     while (colon > 0 && address.ptr[colon - 1] != ':')
         colon--;
-    struct slice host = slice_sub(address, 0, colon != 0 ? colon - 1 : 0);
-    if (has_tls)
-        append_host(config, host, out);
+    *ret_host = slice_sub(address, 0, colon != 0 ? colon - 1 : 0);
+    *ret_port = slice_from(address, colon);
+}
+
+bool serving_is_for_all(struct slice address) {
+    struct slice host, port;
+    split(address, &host, &port);
+    return stands_for_all(host);
+}
+
+int serving_tls_origin(const struct config *config, struct slice address, bool is_from_here,
+                       struct buf *out) {
+    struct slice host, port;
+    split(address, &host, &port);
+    buf_append_cstr(out, config_has_tls(config) ? "https://" : "http://");
+    if (is_from_here && stands_for_all(host))
+        buf_append_cstr(out, "localhost");
     else
-        buf_append(out, host);
-    return buf_printf(out, ":%.*s", SLICE_ARGS(slice_from(address, colon)));
+        append_host(config, host, out);
+    return buf_printf(out, ":%.*s", SLICE_ARGS(port));
 }
 
 int serving_tls_advice(const struct config *config, const char *data_dir, struct buf *out) {

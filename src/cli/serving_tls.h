@@ -30,8 +30,12 @@ const struct cli_reload_part *serving_tls_part(const struct serving_tls *tls);
 /* After gateway_run(), before the gateway is freed. Accepts NULL. */
 struct serving_tls *serving_tls_free(struct serving_tls *tls);
 
-/* Appends "https://gw.example:8000": what clients reach the gateway by, as far as it is known. */
-int serving_tls_origin(const struct config *config, struct slice address, struct buf *out);
+/* Appends "https://gw.example:8000": what clients reach the gateway by, as far as it is known;
+ * those on this machine, when the gateway listens on all of its addresses, by a loopback one. */
+int serving_tls_origin(const struct config *config, struct slice address, bool is_from_here,
+                       struct buf *out);
+/* "0.0.0.0:8000", "[::]:8000" */
+bool serving_is_for_all(struct slice address);
 /* Appends what a person does so that clients trust the gateway's own authority; nothing where the
  * certificate is somebody else's. */
 int serving_tls_advice(const struct config *config, const char *data_dir, struct buf *out);

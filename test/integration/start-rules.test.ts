@@ -4,7 +4,9 @@
  * through `cardea serve`, with calls to an address of this machine that is not loopback.
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
@@ -13,11 +15,11 @@ import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 
 import { cardea, prepared, type Run } from "./lib/cli.ts";
-import { launchGateway, startGateway, type Gateway, type GatewayOptions } from "./lib/gateway.ts";
+import { binary, launchGateway, startGateway, type Gateway, type GatewayOptions } from "./lib/gateway.ts";
 import { initialize } from "./lib/http.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { Authority } from "./lib/tls.ts";
-import { within } from "./lib/wait.ts";
+import { until, within } from "./lib/wait.ts";
 
 const TOKEN = "cardea_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 const HASH = `sha256:${createHash("sha256").update(TOKEN).digest("hex")}`;
@@ -297,4 +299,49 @@ describe("beyond loopback", () => {
             assert.ok(!said.includes(API_TOKEN) && !said.includes(gateway.token), "no token where there is no terminal");
         }
     });
+});
+
+describe("the welcome", () => {
+    for (const listen of ["127.0.0.1:0", "0.0.0.0:0"]) {
+        test(`its lines work as they are printed: ${listen}`, async () => {
+            const folder = temporaryFolder();
+            const file = join(folder, "cardea.toml");
+            writeFileSync(file, `[server]\nlisten_address = "${listen}"\nworkers = 1\n[mcp.servers]\n`);
+            const token = "a token that is long enough for anybody";
+            const child = spawn(binary(), ["serve", "-c", file, "--data-dir", join(folder, "data")], {
+                env: { ...process.env, MCP_API_TOKEN: token.replaceAll(" ", "-") },
+                stdio: ["ignore", "pipe", "ignore"],
+            });
+            let printed = "";
+            child.stdout.setEncoding("utf8").on("data", (chunk: string) => (printed += chunk));
+            try {
+                const wanted = listen.startsWith("0") ? 2 : 1;
+                const line = /claude mcp add --transport http cardea (\S+) \\\n +--header "Authorization: Bearer ([^"]+)"/g;
+                await until(() => [...printed.matchAll(line)].length === wanted, () => `the whole welcome, not ${printed}`);
+                for (const [, url, bearer] of printed.matchAll(line)) {
+                    const path = /^\$\(cat '(.*)'\)$/.exec(bearer!)?.[1];
+                    const value = path !== undefined ? readFileSync(path, "utf8").trim() : token.replaceAll(" ", "-");
+                    const headers = {
+                        Authorization: `Bearer ${value}`,
+                        "Content-Type": "application/json",
+                        Accept: "application/json, text/event-stream",
+                    };
+                    const isTls = url!.startsWith("https:");
+                    const ca = isTls ? readFileSync(join(folder, "data", "tls", "ca.pem")) : undefined;
+                    const status = await new Promise<number>((resolve, reject) => {
+                        const outgoing = (isTls ? https : http).request(url!, { method: "POST", headers, ca, family: 4 }, (incoming) => {
+                            incoming.resume();
+                            resolve(incoming.statusCode!);
+                        });
+                        outgoing.once("error", reject);
+                        outgoing.end(JSON.stringify(initialize("2025-11-25")));
+                    });
+                    assert.equal(status, 200, url);
+                }
+            } finally {
+                child.kill("SIGTERM");
+                await once(child, "exit");
+            }
+        });
+    }
 });
