@@ -3,7 +3,7 @@
 
 help:
 	@echo "make run              build, and start the gateway on an example configuration"
-	@echo "make build            the release binary: build/cardea"
+	@echo "make build            the release binary, build/cardea, and build/check-*: one parser each, for files of yours"
 	@echo "make test [T=word]    every test, or those whose name has the word"
 	@echo "make lint             formatting, static analysis, the include graph, sizes"
 	@echo "make fmt              format the C sources"
@@ -14,7 +14,7 @@ help:
 
 build:
 	@scripts/setup build
-	@scripts/build release
+	@scripts/build release cardea 'check-*'
 
 run:
 	@scripts/run
