@@ -185,13 +185,16 @@ static bool is_read_on(struct gw_connection *connection) {
     return io_stream_undelivered(connection->stream) != 0 && makes_progress(connection);
 }
 
-/* What it has sent is not read, because too much is held, or an issuer is asked for its keys: that
- * time is not its own. */
+/*
+ * What it has sent is not read, because too much is held, or an issuer is asked for its keys: that
+ * time is not its own. Not so with a body of which a part was read: that part is what is held, and
+ * when all wait for each other somebody has to give way.
+ */
 static bool waits_for_us(const struct gw_connection *connection) {
     if (connection->closes || connection->is_busy)
         return false;
-    if (connection->exchange != NULL && connection->exchange->is_waiting)
-        return true;
+    if (connection->exchange != NULL)
+        return connection->exchange->is_waiting;
     return io_stream_is_starved(connection->stream) && io_stream_has_input(connection->stream);
 }
 
