@@ -148,7 +148,6 @@ int auth_new(const struct auth_options *options, struct auth **ret_auth) {
     random_bytes(&auth->number, sizeof auth->number);
     auth->config = options->config;
     auth->oauth = options->oauth;
-    auth->log = options->log;
     auth->local_secret = options->local;
     auth->api_secret = options->api;
     int error = make_identities(auth);
@@ -174,8 +173,4 @@ struct auth *auth_free(struct auth *auth) {
     arena_deinit(&auth->arena);
     mem_free(auth);
     return NULL;
-}
-
-bool auth_needs_credentials(const struct auth *auth) {
-    return auth->anonymous == NULL;
 }

@@ -6,17 +6,6 @@
 /* Its strings: names of groups and scopes, and a token. */
 #define IDENTITY_BYTES MIB(1)
 
-const char *auth_kind_name(enum auth_kind kind) {
-    static const char *const names[] = {
-        [AUTH_ANONYMOUS] = "anonymous",
-        [AUTH_LOCAL] = "local",
-        [AUTH_TOKEN] = "token",
-        [AUTH_OAUTH] = "oauth",
-        [AUTH_CERTIFICATE] = "certificate",
-    };
-    return names[kind];
-}
-
 void principal_append(struct buf *principal, struct slice part) {
     for (size_t i = 0; i < part.len; i++) {
         if (part.ptr[i] == ' ')

@@ -25,7 +25,6 @@ struct auth {
     uint64_t number; /* by chance: no other engine of the process has it */
     const struct config *config;
     struct oauth *oauth;
-    struct log *log;
     const struct secret *local_secret, *api_secret;
     struct auth_identity *local, *anonymous, *api;
     struct auth_token *tokens;

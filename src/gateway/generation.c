@@ -34,7 +34,6 @@ int gw_generation_new(struct gateway *gateway, const struct config *config,
         .local = gateway->token,
         .api = gateway->api_token,
         .oauth = generation->oauth,
-        .log = gateway->log,
     };
     for (size_t i = 0; i < config->n_servers && error == 0; i++)
         error = map_set(&generation->servers, config->servers[i].name, &config->servers[i]);

@@ -114,10 +114,6 @@ static struct slice endpoint_of(const struct config *config, struct slice path) 
     return config_is_endpoint(config, path, &name) ? path : SLICE_EMPTY;
 }
 
-int gw_resource_url(const struct gw_worker *worker, struct slice path, struct buf *out) {
-    return config_endpoint_url(worker->config, endpoint_of(worker->config, path), out);
-}
-
 int gw_metadata_url(const struct gw_worker *worker, struct slice path, struct buf *out) {
     return config_metadata_url(worker->config, endpoint_of(worker->config, path), out);
 }

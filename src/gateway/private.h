@@ -684,9 +684,8 @@ void gw_shortage_refuse(const struct gw_worker *worker, int fd);
 /* The body of the answer to a request for metadata. False: there are none at this path. */
 bool gw_write_metadata(const struct gw_worker *worker, struct slice path, struct buf *out);
 
-/* The URL of the endpoint that the request's path names, else the configured resource; and where
- * the metadata of that are. 0, -ENOENT without server.oauth, the buffer's error. */
-MUST_CHECK int gw_resource_url(const struct gw_worker *worker, struct slice path, struct buf *out);
+/* Where the metadata are of the endpoint that the request's path names, else those of the
+ * configured resource. 0, -ENOENT without server.oauth, the buffer's error. */
 MUST_CHECK int gw_metadata_url(const struct gw_worker *worker, struct slice path, struct buf *out);
 
 /* principals.c */

@@ -98,6 +98,15 @@ static size_t count_waiting(struct gateway *gateway) {
     return n_waiting;
 }
 
+/* How old the keys of each issuer are, and why they are not newer. */
+static void write_issuers(struct json_writer *writer, const struct gateway *gateway) {
+    struct buf issuers CLEANUP(buf_deinit) = BUF_INIT(KIB(256));
+    struct oauth *oauth = gateway->generation != NULL ? gateway->generation->oauth : NULL;
+    if (oauth != NULL &&
+        oauth_write_status(oauth, io_loop_now(gateway->workers[0].loop), &issuers) == 0)
+        json_kv_raw(writer, SLICE("issuers"), buf_slice(&issuers));
+}
+
 int gateway_write_status(struct gateway *gateway, struct buf *out) {
     struct json_writer writer;
     json_writer_init(&writer, out);
@@ -108,6 +117,7 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_u64(&writer, SLICE("connections"), atomic_load(&gateway->peers.count));
     json_kv_u64(&writer, SLICE("waiting"), count_waiting(gateway));
     json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
+    write_issuers(&writer, gateway);
     write_upstreams(&writer, &gateway->workers[0], NULL, DETAIL_ALL);
     json_object_end(&writer);
     return buf_error(out);

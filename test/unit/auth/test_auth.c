@@ -93,7 +93,6 @@ static void start(struct desk *desk) {
         .local = desk->local,
         .api = desk->api,
         .oauth = desk->oauth,
-        .log = desk->log,
     };
     if (auth_new(&options, &desk->auth) != 0)
         CANNOT_GO_ON();
@@ -277,7 +276,6 @@ static void test_anonymous(void) {
     set_up(&desk);
     desk.config.auth_none = SLICE("I know");
     start(&desk);
-    CHECK(!auth_needs_credentials(desk.auth));
     CHECK_WHO(&desk, "anonymous", .authorization = NULL);
     CHECK_WHO(&desk, "anonymous", .authorization = NULL, .from = "192.0.2.9");
     CHECK_WHO(&desk, refusal(AUTH_INVALID), .authorization = "Bearer wrong");
@@ -476,11 +474,8 @@ static void test_memory(void) {
     CHECK(!auth_still_holds(desk.auth, first.identity, slice_sub(value, 0, value.len - 1), endpoint,
                             NOW_WALL_MS, NOW_MS));
     struct auth *other = NULL;
-    struct auth_options options = {.config = &desk.config,
-                                   .local = desk.local,
-                                   .api = desk.api,
-                                   .oauth = desk.oauth,
-                                   .log = desk.log};
+    struct auth_options options = {
+        .config = &desk.config, .local = desk.local, .api = desk.api, .oauth = desk.oauth};
     REQUIRE(auth_new(&options, &other) == 0);
     CHECK(!auth_still_holds(other, first.identity, value, endpoint, NOW_WALL_MS, NOW_MS));
     auth_free(other);

@@ -19,7 +19,6 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/compiler.h"
-#include "base/log.h"
 #include "base/network.h"
 #include "base/secret.h"
 #include "base/slice.h"
@@ -30,7 +29,6 @@
 /* --- identities --- */
 
 enum auth_kind { AUTH_ANONYMOUS, AUTH_LOCAL, AUTH_TOKEN, AUTH_OAUTH, AUTH_CERTIFICATE };
-const char *auth_kind_name(enum auth_kind kind);
 
 enum auth_groups_state { AUTH_GROUPS_NONE, AUTH_GROUPS_FINE, AUTH_GROUPS_MALFORMED };
 
@@ -84,14 +82,10 @@ struct auth_options {
     const struct secret *local;  /* the token of the data directory; NULL: there is none */
     const struct secret *api;    /* MCP_API_TOKEN; NULL: not set */
     struct oauth *oauth;         /* outlives it; NULL: no issuers */
-    struct log *log;
 };
 
 MUST_CHECK int auth_new(const struct auth_options *options, struct auth **ret_auth);
 struct auth *auth_free(struct auth *auth);
-
-/* False: callers without any are let in. */
-bool auth_needs_credentials(const struct auth *auth);
 
 /* A request's credentials and where they come from. */
 struct auth_request {
