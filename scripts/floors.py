@@ -9,21 +9,26 @@ MAY_INCLUDE = {
     "http": {"base"},
     "mcp": {"base", "json"},
     "jose": {"base", "json"},
+    "resp": {"base"},
     "io": {"base"},
     "config": {"base", "http", "io"},
     "client": {"base", "http", "io"},
     "pki": {"base", "json", "io", "config"},
     "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
     "auth": {"base", "json", "http", "jose", "io", "config", "oauth"},
+    "limits": {"base", "resp", "io", "config"},
+    "policy": {"base", "json", "config", "limits"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client"},
-    "gateway": {"base", "json", "http", "mcp", "io", "config", "oauth", "auth", "upstream"},
+    "gateway": {
+        "base", "json", "http", "mcp", "io", "config", "oauth", "auth", "limits", "policy", "upstream",
+    },
     "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},
-    "cli": {"base", "json", "http", "mcp", "io", "config", "pki", "upstream", "gateway", "admin"},
+    "cli": {"base", "json", "http", "mcp", "io", "config", "pki", "limits", "policy", "upstream", "gateway", "admin"},
 }
 
 # What a module may use of the system beyond the C library: the loop and the sockets belong to io/ and to those who
 # serve with it; protocol code (json, http, mcp) has neither file descriptors nor clocks nor threads.
-PROTOCOL = {"json", "http", "mcp", "jose"}
+PROTOCOL = {"json", "http", "mcp", "jose", "resp"}
 NOT_IN_PROTOCOL = {
     "ares.h", "fcntl.h", "netdb.h", "poll.h", "pthread.h", "signal.h", "sys/epoll.h", "sys/mman.h", "sys/select.h",
     "sys/socket.h", "sys/stat.h", "sys/time.h", "sys/wait.h", "threads.h", "time.h", "unistd.h", "uv.h",

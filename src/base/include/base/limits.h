@@ -90,6 +90,22 @@
 #define LIMIT_PROXY_HEADER   KIB(4)  /* of the PROXY protocol, with what is behind the addresses */
 #define LIMIT_FORWARDED      64u     /* addresses in X-Forwarded-For that are looked at */
 
+/* What and how often. */
+#define LIMIT_ACCESS_GROUPS    1000u /* in one allow or deny */
+#define LIMIT_ARGUMENT_RULES   100u  /* of one tool */
+#define LIMIT_ARGUMENT_VALUES  1000u /* in one allow or deny of an argument */
+#define LIMIT_PATTERN          KIB(4)
+#define LIMIT_PATTERN_STEPS    100000u /* of one match */
+#define LIMIT_WHITELIST        10000u
+#define LIMIT_RATE             1000000000u                 /* the largest limit */
+#define LIMIT_RATE_INTERVAL_MS (24u * 24u * 3600u * 1000u) /* the longest interval: 24 days */
+#define LIMIT_RATE_EXACT       1000u    /* up to which each unit is counted by itself */
+#define LIMIT_RATE_LEVELS      8u       /* that one check takes together */
+#define LIMIT_COUNTERS         1000000u /* in memory; beyond, those who come share what they have */
+#define LIMIT_DEFINITIONS      10000u   /* of one upstream that are remembered */
+#define LIMIT_REDIS_PENDING    10000u   /* checks of one worker that wait for Redis */
+#define LIMIT_REDIS_REPLY      KIB(64)
+
 /* Certificates of the gateway. */
 #define LIMIT_CERTIFICATE_NAMES 256u   /* in the gateway's own */
 #define LIMIT_CERTIFICATE_FILE  MIB(1) /* a chain, a key, the authorities of clients */

@@ -160,11 +160,88 @@ struct config_csrf {
     struct slice header_name;
 };
 
+/* At most `limit` in any window of `interval`. */
+struct config_limit {
+    uint64_t limit;
+    uint64_t interval_ms; /* 0: not set */
+};
+
+struct config_named_limit {
+    struct slice name;
+    struct config_limit limit;
+};
+
+/* [mcp.servers.NAME.rate_limits]: how often the server is called */
+struct config_rate_limits {
+    struct config_limit all;          /* over everything of the server, by everybody */
+    struct config_named_limit *tools; /* one tool, by everybody */
+    size_t n_tools;
+    struct config_limit user;              /* everything of the server, by each user */
+    struct config_named_limit *user_tools; /* one tool, by each user */
+    size_t n_user_tools;
+    struct config_named_limit *groups; /* in place of `user` for the members of a group */
+    size_t n_groups;
+};
+
+/* [server.rate_limits.storage] */
+enum config_storage_type { CONFIG_STORAGE_MEMORY, CONFIG_STORAGE_REDIS };
+enum config_on_failure { CONFIG_FAILURE_LOCAL, CONFIG_FAILURE_DENY };
+
+struct config_storage {
+    enum config_storage_type type;
+    enum config_on_failure on_failure; /* while Redis cannot be asked */
+    struct slice url;                  /* redis:// or rediss://; a secret: it may have a password */
+    struct slice key_prefix;
+    uint64_t response_timeout_ms, connection_timeout_ms;
+    uint64_t pool_max_size, pool_min_idle; /* connections of the whole gateway */
+    uint64_t pool_timeout_create_ms, pool_timeout_wait_ms, pool_timeout_recycle_ms;
+    bool tls_enabled; /* is so with rediss:// anyway */
+    bool tls_insecure;
+    struct slice tls_ca, tls_cert, tls_key; /* files in PEM; empty: none */
+};
+
+/* [server.rate_limits] */
+struct config_server_limits {
+    bool enabled; /* false: nothing is limited, the limits of servers neither */
+    struct config_limit global, per_ip;
+    struct config_storage storage;
+};
+
+/* A scalar of TOML that a JSON value is compared with. */
+enum config_value_type { CONFIG_VALUE_STRING, CONFIG_VALUE_NUMBER, CONFIG_VALUE_BOOL };
+
+struct config_value {
+    enum config_value_type type;
+    struct slice text; /* a string's own; "12", "2.5", "true" */
+    double number;
+};
+
+/* [mcp.servers.NAME.tools.TOOL.arguments.ARGUMENT] */
+struct config_argument {
+    struct slice name;
+    bool has_allow; /* it has to be one of `allow`, perhaps of none */
+    struct config_value *allow, *deny;
+    size_t n_allow, n_deny;
+    struct slice pattern; /* a PCRE2 that the whole text matches; empty: any */
+    bool has_max;
+    double max;    /* of a number; characters of a text; entries of a list */
+    bool optional; /* with allow or pattern: it may be left out */
+};
+
+/* What a tool does to the world. */
+enum config_access { CONFIG_ACCESS_UNSET, CONFIG_ACCESS_READ, CONFIG_ACCESS_WRITE };
+
 /* [mcp.servers.NAME.tools.TOOL] */
 struct config_tool {
     struct slice name; /* as the server calls it */
     struct slice *scopes;
     size_t n_scopes;
+    bool has_allow; /* only these groups, perhaps none; in place of the server's */
+    struct slice *allow, *deny;
+    size_t n_allow, n_deny;
+    enum config_access access; /* UNSET: the server's */
+    struct config_argument *arguments;
+    size_t n_arguments;
 };
 
 struct config_server { /* one [mcp.servers.NAME] */
@@ -207,6 +284,11 @@ struct config_server { /* one [mcp.servers.NAME] */
     uint64_t cooldown_ms;                        /* ... for this long */
     struct slice *scopes;                        /* that a call to it needs */
     size_t n_scopes;
+    bool has_allow; /* only these groups, perhaps none */
+    struct slice *allow, *deny;
+    size_t n_allow, n_deny;
+    enum config_access access; /* of tools that say nothing of their own; UNSET: they are writes */
+    struct config_rate_limits rate_limits;
     struct config_tool *tools;
     size_t n_tools;
 };
@@ -241,6 +323,7 @@ struct config {
     struct slice *trusted_proxies; /* addresses and CIDR blocks, checked */
     size_t n_trusted_proxies;
     struct config_limits limits;
+    struct config_server_limits rate_limits;
     /* [mcp] */
     bool mcp_enabled;
     struct slice mcp_path;    /* "/mcp" */
@@ -250,7 +333,11 @@ struct config {
     struct config_server *servers; /* in the order of the file, disabled ones left out */
     size_t n_servers;
     /* [security] */
-    bool edit_mode;
+    bool edit_mode;          /* writes are let through */
+    bool trust_annotations;  /* readOnlyHint makes a tool a read */
+    bool hide_denied;        /* what is locked is not listed; else it is, and says so */
+    struct slice *whitelist; /* "server__tool"; with some, edit mode lets only these through */
+    size_t n_whitelist;
 
     atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
@@ -324,7 +411,8 @@ const char *config_check_token_name(struct slice value);
 
 /* Nothing but the line of the table is different. */
 bool config_server_equal(const struct config_server *a, const struct config_server *b);
-/* Nor but who may call it, which is not the server's: scopes, tools. */
+/* Nor but who may call it and how often, which is not the server's: scopes, allow, deny, access,
+ * rate_limits, tools. */
 bool config_server_runs_alike(const struct config_server *a, const struct config_server *b);
 bool config_headers_equal(const struct config_header_rule *a, size_t n,
                           const struct config_header_rule *b, size_t m);

@@ -91,6 +91,18 @@ struct gateway_reload *gateway_reload_drop(struct gateway_reload *reload);
 void gateway_reload_commit(struct gateway_reload *reload, void (*done)(void *context),
                            void *context);
 
+/*
+ * Edit mode: the switch that lets writes through. It begins as security.edit_mode says, and goes
+ * back to that when a reload brings another value of it. From worker 0; the next call on every
+ * worker goes by it. `for_ms`: it closes by itself then; UINT64_MAX: it does not. `reason`: for the
+ * log and for those who ask.
+ */
+void gateway_open_edit(struct gateway *gateway, uint64_t for_ms, struct slice reason);
+void gateway_close_edit(struct gateway *gateway, struct slice reason);
+/* {"edit_mode":true,"by":"command","reason":"...","left_ms":840000,"until":"2026-..."}, without
+ * what is not known. */
+int gateway_write_edit(struct gateway *gateway, struct buf *out);
+
 /* The loop of worker 0, for signals and the control socket. */
 struct io_loop *gateway_loop(struct gateway *gateway);
 

@@ -27,8 +27,11 @@ struct io_tls_client_options {
     /* The files and folders of SSL_CERT_FILE and SSL_CERT_DIR, else OpenSSL's own, else where
      * systems usually have them. */
     bool use_system_roots;
-    const char *ca_file; /* PEM, further roots; NULL: none */
-    bool is_lazy;        /* loads when the first stream needs it, not before */
+    const char *ca_file;              /* PEM, further roots; NULL: none */
+    bool is_lazy;                     /* loads when the first stream needs it, not before */
+    const char *cert_file, *key_file; /* PEM, what this side shows when asked; both or NULL */
+    bool accept_invalid_hostnames;    /* the certificate is checked, the name in it is not */
+    bool accept_anything;             /* nothing is checked */
 };
 
 /* --- clients --- */
