@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "pki": {"base", "json", "io", "config"},
     "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
     "auth": {"base", "json", "http", "jose", "io", "config", "oauth"},
-    "limits": {"base", "resp", "io", "config"},
+    "limits": {"base", "http", "resp", "io", "config"},
     "policy": {"base", "json", "config", "limits"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client"},
     "gateway": {

@@ -71,8 +71,41 @@ static void command_status(void *context, struct control_request *request,
                    is_whole ? buf_slice(&members) : SLICE_EMPTY);
 }
 
+/* {"command":"edit"}, with "set":"on" and "for_ms" (without: until it is closed), or "off", and a
+ * "reason". */
+static void command_edit(void *context, struct control_request *request,
+                         const struct json_reader *arguments) {
+    const struct control *control = context;
+    const struct json_node *root = json_root(arguments);
+    const struct json_node *set = json_member_typed(arguments, root, SLICE("set"), JSON_STRING);
+    const struct json_node *time = json_member(arguments, root, SLICE("for_ms"));
+    const struct json_node *why = json_member_typed(arguments, root, SLICE("reason"), JSON_STRING);
+    struct buf reason CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND);
+    struct buf members CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND * 8);
+    int64_t for_ms = 0;
+    bool is_on = set != NULL && json_string_is(set, SLICE("on"));
+    bool is_off = set != NULL && json_string_is(set, SLICE("off"));
+    if ((json_member(arguments, root, SLICE("set")) != NULL && !is_on && !is_off) ||
+        (time != NULL && (json_to_i64(time, &for_ms) != 0 || for_ms <= 0)) ||
+        (why != NULL && json_string_append(&reason, why) != 0)) {
+        control_answer(request, "set is \"on\" or \"off\", for_ms a number above 0, reason a text",
+                       SLICE_EMPTY);
+        return;
+    }
+    if (is_on)
+        gateway_open_edit(control->gateway, time != NULL ? (uint64_t)for_ms : UINT64_MAX,
+                          buf_slice(&reason));
+    else if (is_off)
+        gateway_close_edit(control->gateway, buf_slice(&reason));
+    buf_append_cstr(&members, "\"edit\":");
+    int error = gateway_write_edit(control->gateway, &members);
+    control_answer(request, error == 0 ? NULL : "the answer is too long",
+                   error == 0 ? buf_slice(&members) : SLICE_EMPTY);
+}
+
 static const struct control_command own_commands[] = {
     {SLICE_INIT("status"), command_status},
+    {SLICE_INIT("edit"), command_edit},
 };
 
 static const struct control_command *find_in(const struct control_command *commands, size_t n,

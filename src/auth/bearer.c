@@ -132,6 +132,8 @@ static enum auth_verdict make(struct bearer *bearer, const struct auth_claims *c
         .n_groups = claims->n_groups,
         .scopes = claims->scopes,
         .n_scopes = claims->n_scopes,
+        .audiences = claims->audiences,
+        .n_audiences = claims->n_audiences,
         .groups_state = claims->groups_state,
         .has_unknown_group = claims->has_unknown_group,
         .ends_wall_ms = end_of(bearer),

@@ -122,6 +122,20 @@ static void read_scopes(struct json_reader *reader, struct auth_claims *claims) 
     }
 }
 
+/* Its form has been checked (jose/jwt.h). */
+static void read_audiences(struct json_reader *reader, struct auth_claims *claims) {
+    const struct json_node *aud = json_member(reader, json_root(reader), SLICE("aud"));
+    const struct json_node *node = aud;
+    if (aud != NULL && aud->type == JSON_ARRAY)
+        node = json_first(reader, aud);
+    for (; node != NULL && claims->n_audiences < LIMIT_AUDIENCES;
+         node = node != aud ? json_next(reader, node) : NULL) {
+        struct slice text = node->type == JSON_STRING ? text_of(claims, node) : SLICE_EMPTY;
+        if (text.len != 0)
+            claims->audiences[claims->n_audiences++] = text;
+    }
+}
+
 static int compare(const void *a, const void *b) {
     const struct slice *left = a, *right = b;
     return slice_cmp(*left, *right);
@@ -233,6 +247,7 @@ enum auth_verdict claims_read(const struct config *config, struct json_reader *r
         *ret_reason =
             "it names nobody: sub, client_id and azp are missing, or longer than 256 bytes";
     read_scopes(reader, claims);
+    read_audiences(reader, claims);
     claims->client_id = claims->subject;
     if (has_subject && config->identification.enabled)
         verdict = identify(&config->identification, reader, claims, ret_reason);

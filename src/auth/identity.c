@@ -41,6 +41,8 @@ struct auth_identity *identity_new(const struct auth_draft *draft) {
     identity->n_groups = draft->n_groups;
     identity->scopes = copy_list(arena, draft->scopes, draft->n_scopes);
     identity->n_scopes = draft->n_scopes;
+    identity->audiences = copy_list(arena, draft->audiences, draft->n_audiences);
+    identity->n_audiences = draft->n_audiences;
     identity->servers = copy_list(arena, draft->servers, draft->n_servers);
     identity->n_servers = draft->n_servers;
     identity->groups_state = draft->groups_state;
@@ -68,6 +70,8 @@ struct auth_draft identity_draft(const struct auth_identity *identity) {
         .n_groups = identity->n_groups,
         .scopes = identity->scopes,
         .n_scopes = identity->n_scopes,
+        .audiences = identity->audiences,
+        .n_audiences = identity->n_audiences,
         .servers = identity->servers,
         .n_servers = identity->n_servers,
         .groups_state = identity->groups_state,
@@ -108,6 +112,13 @@ bool auth_list_has(const struct slice *list, size_t n, struct slice item) {
 
 bool auth_may_use_server(const struct auth_identity *identity, struct slice server) {
     return !identity->has_servers || auth_list_has(identity->servers, identity->n_servers, server);
+}
+
+struct slice auth_access_token(const struct auth_identity *identity) {
+    struct slice scheme, token = SLICE_EMPTY;
+    if (identity->kind != AUTH_OAUTH || !slice_cut(identity->proof, ' ', &scheme, &token))
+        return SLICE_EMPTY;
+    return slice_trim(token);
 }
 
 bool auth_has_scopes(const struct auth_identity *identity, const struct slice *scopes, size_t n) {

@@ -42,8 +42,8 @@ struct auth {
 struct auth_draft {
     enum auth_kind kind;
     struct slice principal, name, client_id, proof, endpoint;
-    const struct slice *groups, *scopes, *servers;
-    size_t n_groups, n_scopes, n_servers;
+    const struct slice *groups, *scopes, *servers, *audiences;
+    size_t n_groups, n_scopes, n_servers, n_audiences;
     enum auth_groups_state groups_state;
     bool has_unknown_group, has_all_scopes, has_servers, depends_on_request;
     uint64_t ends_wall_ms;
@@ -89,6 +89,9 @@ struct auth_claims {
     size_t n_groups;
     struct slice scopes[LIMIT_GROUPS];
     size_t n_scopes;
+    struct slice
+        audiences[LIMIT_AUDIENCES]; /* of more, the first: who is not among them gets none */
+    size_t n_audiences;
     enum auth_groups_state groups_state;
     bool has_unknown_group;
     bool lacks_memory;

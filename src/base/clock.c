@@ -13,6 +13,10 @@ uint64_t clock_monotonic_ms(void) {
     return read_ns(CLOCK_MONOTONIC) / 1000000U;
 }
 
+uint64_t clock_boot_ms(void) {
+    return read_ns(CLOCK_BOOTTIME) / 1000000U;
+}
+
 uint64_t clock_monotonic_ns(void) {
     return read_ns(CLOCK_MONOTONIC);
 }

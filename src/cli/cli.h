@@ -22,14 +22,18 @@ struct cli_options {
     bool has_log_style;
     enum log_style log_style;
     bool json;
-    const char *out_path;     /* --out; NULL: none */
-    struct secret *api_token; /* MCP_API_TOKEN; NULL: not set */
-    const char *arguments[4]; /* of the command */
+    const char *out_path;         /* --out; NULL: none */
+    bool write;                   /* --write */
+    const char *minutes, *reason; /* --minutes, --reason; NULL: not given */
+    struct secret *api_token;     /* MCP_API_TOKEN; NULL: not set */
+    const char *arguments[4];     /* of the command */
     int n_arguments;
 };
 
 typedef int cli_command(const struct cli_options *options);
 cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status, cli_reload;
+cli_command cli_classify;                               /* classify.c */
+cli_command cli_edit;                                   /* edit.c */
 cli_command cli_token_new;                              /* token.c */
 cli_command cli_cert_show, cli_cert_renew, cli_cert_ca; /* certs.c */
 
@@ -74,6 +78,24 @@ struct cli_spawners {
 MUST_CHECK int cli_start_spawners(const struct config *config, const char *data_dir, bool serves,
                                   struct log *log, struct cli_spawners *ret_spawners);
 void cli_stop_spawners(struct cli_spawners *spawners);
+
+/* Upstreams without a listener, for one question. */
+struct cli_session {
+    const struct cli_options *options;
+    const struct config *config;
+    struct gateway *gateway;
+    bool is_asked;
+    int result; /* of the command, once it is known */
+    /* Once all upstreams are up or have failed; gateway_stop() has to be called, then or later. */
+    int (*ask)(struct cli_session *session);
+};
+MUST_CHECK int cli_with_upstreams(const struct cli_options *options,
+                                  int (*ask)(struct cli_session *session));
+
+/* Onto standard output, made safe for a terminal and cut at `max` bytes. */
+void cli_print_escaped(struct slice text, size_t max);
+/* What is wrong, on stderr, a line each. */
+void cli_print_problems(const struct config_problems *problems);
 
 struct gateway;
 /* Makes its upstreams, with TLS when one of them is reached by https. */

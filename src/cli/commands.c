@@ -24,29 +24,19 @@ int cli_check(const struct cli_options *options) {
     return result;
 }
 
-/* Upstreams without a listener, for one question. */
-
-struct session {
-    const struct cli_options *options;
-    struct gateway *gateway;
-    bool is_asked;
-    int result;
-    int (*ask)(struct session *session);
-};
-
 static void on_change(void *context) {
-    struct session *session = context;
+    struct cli_session *session = context;
     if (session->is_asked || !gateway_is_settled(session->gateway))
         return;
     session->is_asked = true;
     session->result = session->ask(session);
 }
 
-static int with_upstreams(const struct cli_options *options, int (*ask)(struct session *session)) {
+int cli_with_upstreams(const struct cli_options *options, int (*ask)(struct cli_session *session)) {
     CLEANUP(config_unrefp) struct config *config = NULL;
     CLEANUP(mem_freep) char *data_dir = NULL;
     struct cli_spawners spawners = {0};
-    struct session session = {.options = options, .ask = ask, .result = CLI_FAILED};
+    struct cli_session session = {.options = options, .ask = ask, .result = CLI_FAILED};
     signal(SIGPIPE, SIG_IGN);
     int result = cli_load_config(options, &config);
     if (result == CLI_OK)
@@ -59,6 +49,7 @@ static int with_upstreams(const struct cli_options *options, int (*ask)(struct s
         quiet.log_level = LOG_WARN;
     struct log *log = cli_new_log(&quiet);
     result = cli_start_spawners(config, data_dir, false, log, &spawners);
+    CLEANUP(mem_freep) char *definitions = cli_path(data_dir, "definitions");
     if (result == CLI_OK) {
         struct gateway_options gateway_options = {
             .config = config,
@@ -66,8 +57,10 @@ static int with_upstreams(const struct cli_options *options, int (*ask)(struct s
             .isolated = spawners.isolated,
             .plain = spawners.plain,
             .version = SLICE(CARDEA_VERSION),
+            .definitions_path = definitions,
             .is_local = true,
         };
+        session.config = config;
         int error = gateway_new(&gateway_options, &session.gateway);
         if (error == 0)
             error = cli_make_upstreams(session.gateway, config);
@@ -83,7 +76,7 @@ static int with_upstreams(const struct cli_options *options, int (*ask)(struct s
     return result;
 }
 
-static void print_escaped(struct slice text, size_t max) {
+void cli_print_escaped(struct slice text, size_t max) {
     struct buf safe = BUF_INIT(MIB(16));
     if (log_escape(&safe, text, max) == 0)
         fwrite(buf_slice(&safe).ptr, 1, buf_len(&safe), stdout);
@@ -96,14 +89,14 @@ static void print_string(const struct json_node *node, size_t max) {
     struct slice first, rest;
     if (node != NULL && json_string_append(&text, node) == 0) {
         (void)slice_cut(buf_slice(&text), '\n', &first, &rest);
-        print_escaped(first, max);
+        cli_print_escaped(first, max);
     }
     buf_deinit(&text);
 }
 
 static const struct json_want want_nothing[] = {{0}};
 
-static int print_tools(struct session *session) {
+static int print_tools(struct cli_session *session) {
     static const struct json_want each[] = {{"*", want_nothing}, {0}};
     static const struct json_want want[] = {{"tools", each}, {0}};
     struct buf list = BUF_INIT(MIB(256));
@@ -135,7 +128,7 @@ static int print_tools(struct session *session) {
 }
 
 int cli_tools(const struct cli_options *options) {
-    return with_upstreams(options, print_tools);
+    return cli_with_upstreams(options, print_tools);
 }
 
 static bool print_result(const struct cli_options *options, struct slice result) {
@@ -164,11 +157,11 @@ static bool print_result(const struct cli_options *options, struct slice result)
             bool more = true;
             while (more) {
                 more = slice_cut(rest, '\n', &line, &rest);
-                print_escaped(line, MIB(1));
+                cli_print_escaped(line, MIB(1));
                 putchar('\n');
             }
         } else {
-            print_escaped(node->raw, 200);
+            cli_print_escaped(node->raw, 200);
             putchar('\n');
         }
         buf_deinit(&plain);
@@ -178,7 +171,7 @@ static bool print_result(const struct cli_options *options, struct slice result)
 }
 
 static void on_called(void *context, struct slice result, struct slice error) {
-    struct session *session = context;
+    struct cli_session *session = context;
     session->result = CLI_FAILED;
     if (error.len != 0)
         fprintf(stderr, "cardea: the call failed: %.*s\n", SLICE_ARGS(error));
@@ -187,7 +180,7 @@ static void on_called(void *context, struct slice result, struct slice error) {
     gateway_stop(session->gateway);
 }
 
-static int start_call(struct session *session) {
+static int start_call(struct cli_session *session) {
     const struct cli_options *options = session->options;
     const char *arguments = options->n_arguments == 2 ? options->arguments[1] : "{}";
     int error = gateway_call_tool(session->gateway, slice_from_cstr(options->arguments[0]),
@@ -206,7 +199,7 @@ static int start_call(struct session *session) {
 }
 
 int cli_call(const struct cli_options *options) {
-    return with_upstreams(options, start_call);
+    return cli_with_upstreams(options, start_call);
 }
 
 /* Only what is not as it should be. */

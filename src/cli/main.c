@@ -22,9 +22,12 @@ static const struct command commands[] = {
     {"serve", "", "start the gateway (the default)", 0, 0, cli_serve},
     {"check", "[FILE]", "say what is wrong in a configuration", 0, 1, cli_check},
     {"tools", "", "list the tools that a configuration serves", 0, 0, cli_tools},
+    {"classify", "", "suggest which tools read and which write; --write: into the file", 0, 0,
+     cli_classify},
     {"call", "TOOL [JSON]", "call one tool with these arguments", 1, 2, cli_call},
     {"status", "", "show what the running gateway does", 0, 0, cli_status},
     {"reload", "", "let the running gateway read its configuration again", 0, 0, cli_reload},
+    {"edit", "[on|off]", "show, open (--minutes, --reason) or close edit mode", 0, 1, cli_edit},
     {"token new", "NAME", "make an API token and the lines that let it in", 1, 1, cli_token_new},
     {"cert show", "", "show the certificate that is served, and its authority", 0, 0,
      cli_cert_show},
@@ -41,6 +44,9 @@ enum option_id {
     OPTION_LOG_STYLE,
     OPTION_JSON,
     OPTION_OUT,
+    OPTION_WRITE,
+    OPTION_MINUTES,
+    OPTION_REASON,
     OPTION_VERSION,
     OPTION_HELP,
 };
@@ -65,6 +71,9 @@ static const struct option options_table[] = {
      "text, json, color (default: color on a terminal)"},
     {OPTION_JSON, 0, "json", NULL, NULL, "output for programs"},
     {OPTION_OUT, 0, "out", "FILE", NULL, "token new: into this new file, for its owner alone"},
+    {OPTION_WRITE, 0, "write", NULL, NULL, "classify: put the lines into the configuration"},
+    {OPTION_MINUTES, 0, "minutes", "N", NULL, "edit on: for so long, 1 to 1440 (default: 15)"},
+    {OPTION_REASON, 0, "reason", "TEXT", NULL, "edit: why, for the log"},
     {OPTION_VERSION, 0, "version", NULL, NULL, "print the version"},
     {OPTION_HELP, 'h', "help", NULL, NULL, "print this"},
 };
@@ -151,6 +160,15 @@ static int apply(struct cli_options *options, enum option_id id, const char *val
         return CLI_OK;
     case OPTION_OUT:
         options->out_path = value;
+        return CLI_OK;
+    case OPTION_WRITE:
+        options->write = true;
+        return CLI_OK;
+    case OPTION_MINUTES:
+        options->minutes = value;
+        return CLI_OK;
+    case OPTION_REASON:
+        options->reason = value;
         return CLI_OK;
     case OPTION_VERSION:
     case OPTION_HELP:

@@ -295,6 +295,8 @@ static int serve(struct config *config, const struct cli_options *options, struc
         result = cli_start_spawners(config, data_dir, true, log, &spawners);
     if (result == CLI_OK)
         result = cli_load_token(data_dir, &token);
+    CLEANUP(mem_freep) char *definitions =
+        result == CLI_OK ? cli_path(data_dir, "definitions") : NULL;
     if (result == CLI_OK) {
         struct gateway_options gateway_options = {
             .config = config,
@@ -304,6 +306,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
             .isolated = spawners.isolated,
             .plain = spawners.plain,
             .version = SLICE(CARDEA_VERSION),
+            .definitions_path = definitions,
         };
         int error = gateway_new(&gateway_options, &gateway);
         if (error != 0) {

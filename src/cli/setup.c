@@ -20,7 +20,7 @@ struct log *cli_new_log(const struct cli_options *options) {
                    options->has_log_style ? options->log_style : style);
 }
 
-static void print_problems(const struct config_problems *problems) {
+void cli_print_problems(const struct config_problems *problems) {
     for (size_t i = 0; i < problems->n; i++) {
         struct buf line = BUF_INIT(KIB(16));
         if (config_problem_format(&line, &problems->items[i]) == 0)
@@ -37,7 +37,7 @@ int cli_load_config(const struct cli_options *options, struct config **ret_confi
     struct config_problems problems;
     config_problems_init(&problems);
     int error = config_load_file(path, NULL, NULL, &problems, ret_config);
-    print_problems(&problems);
+    cli_print_problems(&problems);
     if (error != 0 && options->config_path == NULL && access(path, F_OK) != 0)
         fprintf(stderr,
                 "cardea: name a configuration with --config FILE, or write cardea.toml:\n\n"
@@ -54,7 +54,7 @@ int cli_check_start(const struct cli_options *options, struct config *config) {
     int result = cli_check_api_token(options);
     config_problems_init(&problems);
     int error = config_check_start(config, options->api_token != NULL, &problems);
-    print_problems(&problems);
+    cli_print_problems(&problems);
     config_problems_deinit(&problems);
     return error == 0 ? result : CLI_CONFIG;
 }

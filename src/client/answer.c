@@ -165,7 +165,7 @@ void client_answer_read(struct client_connection *connection, struct slice bytes
     struct client_call *call = connection->call;
     if (!call->is_answered) {
         call->is_answered = true;
-        buf_deinit(&call->request);
+        client_call_forget_request(call);
     }
     (void)feed(connection, bytes);
 }

@@ -71,9 +71,15 @@ static int write_request(const struct client_request *request, struct buf *out) 
 
 /* --- its start --- */
 
+void client_call_forget_request(struct client_call *call) {
+    if (call->has_secret && call->request.data != NULL)
+        secret_wipe(call->request.data, call->request.cap);
+    buf_deinit(&call->request);
+}
+
 static struct client_call *call_free(struct client_call *call) {
     if (call != NULL) {
-        buf_deinit(&call->request);
+        client_call_forget_request(call);
         mem_free(call);
     }
     return NULL;
@@ -98,6 +104,7 @@ static int call_new(struct client *client, const struct client_request *request,
     call->max_body = request->max_body != 0 ? request->max_body : LIMIT_UPSTREAM_MESSAGE;
     call->is_head = request->method == HTTP_METHOD_HEAD;
     call->is_idempotent = request->is_idempotent;
+    call->has_secret = request->has_secret;
     buf_init_held(&call->request, 0, io_loop_budget(client->loop));
     int error = write_request(request, &call->request);
     if (error == 0)

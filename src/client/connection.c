@@ -95,7 +95,7 @@ int client_connection_send(struct client_connection *connection) {
     if (error != 0)
         return error;
     if (!call->is_on_kept || !call->is_idempotent)
-        buf_deinit(&call->request);
+        client_call_forget_request(call);
     io_stream_read(connection->stream, !call->is_paused);
     return 0;
 }
@@ -117,6 +117,11 @@ static void on_secured(void *context, int error) {
         fail_at_tls(connection, io_stream_tls_reason(connection->stream));
 }
 
+static struct io_tls *tls_for(const struct client_connection *connection) {
+    struct io_tls *own = connection->target->tls;
+    return own != NULL ? own : connection->client->tls;
+}
+
 static void secure(struct client_connection *connection) {
     const struct client_target *target = connection->target;
     if (!target->is_tls) {
@@ -124,7 +129,7 @@ static void secure(struct client_connection *connection) {
         return;
     }
     client_connection_enter(connection, CLIENT_SECURING);
-    if (io_stream_start_tls(connection->stream, connection->client->tls, target->origin.host,
+    if (io_stream_start_tls(connection->stream, tls_for(connection), target->origin.host,
                             on_secured, connection) != 0)
         fail_at_tls(connection, "TLS could not be started");
 }
@@ -231,7 +236,7 @@ static void dial(struct client_connection *connection, uint64_t timeout_ms) {
     const struct client_peer *peer = first_hop(target);
     enum client_failure_kind kind = CLIENT_FAILED_TLS;
     const char *what = "TLS is not set up";
-    if (!target->is_tls || connection->client->tls != NULL) {
+    if (!target->is_tls || tls_for(connection) != NULL) {
         client_connection_enter(connection, CLIENT_DIALLING);
         int error = io_dial_start(connection->client->resolver, peer->host, peer->port, timeout_ms,
                                   NULL, on_dialled, connection, &connection->dial);

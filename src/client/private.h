@@ -26,6 +26,7 @@ struct client_target {
     struct client_peer origin, proxy;
     struct slice path;      /* origin-form: path and query */
     struct slice fields;    /* the lines that each request to here begins with */
+    struct io_tls *tls;     /* its own; NULL: the client's */
     struct secret *connect; /* the whole CONNECT request: it may carry a password; NULL: no proxy */
     /* Names the target in the keys of pools: unlike its address it is never used again. */
     unsigned char id[16];
@@ -170,11 +171,14 @@ struct client_call {
     bool is_sent;    /* a byte of it may have left */
     bool was_repeated;
     bool is_answered; /* a byte came back */
+    bool has_secret;  /* in `request` */
 };
 
 /* The connection broke and goes: the request is sent once more where that is harmless, else this is
  * its failure. */
 void client_call_broken(struct client_call *call, const char *what);
+/* It has left, and cannot be needed again. */
+void client_call_forget_request(struct client_call *call);
 /* Ends the call and its connection. */
 void client_call_fail(struct client_call *call, const struct client_failure *failure);
 /* The answer is whole; the connection is no more the call's. */

@@ -155,6 +155,7 @@ int client_target_new(const struct client_target_options *options,
     int error = make(options, target, &reason);
     if (error == 0) {
         random_bytes(target->id, sizeof target->id);
+        target->tls = options->tls != NULL ? io_tls_ref(options->tls) : NULL;
         *ret_target = TAKE(target);
     } else if (error == CLIENT_E_INVALID && ret_reason != NULL) {
         *ret_reason = reason;
@@ -166,6 +167,7 @@ struct client_target *client_target_free(struct client_target *target) {
     if (target == NULL)
         return NULL;
     secret_free(target->connect);
+    io_tls_unref(target->tls);
     mem_free(target->text);
     mem_free(target);
     return NULL;

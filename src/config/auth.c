@@ -58,6 +58,20 @@ static bool has_item(const struct slice *items, size_t n, struct slice item) {
     return false;
 }
 
+bool is_known_group(const struct config *config, struct slice group) {
+    const struct config_identification *known = &config->identification;
+    return known->n_group_values == 0 ||
+           has_item(known->group_values, known->n_group_values, group);
+}
+
+bool has_groups(const struct config *config) {
+    const struct config_identification *who = &config->identification;
+    bool any = who->enabled && who->group_claim.len + who->group_header.len != 0;
+    for (size_t i = 0; i < config->n_tokens && !any; i++)
+        any = config->tokens[i].n_groups != 0;
+    return any;
+}
+
 static const struct toml_node *item_at(const struct toml_node *list, size_t i) {
     return list != NULL && list->type == TOML_ARRAY && i < list->n_children ? &list->children[i]
                                                                             : list;
@@ -66,7 +80,6 @@ static const struct toml_node *item_at(const struct toml_node *list, size_t i) {
 static void check_token_lists(struct loader *l, const struct toml_node *root,
                               const struct place *place, const struct toml_node *node,
                               const struct config_token *token) {
-    const struct config_identification *known = &l->config->identification;
     const struct toml_node *servers = toml_get(toml_get(root, "mcp"), "servers");
     struct place list = {.up = place, .key = SLICE("servers")};
     for (size_t i = 0; i < token->n_servers; i++) {
@@ -76,10 +89,9 @@ static void check_token_lists(struct loader *l, const struct toml_node *root,
                        "is no server of mcp.servers");
     }
     list.key = SLICE("groups");
-    for (size_t i = 0; i < token->n_groups && known->n_group_values != 0; i++) {
+    for (size_t i = 0; i < token->n_groups; i++) {
         struct place entry = {.up = &list, .index = i};
-        if (token->groups[i].ptr != NULL &&
-            !has_item(known->group_values, known->n_group_values, token->groups[i]))
+        if (token->groups[i].ptr != NULL && !is_known_group(l->config, token->groups[i]))
             problem_of(l, CONFIG_ERROR, item_at(toml_get(node, "groups"), i)->at, &entry,
                        "is not among server.client_identification.validation.group_values");
     }
@@ -277,8 +289,8 @@ static void check_scopes(struct loader *l, const struct toml_node *root) {
     const struct toml_node *servers = toml_get(toml_get(root, "mcp"), "servers");
     if (anybody_has_scopes(config))
         return;
-    for (size_t i = 0; i < config->n_servers; i++) {
-        const struct config_server *server = &config->servers[i];
+    const struct config_server *server;
+    for (size_t i = 0; (server = loaded_server(l, i)) != NULL; i++) {
         const struct toml_node *node = toml_get(servers, server->name.ptr);
         if (server->n_scopes != 0)
             tell_scopes(l, node, server->name, NULL);

@@ -131,6 +131,14 @@ const char *check_server_name(struct slice value) {
                   "between them";
 }
 
+/* The name of a tool as clients know it. */
+const char *check_whitelisted(struct slice value) {
+    size_t end = slice_find(value, SLICE("__"));
+    bool fine = end != SIZE_MAX && end + 2 < value.len &&
+                check_server_name(slice_sub(value, 0, end)) == NULL;
+    return fine ? NULL : "must be a server and its tool, as clients call it: \"server__tool\"";
+}
+
 /* Part of who calls in logs and audit ("token:NAME"), and of a command line. What belongs to the
  * token of the environment would belong to one of its name, too. */
 const char *config_check_token_name(struct slice value) {

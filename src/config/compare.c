@@ -45,12 +45,65 @@ bool config_headers_equal(const struct config_header_rule *a, size_t n,
     return is_same;
 }
 
-static bool same_tools(const struct config_server *a, const struct config_server *b) {
-    bool is_same = a->n_tools == b->n_tools;
+/* Who may call it, and how often. */
+
+static bool same_values(const struct config_value *a, size_t n, const struct config_value *b,
+                        size_t m) {
+    bool is_same = n == m;
+    for (size_t i = 0; i < n && is_same; i++) /* a number has one text */
+        is_same = a[i].type == b[i].type && slice_eq(a[i].text, b[i].text);
+    return is_same;
+}
+
+static bool same_argument(const struct config_argument *a, const struct config_argument *b) {
+    bool has_same_max =
+        a->has_max == b->has_max && !(a->max < b->max) && !(a->max > b->max); /* both finite */
+    return slice_eq(a->name, b->name) && a->has_allow == b->has_allow &&
+           same_values(a->allow, a->n_allow, b->allow, b->n_allow) &&
+           same_values(a->deny, a->n_deny, b->deny, b->n_deny) &&
+           slice_eq(a->pattern, b->pattern) && has_same_max && a->optional == b->optional;
+}
+
+static bool same_tool(const struct config_tool *a, const struct config_tool *b) {
+    bool is_same = slice_eq(a->name, b->name) && a->access == b->access &&
+                   a->has_allow == b->has_allow && a->n_arguments == b->n_arguments &&
+                   same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes) &&
+                   same_strings(a->allow, a->n_allow, b->allow, b->n_allow) &&
+                   same_strings(a->deny, a->n_deny, b->deny, b->n_deny);
+    for (size_t i = 0; i < a->n_arguments && is_same; i++)
+        is_same = same_argument(&a->arguments[i], &b->arguments[i]);
+    return is_same;
+}
+
+static bool same_limit(const struct config_limit *a, const struct config_limit *b) {
+    return a->limit == b->limit && a->interval_ms == b->interval_ms;
+}
+
+static bool same_named_limits(const struct config_named_limit *a, size_t n,
+                              const struct config_named_limit *b, size_t m) {
+    bool is_same = n == m;
+    for (size_t i = 0; i < n && is_same; i++)
+        is_same = slice_eq(a[i].name, b[i].name) && same_limit(&a[i].limit, &b[i].limit);
+    return is_same;
+}
+
+static bool same_rate_limits(const struct config_rate_limits *a,
+                             const struct config_rate_limits *b) {
+    return same_limit(&a->all, &b->all) && same_limit(&a->user, &b->user) &&
+           same_named_limits(a->tools, a->n_tools, b->tools, b->n_tools) &&
+           same_named_limits(a->user_tools, a->n_user_tools, b->user_tools, b->n_user_tools) &&
+           same_named_limits(a->groups, a->n_groups, b->groups, b->n_groups);
+}
+
+static bool same_permissions(const struct config_server *a, const struct config_server *b) {
+    bool is_same = a->has_allow == b->has_allow && a->access == b->access &&
+                   a->n_tools == b->n_tools &&
+                   same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes) &&
+                   same_strings(a->allow, a->n_allow, b->allow, b->n_allow) &&
+                   same_strings(a->deny, a->n_deny, b->deny, b->n_deny) &&
+                   same_rate_limits(&a->rate_limits, &b->rate_limits);
     for (size_t i = 0; i < a->n_tools && is_same; i++)
-        is_same = slice_eq(a->tools[i].name, b->tools[i].name) &&
-                  same_strings(a->tools[i].scopes, a->tools[i].n_scopes, b->tools[i].scopes,
-                               b->tools[i].n_scopes);
+        is_same = same_tool(&a->tools[i], &b->tools[i]);
     return is_same;
 }
 
@@ -77,27 +130,38 @@ static const size_t server_numbers[] = {
 };
 
 static const size_t server_strings[] = {
-    NUMBER(name), NUMBER(url),  NUMBER(auth_token),  NUMBER(proxy),
-    NUMBER(cwd),  NUMBER(user), NUMBER(stderr_file),
+    NUMBER(name),
+    NUMBER(url),
+    NUMBER(auth_token),
+    NUMBER(proxy),
+    NUMBER(cwd),
+    NUMBER(user),
+    NUMBER(stderr_file),
+    NUMBER(auth_audience),
+    NUMBER(tls.ca_bundle),
+    NUMBER(tls.client_cert),
+    NUMBER(tls.client_key),
 };
 
 bool config_server_runs_alike(const struct config_server *a, const struct config_server *b) {
     bool is_same = a->enabled == b->enabled && a->protocol == b->protocol &&
                    a->stderr_kind == b->stderr_kind && a->share == b->share &&
-                   a->isolation == b->isolation;
+                   a->isolation == b->isolation && a->auth_type == b->auth_type &&
+                   a->tls.is_set == b->tls.is_set && a->tls.verify_certs == b->tls.verify_certs &&
+                   a->tls.accept_invalid_hostnames == b->tls.accept_invalid_hostnames;
     for (size_t i = 0; i < ARRAY_LEN(server_numbers) && is_same; i++)
         is_same = number_at(a, server_numbers[i]) == number_at(b, server_numbers[i]);
     for (size_t i = 0; i < ARRAY_LEN(server_strings) && is_same; i++)
         is_same = slice_eq(string_at(a, server_strings[i]), string_at(b, server_strings[i]));
     return is_same && same_strings(a->cmd, a->n_cmd, b->cmd, b->n_cmd) &&
            same_strings(a->inherit_env, a->n_inherit_env, b->inherit_env, b->n_inherit_env) &&
+           same_strings(a->auth_scopes, a->n_auth_scopes, b->auth_scopes, b->n_auth_scopes) &&
            same_pairs(a->env, a->n_env, b->env, b->n_env) &&
            config_headers_equal(a->headers, a->n_headers, b->headers, b->n_headers);
 }
 
 bool config_server_equal(const struct config_server *a, const struct config_server *b) {
-    return config_server_runs_alike(a, b) &&
-           same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes) && same_tools(a, b);
+    return config_server_runs_alike(a, b) && same_permissions(a, b);
 }
 
 /* What has no row of its own in struct config. */
@@ -208,6 +272,7 @@ static bool same_value(const struct option *row, const struct config *a, const s
         return same_strings(
             *(struct slice *const *)at(a, offset), *(const size_t *)at(a, row->count_offset),
             *(struct slice *const *)at(b, offset), *(const size_t *)at(b, row->count_offset));
+    case OPTION_VALUES:
     case OPTION_MAP:
     case OPTION_TABLES:
     case OPTION_NAMED:

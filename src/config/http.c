@@ -8,19 +8,6 @@
 #include "http/uri.h"
 #include "load.h"
 
-/* [mcp.servers.NAME] in the tree and in messages. */
-struct server_place {
-    struct place mcp, servers, server;
-    const struct toml_node *node; /* NULL: its name was refused */
-};
-
-static void find_server(struct server_place *at, const struct toml_node *mcp, struct slice name) {
-    at->mcp = (struct place){.key = SLICE("mcp")};
-    at->servers = (struct place){.up = &at->mcp, .key = SLICE("servers")};
-    at->server = (struct place){.up = &at->servers, .key = name};
-    at->node = toml_get(toml_get(mcp, "servers"), name.ptr);
-}
-
 static const struct toml_node *rule_at(const struct toml_node *table, size_t i) {
     const struct toml_node *headers = toml_get(table, "headers");
     return headers != NULL && i < headers->n_children ? &headers->children[i] : NULL;
@@ -48,7 +35,7 @@ bool option_uri_is_loopback(const struct uri *uri) {
     return false;
 }
 
-static bool is_sent_unencrypted(const struct config_server *server) {
+bool http_is_sent_unencrypted(const struct config_server *server) {
     struct uri uri;
     return server->url.len > 0 && uri_parse(server->url, &uri, NULL) == 0 &&
            slice_eq_nocase(uri.scheme, SLICE("http")) && !option_uri_is_loopback(&uri);
@@ -86,7 +73,7 @@ static bool sends_secret(const struct config_header_rule *rule) {
 }
 
 /* Inserts or removes it; the other rules may not name it, which was told already (header.c). */
-static bool sets_authorization(const struct config_header_rule *rules, size_t n) {
+bool http_sets_authorization(const struct config_header_rule *rules, size_t n) {
     for (size_t i = 0; i < n; i++) {
         bool is_allowed =
             rules[i].kind == CONFIG_HEADER_INSERT || rules[i].kind == CONFIG_HEADER_REMOVE;
@@ -103,22 +90,22 @@ static void check_token_of(struct loader *l, const struct server_place *at,
     const struct toml_node *token = toml_get(toml_get(at->node, "auth"), "token");
     if (token == NULL || server->auth_token.len == 0)
         return;
-    if (sets_authorization(server->headers, server->n_headers))
+    if (http_sets_authorization(server->headers, server->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of headers are both about Authorization; keep one of them");
-    else if (sets_authorization(l->config->headers, l->config->n_headers))
+    else if (http_sets_authorization(l->config->headers, l->config->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of mcp.headers are both about Authorization; keep one of them");
-    if (is_sent_unencrypted(server))
+    if (http_is_sent_unencrypted(server))
         problem_of(l, CONFIG_WARNING, token->key_at, &place, "is sent unencrypted; use https");
 }
 
-static void check_server(struct loader *l, const struct toml_node *mcp,
+static void check_server(struct loader *l, const struct toml_node *root,
                          const struct config_server *server) {
     struct server_place at;
-    find_server(&at, mcp, server->name);
+    find_server(&at, root, server->name);
     check_token_of(l, &at, server);
-    if (!is_sent_unencrypted(server))
+    if (!http_is_sent_unencrypted(server))
         return;
     struct place headers = {.up = &at.server, .key = SLICE("headers")};
     for (size_t i = 0; i < server->n_headers; i++) {
@@ -133,7 +120,7 @@ static void check_server(struct loader *l, const struct toml_node *mcp,
 static void check_global(struct loader *l, const struct toml_node *mcp) {
     const struct config_server *plain = NULL;
     for (size_t i = 0; i < l->config->n_servers && plain == NULL; i++) {
-        if (is_sent_unencrypted(&l->config->servers[i]))
+        if (http_is_sent_unencrypted(&l->config->servers[i]))
             plain = &l->config->servers[i];
     }
     struct place top = {.key = SLICE("mcp")}, headers = {.up = &top, .key = SLICE("headers")};
@@ -151,5 +138,5 @@ void check_http(struct loader *l, const struct toml_node *root) {
     const struct toml_node *mcp = toml_get(root, "mcp");
     check_global(l, mcp);
     for (size_t i = 0; i < l->config->n_servers; i++)
-        check_server(l, mcp, &l->config->servers[i]);
+        check_server(l, root, &l->config->servers[i]);
 }

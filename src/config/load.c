@@ -37,6 +37,37 @@ static void tell_syntax(struct loader *l, const struct toml_error *error) {
     problem_at(l, CONFIG_ERROR, error->at, "not valid TOML: %s", error->message);
 }
 
+static void wipe(struct slice value) {
+    if (value.len > 0)
+        secret_wipe((void *)(uintptr_t)value.ptr, value.len);
+}
+
+static void wipe_rules(const struct config_header_rule *rules, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        wipe(rules[i].value);
+}
+
+static void wipe_servers(const struct config_server *servers, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < servers[i].n_env; k++)
+            wipe(servers[i].env[k].value);
+        wipe_rules(servers[i].headers, servers[i].n_headers);
+        wipe(servers[i].auth_token);
+        wipe(servers[i].proxy);
+        wipe(servers[i].url);
+    }
+}
+
+/* Where the secrets are: variables, tokens, headers, the password of a proxy. */
+static void wipe_values(struct config *config) {
+    wipe_rules(config->headers, config->n_headers);
+    wipe(config->oauth.own.secret);
+    for (size_t i = 0; i < config->oauth.n_issuers; i++)
+        wipe(config->oauth.issuers[i].secret);
+    wipe(config->rate_limits.storage.url);
+    wipe_servers(config->servers, config->n_servers);
+}
+
 /* The tree into the configuration. */
 static int load_tree(struct loader *l, struct arena *tree, struct slice text) {
     struct toml_node *root;
@@ -65,6 +96,7 @@ static int load(struct loader *l, struct slice text) {
     struct arena tree = ARENA_INIT(LIMIT_CONFIG_MEMORY);
     r = load_tree(l, &tree, text);
     arena_deinit(&tree);
+    wipe_servers(l->unserved, l->n_unserved);
     if (r != 0)
         return r;
     problems_finish(l);
@@ -115,33 +147,6 @@ int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
         return tell_unreadable(problems, path, r);
     return config_load_text(slice_from_cstr(path), buf_slice(&text), getenv_fn, context, problems,
                             ret_config);
-}
-
-static void wipe(struct slice value) {
-    if (value.len > 0)
-        secret_wipe((void *)(uintptr_t)value.ptr, value.len);
-}
-
-static void wipe_rules(const struct config_header_rule *rules, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        wipe(rules[i].value);
-}
-
-/* Where the secrets are: variables, tokens, headers, the password of a proxy. */
-static void wipe_values(struct config *config) {
-    wipe_rules(config->headers, config->n_headers);
-    wipe(config->oauth.own.secret);
-    for (size_t i = 0; i < config->oauth.n_issuers; i++)
-        wipe(config->oauth.issuers[i].secret);
-    for (size_t i = 0; i < config->n_servers; i++) {
-        const struct config_server *server = &config->servers[i];
-        for (size_t k = 0; k < server->n_env; k++)
-            wipe(server->env[k].value);
-        wipe_rules(server->headers, server->n_headers);
-        wipe(server->auth_token);
-        wipe(server->proxy);
-        wipe(server->url);
-    }
 }
 
 struct config *config_ref(struct config *config) {

@@ -19,6 +19,8 @@ struct loader {
     struct slice folder; /* absolute; relative paths start here */
     config_getenv *getenv_fn;
     void *context;
+    struct config_server *unserved; /* that have neither cmd nor url: checked, not kept */
+    size_t n_unserved;
     enum option_kind kind; /* of the server at hand; OPTION_FOR_ALL: none, or not known */
     int error;             /* sticky: 0, -ENOMEM */
 };
@@ -46,6 +48,30 @@ void check_config(struct loader *l, const struct toml_node *root);
 void check_auth(struct loader *l, const struct toml_node *root);
 /* Those about what HTTP servers are sent (http.c). */
 void check_http(struct loader *l, const struct toml_node *root);
+/* Plain HTTP, to another machine. */
+bool http_is_sent_unencrypted(const struct config_server *server);
+bool http_sets_authorization(const struct config_header_rule *rules, size_t n);
+/* Those about their TLS and about callers' tokens (upstream.c). */
+void check_upstreams(struct loader *l, const struct toml_node *root);
+/* Those about who may call what (access.c). */
+void check_access(struct loader *l, const struct toml_node *root);
+/* Those about how often, and where that is counted (rate.c). */
+void check_rates(struct loader *l, const struct toml_node *root);
+
+/* All servers that were read, the unserved ones last; NULL behind the last. */
+const struct config_server *loaded_server(const struct loader *l, size_t i);
+
+/* [mcp.servers.NAME] in the tree and in messages. */
+struct server_place {
+    struct place mcp, servers, server;
+    const struct toml_node *node; /* NULL: its name was refused */
+};
+void find_server(struct server_place *at, const struct toml_node *root, struct slice name);
+
+/* Groups that callers may be in: who is in none is what a rule can not be about. */
+bool has_groups(const struct config *config);
+/* group_values is empty, or has it. */
+bool is_known_group(const struct config *config, struct slice group);
 
 /* The type alone. Says so and returns false when it is wrong. */
 bool check_type(struct loader *l, const struct place *place, const struct option *row,
@@ -53,6 +79,15 @@ bool check_type(struct loader *l, const struct place *place, const struct option
 /* Type, content and bounds; then into the struct. */
 void store_value(struct loader *l, const struct place *place, const struct option *row,
                  const struct toml_node *node, void *object);
+/* A list of scalars, once its type is right (scalars.c). */
+void store_values(struct loader *l, const struct place *place, const struct option *row,
+                  const struct toml_node *node, void *object);
+/* A finite number that a double holds; says so and returns false when it is none. */
+bool read_number(struct loader *l, const struct place *place, const struct toml_node *node,
+                 double *ret_number);
+/* The string as it is meant, in the configuration's memory. */
+bool expand_string(struct loader *l, const struct place *place, const struct toml_node *node,
+                   struct slice *ret_string);
 /* An array of tables, once its type is right (tables.c). */
 void store_tables(struct loader *l, const struct place *place, const struct option *row,
                   const struct toml_node *node, void *object);

@@ -20,9 +20,8 @@ const struct option *option_at(size_t i) {
         const struct option *rows;
         size_t n;
     } parts[] = {
-        {option_server_rows, option_server_count},
-        {option_auth_rows, option_auth_count},
-        {option_mcp_rows, option_mcp_count},
+        {option_server_rows, option_server_count}, {option_auth_rows, option_auth_count},
+        {option_mcp_rows, option_mcp_count},       {option_access_rows, option_access_count},
         {option_other_rows, option_other_count},
     };
     for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
@@ -70,6 +69,8 @@ const char *option_type_name(const struct option *row) {
         return "a date or a time, such as \"2027-01-31\" or \"2027-01-31T12:00:00Z\"";
     case OPTION_LIST:
         return row->single ? "a string or a list of strings" : "a list of strings";
+    case OPTION_VALUES:
+        return "a list of strings, numbers, true and false";
     case OPTION_MAP:
         return "a table of strings";
     case OPTION_STDERR:

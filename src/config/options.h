@@ -16,13 +16,14 @@ enum option_type {
     OPTION_TABLE,
     OPTION_BOOL,
     OPTION_INTEGER,
-    OPTION_NUMBER,
+    OPTION_NUMBER,   /* a double */
     OPTION_DURATION, /* milliseconds in the struct, "1h 30m" in the file */
     OPTION_SIZE,     /* bytes in the struct, 4096 or "4MiB" in the file */
     OPTION_STRING,
     OPTION_PATH,   /* relative to the folder of the file */
     OPTION_TIME,   /* a string or a time of TOML; the text and milliseconds since 1970 */
     OPTION_LIST,   /* of strings */
+    OPTION_VALUES, /* a list of strings, numbers and booleans; struct config_value */
     OPTION_MAP,    /* of strings */
     OPTION_TABLES, /* an array of tables: rows below it, an object of its own for each */
     OPTION_NAMED,  /* the same as tables by name: rows below PATH.*, the struct begins with it */
@@ -48,6 +49,8 @@ enum option_owner {
     OPTION_OF_TOKEN,
     OPTION_OF_ISSUER,
     OPTION_OF_TOOL,
+    OPTION_OF_ARGUMENT,
+    OPTION_OF_NAMED_LIMIT,
 };
 
 /* Which servers a key is for; in one of the other kind it is a mistake. */
@@ -80,12 +83,14 @@ struct option {
     bool required;       /* in an entry of TABLES or NAMED */
     bool single;         /* LIST: one string may stand for a list of one */
     bool has_no_default; /* `fallback` stands for "not set", and bounds are not for it */
-    /* Of the value, of a TABLE whether there is one; of the number of entries (LIST, MAP, TABLES,
-     * NAMED), of a TIME the milliseconds. */
+    /* Of the value, of a TABLE whether there is one; of the number of entries (LIST, VALUES, MAP,
+     * TABLES, NAMED), of a TIME the milliseconds. */
     size_t offset, count_offset;
-    uint64_t fallback, min, max; /* BOOL, INTEGER, DURATION, SIZE, ENUM; max: entries of TABLES */
-    const char *text;            /* the default of a STRING */
-    const char *const *choices;  /* ENUM: in the order of the enum, NULL at the end */
+    /* BOOL, INTEGER, DURATION, SIZE, ENUM. max: entries of LIST (0: any number), VALUES, TABLES,
+     * NAMED. min of an ENUM: what its first choice stands for. */
+    uint64_t fallback, min, max;
+    const char *text;           /* the default of a STRING */
+    const char *const *choices; /* ENUM: in the order of the enum, NULL at the end */
     /* Of a STRING, ENUM or PATH, of each entry of a LIST, of each key of a MAP or NAMED. */
     option_check *check;
     const char *before;               /* begins the sentence of which `check` gives the end */
@@ -98,8 +103,9 @@ struct option {
 
 /* The table, in parts (options_*.c). */
 extern const struct option option_server_rows[], option_auth_rows[], option_mcp_rows[],
-    option_other_rows[];
-extern const size_t option_server_count, option_auth_count, option_mcp_count, option_other_count;
+    option_access_rows[], option_other_rows[];
+extern const size_t option_server_count, option_auth_count, option_mcp_count, option_access_count,
+    option_other_count;
 /* The rows in the order of the documentation; NULL behind the last one. */
 const struct option *option_at(size_t i);
 
@@ -129,9 +135,12 @@ option_check check_filled, check_listen_address, check_url_path, check_host, che
     check_user, check_server_name, check_upstream_url, check_protocol, check_proxy, check_token,
     check_header_name, check_header_value, check_network, check_none, check_hash, check_scope,
     check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
-    check_field_name, check_origin, check_method, check_cors_header;
+    check_field_name, check_origin, check_method, check_cors_header, check_whitelisted,
+    check_storage_url, check_key_prefix;
 struct uri;
 /* Its host is this machine by every reading (http.c). */
 bool option_uri_is_loopback(const struct uri *uri);
-/* Of an entry of headers (header.c), of tokens and issuers (auth.c). */
-option_finish finish_header_rule, finish_token, finish_issuer;
+/* Of an entry of headers (header.c), of tokens and issuers (auth.c), of tools and their arguments
+ * (access.c), of limits (rate.c). */
+option_finish finish_header_rule, finish_token, finish_issuer, finish_tool, finish_argument,
+    finish_named_limit;

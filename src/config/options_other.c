@@ -20,9 +20,33 @@ const struct option option_other_rows[] = {
     {.path = "security.edit_mode",
      .type = OPTION_BOOL,
      OF_CONFIG(edit_mode),
+     .fallback = false,
+     .doc = "`false`: a tool is called only when it is a read (`mcp.servers.NAME.access`, "
+            "`mcp.servers.NAME.tools.TOOL.access`); `cardea classify` writes these lines. `true`: "
+            "writes "
+            "are let through, too. `cardea edit on` opens the running gateway for a while, "
+            "without a change to the file."},
+    {.path = "security.trust_annotations",
+     .type = OPTION_BOOL,
+     OF_CONFIG(trust_annotations),
+     .doc = "`true` takes a server's word (`readOnlyHint`) that a tool is a read, for the "
+            "definition that was seen first; a definition that changed is a write again. With "
+            "`false` only this file says so."},
+    {.path = "security.hide_denied",
+     .type = OPTION_BOOL,
+     OF_CONFIG(hide_denied),
      .fallback = true,
-     .doc = "`true` lets calls through that change something. Read-only mode is not built yet, so "
-            "`true` is the only value that is accepted."},
+     .doc = "What is locked because it writes is not listed. `false`: it is listed, and says "
+            "that it is locked. What a caller's groups do not allow is never "
+            "listed."},
+    {.path = "security.whitelist",
+     .type = OPTION_LIST,
+     OF_CONFIG(whitelist),
+     .count_offset = offsetof(struct config, n_whitelist),
+     .max = LIMIT_WHITELIST,
+     .check = check_whitelisted,
+     .doc = "The writes that edit mode lets through, as `server__tool` with the name that the "
+            "server gives the tool; with an empty list all of them."},
 
     {.path = "telemetry",
      .type = OPTION_TABLE,

@@ -7,6 +7,30 @@
         .fallback = (normal), .min = (least), .max = (most), .doc = (words)                        \
     }
 
+#define STORAGE            "server.rate_limits.storage."
+#define OF_STORAGE(member) OF_CONFIG(rate_limits.storage.member)
+#define STORAGE_ROW(name, kind, member, normal, least, most, words)                                \
+    {                                                                                              \
+        .path = STORAGE name, .type = OPTION_##kind, OF_STORAGE(member), .fallback = (normal),     \
+        .min = (least), .max = (most), .doc = (words)                                              \
+    }
+#define STORAGE_FILE(name, member, words)                                                          \
+    {                                                                                              \
+        .path = STORAGE name, .type = OPTION_PATH, OF_STORAGE(member), .check = check_filled,      \
+        .doc = (words)                                                                             \
+    }
+
+static const char *const storage_choices[] = {
+    [CONFIG_STORAGE_MEMORY] = "memory",
+    [CONFIG_STORAGE_REDIS] = "redis",
+    NULL,
+};
+static const char *const failure_choices[] = {
+    [CONFIG_FAILURE_LOCAL] = "local",
+    [CONFIG_FAILURE_DENY] = "deny",
+    NULL,
+};
+
 const struct option option_server_rows[] = {
     {.path = "server", .type = OPTION_TABLE, .doc = "The listener and its sessions."},
     {.path = "server.listen_address",
@@ -132,30 +156,85 @@ const struct option option_server_rows[] = {
 
     {.path = "server.rate_limits",
      .type = OPTION_TABLE,
-     .status = OPTION_RESTRICTS,
-     .why = "limits how often callers may call"},
-    INNER("server.rate_limits.enabled", BOOL),
-    INNER("server.rate_limits.global", TABLE),
-    LIMIT_PAIR("server.rate_limits.global"),
-    INNER("server.rate_limits.per_ip", TABLE),
-    LIMIT_PAIR("server.rate_limits.per_ip"),
-    INNER("server.rate_limits.storage", TABLE),
-    INNER("server.rate_limits.storage.type", STRING),
-    INNER("server.rate_limits.storage.url", STRING),
-    INNER("server.rate_limits.storage.key_prefix", STRING),
-    INNER("server.rate_limits.storage.response_timeout", STRING),
-    INNER("server.rate_limits.storage.connection_timeout", STRING),
-    INNER("server.rate_limits.storage.pool", TABLE),
-    INNER("server.rate_limits.storage.pool.max_size", INTEGER),
-    INNER("server.rate_limits.storage.pool.min_idle", INTEGER),
-    INNER("server.rate_limits.storage.pool.timeout_create", STRING),
-    INNER("server.rate_limits.storage.pool.timeout_wait", STRING),
-    INNER("server.rate_limits.storage.pool.timeout_recycle", STRING),
-    INNER("server.rate_limits.storage.tls", TABLE),
-    INNER("server.rate_limits.storage.tls.enabled", BOOL),
-    INNER("server.rate_limits.storage.tls.insecure", BOOL),
-    INNER("server.rate_limits.storage.tls.ca_cert_path", STRING),
-    INNER("server.rate_limits.storage.tls.client_cert_path", STRING),
-    INNER("server.rate_limits.storage.tls.client_key_path", STRING),
+     .doc = "How often callers may call, in all. Each server has limits of its own beside these."},
+    {.path = "server.rate_limits.enabled",
+     .type = OPTION_BOOL,
+     OF_CONFIG(rate_limits.enabled),
+     .fallback = true,
+     .doc = "`false` switches all limits off, those of servers too."},
+    {.path = "server.rate_limits.global",
+     .type = OPTION_TABLE,
+     .doc = "HTTP requests of everybody together, but for `server.health.path`. They count before "
+            "anybody is known and before their body is read; beyond the limit the answer is 429. "
+            "Both keys are needed."},
+    LIMIT_KEY("server.rate_limits.global", OF_CONFIG(rate_limits.global.limit),
+              "Requests that pass in any window."),
+    INTERVAL_KEY("server.rate_limits.global", OF_CONFIG(rate_limits.global.interval_ms)),
+    {.path = "server.rate_limits.per_ip",
+     .type = OPTION_TABLE,
+     .doc = "The same for each address, of IPv6 for each /64. Behind a proxy, "
+            "`server.client_ip` and `server.trusted_proxies` say whose address it is. Both keys "
+            "are needed."},
+    LIMIT_KEY("server.rate_limits.per_ip", OF_CONFIG(rate_limits.per_ip.limit),
+              "Requests of one address that pass in any window."),
+    INTERVAL_KEY("server.rate_limits.per_ip", OF_CONFIG(rate_limits.per_ip.interval_ms)),
+    {.path = "server.rate_limits.storage",
+     .type = OPTION_TABLE,
+     .doc = "Where it is counted: in the gateway, or in a Redis that several gateways share."},
+    {.path = STORAGE "type",
+     .type = OPTION_ENUM,
+     OF_STORAGE(type),
+     .choices = storage_choices,
+     .doc = "With `\"redis\"`, `url` says which."},
+    {.path = STORAGE "url",
+     .type = OPTION_STRING,
+     OF_STORAGE(url),
+     .check = check_storage_url,
+     .before = "is no address of a Redis to use: ",
+     .doc = "`redis://user:password@host:6379/0`, or `rediss://` for TLS. One server: Redis "
+            "Cluster and Sentinel are not spoken. Best written `{{ env.NAME }}`; never printed."},
+    {.path = STORAGE "key_prefix",
+     .type = OPTION_STRING,
+     OF_STORAGE(key_prefix),
+     .text = "nexus:rate_limit:",
+     .check = check_key_prefix,
+     .doc = "What keys begin with. Gateways with the same prefix count together."},
+    {.path = STORAGE "on_failure",
+     .type = OPTION_ENUM,
+     OF_STORAGE(on_failure),
+     .choices = failure_choices,
+     .doc = "While Redis cannot be asked: each gateway goes by its own count, or nobody passes "
+            "whom a limit is for."},
+    STORAGE_ROW("response_timeout", DURATION, response_timeout_ms, SECONDS(1), 1, MINUTES(1),
+                "How long an answer may take."),
+    STORAGE_ROW("connection_timeout", DURATION, connection_timeout_ms, SECONDS(5), 1, MINUTES(5),
+                "How long a connection may take: name, TCP and TLS together."),
+    {.path = "server.rate_limits.storage.pool",
+     .type = OPTION_TABLE,
+     .doc = "Connections to Redis, of the whole gateway."},
+    STORAGE_ROW("pool.max_size", INTEGER, pool_max_size, 16, 1, 1024, "That there are at most."),
+    STORAGE_ROW("pool.min_idle", INTEGER, pool_min_idle, 0, 0, 1024,
+                "That are kept open without work."),
+    STORAGE_ROW("pool.timeout_create", DURATION, pool_timeout_create_ms, SECONDS(5), 1, MINUTES(5),
+                "How long a new one may take, until Redis has greeted it."),
+    STORAGE_ROW("pool.timeout_wait", DURATION, pool_timeout_wait_ms, SECONDS(5), 1, MINUTES(5),
+                "How long a check waits for one."),
+    STORAGE_ROW("pool.timeout_recycle", DURATION, pool_timeout_recycle_ms, SECONDS(300), 1,
+                HOURS(24), "How long one without work is kept before it is looked at again."),
+    {.path = "server.rate_limits.storage.tls", .type = OPTION_TABLE, .doc = "TLS to Redis."},
+    {.path = STORAGE "tls.enabled",
+     .type = OPTION_BOOL,
+     OF_STORAGE(tls_enabled),
+     .doc = "TLS with a `redis://` address, too; with `rediss://` there is TLS in any case."},
+    {.path = STORAGE "tls.insecure",
+     .type = OPTION_BOOL,
+     OF_STORAGE(tls_insecure),
+     .doc = "`true` takes any certificate: whoever is on the way reads the password and decides "
+            "who passes."},
+    STORAGE_FILE("tls.ca_cert_path", tls_ca,
+                 "The authorities that are trusted, in PEM, in place of the system's."),
+    STORAGE_FILE("tls.client_cert_path", tls_cert,
+                 "The gateway's certificate for Redis, in PEM, with `client_key_path`."),
+    STORAGE_FILE("tls.client_key_path", tls_key, "Its key."),
 };
 const size_t option_server_count = ARRAY_LEN(option_server_rows);

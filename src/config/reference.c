@@ -34,13 +34,21 @@ static void write_choices(struct buf *out, const struct option *row) {
 
 static void write_type(struct buf *out, const struct option *row) {
     static const char *const names[] = {
-        [OPTION_TABLE] = "table",       [OPTION_BOOL] = "boolean",
-        [OPTION_INTEGER] = "integer",   [OPTION_NUMBER] = "number",
-        [OPTION_DURATION] = "duration", [OPTION_SIZE] = "size",
-        [OPTION_STRING] = "string",     [OPTION_PATH] = "path",
-        [OPTION_LIST] = "strings",      [OPTION_MAP] = "table of strings",
-        [OPTION_TABLES] = "tables",     [OPTION_ANY] = "any",
-        [OPTION_TIME] = "date or time", [OPTION_NAMED] = "tables",
+        [OPTION_TABLE] = "table",
+        [OPTION_BOOL] = "boolean",
+        [OPTION_INTEGER] = "integer",
+        [OPTION_NUMBER] = "number",
+        [OPTION_DURATION] = "duration",
+        [OPTION_SIZE] = "size",
+        [OPTION_STRING] = "string",
+        [OPTION_PATH] = "path",
+        [OPTION_LIST] = "strings",
+        [OPTION_MAP] = "table of strings",
+        [OPTION_TABLES] = "tables",
+        [OPTION_ANY] = "any",
+        [OPTION_TIME] = "date or time",
+        [OPTION_NAMED] = "tables",
+        [OPTION_VALUES] = "list of strings, numbers, booleans",
     };
     if (row->choices != NULL)
         write_choices(out, row);
@@ -48,7 +56,9 @@ static void write_type(struct buf *out, const struct option *row) {
         buf_append_cstr(out, "string or strings");
     else
         buf_append_cstr(out, names[row->type]);
-    if (row->max > 0 && row->type != OPTION_BOOL) {
+    if (row->max > 0 && (row->type == OPTION_LIST || row->type == OPTION_VALUES)) {
+        buf_printf(out, ", at most %llu", (unsigned long long)row->max);
+    } else if (row->max > 0) {
         buf_append_cstr(out, ", ");
         option_write_number(out, row, row->min);
         buf_append_cstr(out, " to ");
@@ -84,13 +94,27 @@ static struct slice last_part(const struct option *row) {
     return slice_from(path, at);
 }
 
-/* "mcp.servers.*" as people write it. */
+/* "mcp.servers.*" as people write it: the name is named by the table that it is in. */
 static void write_path(struct buf *out, const char *path) {
-    for (; *path != '\0'; path++) {
-        if (*path == '*')
-            buf_append_cstr(out, "NAME");
-        else
-            buf_append_byte(out, *path);
+    static const struct {
+        struct slice table;
+        const char *name;
+    } names[] = {
+        {SLICE_INIT(".tools."), "TOOL"},
+        {SLICE_INIT(".arguments."), "ARGUMENT"},
+        {SLICE_INIT(".groups."), "GROUP"},
+        {SLICE_INIT("."), "NAME"},
+    };
+    struct slice rest = slice_from_cstr(path);
+    for (size_t i = 0; i < rest.len; i++) {
+        size_t k = 0;
+        if (rest.ptr[i] != '*') {
+            buf_append_byte(out, rest.ptr[i]);
+            continue;
+        }
+        while (!slice_ends_with(slice_sub(rest, 0, i), names[k].table))
+            k++;
+        buf_append_cstr(out, names[k].name);
     }
 }
 

@@ -24,9 +24,9 @@ static enum option_kind find_kind(struct loader *l, const struct place *place,
     if (cmd != NULL && url != NULL)
         problem_of(l, CONFIG_ERROR, url->key_at, place, "has both cmd and url; keep one of them");
     else if (cmd == NULL && url == NULL)
-        problem_of(l, CONFIG_ERROR, node->key_at, place,
-                   "needs cmd or url: the command that speaks MCP on its standard input and "
-                   "output, or the address of a server");
+        problem_of(l, CONFIG_WARNING, node->key_at, place,
+                   "has neither cmd nor url: it is not served; cmd is the command that speaks MCP "
+                   "on its standard input and output, url the address of a server");
     else
         return url != NULL ? OPTION_FOR_HTTP : OPTION_FOR_CHILDREN;
     return OPTION_FOR_ALL;
@@ -65,13 +65,15 @@ static void load_server(struct loader *l, const struct place *place, const struc
         walk_table(l, place, node, SERVER_ROW, NULL, WALK_NAMES);
         return;
     }
-    struct config_server *server = &l->config->servers[l->config->n_servers];
+    bool is_served = toml_get(node, "cmd") != NULL || toml_get(node, "url") != NULL;
+    struct config_server *server =
+        is_served ? &l->config->servers[l->config->n_servers++] : &l->unserved[l->n_unserved++];
     store_defaults(l, OPTION_OF_SERVER, server);
     server->name = arena_dup(&l->config->arena, node->key);
     if (server->name.ptr == NULL)
         l->error = -ENOMEM;
     server->line = node->key_at.line;
-    l->config->n_servers++;
+    server->has_allow = toml_get(node, "allow") != NULL;
     l->kind = find_kind(l, place, node);
     walk_table(l, place, node, SERVER_ROW, server, WALK_ALL);
     if (l->kind == OPTION_FOR_CHILDREN)
@@ -83,7 +85,8 @@ static void load_server(struct loader *l, const struct place *place, const struc
 void load_servers(struct loader *l, const struct place *place, const struct toml_node *table) {
     l->config->servers =
         arena_alloc_array(&l->config->arena, table->n_children + 1, sizeof *l->config->servers);
-    if (l->config->servers == NULL) {
+    l->unserved = arena_alloc_array(&l->config->arena, table->n_children + 1, sizeof *l->unserved);
+    if (l->config->servers == NULL || l->unserved == NULL) {
         l->error = -ENOMEM;
         return;
     }
@@ -91,6 +94,20 @@ void load_servers(struct loader *l, const struct place *place, const struct toml
         struct place inner = {.up = place, .key = table->children[i].key};
         load_server(l, &inner, &table->children[i]);
     }
+}
+
+const struct config_server *loaded_server(const struct loader *l, size_t i) {
+    size_t n = l->config->n_servers;
+    if (i < n)
+        return &l->config->servers[i];
+    return i - n < l->n_unserved ? &l->unserved[i - n] : NULL;
+}
+
+void find_server(struct server_place *at, const struct toml_node *root, struct slice name) {
+    at->mcp = (struct place){.key = SLICE("mcp")};
+    at->servers = (struct place){.up = &at->mcp, .key = SLICE("servers")};
+    at->server = (struct place){.up = &at->servers, .key = name};
+    at->node = toml_get(toml_get(toml_get(root, "mcp"), "servers"), name.ptr);
 }
 
 /* `path` is `above` or lies below it. */
@@ -133,11 +150,10 @@ void check_config(struct loader *l, const struct toml_node *root) {
     check_paths(l, root);
     check_auth(l, root);
     check_http(l, root);
-    if (!l->config->edit_mode)
-        problem_at(l, CONFIG_ERROR, position_of(get2(root, "security", "edit_mode")),
-                   "security.edit_mode must be true: read-only mode is not built yet, and the "
-                   "gateway does not start as if it were");
-    if (l->config->mcp_enabled && l->config->n_servers == 0 && l->n_errors == 0)
+    check_upstreams(l, root);
+    check_access(l, root);
+    check_rates(l, root);
+    if (l->config->mcp_enabled && loaded_server(l, 0) == NULL && l->n_errors == 0)
         problem_at(
             l, CONFIG_WARNING, (struct toml_position){0, 0},
             "no MCP servers are configured: [mcp.servers.NAME] with a cmd or a url adds one");

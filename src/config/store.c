@@ -32,6 +32,7 @@ static bool has_type(enum option_type type, const struct toml_node *node) {
     case OPTION_TIME:
         return node->type == TOML_STRING || node->type == TOML_TIME;
     case OPTION_LIST:
+    case OPTION_VALUES:
     case OPTION_TABLES:
         return node->type == TOML_ARRAY;
     case OPTION_MAP:
@@ -45,7 +46,13 @@ static bool has_type(enum option_type type, const struct toml_node *node) {
     return false;
 }
 
-/* Each entry of a list or map of strings that is none, of an array of tables that is none. */
+static bool is_scalar(const struct toml_node *node) {
+    return node->type == TOML_STRING || node->type == TOML_INTEGER || node->type == TOML_FLOAT ||
+           node->type == TOML_BOOL;
+}
+
+/* Each entry of a list or map of strings that is none, of an array of tables that is none. BOOL
+ * stands for any scalar. */
 static bool check_entries(struct loader *l, const struct place *place, const struct toml_node *node,
                           enum toml_type wanted) {
     bool fine = true;
@@ -54,14 +61,24 @@ static bool check_entries(struct loader *l, const struct place *place, const str
         struct place entry = {.up = place, .index = i};
         if (node->type == TOML_TABLE)
             entry.key = child->key;
-        if (child->type == wanted)
+        if (wanted == TOML_BOOL ? is_scalar(child) : child->type == wanted)
             continue;
         problem_of(l, CONFIG_ERROR, child->type == TOML_TABLE ? child->key_at : child->at, &entry,
-                   wanted == TOML_TABLE ? "must be a table"
-                                        : "must be a string, in quotation marks");
+                   wanted == TOML_TABLE  ? "must be a table"
+                   : wanted == TOML_BOOL ? "must be a string, a number, true or false"
+                                         : "must be a string, in quotation marks");
         fine = false;
     }
     return fine;
+}
+
+static bool check_length(struct loader *l, const struct place *place, const struct option *row,
+                         const struct toml_node *node) {
+    if (row->max == 0 || node->n_children <= row->max)
+        return true;
+    problem_of(l, CONFIG_ERROR, node->at, place, "must have at most %llu entries",
+               (unsigned long long)row->max);
+    return false;
 }
 
 bool check_type(struct loader *l, const struct place *place, const struct option *row,
@@ -76,7 +93,9 @@ bool check_type(struct loader *l, const struct place *place, const struct option
     if (row->type == OPTION_TABLES || row->type == OPTION_NAMED)
         return check_entries(l, place, node, TOML_TABLE);
     if (row->type == OPTION_LIST || row->type == OPTION_MAP)
-        return check_entries(l, place, node, TOML_STRING);
+        return check_entries(l, place, node, TOML_STRING) && check_length(l, place, row, node);
+    if (row->type == OPTION_VALUES)
+        return check_entries(l, place, node, TOML_BOOL) && check_length(l, place, row, node);
     return true;
 }
 
@@ -113,8 +132,7 @@ static void tell_expansion(struct loader *l, const struct place *place,
     }
 }
 
-/* The string as it is meant, in the configuration's memory. */
-static bool expand(struct loader *l, const struct place *place, const struct toml_node *node,
+bool expand_string(struct loader *l, const struct place *place, const struct toml_node *node,
                    struct slice *ret_string) {
     struct buf out = BUF_INIT(LIMIT_CONFIG_STRING);
     struct slice detail = SLICE_EMPTY;
@@ -138,11 +156,11 @@ static bool expand(struct loader *l, const struct place *place, const struct tom
     return fine;
 }
 
-/* expand() and the row's check. What is refused, perhaps a secret, is not kept. */
+/* expand_string() and the row's check. What is refused, perhaps a secret, is not kept. */
 static bool read_string(struct loader *l, const struct place *place, const struct option *row,
                         const struct toml_node *node, struct slice *ret_string) {
     struct slice string;
-    if (!expand(l, place, node, &string))
+    if (!expand_string(l, place, node, &string))
         return false;
     const char *wrong = row->check != NULL ? row->check(string) : NULL;
     if (wrong != NULL) {
@@ -221,7 +239,7 @@ static void store_map(struct loader *l, const struct place *place, const struct 
         map[i].key = arena_dup(&l->config->arena, child->key);
         if (map[i].key.ptr == NULL)
             l->error = -ENOMEM;
-        if (!expand(l, &entry, child, &map[i].value))
+        if (!expand_string(l, &entry, child, &map[i].value))
             map[i].value = SLICE_EMPTY;
     }
     *(struct config_pair **)member(object, row->offset) = map;
@@ -248,7 +266,8 @@ static void store_enum(struct loader *l, const struct place *place, const struct
         return;
     for (unsigned i = 0; row->choices[i] != NULL; i++) {
         if (slice_eq(value, slice_from_cstr(row->choices[i]))) {
-            memcpy(member(object, row->offset), &i, sizeof i);
+            unsigned choice = i + (unsigned)row->min;
+            memcpy(member(object, row->offset), &choice, sizeof choice);
             return;
         }
     }
@@ -295,7 +314,7 @@ static void store_number(struct loader *l, const struct place *place, const stru
     } else {
         struct slice text;
         const char *wrong = NULL;
-        if (!expand(l, place, node, &text))
+        if (!expand_string(l, place, node, &text))
             return;
         int r = row->type == OPTION_DURATION ? option_parse_duration(text, &number, &wrong)
                                              : option_parse_size(text, &number, &wrong);
@@ -312,7 +331,7 @@ static void store_time(struct loader *l, const struct place *place, const struct
     struct slice text;
     uint64_t ms;
     const char *wrong = NULL;
-    if (!expand(l, place, node, &text))
+    if (!expand_string(l, place, node, &text))
         return;
     if (option_parse_time(text, &ms, &wrong) != 0) {
         problem_of(l, CONFIG_ERROR, node->at, place, "%s", wrong);
@@ -353,6 +372,12 @@ void store_value(struct loader *l, const struct place *place, const struct optio
     case OPTION_LIST:
         store_list(l, place, row, node, object);
         return;
+    case OPTION_VALUES:
+        store_values(l, place, row, node, object);
+        return;
+    case OPTION_NUMBER:
+        (void)read_number(l, place, node, member(object, row->offset));
+        return;
     case OPTION_MAP:
         store_map(l, place, row, node, object);
         return;
@@ -367,7 +392,6 @@ void store_value(struct loader *l, const struct place *place, const struct optio
         store_tables(l, place, row, node, object);
         return;
     case OPTION_TABLE:
-    case OPTION_NUMBER:
     case OPTION_ANY:
         return; /* nothing of their own to store */
     }
@@ -401,6 +425,7 @@ static void store_default(struct loader *l, const struct option *row, void *obje
         return;
     case OPTION_TABLE:
     case OPTION_LIST:
+    case OPTION_VALUES:
     case OPTION_MAP:
     case OPTION_TABLES:
     case OPTION_NAMED:

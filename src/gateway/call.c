@@ -58,9 +58,13 @@ static void forget_place(struct gw_call *call) {
     buf_deinit(&key);
 }
 
-void gw_call_stop_waiting(struct gw_call *call) {
+void gw_call_rest(struct gw_call *call) {
     list_remove(&call->waiter_link);
     call->wait_timer = io_timer_free(call->wait_timer);
+}
+
+void gw_call_stop_waiting(struct gw_call *call) {
+    gw_call_rest(call);
     mem_free(TAKE(call->document));
     budget_give_back(io_loop_budget(call->worker->loop), call->document_len);
     call->document_len = 0;
@@ -92,6 +96,7 @@ static void free_parts(struct gw_call *call) {
 static void free_call(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
     gw_call_leave_slot(call);
+    call->units = gw_units_free(call->units);
     list_remove(&call->exchange_link);
     forget_place(call);
     gw_call_stop_waiting(call);

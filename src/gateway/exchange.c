@@ -34,6 +34,7 @@ static void free_exchange(struct gw_exchange *exchange) {
         atomic_store(&session->last_used_ms, io_loop_now(exchange->worker->loop));
     }
     gw_authn_cancel(exchange);
+    gw_units_free(exchange->units);
     gw_session_unref(exchange->session);
     gw_caller_unref(exchange->caller);
     upstream_unref(exchange->only);

@@ -21,7 +21,7 @@ static int make_oauth(struct gateway *gateway, const struct gw_generation *previ
     return oauth_new(&options, &generation->oauth);
 }
 
-int gw_generation_new(struct gateway *gateway, const struct config *config,
+int gw_generation_new(struct gateway *gateway, struct config *config,
                       const struct gw_generation *previous, struct gw_generation **ret_generation) {
     struct gw_generation *generation = mem_xalloc(sizeof *generation);
     generation->config = config;
@@ -38,6 +38,8 @@ int gw_generation_new(struct gateway *gateway, const struct config *config,
     for (size_t i = 0; i < config->n_servers && error == 0; i++)
         error = map_set(&generation->servers, config->servers[i].name, &config->servers[i]);
     if (error == 0)
+        error = gw_policy_new(config, &generation->policy);
+    if (error == 0)
         error = auth_new(&options, &generation->auth);
     if (error != 0) {
         gw_generation_free(generation);
@@ -51,6 +53,7 @@ struct gw_generation *gw_generation_free(struct gw_generation *generation) {
     if (generation == NULL)
         return NULL;
     auth_free(generation->auth);
+    gw_policy_unref(generation->policy);
     oauth_free(generation->oauth);
     border_free(generation->border);
     map_deinit(&generation->servers);
@@ -78,6 +81,11 @@ void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation)
     worker->config = generation->config;
     worker->border = generation->border;
     worker->auth = generation->auth;
+    worker->policy = generation->policy;
+    if (worker->limits != NULL &&
+        limits_worker_configure(worker->limits, &worker->config->rate_limits.storage) != 0)
+        log_write(worker->gateway->log, LOG_ERROR, "limits",
+                  "the storage of rate limits cannot be used");
     gw_authn_restart(worker);
     end_stale_streams(worker);
 }

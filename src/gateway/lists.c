@@ -18,6 +18,7 @@ enum { MAX_PARTS = 256 }; /* of one answer */
 /* Pages. */
 
 void gw_page_init(struct gw_page *page, size_t len) {
+    page->reader = NULL;
     page->n_parts = 1; /* what comes before the items */
     page->n_items = 0;
     page->len = len;
@@ -87,40 +88,103 @@ static bool is_before(const struct gw_place *a, const struct gw_place *b) {
     return a->upstream != b->upstream ? a->upstream < b->upstream : a->item < b->item;
 }
 
-/* Items that belong to an earlier upstream; `n` are left of them. */
-struct repeated {
+/* Places that a page has to look at one by one, in order; `n` are left of them. */
+struct exceptions {
     const struct gw_place *next;
     size_t n;
 };
 
-/* Where the run of items ends that begins at this place; the place itself when it is repeated. */
-static size_t end_of_run(struct repeated *repeated, const struct gw_place *at, size_t n_items) {
-    for (; repeated->n != 0 && is_before(repeated->next, at); repeated->n--)
-        repeated->next++;
-    return repeated->n != 0 && repeated->next->upstream == at->upstream ? repeated->next->item
-                                                                        : n_items;
+/* The first of them at this place or behind it, in the same upstream; else the list's end. */
+static size_t next_exception(struct exceptions *exceptions, const struct gw_place *at,
+                             size_t n_items) {
+    for (; exceptions->n != 0 && is_before(exceptions->next, at); exceptions->n--)
+        exceptions->next++;
+    return exceptions->n != 0 && exceptions->next->upstream == at->upstream ? exceptions->next->item
+                                                                            : n_items;
+}
+
+static void add_part(struct gw_page *page, struct slice part) {
+    page->parts[page->n_parts++] = part;
+    page->len += part.len;
+}
+
+/* A locked item, which says so at the beginning of its description: clients show that to their
+ * models. */
+static void take_locked(struct gw_page *page, const struct catalog_text *text, size_t item) {
+    uint32_t from = text->starts[item] + (page->n_items == 0 ? 1u : 0u);
+    struct slice whole = slice_make(text->bytes + from, text->starts[item + 1] - from);
+    struct slice json = slice_from(whole, page->n_items == 0 ? 0 : 1);
+    struct slice mark = SLICE("\"description\":\"[locked]\",");
+    size_t at = (size_t)(json.ptr - whole.ptr) + 1; /* behind its brace */
+    page->n_items++;
+    if (page->reader != NULL && json_read(page->reader, json, &json_want_root, NULL, NULL) == 0) {
+        const struct json_node *description = json_member_typed(
+            page->reader, json_root(page->reader), SLICE("description"), JSON_STRING);
+        if (description != NULL) {
+            mark = SLICE("[locked] ");
+            at = (size_t)(description->raw.ptr - whole.ptr) + 1; /* behind its quote */
+        }
+        add_part(page, slice_sub(whole, 0, at));
+        add_part(page, mark);
+        whole = slice_from(whole, at);
+    }
+    add_part(page, whole);
+}
+
+/* What of a list is not as the list's text has it. */
+struct differences {
+    struct exceptions left_out, locked;
+};
+
+static int find_differences(struct gw_view *view, enum mcp_list list,
+                            struct differences *differences) {
+    if (list == MCP_LIST_TOOLS) {
+        differences->left_out = (struct exceptions){view->hidden.items, view->hidden.n};
+        differences->locked = (struct exceptions){view->locked.items, view->locked.n};
+        return 0;
+    }
+    return gw_view_repeated(view, list, &differences->left_out.next, &differences->left_out.n);
+}
+
+/* From *at on, as long as the page has room. */
+static void cut_list(struct gw_page *page, const struct catalog_text *text, size_t n_items,
+                     struct differences *differences, struct gw_place *at) {
+    while (at->item < n_items) {
+        page->is_full = page->n_items >= GW_PAGE_ITEMS || page->len >= GW_PAGE_BYTES;
+        page->next = *at;
+        if (page->is_full)
+            return;
+        size_t left_out = next_exception(&differences->left_out, at, n_items);
+        size_t locked = next_exception(&differences->locked, at, n_items);
+        if (at->item == left_out) {
+            at->item++;
+        } else if (at->item == locked) {
+            take_locked(page, text, at->item);
+            at->item++;
+        } else {
+            at->item = (uint32_t)take_items(page, text, at->item, size_min(left_out, locked));
+        }
+    }
 }
 
 int gw_page_cut(struct gw_view *view, enum mcp_list list, struct gw_place from,
                 enum mcp_revision to, struct gw_page *page) {
-    struct repeated repeated = {0};
+    struct differences differences = {0};
     struct gw_place at = from;
-    int error = gw_view_repeated(view, list, &repeated.next, &repeated.n);
+    int error = find_differences(view, list, &differences);
     for (; at.upstream < view->n && error == 0; at = (struct gw_place){at.upstream + 1, 0}) {
-        const struct upstream_status *status = &view->items[at.upstream].status;
-        size_t n_items = status->is_listed ? status->catalog->lists[list]->n_items : 0;
+        const struct gw_view_item *item = &view->items[at.upstream];
+        bool is_listed = item->status.is_listed && gw_view_item_has(view, item, list);
+        size_t n_items = is_listed ? item->status.catalog->lists[list]->n_items : 0;
+        if (at.item >= n_items)
+            continue;
         const struct catalog_text *text =
-            at.item < n_items ? catalog_text(status->catalog, list, view->only == NULL, to) : NULL;
-        if (at.item < n_items && text == NULL)
+            catalog_text(item->status.catalog, list, view->only == NULL, to);
+        if (text == NULL)
             return -ENOMEM;
-        while (at.item < n_items) {
-            page->is_full = page->n_items >= GW_PAGE_ITEMS || page->len >= GW_PAGE_BYTES;
-            page->next = at;
-            if (page->is_full)
-                return 0;
-            size_t end = end_of_run(&repeated, &at, n_items);
-            at.item = (uint32_t)(end > at.item ? take_items(page, text, at.item, end) : end + 1);
-        }
+        cut_list(page, text, n_items, &differences, &at);
+        if (page->is_full)
+            return 0;
     }
     return error;
 }
@@ -151,7 +215,7 @@ static void answer_parts(struct gw_call *call, struct buf *frame, const struct g
 static void answer_page(struct gw_call *call, struct gw_view *view) {
     struct gateway *gateway = call->worker->gateway;
     struct buf *frame = gw_worker_scratch(call->worker);
-    struct gw_page page;
+    struct gw_page page UNCLEARED;
     struct json_writer writer;
     json_writer_init(&writer, frame);
     json_object_begin(&writer);
@@ -163,8 +227,10 @@ static void answer_page(struct gw_call *call, struct gw_view *view) {
     json_array_begin(&writer);
     size_t begin = buf_len(frame);
     gw_page_init(&page, begin);
+    page.reader = call->worker->second_reader;
     struct gw_place from = {call->from_upstream, call->from_item};
-    if (gw_page_cut(view, call->list, from, call->revision, &page) != 0) {
+    if ((call->list == MCP_LIST_TOOLS && gw_view_find_tools(call->worker, view) != 0) ||
+        gw_page_cut(view, call->list, from, call->revision, &page) != 0) {
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
                              SLICE_EMPTY);
         return;

@@ -11,7 +11,55 @@ static void write_tool(struct json_writer *writer, const struct catalog *catalog
     struct buf definition = BUF_INIT(item->json.len + item->other_json.len + KIB(4));
     if (catalog_item_write(&definition, catalog, item, true, MCP_LEGACY_LATEST) == 0)
         json_raw(writer, buf_slice(&definition));
+    else
+        json_null(writer);
     buf_deinit(&definition);
+}
+
+/* One object for each tool, in the order of the definitions, of what the gateway knows of it. Apart
+ * from them: a definition is the server's, and may have any member. */
+static void write_origin(struct json_writer *writer, struct gw_worker *worker,
+                         const struct gw_view_item *item, const struct catalog_item *tool) {
+    const struct policy_server *server =
+        policy_find_server(worker->policy->policy, upstream_name(item->upstream));
+    struct policy_item facts = gw_policy_item(worker, item, MCP_LIST_TOOLS, tool);
+    bool edit_is_open = gw_edit_is_open(worker->gateway);
+    json_object_begin(writer);
+    json_kv_string(writer, SLICE("server"), upstream_name(item->upstream));
+    json_kv_string(writer, SLICE("tool"), tool->key);
+    if (server != NULL) {
+        bool is_write = policy_is_locked(server, &facts, false);
+        json_kv_string(writer, SLICE("access"), is_write ? SLICE("write") : SLICE("read"));
+        json_kv_bool(writer, SLICE("locked"), policy_is_locked(server, &facts, edit_is_open));
+    }
+    json_object_end(writer);
+}
+
+enum tool_part { TOOL_DEFINITION, TOOL_ORIGIN };
+
+static void write_tools(struct json_writer *writer, struct gateway *gateway, enum tool_part part) {
+    const struct upstream_list *list = gateway->workers[0].list;
+    json_array_begin(writer);
+    for (size_t i = 0; i < upstream_list_count(list); i++) {
+        struct upstream *upstream = upstream_list_at(list, i);
+        struct upstream_instance *instance = gw_own_instance(&gateway->workers[0], upstream);
+        if (instance == NULL)
+            continue;
+        struct upstream_status status;
+        upstream_instance_status(instance, &status);
+        const struct gw_view_item place = {.upstream = upstream, .status = status};
+        const struct catalog_list *tools =
+            status.is_listed ? status.catalog->lists[MCP_LIST_TOOLS] : NULL;
+        for (size_t k = 0; tools != NULL && k < tools->n_items; k++) {
+            if (part == TOOL_DEFINITION)
+                write_tool(writer, status.catalog, &tools->items[k]);
+            else
+                write_origin(writer, &gateway->workers[0], &place, &tools->items[k]);
+        }
+        catalog_unref(status.catalog);
+        upstream_instance_unref(instance);
+    }
+    json_array_end(writer);
 }
 
 int gateway_write_tools(struct gateway *gateway, struct buf *out) {
@@ -19,22 +67,9 @@ int gateway_write_tools(struct gateway *gateway, struct buf *out) {
     json_writer_init(&writer, out);
     json_object_begin(&writer);
     json_key(&writer, SLICE("tools"));
-    json_array_begin(&writer);
-    const struct upstream_list *list = gateway->workers[0].list;
-    for (size_t i = 0; i < upstream_list_count(list); i++) {
-        struct upstream_instance *instance =
-            gw_own_instance(&gateway->workers[0], upstream_list_at(list, i));
-        if (instance == NULL)
-            continue;
-        struct upstream_status status;
-        upstream_instance_status(instance, &status);
-        for (size_t k = 0; status.is_listed && k < status.catalog->lists[MCP_LIST_TOOLS]->n_items;
-             k++)
-            write_tool(&writer, status.catalog, &status.catalog->lists[MCP_LIST_TOOLS]->items[k]);
-        catalog_unref(status.catalog);
-        upstream_instance_unref(instance);
-    }
-    json_array_end(&writer);
+    write_tools(&writer, gateway, TOOL_DEFINITION);
+    json_key(&writer, SLICE("access"));
+    write_tools(&writer, gateway, TOOL_ORIGIN);
     json_object_end(&writer);
     return buf_error(out);
 }
@@ -183,6 +218,35 @@ static int start(struct gateway *gateway, const struct upstream *upstream,
     return error;
 }
 
+/* By the same rules as for everybody, as the owner of this machine. False: *reason says why not. */
+static bool may_call(struct gateway *gateway, const struct gw_view_item *item,
+                     const struct catalog_item *tool, struct slice arguments, struct buf *reason) {
+    static const struct policy_caller local = {0}; /* who is in no group */
+    struct gw_worker *worker = &gateway->workers[0];
+    const struct policy_server *server =
+        policy_find_server(worker->policy->policy, upstream_name(item->upstream));
+    if (server == NULL)
+        return false;
+    struct policy_item facts = gw_policy_item(worker, item, MCP_LIST_TOOLS, tool);
+    struct policy_decision decision =
+        policy_decide(server, &local, &facts, gw_edit_is_open(gateway));
+    switch (decision.verdict) {
+    case POLICY_UNKNOWN:
+        buf_append_cstr(reason, "the owner of this machine, who is in no group, may not call it: ");
+        policy_write_rule(reason, &decision, tool->key);
+        buf_append_cstr(reason, " (cardea explain --as local says more)");
+        return false;
+    case POLICY_LOCKED:
+        policy_write_locked(reason, &decision, tool->key);
+        return false;
+    case POLICY_ALLOWED:
+        break;
+    }
+    return !policy_has_argument_rules(&decision) ||
+           policy_check_arguments(&decision, tool->key, worker->second_reader, arguments, reason) ==
+               0;
+}
+
 int gateway_call_tool(struct gateway *gateway, struct slice tool, struct slice arguments,
                       gateway_called_fn *done, void *context) {
     struct json_reader *reader = gateway->workers[0].reader;
@@ -200,9 +264,16 @@ int gateway_call_tool(struct gateway *gateway, struct slice tool, struct slice a
         upstream_instance_status(instance, &status);
         const struct catalog_item *item =
             status.is_listed ? catalog_find(status.catalog, MCP_LIST_TOOLS, tool, true) : NULL;
-        if (item != NULL)
+        const struct gw_view_item place = {.upstream = upstream, .status = status};
+        struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+        if (item != NULL && !may_call(gateway, &place, item, arguments, &reason)) {
+            done(context, SLICE_EMPTY,
+                 buf_len(&reason) != 0 ? buf_slice(&reason) : SLICE("it may not be called"));
+            error = 0;
+        } else if (item != NULL) {
             error =
                 start(gateway, upstream, instance, status.catalog, item, arguments, done, context);
+        }
         catalog_unref(status.catalog);
         upstream_instance_unref(instance);
     }

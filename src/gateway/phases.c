@@ -174,11 +174,16 @@ static enum phase_verdict phase_listener(struct gw_exchange *exchange,
                         "there is nothing at this path");
 }
 
+static bool is_health_request(const struct gw_exchange *exchange, const struct http_head *head) {
+    const struct config *config = exchange->worker->config;
+    bool is_here = config->health_listen.len == 0 || exchange->connection->is_health_only;
+    return config->health_enabled && is_here && is_health_path(config, head->path);
+}
+
 /* Exempt from everything that follows, and to strangers saying nothing but alive and ready. */
 static enum phase_verdict phase_health(struct gw_exchange *exchange, const struct http_head *head) {
     const struct config *config = exchange->worker->config;
-    bool is_here = config->health_listen.len == 0 || exchange->connection->is_health_only;
-    if (!config->health_enabled || !is_here || !is_health_path(config, head->path))
+    if (!is_health_request(exchange, head))
         return PHASE_CONTINUE;
     bool is_health = slice_eq(head->path, config->health_path);
     if (head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_HEAD)
@@ -217,6 +222,37 @@ static enum phase_verdict phase_metadata(struct gw_exchange *exchange,
     gw_exchange_write_early(exchange, 200, SLICE("Cache-Control: public, max-age=300\r\n"),
                             buf_slice(&body));
     return PHASE_ANSWERED;
+}
+
+/*
+ * Before anybody knows who calls, and before a byte of the body: so that nobody can make the
+ * gateway prove signatures or read bodies as often as they like. What asks for health is exempt: a
+ * balancer must not take a busy gateway for a dead one.
+ */
+static enum phase_verdict phase_limits(struct gw_exchange *exchange, const struct http_head *head) {
+    struct gw_units units UNCLEARED;
+    char field[48];
+    if (is_health_request(exchange, head))
+        return PHASE_CONTINUE;
+    switch (gw_exchange_take_units(exchange, &units)) {
+    case LIMITS_PASS:
+        return PHASE_CONTINUE;
+    case LIMITS_WAITS:
+        return PHASE_WAITS;
+    case LIMITS_UNAVAILABLE:
+        return answer_early(exchange, 503, SLICE("Retry-After: 5\r\n"), MCP_E_UNAVAILABLE,
+                            "how often this may be called cannot be counted now "
+                            "(server.rate_limits.storage); try again later");
+    case LIMITS_EXCEEDED:
+        break;
+    }
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+    policy_write_limited(&text, &units.charges[units.answer.charge], units.answer.wait_ms);
+    buf_append_byte(&text, '\0');
+    snprintf(field, sizeof field, "Retry-After: %llu\r\n",
+             (unsigned long long)gw_units_seconds(units.answer.wait_ms));
+    return answer_early(exchange, 429, slice_from_cstr(field), MCP_E_BUSY,
+                        buf_error(&text) == 0 ? buf_slice(&text).ptr : "too many requests");
 }
 
 /* What is begun now could not be answered. */
@@ -284,8 +320,8 @@ static enum phase_verdict phase_endpoint(struct gw_exchange *exchange,
         struct upstream *only =
             upstream_list_find(exchange->worker->list, slice_from(path, 1), NULL);
         /* One that the caller may not use does not exist. */
-        is_endpoint =
-            only != NULL && auth_may_use_server(exchange->caller->identity, slice_from(path, 1));
+        is_endpoint = only != NULL && gw_policy_server(exchange->worker, slice_from(path, 1),
+                                                       exchange->caller->identity) != NULL;
         if (is_endpoint)
             exchange->only = upstream_ref(only);
     } else if (path.len != 0) {
@@ -359,19 +395,13 @@ struct head_phase {
 };
 
 static const struct head_phase head_phases[] = {
-    {"listener", phase_listener},
-    {"cors", phase_cors},
-    {"csrf", phase_csrf},
-    {"query", phase_query},
-    {"health", phase_health},
-    {"origin", phase_origin},
-    {"metadata", phase_metadata},
-    {"memory", phase_memory},
-    {"authenticate", phase_authenticate},
-    {"scopes", phase_scopes},
-    {"endpoint", phase_endpoint},
-    {"method", phase_method},
-    {"mcp fields", phase_mcp_fields},
+    {"listener", phase_listener}, {"limits", phase_limits},
+    {"cors", phase_cors},         {"csrf", phase_csrf},
+    {"query", phase_query},       {"health", phase_health},
+    {"origin", phase_origin},     {"metadata", phase_metadata},
+    {"memory", phase_memory},     {"authenticate", phase_authenticate},
+    {"scopes", phase_scopes},     {"endpoint", phase_endpoint},
+    {"method", phase_method},     {"mcp fields", phase_mcp_fields},
 };
 
 /* A client that waits for "100 Continue" gets the refusal in its place, at once. */

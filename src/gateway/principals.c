@@ -42,6 +42,7 @@ static struct gw_principal *make(struct gw_principals *principals, struct slice 
     principal->registry = principals;
     atomic_init(&principal->refs, 1);
     admission_init(&principal->admission, principals->max_in_flight);
+    principal->subject = limits_subject_of(principal->id);
     pthread_mutex_init(&principal->mutex, NULL);
     list_init(&principal->sessions);
     atomic_init(&principal->requests_log_level, -1);

@@ -19,7 +19,11 @@
  *     pressure.c    what happens when a client does not read
  *     methods.c     the table of methods; those that the gateway answers by itself
  *     view.c        what a caller sees of the upstreams
+ *     access.c      what it may do with it (policy/); edit.c the switch that lets writes through;
+ *                   definitions.c what tools were when they were seen first
+ *     units.c       how often (limits/)
  *     lists.c       merged lists        route.c  one call to one upstream
+ *     forward.c     callers' tokens, for upstreams that are sent them
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
  */
 #pragma once
@@ -43,11 +47,13 @@
 #include "io/stream.h"
 #include "json/reader.h"
 #include "json/writer.h"
+#include "limits/limits.h"
 #include "mcp/bridge.h"
 #include "mcp/message.h"
 #include "mcp/modern.h"
 #include "mcp/protocol.h"
 #include "peers.h"
+#include "policy/policy.h"
 #include "upstream/upstream.h"
 
 enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
@@ -66,7 +72,8 @@ struct gw_principal {
     size_t n_sessions;
     /* The most verbose level that a request of 2026-07-28 asked for so far; -1: none did. */
     atomic_int requests_log_level;
-    struct admission admission; /* of its calls to upstreams */
+    struct admission admission;    /* of its calls to upstreams */
+    struct limits_subject subject; /* whose units its calls take */
     char id_text[];
 };
 
@@ -88,14 +95,51 @@ struct gw_caller {
     struct gw_principal *principal;
 };
 
+/* What may be done, by one configuration. Counted: whoever waits for a counter holds the rules. */
+struct gw_policy {
+    atomic_uint refs;
+    struct policy *policy;
+    struct config *config; /* a reference: the policy's texts are in there */
+};
+
+/* Edit mode (edit.c). */
+struct gw_edit {
+    atomic_uint_fast64_t until_ms; /* clock_boot_ms(); 0: it is closed, UINT64_MAX: open for good */
+    /* Of worker 0, as all that follows. */
+    bool configured; /* security.edit_mode, when it was looked at last */
+    const char *by;  /* "configuration", "command", "time"; NULL: not looked at yet */
+    char *reason;    /* owned */
+    struct io_timer *timer;
+};
+
+/* Waiting for counters that are elsewhere (units.c). */
+struct gw_units {
+    struct limits_check *check; /* NULL: it does not wait */
+    struct gw_policy *policy;   /* a reference, while it waits */
+    struct limits_charge charges[LIMIT_RATE_LEVELS];
+    size_t n;
+    struct limits_answer answer;
+    bool is_answered; /* what it waited for is in `answer` */
+};
+
 /* What of a configuration is exchanged as a whole (generation.c). */
 struct gw_generation {
     const struct config *config;
     struct border *border;
     struct oauth *oauth; /* NULL: no issuers */
     struct auth *auth;
+    struct gw_policy *policy; /* a reference */
     struct map servers; /* name to struct config_server: what is allowed now, whatever an upstream
                            was made of */
+};
+
+/* Definitions as they were seen first (definitions.c). */
+struct gw_definitions {
+    pthread_mutex_t mutex; /* guards all: any worker looks */
+    struct map by_name;    /* to the definition */
+    struct map counts;     /* server to how many it has */
+    int fd;                /* of the file; -1: there is none */
+    bool is_broken;        /* it could not be read: nothing can be compared with it */
 };
 
 struct gw_session {
@@ -160,6 +204,8 @@ struct gw_worker {
     const struct border *border;
     struct auth *auth;
     struct auth_memory *auth_memory;
+    struct gw_policy *policy;     /* the generation's */
+    struct limits_worker *limits; /* NULL: for the command line */
     struct list authn_waits; /* struct gw_authn_wait: requests that wait for keys of an issuer */
     size_t index;
     struct io_loop *loop;
@@ -210,6 +256,9 @@ struct gateway {
     pthread_mutex_t tls_mutex; /* guards tls: workers take theirs from it */
     struct io_tls *tls;        /* a reference */
     bool is_running;           /* the workers have their threads */
+    struct limits *limits;     /* NULL: for the command line */
+    struct gw_edit edit;
+    struct gw_definitions definitions;
     struct gw_principals principals;
     struct gw_principal *own; /* whose upstreams are started with the gateway */
     struct budget budget;     /* what all workers' streams and calls hold */
@@ -320,6 +369,7 @@ struct gw_exchange {
     bool is_cors;                     /* of a page whose origin [server.cors] allows */
     struct buf early;                 /* an answer that was decided before the body was read */
     bool is_refused;                  /* there is one */
+    struct gw_units *units;           /* owned: it waits for its limits, or has */
     size_t phase;                     /* of the head: the one that is at work */
     bool is_waiting;                  /* it waits; the body is kept */
     bool is_whole;                    /* the body has come meanwhile */
@@ -410,6 +460,9 @@ void gw_session_close(struct gw_session *session);
 /* It belongs to this endpoint (NULL: the merged one). */
 bool gw_session_is_at(const struct gw_session *session, const struct upstream *only);
 void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms);
+/* Each that is there now; `fn` may close it. */
+typedef void gw_session_fn(void *context, struct gw_session *session);
+void gw_sessions_each(struct gw_sessions *sessions, gw_session_fn *fn, void *context);
 /* The level that the owner of instances has to be told: the most verbose of the principal's
  * sessions. */
 int gw_principal_log_level(struct gw_principal *principal);
@@ -463,7 +516,8 @@ struct gw_call {
     void (*resume)(struct gw_call *call, bool is_late);
     struct list_link waiter_link;
     struct io_timer *wait_timer;
-    char *document; /* owned: the message, while the call waits */
+    struct gw_units *units; /* owned: it waits for its limits, or has */
+    char *document;         /* owned: the message, while the call waits */
     size_t document_len;
     enum mcp_list list;
     uint32_t from_upstream, from_item; /* where the page begins */
@@ -516,6 +570,8 @@ void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reas
 /* Waits until an upstream changes, at most `most_ms` in all. */
 void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, bool is_late),
                   uint64_t most_ms);
+/* It waits for no upstream any more; its document stays. */
+void gw_call_rest(struct gw_call *call);
 /* It waits no more; its document is gone. */
 void gw_call_stop_waiting(struct gw_call *call);
 /* Keeps the message as call->document: the reader's tape and the request's body will be gone.
@@ -527,9 +583,20 @@ struct gw_view_item {
     struct upstream *upstream;
     struct upstream_instance *instance; /* a reference */
     struct upstream_status status;      /* its catalog is a reference */
+    const struct policy_server *policy; /* of the worker's generation */
 };
 
 struct gw_uris;
+
+/* Where an item is in a view. */
+struct gw_place {
+    uint32_t upstream, item;
+};
+
+struct gw_places {
+    struct gw_place *items; /* owned; in order */
+    size_t n, cap;
+};
 
 /* The upstreams that a caller sees, in the order of the file, started where they never ran. */
 struct gw_view {
@@ -538,6 +605,7 @@ struct gw_view {
     /* Whose it is; both are references. */
     struct gw_principal *principal;
     struct auth_identity *identity;
+    struct policy_caller caller; /* the identity, for policy/ */
     const struct upstream *only;
     char session[GW_SESSION_ID_CHARS + 1]; /* empty: of all of the principal's sessions */
     uint64_t generation;                   /* of the set: while it has this one, the view is true */
@@ -547,12 +615,9 @@ struct gw_view {
     size_t n_starting;                       /* that have never been up yet */
     uint64_t fresh_until_ms[MCP_LIST_COUNT]; /* no list can be stale before */
     const struct hash_key *key;
-    struct gw_uris *uris[MCP_LIST_COUNT]; /* made when they are asked for */
-};
-
-/* Where an item is in a view. */
-struct gw_place {
-    uint32_t upstream, item;
+    struct gw_uris *uris[MCP_LIST_COUNT]; /* made when they are asked for, as what follows */
+    struct gw_places hidden, locked;      /* tools that lists leave out, or show as locked */
+    bool tools_are_known, edit_was_open;  /* ... while edit mode is as it was */
 };
 
 /* methods.c */
@@ -584,6 +649,9 @@ struct gw_view_item *gw_view_find(struct gw_view *view, enum mcp_list list, stru
 /* The items that lists leave out because an earlier upstream has them, in order. -ENOMEM. */
 MUST_CHECK int gw_view_repeated(struct gw_view *view, enum mcp_list list,
                                 const struct gw_place **ret_places, size_t *ret_n);
+/* The caller may know of items of this list (tools: of some of them). */
+bool gw_view_item_has(const struct gw_view *view, const struct gw_view_item *item,
+                      enum mcp_list list);
 /* How long lists wait for an upstream that has never been up yet; 0: they do not. */
 uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t most_ms);
 uint64_t gw_view_item_patience(const struct gw_view_item *item, uint64_t now_ms, uint64_t most_ms);
@@ -602,11 +670,12 @@ enum { GW_PAGE_ITEMS = 1000 };
 
 /* A page of a list: slices of the lists' texts, the first of them for what comes before. */
 struct gw_page {
-    struct slice parts[GW_PAGE_ITEMS + 2];
+    struct slice parts[3 * GW_PAGE_ITEMS + 2]; /* a locked item has three */
     size_t n_parts, n_items;
     size_t len; /* of the answer so far */
     bool is_full;
-    struct gw_place next; /* when it is full */
+    struct gw_place next;       /* when it is full */
+    struct json_reader *reader; /* finds where a locked item says so; NULL: none does */
 };
 
 void gw_page_init(struct gw_page *page, size_t len);
@@ -617,6 +686,8 @@ void gw_list_start(struct gw_call *call, const struct mcp_message *message);
 
 /* route.c */
 void gw_route_start(struct gw_call *call, const struct mcp_message *message);
+/* From call->document: what it waited for is there. */
+void gw_route_go_on(struct gw_call *call);
 
 /* notify.c */
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
@@ -706,9 +777,24 @@ struct gw_caller *gw_caller_new(struct gw_worker *worker, struct auth_identity *
 struct gw_caller *gw_caller_ref(struct gw_caller *caller);
 struct gw_caller *gw_caller_unref(struct gw_caller *caller);
 
+/* forward.c */
+/* Whether the caller's access token may go to that upstream, where it wants one. False: the call has
+ * been refused, with the rule and the cure. */
+bool gw_forward_check(struct gw_call *call, const struct upstream *upstream);
+/* The credential that a call is sent with, a reference; untouched where none is wanted or may be
+ * had. -ENOMEM. */
+MUST_CHECK int gw_forward_take(const struct gw_caller *caller, const struct upstream *upstream,
+                               struct upstream_instance *instance,
+                               struct upstream_credential **ret_credential);
+/* The caller has come with a token that its instance may use by itself, if it may have it. */
+void gw_forward_offer(const struct gw_caller *caller, const struct upstream *upstream,
+                      struct upstream_instance *instance);
+/* To all of the view, which belongs to the caller's principal. */
+void gw_forward_offer_all(const struct gw_caller *caller, const struct gw_view *view);
+
 /* generation.c */
 /* `previous`: the one that it will follow; NULL: the first. -errno. */
-MUST_CHECK int gw_generation_new(struct gateway *gateway, const struct config *config,
+MUST_CHECK int gw_generation_new(struct gateway *gateway, struct config *config,
                                  const struct gw_generation *previous,
                                  struct gw_generation **ret_generation);
 /* No worker serves by it any more; on worker 0, whose loop is still there. */
@@ -718,6 +804,53 @@ const struct config_server *gw_server_config(const struct gw_worker *worker,
                                              const struct upstream *upstream);
 /* On the worker's loop, or before it runs. */
 void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation);
+
+/* edit.c */
+/* Any thread. */
+bool gw_edit_is_open(const struct gateway *gateway);
+/* From worker 0, or before the workers run: as the file says, when that has changed. */
+void gw_edit_configure(struct gateway *gateway, const struct config *config);
+void gw_edit_deinit(struct gateway *gateway);
+
+/* access.c */
+MUST_CHECK int gw_policy_new(struct config *config, struct gw_policy **ret_policy);
+struct gw_policy *gw_policy_ref(struct gw_policy *policy);
+struct gw_policy *gw_policy_unref(struct gw_policy *policy);
+/* Points into the identity. */
+struct policy_caller gw_policy_caller(const struct auth_identity *identity);
+/* NULL: there is no such server for this caller. */
+const struct policy_server *gw_policy_server(const struct gw_worker *worker, struct slice name,
+                                             const struct auth_identity *identity);
+/* `found` NULL: a resource that nobody lists. */
+struct policy_item gw_policy_item(struct gw_worker *worker, const struct gw_view_item *item,
+                                  enum mcp_list list, const struct catalog_item *found);
+struct policy_decision gw_decide(struct gw_worker *worker, const struct gw_view *view,
+                                 const struct gw_view_item *item, enum mcp_list list,
+                                 const struct catalog_item *found);
+/* Fills view->hidden and view->locked. -ENOMEM. */
+MUST_CHECK int gw_view_find_tools(struct gw_worker *worker, struct gw_view *view);
+void gw_view_forget_tools(struct gw_view *view);
+
+/* definitions.c */
+void gw_definitions_init(struct gw_definitions *definitions);
+void gw_definitions_deinit(struct gw_definitions *definitions);
+/* Reads the file, and appends to it from now on. -errno. */
+MUST_CHECK int gw_definitions_open(struct gw_definitions *definitions, const char *path);
+/* The item of this list is the tool as it was seen first, and that says readOnlyHint. Uses the
+ * worker's second reader. */
+bool gw_definition_says_read_only(struct gw_worker *worker, struct slice server,
+                                  struct catalog_list *list, const struct catalog_item *item);
+
+/* units.c */
+struct gw_units *gw_units_free(struct gw_units *units);
+/* Of the limits of requests. LIMITS_WAITS: gw_exchange_go_on() comes. What it waited for is in the
+ * answer when it is asked again. */
+enum limits_verdict gw_exchange_take_units(struct gw_exchange *exchange, struct gw_units *ret);
+/* False: it has been refused, or waits, and gw_route_go_on() comes. */
+bool gw_call_take_units(struct gw_call *call, const struct mcp_message *message,
+                        const struct policy_server *server, const struct policy_item *item);
+/* Whole seconds, rounded up. */
+uint64_t gw_units_seconds(uint64_t ms);
 
 /* authn.c */
 /* AUTH_OK: exchange->caller and principal are set. */

@@ -55,7 +55,8 @@ static void write_difference(void *context, const char *key, bool needs_restart)
         json_string(differences->writer, text);
     if (slice_starts_with(text, SLICE("server.auth")) ||
         slice_starts_with(text, SLICE("server.oauth")) ||
-        slice_starts_with(text, SLICE("server.client_identification")))
+        slice_starts_with(text, SLICE("server.client_identification")) ||
+        slice_starts_with(text, SLICE("security")))
         differences->reload->concerns_all = true;
 }
 
@@ -244,44 +245,27 @@ static bool any_changed(const struct gateway_reload *reload) {
     return false;
 }
 
+struct telling {
+    const struct gateway_reload *reload;
+    bool has_changes;
+};
+
 /* It ends with its endpoint; else its client is told to look again, when there is something new. */
-static void tell_session(const struct gateway_reload *reload, struct gw_session *session,
-                         bool has_changes) {
+static void tell_session(void *context, struct gw_session *session) {
+    const struct telling *telling = context;
+    const struct gateway_reload *reload = telling->reload;
     struct slice only = slice_from_cstr(session->only);
     if (only.len != 0 && upstream_list_find(reload->list, only, NULL) == NULL)
         gw_session_close(session);
-    else if (reload->concerns_all || (only.len == 0 ? has_changes : is_changed(reload, only)))
+    else if (reload->concerns_all ||
+             (only.len == 0 ? telling->has_changes : is_changed(reload, only)))
         gw_notify_lists(session, UPSTREAM_ALL_LISTS);
 }
 
-/* Those of a shard, with references: closing must not happen under its lock. NULL: none. */
-static struct gw_session **take_sessions(struct gw_session_shard *shard, size_t *ret_n) {
-    size_t n = 0, cursor = 0;
-    void *session = NULL;
-    pthread_mutex_lock(&shard->mutex);
-    struct gw_session **sessions =
-        shard->by_id.count != 0 ? mem_xalloc(shard->by_id.count * sizeof(struct gw_session *))
-                                : NULL;
-    while (sessions != NULL && map_next(&shard->by_id, &cursor, NULL, &session))
-        sessions[n++] = gw_session_ref(session);
-    pthread_mutex_unlock(&shard->mutex);
-    *ret_n = n;
-    return sessions;
-}
-
 static void tell_sessions(const struct gateway_reload *reload) {
-    bool has_changes = any_changed(reload);
-    if (!has_changes && !reload->concerns_all)
-        return;
-    for (size_t i = 0; i < GW_SESSION_SHARDS; i++) {
-        size_t n = 0;
-        struct gw_session **sessions = take_sessions(&reload->gateway->sessions.shards[i], &n);
-        for (size_t k = 0; k < n; k++) {
-            tell_session(reload, sessions[k], has_changes);
-            gw_session_unref(sessions[k]);
-        }
-        mem_free(sessions);
-    }
+    struct telling telling = {reload, any_changed(reload)};
+    if (telling.has_changes || reload->concerns_all)
+        gw_sessions_each(&reload->gateway->sessions, tell_session, &telling);
 }
 
 static void settle(struct io_message *message) {
@@ -293,6 +277,7 @@ static void settle(struct io_message *message) {
     gw_generation_free(reload->old_generation);
     config_unref(gateway->config);
     gateway->config = config_ref(reload->config);
+    gw_edit_configure(gateway, gateway->config);
     upstream_list_retire(reload->old_list, reload->list);
     atomic_store(&gateway->has_instances_of_sessions, upstream_list_has_sessions(reload->list));
     tell_sessions(reload);

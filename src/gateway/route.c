@@ -17,6 +17,7 @@ struct route {
     struct slice rename_span;         /* in the document: the value to replace; empty: none */
     uint64_t patience_ms;             /* nobody has it, but somebody who may is still starting */
     struct slice down;                /* the upstream that would have it, but is down */
+    struct policy_decision decision;  /* with item */
 };
 
 /* What the call is about. */
@@ -71,7 +72,7 @@ static struct gw_view_item *find_unlisted(struct gw_view *view, struct slice uri
     size_t n_candidates = 0;
     for (size_t i = 0; i < view->n; i++) {
         const struct catalog *catalog = view->items[i].status.catalog;
-        if (catalog == NULL)
+        if (catalog == NULL || !gw_view_item_has(view, &view->items[i], MCP_LIST_RESOURCES))
             continue;
         if (catalog_find_template(catalog, uri) != NULL)
             return &view->items[i];
@@ -124,6 +125,10 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
     find_listed(&route, view, subject);
     if (route.item == NULL && subject->list == MCP_LIST_RESOURCES)
         route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
+    if (route.item != NULL)
+        route.decision = gw_decide(call->worker, view, route.item, subject->list, route.found);
+    if (route.item != NULL && route.decision.verdict == POLICY_UNKNOWN)
+        route = (struct route){0}; /* from here on it is as if it did not exist */
     if (route.item == NULL)
         look_for_absent(&route, view, call, subject);
     else if (route.found != NULL &&
@@ -136,6 +141,10 @@ static void answer_unknown(struct gw_call *call, const struct subject *subject,
                            const struct route *route) {
     struct buf text = BUF_INIT(KIB(64)), data = BUF_INIT(KIB(64));
     struct slice name = buf_slice(&subject->text);
+    const struct upstream *down =
+        route->down.len != 0 ? upstream_list_find(call->worker->list, route->down, NULL) : NULL;
+    if (down != NULL && !gw_forward_check(call, down))
+        return; /* it waits for a token that it may have */
     if (route->down.len != 0) {
         buf_printf(&text, "the upstream %.*s is down; the gateway tries to start it again",
                    SLICE_ARGS(route->down));
@@ -395,6 +404,46 @@ static bool check_scopes(struct gw_call *call, const struct route *route) {
     return false;
 }
 
+/* What it may know of and must not do: told with the rule and the cure. False: it has been refused.
+ */
+static bool check_lock(struct gw_call *call, const struct route *route) {
+    if (route->decision.verdict != POLICY_LOCKED)
+        return true;
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    policy_write_locked(&text, &route->decision, route->found->key);
+    log_write(call->worker->gateway->log, LOG_INFO, "policy", "a locked tool was called",
+              LOG_TEXT("upstream", upstream_name(route->item->upstream)),
+              LOG_TEXT("name", route->found->key), LOG_TEXT("principal", call->principal->id));
+    gw_call_refuse(call, MCP_E_FORBIDDEN, buf_slice(&text));
+    return false;
+}
+
+static bool check_arguments(struct gw_call *call, const struct mcp_message *message,
+                            const struct route *route) {
+    if (LIKELY(!policy_has_argument_rules(&route->decision)))
+        return true;
+    struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    int error =
+        policy_check_arguments(&route->decision, route->found->key, call->worker->second_reader,
+                               arguments_of(call, message), &reason);
+    if (error == 0)
+        return true;
+    if (error == POLICY_E_ARGUMENT)
+        gw_call_refuse(call, MCP_E_FORBIDDEN, buf_slice(&reason));
+    else
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
+    return false;
+}
+
+/* The last of the checks: what it takes is not given back. */
+static bool take_units(struct gw_call *call, const struct mcp_message *message,
+                       const struct route *route, const struct subject *subject) {
+    struct policy_item item =
+        gw_policy_item(call->worker, route->item, subject->list, route->found);
+    return gw_call_take_units(call, message, route->item->policy, &item);
+}
+
 static int start(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
     static const struct upstream_call_events events = {
@@ -403,6 +452,7 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     };
     struct buf *line = gw_worker_scratch(call->worker);
     struct buf fields CLEANUP(buf_deinit) = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK);
+    CLEANUP(upstream_credential_unrefp) struct upstream_credential *credential = NULL;
     struct upstream_request request = {
         .id = upstream_next_id(call->worker->gateway->upstreams),
         .method = call->method,
@@ -414,8 +464,12 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     int error = build_line(call, message, route, request.id, line);
     if (error == 0)
         error = build_fields(call, message, route, &fields);
+    if (error == 0)
+        error = gw_forward_take(call->exchange->caller, route->item->upstream,
+                                route->item->instance, &credential);
     if (error != 0)
         return error;
+    request.credential = credential;
     request.line = buf_slice(line);
     request.fields = buf_slice(&fields);
     call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
@@ -428,7 +482,9 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
 
 static void send(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
-    if (!check_scopes(call, route) || !check_mirrors(call, message, route))
+    if (!check_lock(call, route) || !check_scopes(call, route) ||
+        !check_mirrors(call, message, route) || !gw_forward_check(call, route->item->upstream) ||
+        !check_arguments(call, message, route) || !take_units(call, message, route, subject))
         return;
     log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "call",
               LOG_TEXT("method", mcp_method_name(call->method)),
@@ -501,6 +557,10 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
         answer_unknown(call, &subject, &route);
     gw_view_close(view);
     buf_deinit(&subject.text);
+}
+
+void gw_route_go_on(struct gw_call *call) {
+    resume(call, false);
 }
 
 void gw_route_start(struct gw_call *call, const struct mcp_message *message) {

@@ -223,6 +223,33 @@ void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms) {
     }
 }
 
+/* Those of a shard, with references: `fn` must not run under its lock. NULL: none. */
+static struct gw_session **take_sessions(struct gw_session_shard *shard, size_t *ret_n) {
+    size_t n = 0, cursor = 0;
+    void *session = NULL;
+    pthread_mutex_lock(&shard->mutex);
+    struct gw_session **sessions =
+        shard->by_id.count != 0 ? mem_xalloc(shard->by_id.count * sizeof(struct gw_session *))
+                                : NULL;
+    while (sessions != NULL && map_next(&shard->by_id, &cursor, NULL, &session))
+        sessions[n++] = gw_session_ref(session);
+    pthread_mutex_unlock(&shard->mutex);
+    *ret_n = n;
+    return sessions;
+}
+
+void gw_sessions_each(struct gw_sessions *sessions, gw_session_fn *fn, void *context) {
+    for (size_t i = 0; i < GW_SESSION_SHARDS; i++) {
+        size_t n = 0;
+        struct gw_session **taken = take_sessions(&sessions->shards[i], &n);
+        for (size_t k = 0; k < n; k++) {
+            fn(context, taken[k]);
+            gw_session_unref(taken[k]);
+        }
+        mem_free(taken);
+    }
+}
+
 int gw_principal_log_level(struct gw_principal *principal) {
     int least = atomic_load(&principal->requests_log_level);
     pthread_mutex_lock(&principal->mutex);

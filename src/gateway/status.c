@@ -28,6 +28,24 @@ bool gateway_is_settled(struct gateway *gateway) {
     return is_settled;
 }
 
+/* Tools that nobody can call as edit mode is now. */
+static size_t count_locked(struct gw_worker *worker, struct upstream *upstream,
+                           const struct upstream_status *status) {
+    const struct policy_server *server =
+        policy_find_server(worker->policy->policy, upstream_name(upstream));
+    const struct gw_view_item item = {.upstream = upstream, .status = *status};
+    bool edit_is_open = gw_edit_is_open(worker->gateway);
+    size_t n = 0;
+    for (size_t i = 0;
+         server != NULL && status->is_listed && i < status->catalog->lists[MCP_LIST_TOOLS]->n_items;
+         i++) {
+        struct policy_item facts = gw_policy_item(
+            worker, &item, MCP_LIST_TOOLS, &status->catalog->lists[MCP_LIST_TOOLS]->items[i]);
+        n += policy_is_locked(server, &facts, edit_is_open) ? 1 : 0;
+    }
+    return n;
+}
+
 static void write_tools(struct json_writer *writer, const struct upstream_status *status) {
     json_key(writer, SLICE("tools"));
     json_array_begin(writer);
@@ -48,7 +66,8 @@ static void write_health(struct json_writer *writer, struct upstream *upstream, 
     json_kv_u64(writer, SLICE("in_flight"), health.n_in_flight);
 }
 
-static void write_instance(struct json_writer *writer, struct upstream_instance *instance,
+static void write_instance(struct json_writer *writer, struct gw_worker *worker,
+                           struct upstream *upstream, struct upstream_instance *instance,
                            enum detail detail) {
     struct upstream_status status;
     upstream_instance_status(instance, &status);
@@ -58,6 +77,7 @@ static void write_instance(struct json_writer *writer, struct upstream_instance 
     if (detail == DETAIL_ALL) {
         if (status.error[0] != '\0')
             json_kv_string(writer, SLICE("error"), slice_from_cstr(status.error));
+        json_kv_u64(writer, SLICE("locked"), count_locked(worker, upstream, &status));
         write_tools(writer, &status);
     }
     catalog_unref(status.catalog);
@@ -71,13 +91,13 @@ static void write_upstreams(struct json_writer *writer, struct gw_worker *worker
     json_array_begin(writer);
     for (size_t i = 0; i < upstream_list_count(worker->list); i++) {
         struct upstream *upstream = upstream_list_at(worker->list, i);
-        if (caller != NULL && !auth_may_use_server(caller, upstream_name(upstream)))
+        if (caller != NULL && gw_policy_server(worker, upstream_name(upstream), caller) == NULL)
             continue;
         struct upstream_instance *instance = gw_own_instance(worker, upstream);
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
         if (instance != NULL)
-            write_instance(writer, instance, detail);
+            write_instance(writer, worker, upstream, instance, detail);
         else
             json_kv_string(writer, SLICE("state"), SLICE("per session"));
         write_health(writer, upstream, now_ms);
@@ -107,6 +127,29 @@ static void write_issuers(struct json_writer *writer, const struct gateway *gate
         json_kv_raw(writer, SLICE("issuers"), buf_slice(&issuers));
 }
 
+/* Where the rate limits are counted, when that can fail. */
+static void write_limits(struct json_writer *writer, const struct gw_worker *worker) {
+    const struct gateway *gateway = worker->gateway;
+    const struct config_storage *storage = &worker->config->rate_limits.storage;
+    const char *text = NULL;
+    enum limits_health health =
+        gateway->limits != NULL ? limits_health(gateway->limits) : LIMITS_IN_MEMORY;
+    if (health == LIMITS_REDIS_UP)
+        text = "redis";
+    else if (health != LIMITS_IN_MEMORY)
+        text = storage->on_failure == CONFIG_FAILURE_DENY
+                   ? "redis cannot be asked: what is limited is refused"
+                   : "redis cannot be asked: counted in memory";
+    if (text != NULL)
+        json_kv_string(writer, SLICE("rate_limits"), slice_from_cstr(text));
+}
+
+static void write_edit(struct json_writer *writer, struct gateway *gateway) {
+    struct buf edit CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    if (gateway_write_edit(gateway, &edit) == 0)
+        json_kv_raw(writer, SLICE("edit"), buf_slice(&edit));
+}
+
 int gateway_write_status(struct gateway *gateway, struct buf *out) {
     struct json_writer writer;
     json_writer_init(&writer, out);
@@ -118,6 +161,8 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     json_kv_u64(&writer, SLICE("waiting"), count_waiting(gateway));
     json_kv_u64(&writer, SLICE("held"), budget_held(&gateway->budget));
     write_issuers(&writer, gateway);
+    write_limits(&writer, &gateway->workers[0]);
+    write_edit(&writer, gateway);
     write_upstreams(&writer, &gateway->workers[0], NULL, DETAIL_ALL);
     json_object_end(&writer);
     return buf_error(out);
@@ -131,6 +176,7 @@ bool gw_write_ready(struct gw_worker *worker, const struct auth_identity *caller
     json_writer_init(&writer, out);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("status"), slice_from_cstr(status));
+    write_limits(&writer, worker);
     if (caller != NULL)
         write_upstreams(&writer, worker, caller, DETAIL_BRIEF);
     json_object_end(&writer);

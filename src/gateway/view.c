@@ -83,6 +83,7 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_calle
     view->list = list;
     view->principal = gw_principal_ref(caller->principal);
     view->identity = auth_identity_ref(caller->identity);
+    view->caller = gw_policy_caller(view->identity);
     view->only = only;
     if (session.len != 0 && slice_to_cstr(session, view->session, sizeof view->session) != 0)
         view->session[0] = '\0'; /* never: a session's id fits */
@@ -91,7 +92,8 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_calle
     view->generation = upstream_set_generation(worker->gateway->upstreams);
     for (size_t i = 0; i < count; i++) {
         struct gw_view_item item = {.upstream = only != NULL ? only : upstream_list_at(list, i)};
-        if (!auth_may_use_server(caller->identity, upstream_name(item.upstream)))
+        item.policy = gw_policy_server(worker, upstream_name(item.upstream), caller->identity);
+        if (item.policy == NULL)
             continue;
         item.instance =
             upstream_get(item.upstream, caller->principal->id, session, worker->upstreams);
@@ -99,6 +101,7 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_calle
             view->generation = UINT64_MAX; /* looks again next time */
             continue;
         }
+        gw_forward_offer(caller, item.upstream, item.instance);
         upstream_instance_status(item.instance, &item.status);
         if (item.status.state == UPSTREAM_IDLE && item.status.catalog == NULL)
             upstream_instance_start(item.instance);
@@ -132,6 +135,7 @@ void gw_view_close(struct gw_view *view) {
         upstream_instance_unref(view->items[i].instance);
     }
     gw_view_forget_uris(view);
+    gw_view_forget_tools(view);
     auth_identity_unref(view->identity);
     gw_principal_unref(view->principal);
     mem_free(view->items);
@@ -163,7 +167,14 @@ void gw_views_drop_all(struct gw_views *views) {
 
 /* What of an identity decides what is seen is the same in both. */
 static bool sees_the_same(const struct auth_identity *a, const struct auth_identity *b) {
-    return a == b || (!a->has_servers && !b->has_servers);
+    if (a == b)
+        return true;
+    bool is_same = !a->has_servers && !b->has_servers && a->n_groups == b->n_groups &&
+                   a->groups_state == b->groups_state &&
+                   a->has_unknown_group == b->has_unknown_group;
+    for (size_t i = 0; i < a->n_groups && is_same; i++)
+        is_same = slice_eq(a->groups[i], b->groups[i]);
+    return is_same;
 }
 
 static struct gw_view *find_kept(struct gw_views *views, const struct gw_caller *caller,
@@ -214,6 +225,8 @@ struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *c
                           ? slice_from_cstr(session->id)
                           : SLICE_EMPTY;
     struct gw_view *view = find_kept(views, caller, id, only);
+    if (view != NULL) /* its instances may change by that */
+        gw_forward_offer_all(caller, view);
     if (view != NULL && view->generation != upstream_set_generation(set)) {
         drop(views, view);
         view = NULL;
@@ -309,7 +322,8 @@ static struct gw_uris *make_uris(const struct gw_view *view, enum mcp_list list)
     bool is_whole = uris->entries != NULL && uris->buckets != NULL;
     for (size_t i = 0; i < view->n && is_whole; i++) {
         const struct catalog *catalog = view->items[i].status.catalog;
-        size_t n_items = catalog != NULL ? catalog->lists[list]->n_items : 0;
+        bool has_list = catalog != NULL && gw_view_item_has(view, &view->items[i], list);
+        size_t n_items = has_list ? catalog->lists[list]->n_items : 0;
         for (size_t k = 0; k < n_items && is_whole; k++)
             is_whole = add_uri(view, uris, list, (struct gw_place){(uint32_t)i, (uint32_t)k});
     }
@@ -364,7 +378,9 @@ static struct gw_view_item *find_by_uri(struct gw_view *view, enum mcp_list list
     for (size_t i = 0; i < view->n; i++) { /* one, or no memory for the table */
         const struct catalog *catalog = view->items[i].status.catalog;
         const struct catalog_item *found =
-            catalog != NULL ? catalog_find(catalog, list, uri, view->only == NULL) : NULL;
+            catalog != NULL && gw_view_item_has(view, &view->items[i], list)
+                ? catalog_find(catalog, list, uri, view->only == NULL)
+                : NULL;
         if (found != NULL) {
             *ret_found = found;
             return &view->items[i];
@@ -380,7 +396,7 @@ struct gw_view_item *gw_view_find(struct gw_view *view, enum mcp_list list, stru
     /* What clients see always begins with the upstream's name, also when it was shortened. */
     struct gw_view_item *item = gw_view_named(view, name);
     const struct catalog_item *found =
-        item != NULL && item->status.catalog != NULL
+        item != NULL && item->status.catalog != NULL && gw_view_item_has(view, item, list)
             ? catalog_find(item->status.catalog, list, name, view->only == NULL)
             : NULL;
     if (found == NULL)

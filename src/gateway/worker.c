@@ -4,6 +4,7 @@
  * answered, upstreams stop, loops stop.
  */
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -79,6 +80,8 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
         gw_shortage_init(worker);
         gw_waits_init(worker);
     }
+    if (error == 0 && gateway->limits != NULL)
+        error = limits_worker_new(gateway->limits, worker->loop, &worker->limits);
     if (error == 0 && index == 0)
         worker->housekeeping = io_timer_new(worker->loop, on_housekeeping, worker);
     return error;
@@ -89,6 +92,7 @@ static void worker_deinit(struct gw_worker *worker) {
     gw_door_deinit(worker);
     gw_shortage_deinit(worker);
     gw_waits_deinit(worker);
+    worker->limits = limits_worker_free(worker->limits);
     io_listener_free(worker->listener);
     io_listener_free(worker->health_listener);
     io_fd_close(&worker->listen_fd);
@@ -162,7 +166,20 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gw_sessions_init(&gateway->sessions);
     gateway->n_workers = count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
+    gw_definitions_init(&gateway->definitions);
+    gw_edit_configure(gateway, gateway->config);
+    int unread = options->definitions_path != NULL
+                     ? gw_definitions_open(&gateway->definitions, options->definitions_path)
+                     : 0;
+    if (unread != 0)
+        log_write(gateway->log, LOG_WARN, "policy",
+                  "definitions that were seen before cannot be read: no annotation is trusted",
+                  LOG_CSTR("path", options->definitions_path),
+                  LOG_CSTR("reason", strerror(-unread)));
     int error = 0;
+    struct limits_options limits_options = {.log = options->log, .n_workers = gateway->n_workers};
+    if (!gateway->is_local)
+        error = limits_new(&limits_options, &gateway->limits);
     gateway->loops = mem_xalloc(gateway->n_workers * sizeof *gateway->loops);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {
         error = worker_init(&gateway->workers[i], gateway, i);
@@ -214,9 +231,12 @@ struct gateway *gateway_free(struct gateway *gateway) {
     gw_reload_abandon(gateway);
     upstream_set_free(gateway->upstreams);
     gw_generation_free(gateway->generation); /* what it fetches is on a loop */
+    gw_edit_deinit(gateway);
     for (size_t i = 0; i < gateway->n_workers; i++)
         worker_deinit(&gateway->workers[i]);
     gw_reload_free(gateway);
+    limits_free(gateway->limits);
+    gw_definitions_deinit(&gateway->definitions);
     gw_sessions_deinit(&gateway->sessions);
     peers_deinit(&gateway->peers);
     gw_principal_unref(gateway->own);

@@ -49,6 +49,8 @@ struct io_tls *io_tls_unref(struct io_tls *tls) {
         mem_free(tls->ca_file);
         mem_free(tls->env_file);
         mem_free(tls->env_directory);
+        mem_free(tls->cert_file);
+        mem_free(tls->key_file);
         mem_free(tls);
     }
     return NULL;

@@ -29,7 +29,9 @@ struct io_tls {
     pthread_t loader;
     bool has_loader, use_system_roots;
     bool is_lazy; /* the first who waits starts the loader; under the mutex */
+    bool accepts_any_name, accepts_anything;
     char *ca_file, *env_file, *env_directory; /* owned; or NULL */
+    char *cert_file, *key_file;               /* owned; or NULL */
 };
 
 /* --- the context (tls.c, tls_client.c, tls_server.c) --- */

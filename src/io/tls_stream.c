@@ -126,15 +126,21 @@ static void on_turn(struct tls_wire *wire) {
     handshake(CONTAINER_OF(wire, struct tls_stream, wire));
 }
 
-/* SNI is for names only (RFC 6066 section 3); an address is compared as one. */
+/*
+ * SNI is for names only (RFC 6066 section 3), and is sent also where the name in the certificate
+ * does not count: the server chooses by it. An address is compared as one.
+ */
 static bool set_name(struct tls_stream *layer) {
     unsigned char address[sizeof(struct in6_addr)];
     X509_VERIFY_PARAM *param = SSL_get0_param(layer->ssl);
+    bool is_proved = !layer->tls->accepts_any_name;
     if (inet_pton(AF_INET, layer->name, address) == 1)
-        return X509_VERIFY_PARAM_set1_ip(param, address, sizeof(struct in_addr)) == 1;
+        return !is_proved || X509_VERIFY_PARAM_set1_ip(param, address, sizeof(struct in_addr)) == 1;
     if (inet_pton(AF_INET6, layer->name, address) == 1)
-        return X509_VERIFY_PARAM_set1_ip(param, address, sizeof(struct in6_addr)) == 1;
-    return X509_VERIFY_PARAM_set1_host(param, layer->name, strlen(layer->name)) == 1 &&
+        return !is_proved ||
+               X509_VERIFY_PARAM_set1_ip(param, address, sizeof(struct in6_addr)) == 1;
+    return (!is_proved ||
+            X509_VERIFY_PARAM_set1_host(param, layer->name, strlen(layer->name)) == 1) &&
            SSL_set_tlsext_host_name(layer->ssl, layer->name) == 1;
 }
 

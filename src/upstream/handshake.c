@@ -323,7 +323,8 @@ void handshake_lists_changed(struct upstream_instance *instance, unsigned mask, 
     mask &= instance->lists_declared;
     if (mask == 0)
         return;
-    bool waits = is_told && io_timer_is_running(instance->pause_timer);
+    bool waits = (is_told && io_timer_is_running(instance->pause_timer)) ||
+                 instance_lacks_credential(instance);
     if (waits || instance->state != UPSTREAM_READY || instance->ask != ASK_NOTHING) {
         if (is_told)
             instance->lists_changed |= mask;
@@ -502,7 +503,12 @@ void handshake_failed(struct upstream_instance *instance, const struct transport
         on_list_failed(instance, slice_from_cstr(reason));
         end_list(instance);
     } else {
-        if (failure->status == 401 || failure->status == 403)
+        bool is_refused = failure->status == 401 || failure->status == 403;
+        instance->is_refused = is_refused && upstream_wants_credential(instance->upstream);
+        if (instance->is_refused)
+            snprintf(reason, sizeof reason, "it refuses the access token of its user (HTTP %u)",
+                     failure->status);
+        else if (is_refused)
             snprintf(reason, sizeof reason,
                      "it refuses the gateway's credentials (HTTP %u); set auth.token",
                      failure->status);

@@ -7,6 +7,7 @@
  * session that it no longer knows; and what call_may_repeat() allows when the connection broke.
  * Everything else may have been carried out, and the caller is told so.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/buf.h"
@@ -52,7 +53,7 @@ static void refuse_request(struct upstream_call *call, const struct mcp_message 
         return;
     message_write_answer(&line, message);
     if (buf_error(&line) == 0)
-        upstream_worker_note(call->worker, call->route, buf_slice(&line));
+        upstream_worker_note(call->worker, call->route, call->request.credential, buf_slice(&line));
     buf_deinit(&line);
 }
 
@@ -214,7 +215,8 @@ static enum breaker_verdict verdict_of(const struct post_end *end, bool is_sessi
     return is_refusal && !is_session_lost ? BREAKER_FINE : BREAKER_FAILED;
 }
 
-static void describe(const struct post_end *end, bool is_session_lost, char *text, size_t size) {
+static void describe(const struct upstream *upstream, const struct post_end *end,
+                     bool is_session_lost, char *text, size_t size) {
     if (end->is_ours && !end->may_have_arrived)
         snprintf(text, size,
                  "the gateway is out of memory or file descriptors, and did not send the call; try "
@@ -234,7 +236,9 @@ static void describe(const struct post_end *end, bool is_session_lost, char *tex
         snprintf(text, size,
                  "the upstream's answer could not be used; the call may have been carried out");
     else if (end->status == 401 || end->status == 403)
-        snprintf(text, size, "the upstream refused the gateway's credentials (HTTP %u)",
+        snprintf(text, size, "the upstream refused %s (HTTP %u)",
+                 upstream_wants_credential(upstream) ? "the caller's access token"
+                                                     : "the gateway's credentials",
                  end->status);
     else if (is_session_lost)
         snprintf(text, size, "the upstream forgets its sessions (HTTP %u); try again later",
@@ -261,7 +265,7 @@ static void on_end(void *context, const struct post_end *end) {
         finish(call, UPSTREAM_ERROR, failure.error);
         return;
     }
-    describe(end, failure.is_session_lost, text, sizeof text);
+    describe(call->instance->upstream, end, failure.is_session_lost, text, sizeof text);
     finish(call, UPSTREAM_FAILED, slice_from_cstr(text));
 }
 
@@ -278,7 +282,7 @@ static void tell_cancelled(struct upstream_call *call, struct slice reason) {
         return; /* closing the stream says it */
     call_write_cancelled(call, reason, &line);
     if (buf_error(&line) == 0)
-        upstream_worker_note(call->worker, call->route, buf_slice(&line));
+        upstream_worker_note(call->worker, call->route, call->request.credential, buf_slice(&line));
 }
 
 /* Until one of the timeouts; 0: it is over. */
@@ -331,6 +335,7 @@ static int start_post(struct upstream_call *call) {
         .fields = request->fields,
         .has_rule_fields = call->instance->upstream->wants_caller_fields,
         .body = request->line,
+        .credential = request->credential,
         .is_idempotent = call_may_repeat(call),
     };
     return post_start(&options, &events, call, &call->post);
@@ -357,7 +362,10 @@ void http_call_run(struct upstream_call *call) {
                      SLICE("the upstream has changed its protocol revision; try again"));
         return;
     }
-    if (start_post(call) != 0)
+    int error = start_post(call);
+    if (error == -EACCES)
+        finish_later(call, UPSTREAM_FAILED, SLICE(LACKS_CREDENTIAL));
+    else if (error != 0)
         finish_later(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
     else if (call->is_paused)
         http_call_pause(call);

@@ -12,12 +12,14 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "credential.h"
 #include "private.h"
 
 enum {
     STREAM_RETRY_MS = 1000,
     STREAM_RETRY_MAX_MS = 30000,
     STREAM_STABLE_MS = 10000,
+    STREAM_WAIT_MS = 5000, /* for a token to open it with */
 };
 
 struct item {
@@ -27,6 +29,7 @@ struct item {
     uint64_t id;
     enum mcp_method method;
     bool is_answer;
+    bool is_refused; /* there is no token to send it with */
     size_t len;
     char line[];
 };
@@ -46,7 +49,8 @@ struct http {
     struct io_timer *stream_timer; /* the next attempt */
     struct post *farewell;         /* DELETE */
     bool is_started, is_ending;
-    const char *reason; /* of the end */
+    struct io_timer *refuse_timer; /* items that cannot be sent */
+    const char *reason;            /* of the end */
 };
 
 static void pump(struct http *http);
@@ -130,8 +134,12 @@ static void stop(struct http *http) {
     drop_all(http);
     uint64_t delay = 0;
     if (http->route != NULL && http->route->session.len != 0) {
-        struct post_options options = {
-            .worker = http->worker, .route = http->route, .method = HTTP_METHOD_DELETE};
+        CLEANUP(upstream_credential_unrefp)
+        struct upstream_credential *credential = instance_credential(http->instance);
+        struct post_options options = {.worker = http->worker,
+                                       .route = http->route,
+                                       .method = HTTP_METHOD_DELETE,
+                                       .credential = credential};
         if (post_start(&options, &events, http, &http->farewell) == 0)
             delay = http->instance->upstream->config->shutdown_timeout_ms;
     }
@@ -147,8 +155,11 @@ static void kill_now(struct http *http) {
     http->reason = "the gateway ended the session";
     drop_all(http);
     /* Or each start that fails would leave one with the server. */
-    if (http->route != NULL && http->route->session.len != 0)
-        upstream_worker_farewell(http->worker, http->route);
+    if (http->route != NULL && http->route->session.len != 0) {
+        CLEANUP(upstream_credential_unrefp)
+        struct upstream_credential *credential = instance_credential(http->instance);
+        upstream_worker_farewell(http->worker, http->route, credential);
+    }
     io_timer_start(http->timer, 0);
 }
 
@@ -205,11 +216,20 @@ static void on_stream_end(void *context, const struct post_end *end) {
 static void open_stream(struct http *http) {
     static const struct post_events events = {.on_message = on_stream_message,
                                               .on_end = on_stream_end};
-    struct post_options options = {
-        .worker = http->worker, .route = http->route, .method = HTTP_METHOD_GET};
+    CLEANUP(upstream_credential_unrefp)
+    struct upstream_credential *credential = instance_credential(http->instance);
+    uint64_t left = credential != NULL ? credential_time_left(credential) : UINT64_MAX;
+    struct post_options options = {.worker = http->worker,
+                                   .route = http->route,
+                                   .method = HTTP_METHOD_GET,
+                                   .credential = credential,
+                                   /* It is not read for longer than its token is good for. */
+                                   .most_ms = left != UINT64_MAX ? left : 0};
     http->stream_since_ms = io_loop_now(http->worker->loop);
-    if (post_start(&options, &events, http, &http->stream) != 0)
-        io_timer_start(http->stream_timer, http->stream_retry_ms);
+    int error = post_start(&options, &events, http, &http->stream);
+    if (error != 0)
+        io_timer_start(http->stream_timer,
+                       error == -EACCES ? STREAM_WAIT_MS : http->stream_retry_ms);
 }
 
 static void on_stream_timer(void *context) {
@@ -291,23 +311,42 @@ static struct route *route_for(struct http *http, enum mcp_method method) {
     return route_ref(http->route);
 }
 
+/* Outside of whoever sends them. */
+static void on_refuse_timer(void *context) {
+    struct http *http = context;
+    struct post_end end = {.reason = "there is no access token of its user to ask with"};
+    LIST_FOREACH_SAFE (&http->items, link, tmp) {
+        struct item *item = CONTAINER_OF(link, struct item, link);
+        if (item->is_refused && !http->is_ending)
+            on_item_end(item, &end);
+    }
+}
+
 static void start_item(struct item *item) {
     static const struct post_events events = {
         .on_head = on_item_head, .on_message = on_item_message, .on_end = on_item_end};
     struct http *http = item->http;
     struct route *route = route_for(http, item->is_answer ? MCP_METHOD_UNKNOWN : item->method);
+    CLEANUP(upstream_credential_unrefp)
+    struct upstream_credential *credential = instance_credential(http->instance);
     struct post_options options = {
         .worker = http->worker,
         .route = route,
         .method = HTTP_METHOD_POST,
         .mcp_method = item->is_answer ? MCP_METHOD_UNKNOWN : item->method,
         .body = slice_make(item->line, item->len),
+        .credential = credential,
         .is_idempotent = item->id != 0, /* the handshake and lists change nothing */
         /* Else one that is never answered would keep all others waiting. */
         .most_ms = http->instance->upstream->config->startup_timeout_ms,
     };
-    if (post_start(&options, &events, item, &item->post) != 0)
+    int error = post_start(&options, &events, item, &item->post);
+    if (error == -EACCES) {
+        item->is_refused = true;
+        io_timer_start(http->refuse_timer, 0);
+    } else if (error != 0) {
         kill_now(http);
+    }
     route_unref(route);
 }
 
@@ -317,7 +356,7 @@ static void pump(struct http *http) {
         struct item *item = CONTAINER_OF(link, struct item, link);
         if (item->is_answer)
             continue; /* runs since it came */
-        if (item->post == NULL && !http->is_ending)
+        if (item->post == NULL && !item->is_refused && !http->is_ending)
             start_item(item);
         return;
     }
@@ -397,6 +436,7 @@ static void op_free(struct transport *transport) {
     publish(http, NULL);
     route_unref(http->route);
     io_timer_free(http->timer);
+    io_timer_free(http->refuse_timer);
     io_timer_free(http->stream_timer);
     mem_free(http);
 }
@@ -422,6 +462,7 @@ int http_session_start(struct upstream_instance *instance, const struct transpor
     };
     list_init(&http->items);
     http->timer = io_timer_new(instance->loop, on_timer, http);
+    http->refuse_timer = io_timer_new(instance->loop, on_refuse_timer, http);
     http->stream_timer = io_timer_new(instance->loop, on_stream_timer, http);
     io_timer_start(http->timer, 0);
     *ret_transport = &http->base;

@@ -195,6 +195,8 @@ static void on_retry(void *context) {
  * endpoint that is no longer tried says nothing: the calls that could not reach it have.
  */
 static enum breaker_verdict verdict_of_end(const struct upstream_instance *instance) {
+    if (instance->is_refused) /* or one user without rights would close it for all others */
+        return BREAKER_NOTHING;
     if (instance->state == UPSTREAM_STARTING)
         return BREAKER_UNREACHABLE;
     return calls_any_sent(instance) ? BREAKER_FAILED : BREAKER_NOTHING;
@@ -348,6 +350,7 @@ static void free_timers(struct upstream_instance *instance) {
 static void finish_closing(struct upstream_instance *instance) {
     handshake_forget(instance);
     free_timers(instance);
+    instance_drop_credential(instance);
     set_state(instance, UPSTREAM_CLOSED);
     set_instance_closed(instance->upstream->set, instance);
     upstream_instance_unref(instance); /* its own: it lives until it is closed */
@@ -399,10 +402,21 @@ static void on_gone(void *context, struct slice reason) {
         set_state(instance, UPSTREAM_IDLE);
         if (instance->n_calls != 0)
             instance_wake(instance);
+        else
+            instance_drop_credential(instance);
         return;
     }
     char told[DETAIL * 3];
     fail(instance, text, describe_end(instance, text, told, sizeof told), verdict_of_end(instance));
+}
+
+/* Nobody has brought a token so far, or not a newer one: it waits for that. */
+static void wait_for_credential(struct upstream_instance *instance, bool was_waiting) {
+    calls_fail_all(instance, SLICE(LACKS_CREDENTIAL), BREAKER_NOTHING);
+    if (instance->state != UPSTREAM_IDLE)
+        set_state(instance, UPSTREAM_IDLE);
+    if (!was_waiting)
+        instance_announce(instance, 0); /* whoever waits for it need not */
 }
 
 static void start(struct upstream_instance *instance) {
@@ -415,6 +429,11 @@ static void start(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     const char *reason = "";
     char detail[DETAIL];
+    bool was_waiting = atomic_load(&instance->waits_for_credential);
+    if (instance_lacks_credential(instance)) {
+        wait_for_credential(instance, was_waiting);
+        return;
+    }
     if (instance->first_started_ms == 0 || instance->state == UPSTREAM_IDLE) {
         pthread_mutex_lock(&upstream->mutex);
         instance->first_started_ms = io_loop_now(instance->loop);
@@ -439,6 +458,7 @@ static void start(struct upstream_instance *instance) {
     pthread_mutex_unlock(&upstream->mutex);
     instance->n_garbage = 0;
     instance->complaint[0] = '\0';
+    instance->is_refused = false;
     atomic_store(&instance->unreachable_generation, 0);
     set_state(instance, UPSTREAM_STARTING);
     io_timer_start(instance->start_timer, upstream->config->startup_timeout_ms);
@@ -513,6 +533,7 @@ static void deliver_start(struct io_message *message) {
         CONTAINER_OF(message, struct upstream_instance, start_message);
     atomic_store(&instance->start_posted, false);
     instance_wake(instance);
+    handshake_pause_over(instance); /* lists that waited for a token */
     upstream_instance_unref(instance);
 }
 
@@ -698,6 +719,7 @@ struct upstream_instance *upstream_instance_unref(struct upstream_instance *inst
         } text = {.in = instance->partition.ptr};
         mem_free(text.out);
         route_unref(instance->route);
+        upstream_credential_unref(instance->credential);
         upstream_unref(instance->upstream);
         mem_free(instance);
     }

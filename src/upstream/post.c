@@ -7,6 +7,8 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/secret.h"
+#include "credential.h"
 #include "http/sse.h"
 #include "mcp/modern.h"
 #include "private.h"
@@ -30,6 +32,7 @@ struct post {
     struct list_link link; /* in worker->posts */
     struct upstream_worker *worker;
     struct route *route;
+    struct upstream_credential *credential; /* a reference, or NULL */
     struct post_events events;
     void *context;
     struct client_call *call;
@@ -127,6 +130,8 @@ static int write_fields(struct buf *out, const struct post_options *options,
     int error = write_mcp_fields(out, options);
     if (error == 0 && event_id.len != 0)
         error = http_write_field(out, SLICE("Last-Event-ID"), event_id);
+    if (error == 0 && upstream_wants_credential(upstream))
+        error = buf_append(out, credential_line(options->credential));
     return error != 0 ? error : buf_error(out);
 }
 
@@ -142,6 +147,7 @@ static void free_post(struct post *post) {
     io_timer_free(post->limit);
     sse_parser_free(post->sse);
     route_unref(post->route);
+    upstream_credential_unref(post->credential);
     buf_deinit(&post->body);
     mem_free(post);
 }
@@ -209,12 +215,17 @@ static void on_timer(void *context) {
         end_with(post, true, post->reason);
         return;
     }
-    struct post_options options = {
-        .worker = post->worker, .route = post->route, .method = HTTP_METHOD_GET};
+    struct post_options options = {.worker = post->worker,
+                                   .route = post->route,
+                                   .method = HTTP_METHOD_GET,
+                                   .credential = post->credential};
     post->sse = sse_parser_free(post->sse);
     post->kind = ANSWER_NONE;
     post->status = 0;
-    if (send_request(post, &options, slice_from_cstr(post->event_id)) != 0)
+    int error = send_request(post, &options, slice_from_cstr(post->event_id));
+    if (error == -EACCES)
+        end_with(post, true, "the access token of its caller has ended");
+    else if (error != 0)
         end_with(post, true, "there is no memory to take the stream up again");
 }
 
@@ -417,6 +428,10 @@ static int send_request(struct post *post, const struct post_options *options,
     };
     const struct upstream *upstream = post->route->upstream;
     struct buf *fields = &post->worker->fields;
+    bool wants_credential = upstream_wants_credential(upstream);
+    if (wants_credential &&
+        (options->credential == NULL || credential_has_ended(options->credential)))
+        return -EACCES;
     buf_reset(fields, KIB(16));
     int error = write_fields(fields, options, event_id);
     if (error != 0)
@@ -426,12 +441,15 @@ static int send_request(struct post *post, const struct post_options *options,
         .partition = post->route->partition,
         .method = options->method,
         .fields = buf_slice(fields),
+        .has_secret = wants_credential,
         .body = options->body,
         .connect_timeout_ms = upstream->config->connect_timeout_ms,
         .max_body = UINT64_MAX, /* each message has its limit, the stream has none */
         .is_idempotent = options->is_idempotent || options->method != HTTP_METHOD_POST,
     };
     error = client_start(post->worker->client, &request, &events, post, &post->call);
+    if (wants_credential)
+        secret_wipe(fields->data, fields->end);
     if (error == 0 && post->is_paused)
         client_pause(post->call, true);
     return error;
@@ -445,6 +463,7 @@ int post_start(const struct post_options *options, const struct post_events *eve
     *post = (struct post){
         .worker = options->worker,
         .route = route_ref(options->route),
+        .credential = credential_ref(options->credential),
         .events = *events,
         .context = context,
         .method = options->method,

@@ -70,11 +70,14 @@ struct post_options {
     struct slice fields;        /* further lines */
     bool has_rule_fields;       /* `fields` holds what the header rules make */
     struct slice body;
+    /* Where the upstream wants one, with which all of it is sent; a reference is taken. */
+    struct upstream_credential *credential;
     bool is_idempotent;
     uint64_t most_ms; /* ends it when the answer takes longer; 0: the owner watches the time */
 };
 
-/* -ENOMEM, or what client_start() says. */
+/* -ENOMEM, -EACCES (the upstream wants a credential, and there is none, or it has ended), or what
+ * client_start() says. */
 MUST_CHECK int post_start(const struct post_options *options, const struct post_events *events,
                           void *context, struct post **ret_post);
 /* Stops and resumes the reading of the answer. */

@@ -8,6 +8,7 @@
  *     call.c       calls through the home; http_call.c: from the worker where they were made
  *     catalog.c    what it offers (with list_page.c, list_text.c, shape.c)
  *     permit.c     who may call: max_in_flight, and the circuit breaker (breaker.c)
+ *     credential.c  tokens of callers that are sent on
  */
 #pragma once
 
@@ -59,7 +60,7 @@ struct upstream_set {
 struct upstream_list {
     atomic_uint refs;
     size_t n;
-    bool has_sessions;
+    bool has_sessions, wants_credentials;
     struct map by_name; /* to the place in items */
     struct list_item {
         struct upstream *upstream; /* a reference */
@@ -117,6 +118,9 @@ struct upstream_instance {
     struct upstream_freshness lists[MCP_LIST_COUNT];
     char error[160];
     struct route *route; /* a reference; NULL: no HTTP server, or not up */
+    /* Likewise, but written by any worker: its owner's, that ends last; or NULL. */
+    struct upstream_credential *credential;
+    atomic_bool waits_for_credential; /* it is to start when there is one */
     /* Guarded likewise; written by any worker. */
     int wanted_level;
     int told_level; /* that the server has taken */
@@ -136,6 +140,7 @@ struct upstream_instance {
     bool is_probing,
         is_reprobe; /* the process was started for the probe; it is to start again at once */
     bool is_stopping_idle, is_closing;
+    bool is_refused; /* the server does not take its owner's token: no fault of the server */
     enum ask ask;
     uint64_t ask_id;
     enum mcp_list ask_list;
@@ -218,9 +223,11 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
                          struct io_loop *loop);
 void upstream_worker_deinit(struct upstream_worker *worker);
 /* A message that nobody waits for the answer of. */
-void upstream_worker_note(struct upstream_worker *worker, struct route *route, struct slice line);
+void upstream_worker_note(struct upstream_worker *worker, struct route *route,
+                          struct upstream_credential *credential, struct slice line);
 /* Ends the route's session; nobody waits for that. */
-void upstream_worker_farewell(struct upstream_worker *worker, struct route *route);
+void upstream_worker_farewell(struct upstream_worker *worker, struct route *route,
+                              struct upstream_credential *credential);
 
 /* post.c */
 struct counted_route {
@@ -359,6 +366,20 @@ void http_call_pause(struct upstream_call *call);
 
 /* Why a call would wait in vain now; empty: it would not. */
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size);
+
+/* credential.c, any thread */
+#define LACKS_CREDENTIAL                                                                           \
+    "the server is sent the access token of its caller (auth.type = \"forward\"), and there is "   \
+    "none, or it has ended"
+/* What the instance sends by itself is sent with it. A reference; NULL: there is none that has not
+ * ended. */
+struct upstream_credential *instance_credential(struct upstream_instance *instance);
+/* The server wants one, and there is none; it starts when there is. */
+bool instance_lacks_credential(struct upstream_instance *instance);
+/* Takes a reference, unless it has one that ends later. Accepts NULL. */
+void instance_keep_credential(struct upstream_instance *instance,
+                              struct upstream_credential *credential);
+void instance_drop_credential(struct upstream_instance *instance);
 
 /* permit.c */
 void upstream_permits_init(struct upstream *upstream);

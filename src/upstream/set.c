@@ -14,12 +14,43 @@ static void on_spawner_lost(void *context) {
         set->options.hooks.on_spawner_lost(set->options.hooks.context);
 }
 
+/*
+ * Of [mcp.servers.NAME.tls]. It loads at once, on a thread of its own: what it reads is what the
+ * files say when the gateway starts or takes a new configuration over.
+ */
+static int make_tls(const struct config_server *server, struct io_tls **ret_tls) {
+    const struct config_upstream_tls *tls = &server->tls;
+    if (!tls->is_set)
+        return 0;
+    /* All of them NUL-terminated: the loader's strings are. */
+    struct io_tls_client_options options = {
+        .use_system_roots = true,
+        .ca_file = tls->ca_bundle.ptr,
+        .cert_file = tls->client_cert.ptr,
+        .key_file = tls->client_key.ptr,
+        .accept_invalid_hostnames = tls->accept_invalid_hostnames,
+        .accept_anything = !tls->verify_certs,
+    };
+    return io_tls_client_new(&options, ret_tls);
+}
+
+static int make_client_target(const struct config_server *server, struct client_target **ret_target,
+                              const char **ret_reason) {
+    struct io_tls *tls = NULL;
+    int error = make_tls(server, &tls);
+    if (error != 0)
+        return error;
+    struct client_target_options options = {.url = server->url, .proxy = server->proxy, .tls = tls};
+    error = client_target_new(&options, ret_target, ret_reason);
+    io_tls_unref(tls);
+    return error;
+}
+
 /* Where an HTTP server is, and what every request to it says. */
 static int make_target(struct upstream_set *set, struct upstream *upstream,
                        const char **ret_reason) {
     const struct config_server *server = upstream->config;
-    struct client_target_options options = {.url = server->url, .proxy = server->proxy};
-    int error = client_target_new(&options, &upstream->target, ret_reason);
+    int error = make_client_target(server, &upstream->target, ret_reason);
     if (error != 0)
         return error < 0 ? error : -EINVAL;
     struct slice proxy = client_target_proxy(upstream->target);
@@ -125,6 +156,10 @@ bool upstream_list_has_sessions(const struct upstream_list *list) {
     return list->has_sessions;
 }
 
+bool upstream_list_wants_credentials(const struct upstream_list *list) {
+    return list->wants_credentials;
+}
+
 struct upstream *upstream_list_find(const struct upstream_list *list, struct slice name,
                                     size_t *ret_index) {
     const struct list_item *item = map_get(&list->by_name, name);
@@ -177,6 +212,8 @@ int upstream_set_prepare(struct upstream_set *set, struct config *config,
         list->n++;
         list->has_sessions =
             list->has_sessions || item->upstream->config->share == CONFIG_SHARE_SESSION;
+        list->wants_credentials =
+            list->wants_credentials || upstream_wants_credential(item->upstream);
         error = map_set(&list->by_name, item->upstream->config->name, item);
     }
     if (error != 0)
@@ -437,7 +474,10 @@ void upstream_instance_status(struct upstream_instance *instance,
     *ret_status = (struct upstream_status){
         .state = instance->state,
         .is_listed = instance->is_listed,
-        .is_first_start = instance->is_first_start,
+        /* Without a token it does not start, and nobody is to wait for it. */
+        .is_first_start =
+            instance->is_first_start &&
+            (instance->credential != NULL || !upstream_wants_credential(instance->upstream)),
         .first_started_ms = instance->first_started_ms,
         .catalog = instance->catalog != NULL ? catalog_ref(instance->catalog) : NULL,
     };

@@ -62,21 +62,25 @@ static void send_alone(const struct post_options *options) {
     (void)!post_start(options, &events, NULL, &post); /* whoever is not told will notice */
 }
 
-void upstream_worker_note(struct upstream_worker *worker, struct route *route, struct slice line) {
+void upstream_worker_note(struct upstream_worker *worker, struct route *route,
+                          struct upstream_credential *credential, struct slice line) {
     send_alone(&(struct post_options){
         .worker = worker,
         .route = route,
         .method = HTTP_METHOD_POST,
         .body = line,
+        .credential = credential,
         .most_ms = route->upstream->config->startup_timeout_ms,
     });
 }
 
-void upstream_worker_farewell(struct upstream_worker *worker, struct route *route) {
+void upstream_worker_farewell(struct upstream_worker *worker, struct route *route,
+                              struct upstream_credential *credential) {
     send_alone(&(struct post_options){
         .worker = worker,
         .route = route,
         .method = HTTP_METHOD_DELETE,
+        .credential = credential,
         .most_ms = route->upstream->config->shutdown_timeout_ms,
     });
 }

@@ -84,8 +84,8 @@ def main():
                 subprocess.Popen(tiny, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as upstream:
             folder = Path(name)
             port = upstream.stdout.readline().strip()
-            (folder / "c.toml").write_text(f"[server]\nworkers = {workers}\n[mcp.servers.tiny]\n"
-                                           f"url = \"http://127.0.0.1:{port}/mcp\"\n")
+            (folder / "c.toml").write_text(f"[server]\nworkers = {workers}\n[security]\nedit_mode = true\n"
+                                           f"[mcp.servers.tiny]\nurl = \"http://127.0.0.1:{port}/mcp\"\n")
             gateway = subprocess.Popen(
                 [build / "cardea", "serve", "-c", folder / "c.toml", "--data-dir", folder / "data", "-l", "127.0.0.1:0",
                  "--log-style", "json"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

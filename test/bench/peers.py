@@ -222,7 +222,7 @@ http {{
 class Gateway:
     """A cardea of its own data directory."""
 
-    def __init__(self, peers, binary, name, cores, servers, workers=1, more="", tls=False):
+    def __init__(self, peers, binary, name, cores, servers, workers=1, more="", tls=False, edit=True):
         self.peers, self.binary, self.name = peers, Path(binary).resolve(), name
         self.folder = peers.folder / name
         self.folder.mkdir()
@@ -230,7 +230,7 @@ class Gateway:
         if tls:
             certificate, key = peers.certificate()
             servers = f'[server.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n{servers}'
-        self.config = f"[server]\nworkers = {workers}\n{more}{servers}"
+        self.config = f"[server]\nworkers = {workers}\n{more}[security]\nedit_mode = {str(edit).lower()}\n{servers}"
         (self.folder / "cardea.toml").write_text(self.config)
         self.process = peers.start(name, cores, [
             self.binary, "serve", "--config", self.folder / "cardea.toml", "--data-dir", self.folder / "data",

@@ -22,16 +22,16 @@ def part(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def unsigned(head, number=0):
+def unsigned(head, number=0, **more):
     """As large as those of a real issuer with some scopes and claims."""
     now = int(time.time())
     claims = {"iss": ISSUER, "aud": RESOURCE, "sub": "bench", "iat": now, "exp": now + 3600, "jti": f"{number:032}",
-              "client_id": "0" * 32, "scope": "openid profile email offline_access", "session": "x" * 400}
+              "client_id": "0" * 32, "scope": "openid profile email offline_access", "session": "x" * 400, **more}
     return f"{part(json.dumps(head).encode())}.{part(json.dumps(claims).encode())}"
 
 
-def symmetric():
-    text = unsigned({"alg": "HS256", "typ": "at+jwt"})
+def symmetric(**more):
+    text = unsigned({"alg": "HS256", "typ": "at+jwt"}, **more)
     return f"{text}.{part(hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest())}"
 
 

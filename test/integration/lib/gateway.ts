@@ -35,6 +35,8 @@ export type ServerConfig = StdioConfig | HttpConfig;
 export interface Config {
     server?: { [key: string]: Value };
     mcp?: { [key: string]: Value };
+    /** by default edit mode is on: most tests are not about what may be called */
+    security?: { [key: string]: Value };
     servers: { [name: string]: ServerConfig };
 }
 
@@ -57,6 +59,7 @@ export function toml(config: Config): string {
     const quick = { restart: { initial: "50ms", max: "1s" } };
     let text = table("server", { workers: 2, ...config.server });
     if (config.mcp !== undefined) text += table("mcp", config.mcp);
+    text += table("security", config.security ?? { edit_mode: true });
     for (const [name, server] of Object.entries(config.servers)) {
         text += table(`mcp.servers.${name}`, { ...quick, ...server });
     }

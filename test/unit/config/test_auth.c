@@ -403,9 +403,9 @@ static const struct {
      "6:11: error: mcp.servers.a.scopes[0] must be one scope: printable ASCII without spaces, '\"' "
      "and '\\'\n"},
     {"groups of a tool", ONE "tools.t.allow = ['g']\n",
-     "3:9: error: mcp.servers.a.tools.t.allow restricts which groups may use a tool and is not "
-     "built yet; the gateway does not start as if it were there: remove it, if you can do "
-     "without\n"},
+     "3:9: warning: mcp.servers.a.tools.t.allow lets nobody in: nothing gives a caller groups; "
+     "configure server.client_identification.group_id, or groups of a token in "
+     "[server.auth.tokens]\n"},
     {"a tool of a server that is off",
      ONE "[mcp.servers.b]\nenabled = false\ntools.t = { allow = [], scops = [] }\n",
      "5:25: error: unknown key mcp.servers.b.tools.t.scops (did you mean scopes?)\n"},

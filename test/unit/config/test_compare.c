@@ -25,7 +25,15 @@ static bool loads(const struct loaded *l, const char *what) {
     "[server.auth.tokens.t]\nhash = \"sha256:"                                                     \
     "1000000000000000000000000000000000000000000000000000000000000000\"\nscopes = [\"s\", "        \
     "\"u\"]\n" CHILD
-#define HTTP "[mcp.servers.a]\nurl = \"http://127.0.0.1:1/mcp\"\n"
+#define GROUPS                                                                                     \
+    "[server.auth.tokens.t]\nhash = \"sha256:"                                                     \
+    "1000000000000000000000000000000000000000000000000000000000000000\"\ngroups = [\"g\", "        \
+    "\"h\"]\n" CHILD
+#define ARGUMENT(name)            "[mcp.servers.a.tools.t.arguments." name "]\n"
+#define RATES                     GROUPS "[mcp.servers.a.rate_limits]\n"
+#define PAIR(limit, interval)     "limit = " limit "\ninterval = \"" interval "\""
+#define ROW(key, limit, interval) key " = { limit = " limit ", interval = \"" interval "\" }"
+#define HTTP                      "[mcp.servers.a]\nurl = \"http://127.0.0.1:1/mcp\"\n"
 
 static const struct server_sample {
     const char *key;                 /* below mcp.servers.* */
@@ -74,7 +82,61 @@ static const struct server_sample {
     {"scopes", SCOPES, "", "scopes = [\"s\"]"},
     {"tools", SCOPES, "", "tools.t.scopes = [\"s\"]"},
     {"tools.*.scopes", SCOPES, "tools.t.scopes = [\"s\"]", "tools.t.scopes = [\"s\", \"u\"]"},
+    {"allow", GROUPS, "", "allow = []"},
+    {"allow", GROUPS, "allow = [\"g\"]", "allow = [\"h\"]"},
+    {"deny", GROUPS, "", "deny = [\"g\"]"},
+    {"access", CHILD, "", "access = \"read\""},
+    {"tools.*.allow", GROUPS, "tools.t = {}", "tools.t.allow = []"},
+    {"tools.*.allow", GROUPS, "tools.t.allow = [\"g\"]", "tools.t.allow = [\"h\"]"},
+    {"tools.*.deny", GROUPS, "tools.t = {}", "tools.t.deny = [\"g\"]"},
+    {"tools.*.access", CHILD, "tools.t = {}", "tools.t.access = \"write\""},
+    {"tools.*.arguments", CHILD, "tools.t = {}", ARGUMENT("x") "max = 1"},
+    {"tools.*.arguments", CHILD, ARGUMENT("x") "max = 1", ARGUMENT("y") "max = 1"},
+    {"tools.*.arguments.*.allow", CHILD, ARGUMENT("x") "max = 1",
+     ARGUMENT("x") "max = 1\nallow = []"},
+    {"tools.*.arguments.*.allow", CHILD, ARGUMENT("x") "allow = [1]",
+     ARGUMENT("x") "allow = [\"1\"]"},
+    {"tools.*.arguments.*.allow", CHILD, ARGUMENT("x") "allow = [1]",
+     ARGUMENT("x") "allow = [1.5]"},
+    {"tools.*.arguments.*.deny", CHILD, ARGUMENT("x") "max = 1",
+     ARGUMENT("x") "max = 1\ndeny = [2]"},
+    {"tools.*.arguments.*.pattern", CHILD, ARGUMENT("x") "pattern = 'a'",
+     ARGUMENT("x") "pattern = 'b'"},
+    {"tools.*.arguments.*.max", CHILD, ARGUMENT("x") "max = 1", ARGUMENT("x") "max = 1.5"},
+    {"tools.*.arguments.*.max", CHILD, ARGUMENT("x") "deny = [1]",
+     ARGUMENT("x") "deny = [1]\nmax = 0"},
+    {"tools.*.arguments.*.optional", CHILD, ARGUMENT("x") "allow = [1]",
+     ARGUMENT("x") "allow = [1]\noptional = true"},
+    {"rate_limits.limit", RATES, PAIR("1", "1s"), PAIR("2", "1s")},
+    {"rate_limits.interval", RATES, PAIR("1", "1s"), PAIR("1", "2s")},
+    {"rate_limits.tools", RATES, "", ROW("tools.t", "1", "1s")},
+    {"rate_limits.tools.*.limit", RATES, ROW("tools.t", "1", "1s"), ROW("tools.t", "2", "1s")},
+    {"rate_limits.tools.*.interval", RATES, ROW("tools.t", "1", "1s"), ROW("tools.t", "1", "2s")},
+    {"rate_limits.per_user.limit", RATES, ROW("per_user", "1", "1s"), ROW("per_user", "2", "1s")},
+    {"rate_limits.per_user.interval", RATES, ROW("per_user", "1", "1s"),
+     ROW("per_user", "1", "2s")},
+    {"rate_limits.per_user.tools", RATES, "", ROW("per_user.tools.t", "1", "1s")},
+    {"rate_limits.per_user.tools.*.limit", RATES, ROW("per_user.tools.t", "1", "1s"),
+     ROW("per_user.tools.t", "2", "1s")},
+    {"rate_limits.per_user.tools.*.interval", RATES, ROW("per_user.tools.t", "1", "1s"),
+     ROW("per_user.tools.t", "1", "2s")},
+    {"rate_limits.per_user.groups", RATES, ROW("per_user.groups.g", "1", "1s"),
+     ROW("per_user.groups.h", "1", "1s")},
+    {"rate_limits.per_user.groups.*.limit", RATES, ROW("per_user.groups.g", "1", "1s"),
+     ROW("per_user.groups.g", "2", "1s")},
+    {"rate_limits.per_user.groups.*.interval", RATES, ROW("per_user.groups.g", "1", "1s"),
+     ROW("per_user.groups.g", "1", "2s")},
 };
+
+static bool is_permission_key(struct slice key) {
+    static const struct slice keys[] = {SLICE_INIT("scopes"), SLICE_INIT("allow"),
+                                        SLICE_INIT("deny"), SLICE_INIT("access")};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (slice_eq(key, keys[i]))
+            return true;
+    }
+    return slice_starts_with(key, SLICE("tools")) || slice_starts_with(key, SLICE("rate_limits"));
+}
 
 static bool is_different(const struct server_sample *sample) {
     struct loaded a = load_lines(sample->head, sample->line);
@@ -83,10 +145,8 @@ static bool is_different(const struct server_sample *sample) {
     bool is_different = false;
     if (loads(&a, sample->key) && loads(&b, sample->key) && loads(&again, sample->key)) {
         is_different = !config_server_equal(&a.config->servers[0], &b.config->servers[0]);
-        /* Scopes are of the gateway: a server goes on when they change. */
-        bool is_permission =
-            slice_find(slice_from_cstr(sample->key), SLICE("scopes")) != SIZE_MAX ||
-            strcmp(sample->key, "tools") == 0;
+        /* Who may call, and how often, is of the gateway: a server goes on when that changes. */
+        bool is_permission = is_permission_key(slice_from_cstr(sample->key));
         CHECK(is_permission ==
               config_server_runs_alike(&a.config->servers[0], &b.config->servers[0]));
         /* Not because of where the strings are. */
@@ -108,8 +168,10 @@ static void test_servers(void) {
         const char *key = row->path + sizeof prefix - 1;
         bool is_seen = strcmp(key, "enabled") == 0; /* a disabled one is not there at all */
         for (size_t k = 0; k < ARRAY_LEN(server_samples); k++) {
-            if (strcmp(server_samples[k].key, key) == 0)
-                is_seen = is_different(&server_samples[k]);
+            if (strcmp(server_samples[k].key, key) != 0)
+                continue;
+            is_seen = is_different(&server_samples[k]);
+            CHECK(is_seen);
         }
         if (!is_seen)
             printf("# %s is not compared, or has no sample\n", row->path);
@@ -118,7 +180,11 @@ static void test_servers(void) {
     /* Whoever adds a member is led here: compare it in config_server_equal(). */
     CHECK_INT(sizeof(struct config_server), 360);
     CHECK_INT(sizeof(struct config_header_rule), 56);
-    CHECK_INT(sizeof(struct config_tool), 32);
+    CHECK_INT(sizeof(struct config_tool), 96);
+    CHECK_INT(sizeof(struct config_argument), 96);
+    CHECK_INT(sizeof(struct config_rate_limits), 80);
+    CHECK_INT(sizeof(struct config_named_limit), 32);
+    CHECK_INT(sizeof(struct config_value), 32);
 }
 
 static void test_lines_and_names(void) {
@@ -135,6 +201,8 @@ static void test_lines_and_names(void) {
 }
 
 /* All other keys. */
+
+#define STORAGE "[server.rate_limits.storage]\n"
 
 #define TOKEN_HASH(digit)                                                                          \
     "hash = \"sha256:" digit "000000000000000000000000000000000000000000000000000000000000000\"\n"
@@ -307,6 +375,47 @@ static const struct sample {
     {"mcp.headers.rename", "mcp.headers", false, "[mcp]\n",
      "headers = [{ rule = \"forward\", name = \"X-A\", rename = \"X-B\" }]",
      "headers = [{ rule = \"forward\", name = \"X-A\", rename = \"X-C\" }]"},
+    {"server.rate_limits.enabled", NULL, false, "[server.rate_limits]\n", "", "enabled = false"},
+    {"server.rate_limits.global.limit", NULL, false, "[server.rate_limits.global]\n",
+     PAIR("1", "1s"), PAIR("2", "1s")},
+    {"server.rate_limits.global.interval", NULL, false, "[server.rate_limits.global]\n",
+     PAIR("1", "1s"), PAIR("1", "2s")},
+    {"server.rate_limits.per_ip.limit", NULL, false, "[server.rate_limits.per_ip]\n",
+     PAIR("1", "1s"), PAIR("2", "1s")},
+    {"server.rate_limits.per_ip.interval", NULL, false, "[server.rate_limits.per_ip]\n",
+     PAIR("1", "1s"), PAIR("1", "2s")},
+    {"server.rate_limits.storage.type", NULL, false, STORAGE "url = \"redis://a\"\n",
+     "type = \"redis\"", "type = \"memory\""},
+    {"server.rate_limits.storage.url", NULL, false, STORAGE "type = \"redis\"\n",
+     "url = \"redis://a\"", "url = \"redis://b\""},
+    {"server.rate_limits.storage.key_prefix", NULL, false, STORAGE, "", "key_prefix = \"x\""},
+    {"server.rate_limits.storage.on_failure", NULL, false, STORAGE, "", "on_failure = \"deny\""},
+    {"server.rate_limits.storage.response_timeout", NULL, false, STORAGE, "",
+     "response_timeout = \"7s\""},
+    {"server.rate_limits.storage.connection_timeout", NULL, false, STORAGE, "",
+     "connection_timeout = \"7s\""},
+    {"server.rate_limits.storage.pool.max_size", NULL, false, STORAGE, "", "pool.max_size = 7"},
+    {"server.rate_limits.storage.pool.min_idle", NULL, false, STORAGE, "", "pool.min_idle = 7"},
+    {"server.rate_limits.storage.pool.timeout_create", NULL, false, STORAGE, "",
+     "pool.timeout_create = \"7s\""},
+    {"server.rate_limits.storage.pool.timeout_wait", NULL, false, STORAGE, "",
+     "pool.timeout_wait = \"7s\""},
+    {"server.rate_limits.storage.pool.timeout_recycle", NULL, false, STORAGE, "",
+     "pool.timeout_recycle = \"7s\""},
+    {"server.rate_limits.storage.tls.enabled", NULL, false, STORAGE, "", "tls.enabled = true"},
+    {"server.rate_limits.storage.tls.insecure", NULL, false, STORAGE, "", "tls.insecure = true"},
+    {"server.rate_limits.storage.tls.ca_cert_path", NULL, false, STORAGE, "",
+     "tls.ca_cert_path = \"/a\""},
+    {"server.rate_limits.storage.tls.client_cert_path", NULL, false,
+     STORAGE "tls.client_key_path = \"/k\"\n", "tls.client_cert_path = \"/a\"",
+     "tls.client_cert_path = \"/b\""},
+    {"server.rate_limits.storage.tls.client_key_path", NULL, false,
+     STORAGE "tls.client_cert_path = \"/c\"\n", "tls.client_key_path = \"/a\"",
+     "tls.client_key_path = \"/b\""},
+    {"security.edit_mode", NULL, false, "[security]\n", "", "edit_mode = true"},
+    {"security.trust_annotations", NULL, false, "[security]\n", "", "trust_annotations = true"},
+    {"security.hide_denied", NULL, false, "[security]\n", "", "hide_denied = false"},
+    {"security.whitelist", NULL, false, CHILD "[security]\n", "", "whitelist = [\"a__t\"]"},
 };
 
 struct seen {
@@ -358,7 +467,7 @@ static void test_keys(void) {
         if (row->status != OPTION_BUILT || row->owner == OPTION_OF_NOTHING ||
             slice_starts_with(slice_from_cstr(row->path), SLICE("mcp.servers")))
             continue;
-        bool is_seen = strcmp(row->path, "security.edit_mode") == 0; /* has one value so far */
+        bool is_seen = false;
         for (size_t k = 0; k < ARRAY_LEN(samples); k++) {
             if (strcmp(samples[k].key, row->path) == 0)
                 is_seen = is_reported(&samples[k]);

@@ -27,7 +27,7 @@ static void test_defaults(void) {
     CHECK_STR(c->mcp_path, "/mcp");
     CHECK_INT(c->list_timeout_ms, 1500);
     CHECK_INT(c->n_headers, 0);
-    CHECK(c->edit_mode);
+    CHECK(!c->edit_mode);
     REQUIRE(c->n_servers == 1);
     const struct config_server *s = &c->servers[0];
     CHECK_STR(s->name, "a");
@@ -286,8 +286,8 @@ static const struct {
     {"stderr with an empty path", ONE "stderr.file = \"\"\n",
      "3:15: error: mcp.servers.a.stderr.file must not be empty\n"},
     {"neither cmd nor url", "[mcp.servers.a]\nenv.A = \"1\"\n",
-     "1:14: error: mcp.servers.a needs cmd or url: the command that speaks MCP on its standard "
-     "input and output, or the address of a server\n"},
+     "1:14: warning: mcp.servers.a has neither cmd nor url: it is not served; cmd is the command "
+     "that speaks MCP on its standard input and output, url the address of a server\n"},
     {"both", ONE "url = \"http://x\"\n",
      "3:1: error: mcp.servers.a has both cmd and url; keep one of them\n"},
     {"empty commands", "[mcp.servers.a]\ncmd = []\n[mcp.servers.b]\ncmd = [\"\", \"x\"]\n",
@@ -332,9 +332,7 @@ static const struct {
     {"the gateway's own paths", "mcp.path = \"/ready/x\"\nserver.health.path = \"/metrics\"\n" ONE,
      "1:12: error: mcp.path must not be /ready, which the gateway uses itself\n"
      "2:22: error: server.health.path must not be /metrics, which the gateway uses itself\n"},
-    {"read-only mode", "[security]\nedit_mode = false\n" ONE,
-     "2:13: error: security.edit_mode must be true: read-only mode is not built yet, and the "
-     "gateway does not start as if it were\n"},
+    {"read-only mode", "[security]\nedit_mode = false\n" ONE, ""},
     {"all addresses", "server.listen_address = \"0.0.0.0:8000\"\n" ONE, ""},
     {"no address", "server.listen_address = \"localhost:8000\"\n" ONE,
      "1:25: error: server.listen_address must be an IP address and a port, such as "

@@ -33,7 +33,9 @@ static struct gateway *new_gateway(const char *servers, struct config **ret_conf
     struct config_problems problems;
     struct gateway *gateway = NULL;
     config_problems_init(&problems);
-    buf_printf(&text, "[server]\nworkers = 1\nauth.anonymous = true\n%s", servers);
+    buf_printf(&text,
+               "[server]\nworkers = 1\nauth.anonymous = true\n[security]\nedit_mode = true\n%s",
+               servers);
     if (config_load_text(SLICE("test.toml"), buf_slice(&text), NULL, NULL, &problems, ret_config) !=
         0) {
         for (size_t i = 0; i < problems.n; i++)

@@ -645,7 +645,223 @@ static void test_threads(void) {
     CHECK(io_tls_unref(NULL) == NULL);
 }
 
+/* --- what is not checked --- */
+
+/* A server with this certificate, and a client that is told so much. */
+static int shake_as_told(const struct io_tls_client_options *options, const char *name,
+                         struct peer *peer, const char **ret_reason) {
+    struct client client = {.got = BUF_INIT(100), .stops_when_ready = true};
+    if (io_tls_client_new(options, &client.tls) != 0)
+        CANNOT_GO_ON();
+    client.loop = guarded_new(&client.guarded);
+    client_start(&client, peer, slice_from_cstr(name));
+    guarded_run(&client.guarded);
+    *ret_reason = client.reason;
+    int error = client.ready_error;
+    client_close(&client);
+    peer_stop(peer);
+    return error;
+}
+
+static void test_unchecked(void) {
+    struct cert good =
+        cert_make(&(struct cert_spec){.subject = "s", .names = "DNS:host.test"}, &root);
+    struct cert stranger =
+        cert_make(&(struct cert_spec){.subject = "x", .names = "DNS:host.test"}, NULL);
+    struct cert expired = cert_make(
+        &(struct cert_spec){
+            .subject = "s", .names = "DNS:host.test", .valid_from = -2 * DAY, .valid_until = -60},
+        &root);
+    const struct {
+        const char *label, *name;
+        const struct cert *cert;
+        bool any_name, anything, no_roots;
+        const char *reason; /* NULL: it is taken */
+    } rows[] = {
+        {"name", "host.test", &good, .any_name = true},
+        {"other name", "other.test", &good, .any_name = true},
+        {"address", "127.0.0.1", &good, .any_name = true},
+        {"IPv6 address", "::1", &good, .any_name = true},
+        {"other name, and a stranger", "other.test", &stranger, .any_name = true,
+         .reason = "the certificate is self-signed"},
+        {"other name, and expired", "other.test", &expired, .any_name = true,
+         .reason = "the certificate has expired"},
+        {"any name needs roots", "other.test", &good, .any_name = true, .no_roots = true,
+         .reason = "no certificate authority is configured"},
+        {"anything: a stranger", "host.test", &stranger, .anything = true},
+        {"anything: expired", "host.test", &expired, .anything = true},
+        {"anything: other name", "127.0.0.1", &stranger, .anything = true},
+        {"anything needs no roots", "other.test", &expired, .anything = true, .no_roots = true},
+        {"neither: other name", "other.test", &good, .reason = OTHER_NAME},
+        {"neither: address", "::1", &good, .reason = OTHER_IP},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+            struct io_tls_client_options options = {.ca_file = rows[i].no_roots ? NULL : root_file,
+                                                    .accept_invalid_hostnames = rows[i].any_name,
+                                                    .accept_anything = rows[i].anything};
+            struct peer peer;
+            const char *reason = "";
+            test_row(rows[i].label);
+            peer_init(&peer, rows[i].cert, peer_shakes_and_drains);
+            SSL_CTX_set_max_proto_version(peer.ctx, version);
+            int error = shake_as_told(&options, rows[i].name, &peer, &reason);
+            CHECK_INT(error == 0, rows[i].reason == NULL);
+            CHECK_STR(slice_from_cstr(reason), rows[i].reason != NULL ? rows[i].reason : "");
+            /* The server still learns which name is meant. */
+            bool has_spoken = rows[i].anything || !rows[i].no_roots;
+            CHECK_INT(peer.has_sni, has_spoken && rows[i].name[0] >= 'a');
+        }
+    }
+    cert_free(&good);
+    cert_free(&stranger);
+    cert_free(&expired);
+}
+
+/* That the server speaks TLS well still counts. */
+static void test_anything_is_tls(void) {
+    struct io_tls_client_options options = {.accept_anything = true};
+    const char *reason = "";
+    struct peer peer;
+    peer_init(&peer, NULL, peer_speaks_http);
+    CHECK_INT(shake_as_told(&options, "host.test", &peer, &reason), -EPROTO);
+    CHECK_STR(slice_from_cstr(reason), NO_TLS);
+}
+
+/* --- what this side shows --- */
+
+static void want_certificate(SSL_CTX *ctx) {
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), root.x509);
+}
+
+/* Whether this side's certificate counts is known when the server has answered (TLS 1.3). */
+static void peer_notes_certificate(struct peer *peer) {
+    if (!peer_shake(peer))
+        return;
+    X509 *shown = SSL_get1_peer_certificate(peer->ssl);
+    if (shown != NULL)
+        X509_NAME_get_text_by_NID(X509_get_subject_name(shown), NID_commonName, peer->alpn,
+                                  sizeof peer->alpn);
+    X509_free(shown);
+    peer->count = (size_t)sk_X509_num(SSL_get_peer_cert_chain(peer->ssl));
+}
+
+static void append_certificate(const struct cert *cert, const char *path) {
+    FILE *file = fopen(path, "a");
+    if (file == NULL || PEM_write_X509(file, cert->x509) != 1 || fclose(file) != 0)
+        CANNOT_GO_ON();
+}
+
+static void check_shown(const struct cert *server, const char *cert_file, const char *key_file,
+                        int version) {
+    struct io_tls_client_options options = {
+        .ca_file = root_file, .cert_file = cert_file, .key_file = key_file};
+    struct peer peer;
+    const char *reason = "";
+    peer_init(&peer, server, peer_notes_certificate);
+    SSL_CTX_set_max_proto_version(peer.ctx, version);
+    want_certificate(peer.ctx);
+    CHECK_INT(shake_as_told(&options, "host.test", &peer, &reason), 0);
+    CHECK_STR(slice_from_cstr(reason), "");
+    CHECK(peer.shook);
+    CHECK_STR(slice_from_cstr(peer.alpn), "client");
+    CHECK(peer.count == 1 || peer.count == 2); /* as the file has it, without its own */
+}
+
+static void test_own_certificate(void) {
+    struct cert server =
+        cert_make(&(struct cert_spec){.subject = "s", .names = "DNS:host.test"}, &root);
+    struct cert middle =
+        cert_make(&(struct cert_spec){.subject = "middle", .is_authority = true}, &root);
+    struct cert client =
+        cert_make(&(struct cert_spec){.subject = "client", .usage = "clientAuth"}, &middle);
+    struct cert small =
+        cert_make(&(struct cert_spec){.subject = "client", .is_short = true}, &root);
+    char cert_file[] = "/tmp/own-XXXXXX", key_file[] = "/tmp/key-XXXXXX",
+         closed[] = "/tmp/closed-XXXXXX", empty[] = "/tmp/empty-XXXXXX",
+         other[] = "/tmp/other-XXXXXX", other_key[] = "/tmp/rsa-XXXXXX",
+         damaged[] = "/tmp/damaged-XXXXXX", fifo[] = "/tmp/fifo-XXXXXX";
+    cert_write(&client, cert_file);
+    append_certificate(&middle, cert_file);
+    cert_write_key(&client, key_file, NULL);
+    cert_write_key(&client, closed, (char[]){"secret"});
+    cert_write_key(&server, other, NULL);
+    cert_write_key(&small, other_key, NULL);
+    cert_write(&client, damaged);
+    FILE *file = fopen(damaged, "a");
+    REQUIRE(file != NULL && fputs("-----BEGIN CERTIFICATE-----\nAAAA\n", file) >= 0 &&
+            fclose(file) == 0);
+    int fd = mkstemp(empty);
+    io_fd_close(&fd);
+    fd = mkstemp(fifo);
+    io_fd_close(&fd);
+    REQUIRE(unlink(fifo) == 0 && mkfifo(fifo, 0600) == 0);
+
+    check_shown(&server, cert_file, key_file, TLS1_2_VERSION);
+    check_shown(&server, cert_file, key_file, TLS1_3_VERSION);
+
+    const struct {
+        const char *label, *cert, *key;
+        int error;
+        const char *reason;
+    } rows[] = {
+        {"no certificate file", "/nowhere/c.pem", key_file, -ENOENT,
+         "the file of the client's certificate cannot be read"},
+        {"no key file", cert_file, "/nowhere/k.pem", -ENOENT,
+         "the file of the client's key cannot be read"},
+        {"a folder", "/tmp", key_file, -EISDIR,
+         "the file of the client's certificate cannot be read"},
+        {"without end", cert_file, "/dev/zero", -EFBIG,
+         "the file of the client's key cannot be read"},
+        {"never written to", fifo, key_file, -EKEYREJECTED,
+         "the file of the client's certificate holds none that can be used"},
+        {"empty certificate", empty, key_file, -EKEYREJECTED,
+         "the file of the client's certificate holds none that can be used"},
+        {"the files exchanged", key_file, cert_file, -EKEYREJECTED,
+         "the file of the client's certificate holds none that can be used"},
+        {"damaged chain", damaged, key_file, -EKEYREJECTED,
+         "the file of the client's certificate holds none that can be used"},
+        {"empty key", cert_file, empty, -EKEYREJECTED,
+         "the file of the client's key holds no private key in PEM"},
+        {"passphrase", cert_file, closed, -EKEYREJECTED,
+         "the file of the client's key is protected by a passphrase"},
+        {"key of another", cert_file, other, -EKEYREJECTED,
+         "the client's key does not belong to the client's certificate"},
+        {"key of another kind", cert_file, other_key, -EKEYREJECTED,
+         "the client's key does not belong to the client's certificate"},
+        {"certificate alone", cert_file, NULL, -EKEYREJECTED,
+         "the client's certificate has no key"},
+        {"key alone", NULL, key_file, -EKEYREJECTED, "the client's key has no certificate"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        /* Nothing that is accepted otherwise makes up for it. */
+        for (int anything = 0; anything < 2; anything++) {
+            struct io_tls_client_options options = {.ca_file = root_file,
+                                                    .cert_file = rows[i].cert,
+                                                    .key_file = rows[i].key,
+                                                    .accept_anything = anything == 1};
+            struct peer peer;
+            const char *reason = "";
+            test_row(rows[i].label);
+            peer_init(&peer, &server, peer_shakes_and_drains);
+            CHECK_INT(shake_as_told(&options, "host.test", &peer, &reason), rows[i].error);
+            CHECK_STR(slice_from_cstr(reason), rows[i].reason);
+            CHECK(!peer.shook);
+        }
+    }
+    const char *const files[] = {cert_file, key_file,  closed,  empty,
+                                 other,     other_key, damaged, fifo};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        CHECK_INT(unlink(files[i]), 0);
+    cert_free(&server);
+    cert_free(&middle);
+    cert_free(&client);
+    cert_free(&small);
+}
+
 TEST_MAIN(TEST(prepare), TEST(test_certificates), TEST(test_intermediate_as_root),
           TEST(test_servers), TEST(test_gives_up), TEST(test_free_when_ready), TEST(test_names),
           TEST(test_roots), TEST(test_system_roots), TEST(test_free_while_loading),
-          TEST(test_threads), TEST(clean_up))
+          TEST(test_threads), TEST(test_unchecked), TEST(test_anything_is_tls),
+          TEST(test_own_certificate), TEST(clean_up))

@@ -84,3 +84,14 @@ MAYBE_UNUSED static void cert_write(const struct cert *cert, char *path) {
     if (file == NULL || PEM_write_X509(file, cert->x509) != 1 || fclose(file) != 0)
         CANNOT_GO_ON();
 }
+
+/* Its key as a file; a passphrase if there is one. */
+MAYBE_UNUSED static void cert_write_key(const struct cert *cert, char *path, char *passphrase) {
+    int fd = mkstemp(path);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (file == NULL ||
+        PEM_write_PrivateKey(file, cert->key, passphrase != NULL ? EVP_aes_128_cbc() : NULL, NULL,
+                             0, NULL, passphrase) != 1 ||
+        fclose(file) != 0)
+        CANNOT_GO_ON();
+}

@@ -49,8 +49,10 @@ struct auth_identity {
     bool has_unknown_group; /* one outside of group_values; it is not among `groups` */
     struct slice *scopes;
     size_t n_scopes;
-    bool has_all_scopes; /* the owner of the machine */
-    bool has_servers;    /* may use `servers` only */
+    bool has_all_scopes;     /* the owner of the machine */
+    struct slice *audiences; /* of an access token: all that it names, ours among them */
+    size_t n_audiences;
+    bool has_servers; /* may use `servers` only */
     struct slice *servers;
     size_t n_servers;
     uint64_t ends_wall_ms; /* not valid from then on; UINT64_MAX: never */
@@ -70,6 +72,8 @@ struct auth_identity *auth_identity_ref(struct auth_identity *identity);
 struct auth_identity *auth_identity_unref(struct auth_identity *identity);
 bool auth_may_use_server(const struct auth_identity *identity, struct slice server);
 bool auth_list_has(const struct slice *list, size_t n, struct slice item);
+/* The access token itself, for servers that its audience names, too; empty: there is none. */
+struct slice auth_access_token(const struct auth_identity *identity);
 /* All of these scopes. */
 bool auth_has_scopes(const struct auth_identity *identity, const struct slice *scopes, size_t n);
 

@@ -5,6 +5,9 @@
 
 /* Milliseconds of CLOCK_MONOTONIC: for timeouts and ages; never for people. */
 uint64_t clock_monotonic_ms(void);
+/* The same on a clock that goes on while the machine is suspended (CLOCK_BOOTTIME): for times that
+ * people set. */
+uint64_t clock_boot_ms(void);
 /* Nanoseconds of CLOCK_MONOTONIC: for measuring. */
 uint64_t clock_monotonic_ns(void);
 /* Milliseconds since 1970 (CLOCK_REALTIME): for people and records; may jump. */

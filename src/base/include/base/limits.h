@@ -86,6 +86,7 @@
 #define LIMIT_KNOWN_TOKEN_MS 300000u /* and for how long at most */
 #define LIMIT_SCOPES         32u     /* that one server, tool or request can need */
 #define LIMIT_GROUPS         256u    /* of one caller that are kept */
+#define LIMIT_AUDIENCES      16u     /* of one token that are kept */
 #define LIMIT_CLIENT_ID      256u    /* bytes of an identity that a claim or header gives */
 #define LIMIT_PROXY_HEADER   KIB(4)  /* of the PROXY protocol, with what is behind the addresses */
 #define LIMIT_FORWARDED      64u     /* addresses in X-Forwarded-For that are looked at */
@@ -95,7 +96,9 @@
 #define LIMIT_ARGUMENT_RULES   100u  /* of one tool */
 #define LIMIT_ARGUMENT_VALUES  1000u /* in one allow or deny of an argument */
 #define LIMIT_PATTERN          KIB(4)
-#define LIMIT_PATTERN_STEPS    100000u /* of one match */
+#define LIMIT_PATTERN_STEPS    100000u  /* of one match */
+#define LIMIT_PATTERN_WORK     1000000u /* steps of all matches of one call */
+#define LIMIT_PATTERN_MEMORY   MIB(4)   /* of one match */
 #define LIMIT_WHITELIST        10000u
 #define LIMIT_RATE             1000000000u                 /* the largest limit */
 #define LIMIT_RATE_INTERVAL_MS (24u * 24u * 3600u * 1000u) /* the longest interval: 24 days */

@@ -38,6 +38,9 @@ struct client_target_options {
      */
     const char *(*getenv_fn)(void *context, const char *name);
     void *getenv_context;
+    /* For https; a reference is taken. NULL: the client's. A context of its own is used for this
+     * target's origin and for nothing else: it may show a certificate, or trust more. */
+    struct io_tls *tls;
 };
 
 /* CLIENT_E_INVALID: *ret_reason is a sentence that says what is wrong (never with a password). */
@@ -68,6 +71,8 @@ struct client_request {
     /* Whole lines made with http_write_field(); not Host, Content-Length, Connection,
      * Accept-Encoding, which the client writes. */
     struct slice fields;
+    /* They hold a credential: what was copied of them is wiped. */
+    bool has_secret;
     struct slice body;           /* copied */
     uint64_t connect_timeout_ms; /* dialling, proxy and TLS together; 0: LIMIT_CONNECT_MS */
     /* Of the answer; 0: LIMIT_UPSTREAM_MESSAGE; UINT64_MAX for endless streams. */

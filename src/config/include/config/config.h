@@ -244,6 +244,21 @@ struct config_tool {
     size_t n_arguments;
 };
 
+/* Whose credentials an HTTP server is sent. */
+enum config_upstream_auth {
+    CONFIG_UPSTREAM_AUTH_TOKEN,   /* the gateway's: auth_token, or none */
+    CONFIG_UPSTREAM_AUTH_FORWARD, /* the access token of each caller */
+};
+
+struct config_upstream_tls { /* [mcp.servers.NAME.tls] */
+    bool is_set;
+    bool verify_certs;
+    bool accept_invalid_hostnames;
+    struct slice ca_bundle;               /* roots beside those of the system; empty: none */
+    struct slice root_ca_cert_path;       /* the same; after loading both are equal */
+    struct slice client_cert, client_key; /* files; both or none */
+};
+
 struct config_server { /* one [mcp.servers.NAME] */
     struct slice name;
     uint32_t line; /* of its table in the file */
@@ -251,7 +266,13 @@ struct config_server { /* one [mcp.servers.NAME] */
     /* HTTP: url is set; stdio: cmd is */
     struct slice url; /* http or https, checked; no userinfo, no fragment */
     enum config_protocol protocol;
+    enum config_upstream_auth auth_type;
     struct slice auth_token; /* a secret; empty: none. Sent as Authorization: Bearer */
+    /* FORWARD: what the caller's token must have in `aud`; never empty then. */
+    struct slice auth_audience;
+    struct slice *auth_scopes; /* FORWARD: ... and in its scopes */
+    size_t n_auth_scopes;
+    struct config_upstream_tls tls;
     struct slice proxy; /* empty: by the environment; "none"; or a URL with perhaps a password */
     struct config_header_rule *headers;
     size_t n_headers;

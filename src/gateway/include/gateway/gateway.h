@@ -26,6 +26,8 @@ struct gateway_options {
     const struct secret *api_token;   /* MCP_API_TOKEN; NULL: it is not set */
     struct spawner *isolated, *plain; /* as upstream_set_options */
     struct slice version;
+    /* Where definitions of tools are kept as they were seen first; NULL: in memory alone. */
+    const char *definitions_path;
     bool is_local; /* no listener: for the commands that use upstreams directly */
 };
 
@@ -116,7 +118,11 @@ bool gateway_is_settled(struct gateway *gateway);
 
 /* For the command line. */
 
-/* {"tools":[...]}: every tool that is served now, whole, with the name that clients see. */
+/*
+ * {"tools":[...],"access":[{"server","tool","access":"read","locked":false},...]}: every tool that
+ * is served now, whole, with the name that clients see; and in the same order of which server it
+ * is, what that calls it, and what the gateway makes of it.
+ */
 int gateway_write_tools(struct gateway *gateway, struct buf *out);
 /*
  * Calls a tool as the local principal; `arguments` is a JSON object. `done` comes once, on worker

@@ -17,6 +17,13 @@ MUST_CHECK int io_file_read(const char *path, struct buf *out);
 /* Creates a new file with mode 0600 and writes it whole; -EEXIST when there is one. Durable when it
  * returns 0. */
 MUST_CHECK int io_file_create_private(const char *path, struct slice content);
+/*
+ * Puts `content` in the place of what a file holds, which is `old`: whole or not at all, whenever
+ * the power fails. It is written beside the file, which keeps its mode and owner, and then renamed;
+ * of a symbolic link the file behind it is. -ESTALE: it holds something else by now; -EMLINK: it
+ * has other names, which would keep the old content; -EINVAL: it is no regular file.
+ */
+MUST_CHECK int io_file_replace(const char *path, struct slice old, struct slice content);
 /* Makes a directory and its missing parents with mode 0700. */
 MUST_CHECK int io_directory_make(const char *path);
 /*

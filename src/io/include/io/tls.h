@@ -36,7 +36,11 @@ struct io_tls_client_options {
 
 /* --- clients --- */
 
-/* Files that cannot be read, or no root at all, make the handshakes fail, with their reason. */
+/*
+ * Files that cannot be read, that do not belong together, or no root at all make the handshakes
+ * fail, with a reason that names which. They are read once. A certificate of this side is shown to
+ * whatever server asks for one: a context that has one is for connections to its own servers only.
+ */
 MUST_CHECK int io_tls_client_new(const struct io_tls_client_options *options,
                                  struct io_tls **ret_tls);
 struct io_tls *io_tls_ref(struct io_tls *tls);

@@ -74,7 +74,7 @@ struct policy_decision {
     bool is_of_tool; /* the rule stands in the tool's table, else in the server's or in security */
     bool is_write;
     const struct policy_server *server;
-    const struct policy_tool *tool; /* NULL: it has no table */
+    const struct policy_tool *tool; /* NULL: nothing is said of it alone */
 };
 
 /* Something of the server may be known: an endpoint, an entry of /ready. */
@@ -83,6 +83,9 @@ bool policy_may_know(const struct policy_server *server, const struct policy_cal
 struct policy_decision policy_decide(const struct policy_server *server,
                                      const struct policy_caller *caller,
                                      const struct policy_item *item, bool edit_is_open);
+/* A tool that nobody can call as edit mode is, whoever may know of it. */
+bool policy_is_locked(const struct policy_server *server, const struct policy_item *item,
+                      bool edit_is_open);
 /* Everything of that kind is allowed to this caller: nothing has to be asked one by one. */
 bool policy_allows_all(const struct policy_server *server, const struct policy_caller *caller,
                        enum policy_kind kind, bool edit_is_open);
@@ -122,7 +125,10 @@ size_t policy_charges(const struct policy_server *server, const struct policy_ca
 /* What one HTTP request takes: of all, of its address (IPv6: of its /64). */
 size_t policy_request_charges(const struct policy *policy, const struct network *client,
                               struct limits_charge charges[static LIMIT_RATE_LEVELS]);
-/* "mcp.servers.github.rate_limits.tools.search_code allows 30 calls in 1m; try again in 12 s". */
+/* "mcp.servers.github.rate_limits.tools.search_code allows 30 calls in 1m", of a charge that one of
+ * the two has made. */
+int policy_write_charge(struct buf *out, const struct limits_charge *charge);
+/* The same with "; try again in 12 s". */
 int policy_write_limited(struct buf *out, const struct limits_charge *charge, uint64_t wait_ms);
 
 /* --- how it came about --- */
@@ -136,7 +142,8 @@ struct policy_question {
 
 /*
  * The same decision with each step that led to it, a line each: what was looked at, what it says,
- * what follows. `reader` is used for the arguments.
+ * what follows. `reader` is used for the arguments. POLICY_E_ARGUMENT: it is allowed, but not with
+ * these; the buffer's error; -ENOMEM.
  */
 int policy_explain(struct buf *out, const struct policy *policy, struct slice server,
                    const struct policy_question *question, struct json_reader *reader,

@@ -1,0 +1,142 @@
+/*
+ * auth.type = "forward": whose access token may go to which server.
+ *
+ * A token is sent on when it was proved to be for this gateway (auth/), is an OAuth token, and
+ * names the server in its audience as well: then its issuer meant it for both, and the server can
+ * tell that it did. Anything else would be the passthrough that MCP forbids (2025-11-25 and
+ * 2026-07-28, basic/authorization; security best practices, "Token Passthrough"). A token that was
+ * sent to one server opens no other by that, and no other credential (local token, API token,
+ * certificate) ever leaves the gateway.
+ *
+ * What a caller has is given to its instances whenever it comes with a request: tokens are renewed
+ * during a session. A call is sent with the token that came with it.
+ */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "private.h"
+
+enum forward { FORWARD_FINE, FORWARD_NO_TOKEN, FORWARD_ENDED, FORWARD_AUDIENCE, FORWARD_SCOPE };
+
+/* "https://a.example/" and "https://a.example" name the same (MCP, basic/authorization, "Canonical
+ * Server URI"); with a path they do not. */
+static struct slice without_root(struct slice url) {
+    size_t scheme = slice_find(url, SLICE("://"));
+    if (scheme == SIZE_MAX)
+        return url;
+    size_t slash = slice_find_byte(slice_from(url, scheme + 3), '/');
+    return slash != SIZE_MAX && scheme + 3 + slash == url.len - 1 ? slice_sub(url, 0, url.len - 1)
+                                                                  : url;
+}
+
+static bool names(const struct auth_identity *identity, struct slice audience) {
+    for (size_t i = 0; i < identity->n_audiences; i++) {
+        if (slice_eq(without_root(identity->audiences[i]), without_root(audience)))
+            return true;
+    }
+    return false;
+}
+
+static enum forward judge(const struct auth_identity *identity, const struct config_server *server,
+                          struct slice *ret_scope) {
+    if (auth_access_token(identity).len == 0)
+        return FORWARD_NO_TOKEN;
+    if (clock_wall_ms() >= identity->ends_wall_ms)
+        return FORWARD_ENDED;
+    if (!names(identity, server->auth_audience))
+        return FORWARD_AUDIENCE;
+    for (size_t i = 0; i < server->n_auth_scopes; i++) {
+        *ret_scope = server->auth_scopes[i];
+        if (!auth_list_has(identity->scopes, identity->n_scopes, server->auth_scopes[i]))
+            return FORWARD_SCOPE;
+    }
+    return FORWARD_FINE;
+}
+
+/* Rule and cure. */
+static void explain(struct buf *out, enum forward verdict, const struct config_server *server,
+                    struct slice scope) {
+    struct slice name = server->name, audience = slice_sub(server->auth_audience, 0, 512);
+    switch (verdict) {
+    case FORWARD_FINE:
+        return;
+    case FORWARD_NO_TOKEN:
+        buf_printf(out,
+                   "%.*s is sent the access token of its caller (mcp.servers.%.*s.auth.type = "
+                   "\"forward\"), and you have shown another credential: sign in by OAuth, with a "
+                   "token whose audience (aud) names \"%.*s\", too",
+                   SLICE_ARGS(name), SLICE_ARGS(name), SLICE_ARGS(audience));
+        return;
+    case FORWARD_ENDED:
+        buf_printf(out,
+                   "the access token has expired before it could be sent to %.*s "
+                   "(mcp.servers.%.*s.auth.type = \"forward\"): come with a new one",
+                   SLICE_ARGS(name), SLICE_ARGS(name));
+        return;
+    case FORWARD_AUDIENCE:
+        buf_printf(
+            out,
+            "your access token is not sent to %.*s, because its audience (aud) does not name "
+            "\"%.*s\" (mcp.servers.%.*s.auth.audience): ask the authorization server for one "
+            "that names it, too",
+            SLICE_ARGS(name), SLICE_ARGS(audience), SLICE_ARGS(name));
+        return;
+    case FORWARD_SCOPE:
+        buf_printf(
+            out,
+            "your access token is not sent to %.*s, because it lacks the scope \"%.*s\" "
+            "(mcp.servers.%.*s.auth.scopes): ask the authorization server for one that has it",
+            SLICE_ARGS(name), SLICE_ARGS(scope), SLICE_ARGS(name));
+        return;
+    }
+}
+
+bool gw_forward_check(struct gw_call *call, const struct upstream *upstream) {
+    const struct config_server *server = upstream_config(upstream);
+    struct slice scope = SLICE_EMPTY;
+    if (LIKELY(!upstream_wants_credential(upstream)))
+        return true;
+    enum forward verdict = judge(call->exchange->caller->identity, server, &scope);
+    if (verdict == FORWARD_FINE)
+        return true;
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    explain(&text, verdict, server, scope);
+    gw_call_refuse(call, MCP_E_FORBIDDEN, buf_slice(&text));
+    return false;
+}
+
+/* A NULL credential: it may not have one. */
+static int take(const struct auth_identity *identity, const struct upstream *upstream,
+                struct upstream_instance *instance, struct upstream_credential **ret_credential) {
+    struct slice scope;
+    if (judge(identity, upstream_config(upstream), &scope) != FORWARD_FINE)
+        return 0;
+    struct upstream_credential *credential =
+        upstream_instance_take_token(instance, auth_access_token(identity), identity->ends_wall_ms);
+    if (credential == NULL)
+        return -ENOMEM;
+    *ret_credential = credential;
+    return 0;
+}
+
+int gw_forward_take(const struct gw_caller *caller, const struct upstream *upstream,
+                    struct upstream_instance *instance,
+                    struct upstream_credential **ret_credential) {
+    if (LIKELY(!upstream_wants_credential(upstream)))
+        return 0;
+    return take(caller->identity, upstream, instance, ret_credential);
+}
+
+void gw_forward_offer(const struct gw_caller *caller, const struct upstream *upstream,
+                      struct upstream_instance *instance) {
+    struct upstream_credential *credential = NULL;
+    (void)!gw_forward_take(caller, upstream, instance, &credential);
+    upstream_credential_unref(credential);
+}
+
+void gw_forward_offer_all(const struct gw_caller *caller, const struct gw_view *view) {
+    if (LIKELY(!upstream_list_wants_credentials(view->list)))
+        return;
+    for (size_t i = 0; i < view->n; i++)
+        gw_forward_offer(caller, view->items[i].upstream, view->items[i].instance);
+}
