@@ -171,6 +171,13 @@ static struct slice access_text(enum config_access access) {
     return access == CONFIG_ACCESS_READ ? SLICE("read") : SLICE("write");
 }
 
+static int write_why(struct buf *out, const struct suggestion *suggestion) {
+    buf_append_cstr(out, suggestion->why);
+    if (suggestion->verb.len != 0)
+        buf_append_byte(out, ' ');
+    return buf_append(out, suggestion->verb);
+}
+
 static void print_padded(struct slice text, size_t width) {
     cli_print_escaped(text, LIMIT_EXPOSED_NAME);
     for (size_t n = text.len; n < width; n++)
@@ -187,9 +194,10 @@ static void print_table(const struct classify *c) {
         const struct suggestion *suggestion = &c->suggestions[i];
         print_padded(c->names[i], width + 2);
         print_padded(access_text(suggestion->access), 12);
-        printf("%s%s%.*s%s\n", suggestion->why, suggestion->verb.len != 0 ? " " : "",
-               SLICE_ARGS(suggestion->verb),
-               suggestion->is_contradiction ? " (a contradiction: look at it)" : "");
+        CLEANUP(buf_deinit) struct buf why = BUF_INIT(KIB(1));
+        if (write_why(&why, suggestion) == 0)
+            printf("%.*s%s\n", SLICE_ARGS(buf_slice(&why)),
+                   suggestion->is_contradiction ? " (a contradiction: look at it)" : "");
     }
 }
 
@@ -207,9 +215,9 @@ static int print_json(const struct classify *c, struct slice lines, bool is_writ
         json_kv_string(&writer, SLICE("server"), c->edits[i].server);
         json_kv_string(&writer, SLICE("tool"), c->edits[i].tool);
         json_kv_string(&writer, SLICE("suggestion"), access_text(suggestion->access));
-        json_kv_string(&writer, SLICE("why"), slice_from_cstr(suggestion->why));
-        if (suggestion->verb.len != 0)
-            json_kv_string(&writer, SLICE("verb"), suggestion->verb);
+        CLEANUP(buf_deinit) struct buf why = BUF_INIT(KIB(1));
+        if (write_why(&why, suggestion) == 0)
+            json_kv_string(&writer, SLICE("why"), buf_slice(&why));
         json_kv_bool(&writer, SLICE("contradiction"), suggestion->is_contradiction);
         json_object_end(&writer);
     }

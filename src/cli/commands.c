@@ -96,28 +96,49 @@ static void print_string(const struct json_node *node, size_t max) {
 
 static const struct json_want want_nothing[] = {{0}};
 
+/* "read", "write" or "locked", of the object that is in the same place as the tool. */
+static struct slice access_of(const struct json_reader *reader, const struct json_node *origin) {
+    if (origin == NULL)
+        return SLICE_EMPTY;
+    if (json_member_typed(reader, origin, SLICE("locked"), JSON_TRUE) != NULL)
+        return SLICE("locked");
+    return json_string_raw(json_member(reader, origin, SLICE("access")));
+}
+
+static void print_tool(const struct json_reader *reader, const struct json_node *tool,
+                       const struct json_node *origin) {
+    const struct json_node *name = json_member(reader, tool, SLICE("name"));
+    struct slice access = access_of(reader, origin);
+    print_string(name, 100);
+    for (size_t width = json_string_raw(name).len; width < 40; width++)
+        putchar(' ');
+    printf(" %-6.*s ", SLICE_ARGS(access));
+    print_string(json_member_typed(reader, tool, SLICE("description"), JSON_STRING), 100);
+    putchar('\n');
+}
+
 static int print_tools(struct cli_session *session) {
     static const struct json_want each[] = {{"*", want_nothing}, {0}};
-    static const struct json_want want[] = {{"tools", each}, {0}};
+    static const struct json_want want[] = {{"tools", each}, {"access", each}, {0}};
     struct buf list = BUF_INIT(MIB(256));
     struct json_reader *reader = NULL;
     int result = CLI_FAILED;
     if (gateway_write_tools(session->gateway, &list) == 0 && session->options->json) {
-        printf("%.*s\n", (int)buf_len(&list), buf_slice(&list).ptr);
+        fwrite(buf_slice(&list).ptr, 1, buf_len(&list), stdout);
+        putchar('\n');
         result = CLI_OK;
     } else if (buf_error(&list) == 0 && json_reader_new(&reader) == 0 &&
                json_read(reader, buf_slice(&list), &(struct json_want){.children = want}, NULL,
                          NULL) == 0) {
-        const struct json_node *tools = json_member(reader, json_root(reader), SLICE("tools"));
-        for (const struct json_node *node = json_first(reader, tools); node != NULL;
-             node = json_next(reader, node)) {
-            const struct json_node *name = json_member(reader, node, SLICE("name"));
-            print_string(name, 100);
-            for (size_t width = json_string_raw(name).len; width < 40; width++)
-                putchar(' ');
-            putchar(' ');
-            print_string(json_member_typed(reader, node, SLICE("description"), JSON_STRING), 100);
-            putchar('\n');
+        const struct json_node *root = json_root(reader);
+        const struct json_node *origin =
+            json_first(reader, json_member(reader, root, SLICE("access")));
+        for (const struct json_node *node =
+                 json_first(reader, json_member(reader, root, SLICE("tools")));
+             node != NULL; node = json_next(reader, node)) {
+            if (node->type == JSON_OBJECT)
+                print_tool(reader, node, origin);
+            origin = origin != NULL ? json_next(reader, origin) : NULL;
         }
         result = CLI_OK;
     }

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,13 +34,25 @@ static void on_signal(void *context, int number) {
         gateway_stop(serving->gateway);
 }
 
+/* A member that counts something; 0 when it is missing. */
+static uint64_t number_of(const struct json_reader *reader, const struct json_node *object,
+                          struct slice key) {
+    const struct json_node *node = json_member_typed(reader, object, key, JSON_NUMBER);
+    int64_t number = 0;
+    return node != NULL && json_to_i64(node, &number) == 0 && number > 0 ? (uint64_t)number : 0;
+}
+
 static void print_upstream(struct buf *out, const struct json_reader *reader,
                            const struct json_node *upstream) {
     const struct json_node *name = json_member(reader, upstream, SLICE("name"));
     const struct json_node *state = json_member(reader, upstream, SLICE("state"));
     const struct json_node *tools = json_member(reader, upstream, SLICE("tools"));
-    buf_printf(out, "  %.*s (%.*s)", SLICE_ARGS(json_string_raw(name)),
+    buf_printf(out, "  %.*s (%.*s", SLICE_ARGS(json_string_raw(name)),
                SLICE_ARGS(json_string_raw(state)));
+    uint64_t n_locked = number_of(reader, upstream, SLICE("locked"));
+    if (n_locked != 0)
+        buf_printf(out, ", %" PRIu64 " locked", n_locked);
+    buf_printf(out, ")");
     size_t column = 100;
     for (const struct json_node *tool = tools != NULL ? json_first(reader, tools) : NULL;
          tool != NULL; tool = json_next(reader, tool)) {
@@ -52,6 +65,74 @@ static void print_upstream(struct buf *out, const struct json_reader *reader,
         column += text.len + 1;
     }
     buf_printf(out, "\n");
+}
+
+/* How many tools of it the configuration says nothing about. */
+static uint64_t count_unsaid(const struct config *config, struct slice name, uint64_t n_tools) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        const struct config_server *server = &config->servers[i];
+        if (!slice_eq(server->name, name))
+            continue;
+        uint64_t n_said = server->access != CONFIG_ACCESS_UNSET ? n_tools : 0;
+        for (size_t k = 0; k < server->n_tools && n_said < n_tools; k++)
+            n_said += server->tools[k].access != CONFIG_ACCESS_UNSET;
+        return n_tools - n_said;
+    }
+    return 0;
+}
+
+/* The options that a command needs to find this gateway. */
+static void print_options(struct buf *out, const char *option, const char *value) {
+    if (value != NULL)
+        buf_printf(out, " %s %s", option, value);
+}
+
+/* What is closed, and the lines that open it. */
+static void print_locked(struct buf *out, const struct serving *serving, uint64_t n_tools,
+                         uint64_t n_locked, uint64_t n_unsaid) {
+    const struct config *config = serving->config;
+    const struct cli_options *options = serving->options;
+    if (config->edit_mode)
+        buf_printf(out, "\nEdit mode is on (security.edit_mode = true): %s.\n",
+                   config->n_whitelist != 0
+                       ? "of the tools that write, security.whitelist's can be "
+                         "called"
+                       : "tools that write can be called");
+    if (n_locked == 0)
+        return;
+    buf_printf(out, "\n%" PRIu64 " of %" PRIu64 " tools are locked (%s): ", n_locked, n_tools,
+               config->edit_mode ? "security.whitelist does not name them" : "edit mode is off");
+    if (n_unsaid != 0) {
+        buf_printf(out, "cardea classify");
+        print_options(out, "-c", options->config_path);
+        buf_printf(out, "\n  finds those that only read.%s",
+                   config->edit_mode ? "\n" : " For a while, all: ");
+    }
+    if (!config->edit_mode) {
+        buf_printf(out, "cardea edit on --minutes 15 --reason \"...\"");
+        print_options(out, "--data-dir", options->data_dir);
+        buf_printf(out, "\n");
+    } else if (n_unsaid == 0) {
+        buf_printf(out, "they write\n");
+    }
+}
+
+static void print_settled(struct buf *out, const struct json_reader *reader,
+                          const struct serving *serving) {
+    const struct json_node *upstreams = json_member(reader, json_root(reader), SLICE("upstreams"));
+    uint64_t n_tools = 0, n_locked = 0, n_unsaid = 0;
+    buf_printf(out, "\nTools:\n");
+    for (const struct json_node *node = json_first(reader, upstreams); node != NULL;
+         node = json_next(reader, node)) {
+        struct slice name = json_string_raw(json_member(reader, node, SLICE("name")));
+        uint64_t n = number_of(reader, node, SLICE("n_tools"));
+        print_upstream(out, reader, node);
+        n_tools += n;
+        n_locked += number_of(reader, node, SLICE("locked"));
+        n_unsaid += count_unsaid(serving->config, name, n);
+    }
+    print_locked(out, serving, n_tools, n_locked, n_unsaid);
+    buf_printf(out, "\nStop with Ctrl-C.\n");
 }
 
 /* Once, when every upstream has come up or failed for the first time. */
@@ -69,13 +150,7 @@ static void on_change(void *context) {
     if (gateway_write_status(serving->gateway, &status) == 0 && json_reader_new(&reader) == 0 &&
         json_read(reader, buf_slice(&status), &(struct json_want){.children = want}, NULL, NULL) ==
             0) {
-        const struct json_node *upstreams =
-            json_member(reader, json_root(reader), SLICE("upstreams"));
-        buf_printf(&out, "\nTools:\n");
-        for (const struct json_node *node = json_first(reader, upstreams); node != NULL;
-             node = json_next(reader, node))
-            print_upstream(&out, reader, node);
-        buf_printf(&out, "\nStop with Ctrl-C.\n");
+        print_settled(&out, reader, serving);
         io_write_softly(STDOUT_FILENO, buf_slice(&out));
     }
     json_reader_free(reader);
@@ -295,8 +370,8 @@ static int serve(struct config *config, const struct cli_options *options, struc
         result = cli_start_spawners(config, data_dir, true, log, &spawners);
     if (result == CLI_OK)
         result = cli_load_token(data_dir, &token);
-    CLEANUP(mem_freep) char *definitions =
-        result == CLI_OK ? cli_path(data_dir, "definitions") : NULL;
+    CLEANUP(mem_freep)
+    char *definitions = result == CLI_OK ? cli_path(data_dir, "definitions") : NULL;
     if (result == CLI_OK) {
         struct gateway_options gateway_options = {
             .config = config,

@@ -138,7 +138,7 @@ struct suggestion suggest_access(const struct suggest_facts *facts) {
         return write;
     }
     if (says_read) {
-        read.why = kind == VERB_READS ? "says that it only reads, as does its name:"
+        read.why = kind == VERB_READS ? "says that it only reads, and its name says"
                                       : "says that it only reads";
         return read;
     }

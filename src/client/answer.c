@@ -172,15 +172,26 @@ void client_answer_read(struct client_connection *connection, struct slice bytes
 
 /* --- its end without HTTP_END --- */
 
+/*
+ * With TLS 1.3 the handshake is over for a client before the server has looked at its certificate:
+ * what the server thinks of that comes as an alert, in place of an answer (RFC 8446
+ * section 4.4.2.4).
+ */
+static const char *describe_end(const struct client_connection *connection) {
+    const char *reason = io_stream_tls_reason(connection->stream);
+    if (connection->call->is_answered)
+        return "it closed the connection in the midst of the answer";
+    return connection->end_error == -EPROTO && reason[0] != '\0'
+               ? reason
+               : "it closed the connection before it answered";
+}
+
 static void end_now(struct client_connection *connection) {
     /* A connection that was reset has not ended a body, whatever its framing. */
     if (connection->end_error == 0 && http_parser_eof(connection->parser) == HTTP_END)
         finish(connection, false);
     else
-        client_call_broken(connection->call,
-                           connection->call->is_answered
-                               ? "it closed the connection in the midst of the answer"
-                               : "it closed the connection before it answered");
+        client_call_broken(connection->call, describe_end(connection));
 }
 
 void client_answer_end(struct client_connection *connection, int error) {

@@ -35,9 +35,10 @@ static struct list list_of(const struct place *table, const struct toml_node *no
     return list;
 }
 
+/* What could not be read was told, and has no pointer: it is equal to nothing. */
 static bool has_before(const struct slice *items, size_t n, struct slice item) {
-    for (size_t i = 0; i < n; i++) {
-        if (slice_eq(items[i], item))
+    for (size_t i = 0; i < n && item.ptr != NULL; i++) {
+        if (items[i].ptr != NULL && slice_eq(items[i], item))
             return true;
     }
     return false;
@@ -51,7 +52,7 @@ static void warn_about_entry(struct loader *l, const struct list *list, size_t i
 
 static void check_twice(struct loader *l, const struct list *list) {
     for (size_t i = 0; i < list->n && list->node != NULL; i++) {
-        if (list->items[i].ptr != NULL && has_before(list->items, i, list->items[i]))
+        if (has_before(list->items, i, list->items[i]))
             warn_about_entry(l, list, i, "is in the list already");
     }
 }
@@ -74,7 +75,7 @@ static void check_groups(struct loader *l, const struct list *list, const char *
 static void check_both(struct loader *l, const struct list *allow, const struct slice *deny,
                        size_t n_deny, const char *sentence) {
     for (size_t i = 0; i < allow->n && allow->node != NULL; i++) {
-        if (allow->items[i].ptr != NULL && has_before(deny, n_deny, allow->items[i]))
+        if (has_before(deny, n_deny, allow->items[i]))
             warn_about_entry(l, allow, i, sentence);
     }
 }
@@ -171,7 +172,7 @@ static void check_pattern(struct loader *l, const struct place *place, const str
     struct toml_position at = toml_get(node, "pattern")->at;
     struct regex *regex = NULL;
     struct regex_error error;
-    _Static_assert(LIMIT_PATTERN == KIB(4), "the message says so");
+    _Static_assert(LIMIT_PATTERN == 4096, "the message says so");
     if (pattern.len > LIMIT_PATTERN) {
         problem_of(l, CONFIG_ERROR, at, &inner, "is longer than 4 KiB");
         return;

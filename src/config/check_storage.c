@@ -70,10 +70,6 @@ const char *check_storage_url(struct slice value) {
     if (!slice_eq_nocase(uri.scheme, SLICE("redis")) &&
         !slice_eq_nocase(uri.scheme, SLICE("rediss")))
         return "the scheme must be redis, or rediss for TLS";
-    if (uri.host_kind == URI_HOST_NONE || uri.host.len == 0)
-        return "it must name a host";
-    if (uri.port == 0)
-        return "its port must not be 0";
     if (uri.has_query || uri.has_fragment)
         return "it must not have a query or a fragment";
     if (!is_database(uri.path))

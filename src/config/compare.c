@@ -95,16 +95,33 @@ static bool same_rate_limits(const struct config_rate_limits *a,
            same_named_limits(a->groups, a->n_groups, b->groups, b->n_groups);
 }
 
-static bool same_permissions(const struct config_server *a, const struct config_server *b) {
-    bool is_same = a->has_allow == b->has_allow && a->access == b->access &&
-                   a->n_tools == b->n_tools &&
-                   same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes) &&
-                   same_strings(a->allow, a->n_allow, b->allow, b->n_allow) &&
-                   same_strings(a->deny, a->n_deny, b->deny, b->n_deny) &&
-                   same_rate_limits(&a->rate_limits, &b->rate_limits);
+static bool same_tools(const struct config_server *a, const struct config_server *b) {
+    bool is_same = a->n_tools == b->n_tools;
     for (size_t i = 0; i < a->n_tools && is_same; i++)
         is_same = same_tool(&a->tools[i], &b->tools[i]);
     return is_same;
+}
+
+void config_server_compare(const struct config_server *a, const struct config_server *b,
+                           void (*fn)(void *context, const char *key), void *context) {
+    if (!same_strings(a->scopes, a->n_scopes, b->scopes, b->n_scopes))
+        fn(context, "scopes");
+    if (a->has_allow != b->has_allow || !same_strings(a->allow, a->n_allow, b->allow, b->n_allow))
+        fn(context, "allow");
+    if (!same_strings(a->deny, a->n_deny, b->deny, b->n_deny))
+        fn(context, "deny");
+    if (a->access != b->access)
+        fn(context, "access");
+    if (!same_tools(a, b))
+        fn(context, "tools");
+    if (!same_rate_limits(&a->rate_limits, &b->rate_limits))
+        fn(context, "rate_limits");
+}
+
+static void note_difference(void *context, const char *key) {
+    bool *is_same = context;
+    (void)key;
+    *is_same = false;
 }
 
 /* Servers. */
@@ -161,7 +178,10 @@ bool config_server_runs_alike(const struct config_server *a, const struct config
 }
 
 bool config_server_equal(const struct config_server *a, const struct config_server *b) {
-    return config_server_runs_alike(a, b) && same_permissions(a, b);
+    bool is_same = config_server_runs_alike(a, b);
+    if (is_same)
+        config_server_compare(a, b, note_difference, &is_same);
+    return is_same;
 }
 
 /* What has no row of its own in struct config. */

@@ -34,7 +34,7 @@ enum option_type {
 
 enum option_status {
     OPTION_BUILT,
-    /* Restricts or protects and is not built yet: refuses to start, unless switched off. */
+    /* Restricts or protects and is not built yet: refuses to start. */
     OPTION_RESTRICTS,
     OPTION_IGNORED, /* without effect on security: a warning */
     OPTION_REFUSED, /* known from elsewhere and not for us: `why` says what to write instead */

@@ -188,8 +188,7 @@ int config_write_reference(struct buf *out) {
                          "\n"
                          "These restrict or protect, or ask for what is not there. The gateway "
                          "does not start with one of them, "
-                         "rather than start without what it promises (exit code 78). A table that "
-                         "says `enabled = false` is a warning.\n"
+                         "rather than start without what it promises (exit code 78).\n"
                          "\n");
     write_status(out, OPTION_RESTRICTS);
     buf_append_cstr(out, "\n## Known, without effect: a warning\n"

@@ -48,19 +48,9 @@ static bool is_misplaced(struct loader *l, const struct place *place, const stru
     return true;
 }
 
-/*
- * One problem for the table as a whole. Only an explicit `enabled = false` says that nobody counts
- * on it; that Nexus takes a missing `enabled` for false is not something to rest safety on.
- */
+/* One problem for the whole of it. */
 static void walk_restricting(struct loader *l, const struct place *place, const struct option *row,
                              const struct toml_node *node) {
-    const struct toml_node *enabled = toml_get(node, "enabled");
-    if (enabled != NULL && enabled->type == TOML_BOOL && !enabled->boolean) {
-        problem_of(l, CONFIG_WARNING, node->key_at, place,
-                   "is switched off, and could not be switched on: it is not built yet");
-        walk_names(l, place, row, node);
-        return;
-    }
     problem_of(l, CONFIG_ERROR, node->key_at, place,
                "%s and is not built yet; the gateway does not start as if it were there: remove "
                "it, if you can do without",

@@ -72,17 +72,27 @@ static void write_key(struct json_writer *writer, struct slice server, const cha
     json_string(writer, slice_make(key, (size_t)len));
 }
 
-/* Of servers that run on: who may call them. */
+struct permissions {
+    struct gateway_reload *reload;
+    struct json_writer *writer;
+    struct slice server;
+};
+
+static void write_permission(void *context, const char *key) {
+    const struct permissions *permissions = context;
+    write_key(permissions->writer, permissions->server, key);
+    permissions->reload->concerns_all = true;
+}
+
+/* Of servers that run on: who may call them, and how often. */
 static void write_permissions(struct gateway_reload *reload, struct json_writer *writer) {
     const struct config *old = reload->gateway->config, *config = reload->config;
     for (size_t i = 0; i < config->n_servers; i++) {
         const struct config_server *server = &config->servers[i];
+        struct permissions permissions = {reload, writer, server->name};
         for (size_t k = 0; k < old->n_servers; k++) {
-            if (!config_server_runs_alike(server, &old->servers[k]) ||
-                config_server_equal(server, &old->servers[k]))
-                continue;
-            write_key(writer, server->name, "scopes");
-            reload->concerns_all = true;
+            if (config_server_runs_alike(server, &old->servers[k]))
+                config_server_compare(server, &old->servers[k], write_permission, &permissions);
         }
     }
 }

@@ -29,6 +29,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/random.h"
@@ -358,6 +359,21 @@ static void place(struct batch *batch, struct item *item) {
     item->counter = find(shard_of(memory, item->key), item->key);
 }
 
+/* Two subjects of one check may have come to one crowd: then it is one item. */
+static void merge(struct batch *batch) {
+    for (size_t i = 1; i < batch->n; i++)
+        for (size_t k = 0; k < i; k++) {
+            if (batch->items[k].key != batch->items[i].key)
+                continue;
+            batch->items[k].units += batch->items[i].units;
+            batch->n--;
+            memmove(&batch->items[i], &batch->items[i + 1],
+                    (batch->n - i) * sizeof batch->items[0]);
+            i--;
+            break;
+        }
+}
+
 static void find_all(struct batch *batch) {
     struct memory *memory = batch->memory;
     bool is_without_room = false;
@@ -378,6 +394,8 @@ static void find_all(struct batch *batch) {
     for (size_t i = 0; i < batch->n; i++)
         if (UNLIKELY(batch->items[i].counter == NULL) && (batch->items[i].key & EVERYBODY) == 0)
             place(batch, &batch->items[i]);
+    if (UNLIKELY(is_without_room))
+        merge(batch);
 }
 
 /* What has expired is taken out of all counters that were found. False: no memory. */

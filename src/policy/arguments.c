@@ -22,9 +22,6 @@
 static const struct json_want all_below[2];
 static const struct json_want all_below[2] = {{"*", all_below}, {0}};
 
-/* Integers up to here are told apart by a double. */
-static const double exact_up_to = 9007199254740992.0;
-
 /* --- compiling --- */
 
 static int compare_slices(const void *a, const void *b) {
@@ -36,11 +33,6 @@ static int compare_numbers(const void *a, const void *b) {
     return (left > right) - (left < right);
 }
 
-static int compare_values(const void *a, const void *b) {
-    const struct config_value *const *left = a, *const *right = b;
-    return compare_numbers(&(*left)->number, &(*right)->number);
-}
-
 /* Type and value. */
 static int compile_allow(struct policy *policy, const struct config_argument *config,
                          struct policy_values *values) {
@@ -48,8 +40,8 @@ static int compile_allow(struct policy *policy, const struct config_argument *co
     if (n == 0)
         return 0;
     values->texts = arena_alloc_array(&policy->arena, n, sizeof *values->texts);
-    values->exact = arena_alloc_array(&policy->arena, n, sizeof *values->exact);
-    if (values->texts == NULL || values->exact == NULL)
+    values->numbers = arena_alloc_array(&policy->arena, n, sizeof *values->numbers);
+    if (values->texts == NULL || values->numbers == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < n; i++) {
         const struct config_value *value = &config->allow[i];
@@ -59,7 +51,7 @@ static int compile_allow(struct policy *policy, const struct config_argument *co
             break;
         case CONFIG_VALUE_NUMBER:
             if (!isnan(value->number))
-                values->exact[values->n_exact++] = value;
+                values->numbers[values->n_numbers++] = value->number;
             break;
         case CONFIG_VALUE_BOOL:
             *(slice_eq(value->text, SLICE("true")) ? &values->has_true : &values->has_false) = true;
@@ -67,7 +59,7 @@ static int compile_allow(struct policy *policy, const struct config_argument *co
         }
     }
     qsort(values->texts, values->n_texts, sizeof *values->texts, compare_slices);
-    qsort(values->exact, values->n_exact, sizeof(const struct config_value *), compare_values);
+    qsort(values->numbers, values->n_numbers, sizeof *values->numbers, compare_numbers);
     return 0;
 }
 
@@ -212,31 +204,20 @@ static bool reads_as_number(struct check *check, struct slice text, double *ret_
     return does;
 }
 
-/* Large integers are the same only in the same digits. */
-static bool allows_number(const struct policy_values *values, struct slice text, double number) {
-    size_t low = 0, high = values->n_exact;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (values->exact[middle]->number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < values->n_exact && !(values->exact[low]->number > number); low++) {
-        if (fabs(number) < exact_up_to || slice_eq(values->exact[low]->text, text))
-            return true;
-    }
-    return false;
+static bool has_number(struct check *check, const struct policy_values *values, struct slice text) {
+    double number;
+    return values->n_numbers != 0 && reads_as_number(check, text, &number) && !isnan(number) &&
+           bsearch(&number, values->numbers, values->n_numbers, sizeof number, compare_numbers) !=
+               NULL;
 }
 
 static bool is_allowed(struct check *check, const struct json_node *node, struct slice text) {
     const struct policy_values *values = &check->argument->allow;
-    double number;
     switch (node->type) {
     case JSON_STRING:
         return has_text(values, text);
     case JSON_NUMBER:
-        return reads_as_number(check, text, &number) && allows_number(values, text, number);
+        return has_number(check, values, text);
     case JSON_TRUE:
         return values->has_true;
     case JSON_FALSE:
@@ -252,13 +233,8 @@ static bool is_allowed(struct check *check, const struct json_node *node, struct
 static bool is_denied(struct check *check, struct slice text) {
     const struct policy_values *values = &check->argument->deny;
     struct slice head, rest;
-    double number;
     (void)slice_cut(text, '\0', &head, &rest);
-    if (has_text(values, text) || has_text(values, head))
-        return true;
-    return values->n_numbers != 0 && reads_as_number(check, text, &number) && !isnan(number) &&
-           bsearch(&number, values->numbers, values->n_numbers, sizeof number, compare_numbers) !=
-               NULL;
+    return has_text(values, text) || has_text(values, head) || has_number(check, values, text);
 }
 
 static size_t count_characters(struct slice text) {

@@ -188,13 +188,14 @@ size_t policy_charges(const struct policy_server *server, const struct policy_ca
 /* A host has a whole /64 of IPv6 to itself (RFC 6177), and so any number of addresses. An address
  * of no family is one, too: all of those together. */
 static struct limits_subject address_subject(const struct network *client) {
-    char text[1 + sizeof client->bytes] = {0};
     size_t n = client->family_bits == NETWORK_V4_BITS   ? NETWORK_V4_BITS / 8
                : client->family_bits == NETWORK_V6_BITS ? 64 / 8
                                                         : 0;
-    text[0] = (char)n;
-    memcpy(text + 1, client->bytes, n);
-    return limits_subject_of(slice_make(text, 1 + n));
+    /* The address itself: it is short, and every request has one. */
+    struct limits_subject subject = {.high = 1 + n};
+    for (size_t i = 0; i < n; i++)
+        subject.low = subject.low << 8 | client->bytes[i];
+    return subject;
 }
 
 size_t policy_request_charges(const struct policy *policy, const struct network *client,

@@ -40,8 +40,6 @@ struct policy_values {
     size_t n_texts;
     double *numbers; /* sorted */
     size_t n_numbers;
-    const struct config_value **exact; /* numbers of an allow, sorted by value */
-    size_t n_exact;
     bool has_true, has_false;
 };
 

@@ -4,6 +4,7 @@
  * the file; problems are in order; messages are one printable line and hold no value of an
  * environment variable; loading twice says the same. A rule that breaks ends the process.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,14 +78,71 @@ static void check_rules(const struct config_header_rule *rules, size_t n) {
     }
 }
 
+/* Half a limit is none. */
+static void check_limit(const struct config_limit *limit, bool must) {
+    MUST(limit->limit <= LIMIT_RATE && limit->interval_ms <= LIMIT_RATE_INTERVAL_MS);
+    MUST(limit->interval_ms != 0 || (limit->limit == 0 && !must));
+}
+
+static void check_limits(const struct config_named_limit *limits, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        MUST(limits[i].name.len > 0);
+        check_limit(&limits[i].limit, true);
+    }
+}
+
+static void check_values(const struct config_value *values, size_t n) {
+    MUST(n <= LIMIT_ARGUMENT_VALUES);
+    for (size_t i = 0; i < n; i++) {
+        MUST(values[i].text.ptr != NULL && isfinite(values[i].number));
+        MUST(values[i].type != CONFIG_VALUE_NUMBER || values[i].text.len > 0);
+    }
+}
+
+static void check_tool(const struct config_tool *tool) {
+    MUST(tool->has_allow || tool->n_allow == 0);
+    MUST(tool->n_arguments <= LIMIT_ARGUMENT_RULES);
+    for (size_t i = 0; i < tool->n_arguments; i++) {
+        const struct config_argument *rule = &tool->arguments[i];
+        MUST(rule->has_allow || rule->has_max || rule->n_deny != 0 || rule->pattern.len != 0);
+        MUST(rule->has_allow || rule->n_allow == 0);
+        MUST(isfinite(rule->max) && rule->pattern.len <= LIMIT_PATTERN);
+        check_values(rule->allow, rule->n_allow);
+        check_values(rule->deny, rule->n_deny);
+    }
+}
+
+static void check_access(const struct config_server *server) {
+    MUST(server->has_allow || server->n_allow == 0);
+    for (size_t i = 0; i < server->n_tools; i++)
+        check_tool(&server->tools[i]);
+    check_limit(&server->rate_limits.all, false);
+    check_limit(&server->rate_limits.user, false);
+    check_limits(server->rate_limits.tools, server->rate_limits.n_tools);
+    check_limits(server->rate_limits.user_tools, server->rate_limits.n_user_tools);
+    check_limits(server->rate_limits.groups, server->rate_limits.n_groups);
+}
+
+static void check_storage(const struct config_storage *storage) {
+    MUST(storage->type == CONFIG_STORAGE_MEMORY || storage->url.len > 0);
+    MUST((storage->tls_cert.len > 0) == (storage->tls_key.len > 0));
+    MUST(storage->pool_max_size >= storage->pool_min_idle && storage->pool_max_size > 0);
+}
+
 static void check_loaded(const struct config *config) {
     check_rules(config->headers, config->n_headers);
+    check_limit(&config->rate_limits.global, false);
+    check_limit(&config->rate_limits.per_ip, false);
+    check_storage(&config->rate_limits.storage);
+    for (size_t i = 0; i < config->n_whitelist; i++)
+        MUST(slice_find(config->whitelist[i], SLICE("__")) != SIZE_MAX);
     for (size_t i = 0; i < config->n_servers; i++) {
         const struct config_server *server = &config->servers[i];
         MUST((server->url.len > 0) == (server->n_cmd == 0));
         MUST(server->n_cmd == 0 || server->cmd[0].len > 0);
         MUST(server->url.len > 0 || server->n_headers + server->auth_token.len == 0);
         check_rules(server->headers, server->n_headers);
+        check_access(server);
     }
 }
 

@@ -288,6 +288,34 @@ static void test_own_counter_after_the_crowd(void) {
     memory_free(memory);
 }
 
+/* Subjects of one check that come to the same crowd: it is charged for all of them, or for none. */
+static void test_crowd_in_a_batch(void) {
+    enum { SUBJECTS = LIMIT_RATE_LEVELS, LIMIT = 2 };
+    size_t n_shared = 0;
+    for (size_t round = 0; round < 200; round++) {
+        struct memory *memory = memory_of(1); /* others find other crowds */
+        struct limits_rule rule = rule_of("r", LIMIT, 1000);
+        struct limits_charge charges[SUBJECTS];
+        struct limits_answer answer;
+        for (uint64_t i = 0; i <= SUBJECTS; i++)
+            CHECK_INT(take_one(memory, &rule, 100 - i, 0).verdict == LIMITS_PASS || i > LIMIT, 1);
+        size_t n_crowds = memory_n_counters(memory) - 1;
+        sweep_all(memory, 2000);
+        CHECK_INT(take_one(memory, &rule, 100, 3000).verdict, LIMITS_PASS);
+        for (uint64_t i = 0; i < SUBJECTS; i++)
+            charges[i] = (struct limits_charge){.rule = &rule, .subject = subject_of(99 - i)};
+        memory_take(memory, charges, SUBJECTS, 3000, &answer);
+        size_t n = answer.verdict == LIMITS_PASS ? SUBJECTS : 0;
+        for (uint64_t i = 0; i < SUBJECTS; i++)
+            n += take_all(memory, &rule, 99 - i, 3000);
+        CHECK_INT(memory_n_counters(memory) - 1, n_crowds);
+        CHECK_INT(n, n_crowds * LIMIT);
+        n_shared += n_crowds < SUBJECTS;
+        memory_free(memory);
+    }
+    CHECK(n_shared > 0);
+}
+
 /* --- what Redis let pass --- */
 
 static void test_force(void) {
@@ -421,6 +449,6 @@ TEST_MAIN(TEST(test_window_is_closed), TEST(test_window_of_buckets), TEST(test_l
           TEST(test_largest_limit), TEST(test_batch), TEST(test_clock_of_another_thread),
           TEST(test_reload_keeps), TEST(test_grows_and_shrinks), TEST(test_sweep_shrinks_counters),
           TEST(test_attack_of_many_keys), TEST(test_room_is_found),
-          TEST(test_own_counter_after_the_crowd), TEST(test_force), TEST(test_force_without_room),
-          TEST(test_shortage), TEST(test_shortage_in_reload_and_crowd),
-          TEST(test_shortage_of_chains))
+          TEST(test_own_counter_after_the_crowd), TEST(test_crowd_in_a_batch), TEST(test_force),
+          TEST(test_force_without_room), TEST(test_shortage),
+          TEST(test_shortage_in_reload_and_crowd), TEST(test_shortage_of_chains))

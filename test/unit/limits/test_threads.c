@@ -121,10 +121,10 @@ static void test_newcomers(void) {
     /* Nothing expires: 225 of their own, and 64 crowds. */
     CHECK(passed(threads, 0) <= (225 + 64) * 2);
     CHECK(passed(threads, 0) >= (225 + 1) * 2 - THREADS);
-    CHECK(memory_count(shared.memory) <= 300 + 64);
+    CHECK(memory_n_counters(shared.memory) <= 300 + 64);
     CHECK_INT(take_all(shared.memory, &shared.few, 1000, 2000), 0);
     sweep_all(shared.memory, 4000000);
-    CHECK_INT(memory_count(shared.memory), 0);
+    CHECK_INT(memory_n_counters(shared.memory), 0);
     memory_free(shared.memory);
 }
 

@@ -35,14 +35,14 @@ static struct config *load_config(const char *text) {
     return config;
 }
 
-static struct loaded_policy load_policy(const char *text) {
+MAYBE_UNUSED static struct loaded_policy load_policy(const char *text) {
     struct loaded_policy loaded = {.config = load_config(text)};
     if (policy_new(loaded.config, &loaded.policy) != 0 || json_reader_new(&loaded.reader) != 0)
         CANNOT_GO_ON();
     return loaded;
 }
 
-static void unload_policy(struct loaded_policy *loaded) {
+MAYBE_UNUSED static void unload_policy(struct loaded_policy *loaded) {
     policy_free(loaded->policy);
     json_reader_free(loaded->reader);
     config_unref(loaded->config);

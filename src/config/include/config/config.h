@@ -435,6 +435,9 @@ bool config_server_equal(const struct config_server *a, const struct config_serv
 /* Nor but who may call it and how often, which is not the server's: scopes, allow, deny, access,
  * rate_limits, tools. */
 bool config_server_runs_alike(const struct config_server *a, const struct config_server *b);
+/* Calls `fn` for each key of these that has another value, as it stands in the server's table. */
+void config_server_compare(const struct config_server *a, const struct config_server *b,
+                           void (*fn)(void *context, const char *key), void *context);
 bool config_headers_equal(const struct config_header_rule *a, size_t n,
                           const struct config_header_rule *b, size_t m);
 /* Calls `fn` for each key outside of mcp.servers that has another value; a table of which the parts
