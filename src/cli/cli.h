@@ -25,8 +25,11 @@ struct cli_options {
     const char *out_path;         /* --out; NULL: none */
     bool write;                   /* --write */
     const char *minutes, *reason; /* --minutes, --reason; NULL: not given */
-    struct secret *api_token;     /* MCP_API_TOKEN; NULL: not set */
-    const char *arguments[4];     /* of the command */
+    const char *user, *kind;      /* --as, --kind; NULL: not given */
+    const char *groups[16];       /* --group, each */
+    int n_groups;
+    struct secret *api_token; /* MCP_API_TOKEN; NULL: not set */
+    const char *arguments[4]; /* of the command */
     int n_arguments;
 };
 
@@ -34,6 +37,7 @@ typedef int cli_command(const struct cli_options *options);
 cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status, cli_reload;
 cli_command cli_classify;                               /* classify.c */
 cli_command cli_edit;                                   /* edit.c */
+cli_command cli_explain;                                /* explain.c */
 cli_command cli_token_new;                              /* token.c */
 cli_command cli_cert_show, cli_cert_renew, cli_cert_ca; /* certs.c */
 

@@ -28,6 +28,8 @@ static const struct command commands[] = {
     {"status", "", "show what the running gateway does", 0, 0, cli_status},
     {"reload", "", "let the running gateway read its configuration again", 0, 0, cli_reload},
     {"edit", "[on|off]", "show, open (--minutes, --reason) or close edit mode", 0, 1, cli_edit},
+    {"explain", "TOOL [JSON]", "say what comes of a call, and why (--as, --group, --kind)", 1, 2,
+     cli_explain},
     {"token new", "NAME", "make an API token and the lines that let it in", 1, 1, cli_token_new},
     {"cert show", "", "show the certificate that is served, and its authority", 0, 0,
      cli_cert_show},
@@ -47,6 +49,9 @@ enum option_id {
     OPTION_WRITE,
     OPTION_MINUTES,
     OPTION_REASON,
+    OPTION_AS,
+    OPTION_GROUP,
+    OPTION_KIND,
     OPTION_VERSION,
     OPTION_HELP,
 };
@@ -74,6 +79,9 @@ static const struct option options_table[] = {
     {OPTION_WRITE, 0, "write", NULL, NULL, "classify: put the lines into the configuration"},
     {OPTION_MINUTES, 0, "minutes", "N", NULL, "edit on: for so long, 1 to 1440 (default: 15)"},
     {OPTION_REASON, 0, "reason", "TEXT", NULL, "edit: why, for the log"},
+    {OPTION_AS, 0, "as", "USER", NULL, "explain: who calls"},
+    {OPTION_GROUP, 0, "group", "GROUP", NULL, "explain: a group that the caller is in; repeatable"},
+    {OPTION_KIND, 0, "kind", "KIND", NULL, "explain: tool (the default), prompt or resource"},
     {OPTION_VERSION, 0, "version", NULL, NULL, "print the version"},
     {OPTION_HELP, 'h', "help", NULL, NULL, "print this"},
 };
@@ -169,6 +177,17 @@ static int apply(struct cli_options *options, enum option_id id, const char *val
         return CLI_OK;
     case OPTION_REASON:
         options->reason = value;
+        return CLI_OK;
+    case OPTION_AS:
+        options->user = value;
+        return CLI_OK;
+    case OPTION_GROUP:
+        if (options->n_groups == (int)ARRAY_LEN(options->groups))
+            return usage_error("too many groups", value);
+        options->groups[options->n_groups++] = value;
+        return CLI_OK;
+    case OPTION_KIND:
+        options->kind = value;
         return CLI_OK;
     case OPTION_VERSION:
     case OPTION_HELP:

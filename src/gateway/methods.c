@@ -77,7 +77,8 @@ static void write_instructions(struct json_writer *writer, const struct gw_view 
     struct buf text = BUF_INIT(KIB(64));
     for (size_t i = 0; i < view->n; i++) {
         const struct catalog *catalog = view->items[i].status.catalog;
-        if (catalog == NULL || catalog->instructions.len == 0 || !view->items[i].status.is_listed)
+        if (catalog == NULL || catalog->instructions.len == 0 || !view->items[i].status.is_listed ||
+            !gw_view_item_has(view, &view->items[i], MCP_LIST_PROMPTS)) /* or of some tools alone */
             continue;
         size_t before = buf_len(&text);
         if (!is_only)

@@ -46,6 +46,28 @@ static size_t count_locked(struct gw_worker *worker, struct upstream *upstream,
     return n;
 }
 
+/* Those that the caller may know of; NULL: all. */
+static size_t count_tools(struct gw_worker *worker, struct upstream *upstream,
+                          const struct upstream_status *status,
+                          const struct auth_identity *identity) {
+    const struct gw_view_item item = {.upstream = upstream, .status = *status};
+    const struct catalog_list *list =
+        status->is_listed ? status->catalog->lists[MCP_LIST_TOOLS] : NULL;
+    const struct policy_server *server =
+        identity != NULL ? gw_policy_server(worker, upstream_name(upstream), identity) : NULL;
+    if (list == NULL || identity == NULL)
+        return list != NULL ? list->n_items : 0;
+    struct policy_caller caller = gw_policy_caller(identity);
+    if (server != NULL && policy_allows_all(server, &caller, POLICY_TOOL, true))
+        return list->n_items;
+    size_t n = 0;
+    for (size_t i = 0; i < list->n_items && server != NULL; i++) {
+        struct policy_item facts = gw_policy_item(worker, &item, MCP_LIST_TOOLS, &list->items[i]);
+        n += policy_decide(server, &caller, &facts, true).verdict != POLICY_UNKNOWN ? 1 : 0;
+    }
+    return n;
+}
+
 static void write_tools(struct json_writer *writer, const struct upstream_status *status) {
     json_key(writer, SLICE("tools"));
     json_array_begin(writer);
@@ -68,10 +90,10 @@ static void write_health(struct json_writer *writer, struct upstream *upstream, 
 
 static void write_instance(struct json_writer *writer, struct gw_worker *worker,
                            struct upstream *upstream, struct upstream_instance *instance,
-                           enum detail detail) {
+                           const struct auth_identity *caller, enum detail detail) {
     struct upstream_status status;
     upstream_instance_status(instance, &status);
-    size_t n_tools = status.is_listed ? status.catalog->lists[MCP_LIST_TOOLS]->n_items : 0;
+    size_t n_tools = count_tools(worker, upstream, &status, caller);
     json_kv_string(writer, SLICE("state"), slice_from_cstr(upstream_state_name(status.state)));
     json_kv_u64(writer, SLICE("n_tools"), n_tools);
     if (detail == DETAIL_ALL) {
@@ -97,7 +119,7 @@ static void write_upstreams(struct json_writer *writer, struct gw_worker *worker
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
         if (instance != NULL)
-            write_instance(writer, worker, upstream, instance, detail);
+            write_instance(writer, worker, upstream, instance, caller, detail);
         else
             json_kv_string(writer, SLICE("state"), SLICE("per session"));
         write_health(writer, upstream, now_ms);

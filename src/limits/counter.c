@@ -11,16 +11,9 @@
  * of them leave behind is not given back. Multiples of four fill malloc's blocks.
  */
 enum { FIRST_WORDS = 12, WORDS_STEP = 4 };
-enum { UNITS_BITS = 24 };
-#define UNITS_MAX ((UINT32_C(1) << UNITS_BITS) - 1)
 
 static size_t stepped(size_t words) {
     return (words + WORDS_STEP - 1) / WORDS_STEP * WORDS_STEP;
-}
-
-static uint64_t horizon_of(uint64_t now_ms, uint64_t interval_ms, uint64_t width_ms) {
-    uint64_t since = now_ms > interval_ms ? now_ms - interval_ms : 0;
-    return width_ms == 1 ? since : since / width_ms;
 }
 
 static uint64_t width_of(const struct counter *counter) {
@@ -31,40 +24,10 @@ static uint64_t width_of(const struct counter *counter) {
     return limits_width_ms(&limit);
 }
 
-void counter_pace_at(const struct config_limit *limit, uint64_t now_ms,
-                     struct counter_pace *ret_pace) {
-    /* The configuration has the same bounds; here they keep the words from wrapping. */
-    uint64_t units = limit->limit < LIMIT_RATE ? limit->limit : LIMIT_RATE;
-    uint64_t interval_ms =
-        limit->interval_ms < LIMIT_RATE_INTERVAL_MS ? limit->interval_ms : LIMIT_RATE_INTERVAL_MS;
-    uint64_t width_ms =
-        limits_width_ms(&(struct config_limit){.limit = units, .interval_ms = interval_ms});
-    *ret_pace = (struct counter_pace){
-        .now_ms = now_ms,
-        .tick = width_ms == 1 ? now_ms : now_ms / width_ms,
-        .horizon = horizon_of(now_ms, interval_ms, width_ms),
-        .width_ms = width_ms,
-        .interval_ms = (uint32_t)interval_ms,
-        .limit = (uint32_t)units,
-        .is_bucketed = units > LIMIT_RATE_EXACT,
-    };
-}
-
 /* --- words --- */
 
-static size_t place_of(const struct counter *counter, size_t index) {
-    size_t place = counter->first + index;
-    return place < counter->capacity ? place : place - counter->capacity;
-}
-
 static uint32_t units_of(const struct counter *counter, uint32_t word) {
-    return counter->is_bucketed ? word & UNITS_MAX : 1;
-}
-
-static uint64_t age_of(const struct counter *counter, uint32_t word) {
-    if (counter->is_bucketed)
-        return (uint8_t)((uint32_t)counter->latest - (word >> UNITS_BITS));
-    return (uint32_t)((uint32_t)counter->latest - word);
+    return counter->is_bucketed ? word & COUNTER_UNITS_MAX : 1;
 }
 
 /* Up to so many units of the oldest word. */
@@ -77,33 +40,8 @@ static void take_out(struct counter *counter, uint32_t units) {
         return;
     }
     counter->sum -= has;
-    counter->first = (uint16_t)place_of(counter, 1);
+    counter->first = (uint16_t)counter_place(counter, 1);
     counter->n--;
-}
-
-static bool is_in_last(const struct counter *counter, uint64_t tick, uint32_t units) {
-    if (!counter->is_bucketed || counter->n == 0 || tick > counter->latest)
-        return false;
-    uint32_t word = counter->words[place_of(counter, counter->n - 1U)];
-    return age_of(counter, word) == 0 && (word & UNITS_MAX) + units <= UNITS_MAX;
-}
-
-/* There is room. Another thread's clock may have been ahead: then it is its time that counts. */
-static void append(struct counter *counter, uint64_t tick, uint32_t units) {
-    counter->sum += units;
-    if (is_in_last(counter, tick, units)) {
-        counter->words[place_of(counter, counter->n - 1U)] += units;
-        return;
-    }
-    if (tick > counter->latest)
-        counter->latest = tick;
-    if (counter->is_bucketed) {
-        counter->words[place_of(counter, counter->n++)] =
-            (uint32_t)(counter->latest & 0xff) << UNITS_BITS | units;
-        return;
-    }
-    for (uint32_t i = 0; i < units; i++)
-        counter->words[place_of(counter, counter->n++)] = (uint32_t)counter->latest;
 }
 
 /* --- counters --- */
@@ -158,13 +96,13 @@ struct counter *counter_refit(const struct counter *counter, const struct counte
     made->share = counter->share;
     uint64_t width_ms = width_of(counter);
     for (size_t i = 0; i < counter->n; i++) {
-        uint32_t word = counter->words[place_of(counter, i)], units = units_of(counter, word);
+        uint32_t word = counter->words[counter_place(counter, i)], units = units_of(counter, word);
         uint32_t left_out = units < excess ? units : excess;
-        uint64_t last_ms = (counter->latest - age_of(counter, word) + 1) * width_ms - 1;
+        uint64_t last_ms = (counter->latest - counter_age(counter, word) + 1) * width_ms - 1;
         uint64_t tick = (last_ms < pace->now_ms ? last_ms : pace->now_ms) / pace->width_ms;
         excess -= left_out;
         if (units > left_out && tick >= pace->horizon)
-            append(made, tick, units - left_out);
+            counter_add(made, tick, units - left_out);
     }
     return made;
 }
@@ -176,7 +114,7 @@ void counter_expire(struct counter *counter, uint64_t horizon) {
         return;
     }
     uint64_t age = counter->latest - horizon;
-    while (counter->n > 0 && age_of(counter, counter->words[counter->first]) > age)
+    while (counter->n > 0 && counter_age(counter, counter->words[counter->first]) > age)
         take_out(counter, UINT32_MAX);
 }
 
@@ -188,34 +126,24 @@ static uint64_t time_of(const struct counter *counter, const struct counter_pace
         i = (size_t)units - 1;
     else
         for (uint64_t seen = 0; i < counter->n; i++) {
-            seen += units_of(counter, counter->words[place_of(counter, i)]);
+            seen += units_of(counter, counter->words[counter_place(counter, i)]);
             if (seen >= units)
                 break;
         }
-    uint64_t tick = counter->latest - age_of(counter, counter->words[place_of(counter, i)]);
+    uint64_t tick =
+        counter->latest - counter_age(counter, counter->words[counter_place(counter, i)]);
     return (tick + 1) * pace->width_ms + pace->interval_ms;
 }
 
 uint64_t counter_wait(const struct counter *counter, const struct counter_pace *pace,
                       uint32_t units) {
-    if (UNLIKELY(units > pace->limit))
-        return pace->interval_ms > 0 ? pace->interval_ms : 1; /* and will never pass */
+    if (UNLIKELY(units > pace->limit)) /* they will never pass: as long as any others at most */
+        return pace->interval_ms + (pace->limit == 0 && pace->interval_ms > 0 ? 0 : pace->width_ms);
     if (counter == NULL)
         return 0;
     uint64_t sum = (uint64_t)counter->sum + units;
     return LIKELY(sum <= pace->limit) ? 0
                                       : time_of(counter, pace, sum - pace->limit) - pace->now_ms;
-}
-
-bool counter_has_room(const struct counter *counter, const struct counter_pace *pace,
-                      uint32_t units) {
-    if (!counter->is_bucketed)
-        return (size_t)counter->n + units <= counter->capacity;
-    return counter->n < counter->capacity || is_in_last(counter, pace->tick, units);
-}
-
-void counter_add(struct counter *counter, const struct counter_pace *pace, uint32_t units) {
-    append(counter, pace->tick, units);
 }
 
 void counter_make_way(struct counter *counter, const struct counter_pace *pace, uint32_t units) {
@@ -229,7 +157,7 @@ void counter_make_way(struct counter *counter, const struct counter_pace *pace, 
 }
 
 bool counter_is_over(struct counter *counter, uint64_t now_ms) {
-    counter_expire(counter, horizon_of(now_ms, counter->interval_ms, width_of(counter)));
+    counter_expire(counter, counter_horizon(now_ms, counter->interval_ms, width_of(counter)));
     return counter->n == 0;
 }
 

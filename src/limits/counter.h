@@ -39,8 +39,23 @@ struct counter_pace {
     bool is_bucketed;
 };
 
-void counter_pace_at(const struct config_limit *limit, uint64_t now_ms,
-                     struct counter_pace *ret_pace);
+static inline uint64_t counter_horizon(uint64_t now_ms, uint64_t interval_ms, uint64_t width_ms) {
+    uint64_t since = now_ms > interval_ms ? now_ms - interval_ms : 0;
+    return width_ms == 1 ? since : since / width_ms;
+}
+
+/* By limits_rule_init() the limit is within its bounds, which keep the words from wrapping. */
+static inline void counter_pace_at(const struct config_limit *limit, uint64_t now_ms,
+                                   struct counter_pace *ret_pace) {
+    uint64_t width_ms = limits_width_ms(limit);
+    ret_pace->now_ms = now_ms;
+    ret_pace->tick = width_ms == 1 ? now_ms : now_ms / width_ms;
+    ret_pace->horizon = counter_horizon(now_ms, limit->interval_ms, width_ms);
+    ret_pace->width_ms = width_ms;
+    ret_pace->interval_ms = (uint32_t)limit->interval_ms;
+    ret_pace->limit = (uint32_t)limit->limit;
+    ret_pace->is_bucketed = limit->limit > LIMIT_RATE_EXACT;
+}
 
 /* NULL without memory, each of them; they are freed by mem_free(). */
 
@@ -56,15 +71,70 @@ static inline bool counter_fits(const struct counter *counter, const struct coun
     return counter->interval_ms == pace->interval_ms && counter->is_bucketed == pace->is_bucketed;
 }
 
+/* --- words --- */
+
+enum { COUNTER_UNITS_BITS = 24 };
+#define COUNTER_UNITS_MAX ((UINT32_C(1) << COUNTER_UNITS_BITS) - 1)
+
+static inline size_t counter_place(const struct counter *counter, size_t index) {
+    size_t place = counter->first + index;
+    return place < counter->capacity ? place : place - counter->capacity;
+}
+
+/* Ticks before the youngest. */
+static inline uint64_t counter_age(const struct counter *counter, uint32_t word) {
+    if (counter->is_bucketed)
+        return (uint8_t)((uint32_t)counter->latest - (word >> COUNTER_UNITS_BITS));
+    return (uint32_t)((uint32_t)counter->latest - word);
+}
+
+static inline bool counter_is_in_last(const struct counter *counter, uint64_t tick,
+                                      uint32_t units) {
+    if (!counter->is_bucketed || counter->n == 0 || tick > counter->latest)
+        return false;
+    uint32_t word = counter->words[counter_place(counter, counter->n - 1U)];
+    return counter_age(counter, word) == 0 &&
+           (word & COUNTER_UNITS_MAX) + units <= COUNTER_UNITS_MAX;
+}
+
+/* Nothing of it has expired. */
+static inline bool counter_is_fresh(const struct counter *counter, uint64_t horizon) {
+    return counter->n == 0 ||
+           (counter->latest >= horizon &&
+            counter_age(counter, counter->words[counter->first]) <= counter->latest - horizon);
+}
+
+static inline bool counter_has_room(const struct counter *counter, const struct counter_pace *pace,
+                                    uint32_t units) {
+    if (!counter->is_bucketed)
+        return (size_t)counter->n + units <= counter->capacity;
+    return counter->n < counter->capacity || counter_is_in_last(counter, pace->tick, units);
+}
+
+/* There is room. Another thread's clock may have been ahead: then it is its time that counts. */
+static inline void counter_add(struct counter *counter, uint64_t tick, uint32_t units) {
+    counter->sum += units;
+    if (counter_is_in_last(counter, tick, units)) {
+        counter->words[counter_place(counter, counter->n - 1U)] += units;
+        return;
+    }
+    if (tick > counter->latest)
+        counter->latest = tick;
+    uint32_t latest = (uint32_t)counter->latest;
+    if (counter->is_bucketed) {
+        counter->words[counter_place(counter, counter->n++)] =
+            (latest & 0xff) << COUNTER_UNITS_BITS | units;
+        return;
+    }
+    for (uint32_t i = 0; i < units; i++)
+        counter->words[counter_place(counter, counter->n++)] = latest;
+}
+
 void counter_expire(struct counter *counter, uint64_t horizon);
 /* 0: so many units may pass now, as far as what has not expired (counter_expire()) lets them. Else
  * how long it takes until they may. NULL: one that is empty. */
 uint64_t counter_wait(const struct counter *counter, const struct counter_pace *pace,
                       uint32_t units);
-bool counter_has_room(const struct counter *counter, const struct counter_pace *pace,
-                      uint32_t units);
-/* For which there is room. */
-void counter_add(struct counter *counter, const struct counter_pace *pace, uint32_t units);
 /* Takes out the oldest until so many units may pass. */
 void counter_make_way(struct counter *counter, const struct counter_pace *pace, uint32_t units);
 

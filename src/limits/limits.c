@@ -37,6 +37,11 @@ struct limits_subject limits_subject_of(struct slice name) {
 void limits_rule_init(struct limits_rule *rule, struct slice id, struct config_limit limit) {
     /* Ids are the operator's: what is wanted is that all threads and generations agree. */
     static const struct hash_key fixed = {.k0 = 0x6c696d697473, .k1 = 0x72756c65};
+    /* The configuration has the same bounds. */
+    if (limit.limit > LIMIT_RATE)
+        limit.limit = LIMIT_RATE;
+    if (limit.interval_ms > LIMIT_RATE_INTERVAL_MS)
+        limit.interval_ms = LIMIT_RATE_INTERVAL_MS;
     *rule = (struct limits_rule){.id = id, .limit = limit, .hash = hash_siphash(&fixed, id)};
 }
 

@@ -7,10 +7,10 @@
  * their highest bit set: those few counters, which every check may want, are locked last and so for
  * the shortest time, and no user's counter is behind the same mutex.
  *
- * Keys are 63 bits of a secret function of rule and subject. It is strongly universal (multilinear,
- * Carter and Wegman 1981): of two subjects, however chosen by somebody who cannot see the keys, the
- * chance to fall together is 2^-63, and so nobody can aim at a chain of the table or at another's
- * counter. What would happen then is that the two share one limit.
+ * Keys are 63 bits of a secret function of rule and subject. It is strongly universal
+ * (Multilinear-HM of Lemire and Kaser 2013): of two subjects, however chosen by somebody who cannot
+ * see the keys, the chance to fall together is 2^-63, and so nobody can aim at a chain of the table
+ * or at another's counter. What would happen then is that the two share one limit.
  *
  * A shard is a linear hash table (Litwin 1980): it grows and shrinks one chain at a time, so that
  * no check ever waits for a table to be rebuilt.
@@ -82,7 +82,6 @@ struct item {
     const struct limits_rule *rule;
     size_t index; /* of the charge */
     uint32_t units;
-    uint8_t share;
     bool is_crowd;               /* the counter is, or will be, the crowd's */
     bool is_reserved;            /* in n_own, for a counter that is to be made */
     struct counter *counter;     /* NULL: it is to be made ... */
@@ -99,17 +98,19 @@ struct batch {
 
 /* --- keys --- */
 
+static uint32_t mix_half(const uint64_t *keys, const uint32_t *words) {
+    uint64_t sum = keys[KEY_WORDS];
+    for (size_t i = 0; i < KEY_WORDS; i += 2)
+        sum += (keys[i] + words[i]) * (keys[i + 1] + words[i + 1]);
+    return (uint32_t)(sum >> 32);
+}
+
 static uint64_t mix(const struct memory *memory, uint64_t rule, struct limits_subject subject) {
     const uint32_t words[KEY_WORDS] = {
         (uint32_t)rule,        (uint32_t)(rule >> 32),         (uint32_t)subject.high,
         (uint32_t)subject.low, (uint32_t)(subject.high >> 32), (uint32_t)(subject.low >> 32),
     };
-    uint64_t high = memory->keys[0][KEY_WORDS], low = memory->keys[1][KEY_WORDS];
-    for (size_t i = 0; i < KEY_WORDS; i++) {
-        high += memory->keys[0][i] * words[i];
-        low += memory->keys[1][i] * words[i];
-    }
-    return (high >> 32) << 32 | low >> 32;
+    return (uint64_t)mix_half(memory->keys[0], words) << 32 | mix_half(memory->keys[1], words);
 }
 
 static uint64_t key_of(const struct memory *memory, const struct limits_charge *charge) {
@@ -279,32 +280,35 @@ static bool is_full(struct memory *memory, uint8_t share) {
 /* Sorted by key; of charges to the same counter one item. */
 static void begin(struct batch *batch, struct memory *memory, const struct limits_charge *charges,
                   size_t n, uint64_t now_ms) {
+    UNCLEARED uint64_t keys[LIMIT_RATE_LEVELS];
+    UNCLEARED uint8_t order[LIMIT_RATE_LEVELS];
     assert(n <= LIMIT_RATE_LEVELS);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t key = keys[i] = key_of(memory, &charges[i]);
+        size_t at = i;
+        for (; at > 0 && keys[order[at - 1]] > key; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)i;
+    }
     batch->memory = memory;
     batch->now_ms = now_ms;
     batch->n = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t key = key_of(memory, &charges[i]);
-        size_t at = batch->n;
-        while (at > 0 && batch->items[at - 1].key > key)
-            at--;
-        if (at > 0 && batch->items[at - 1].key == key) {
-            batch->items[at - 1].units++;
+        size_t index = order[i];
+        struct item *item = &batch->items[batch->n];
+        if (batch->n > 0 && item[-1].key == keys[index]) {
+            item[-1].units++;
             continue;
         }
-        for (size_t k = batch->n++; k > at; k--)
-            batch->items[k] = batch->items[k - 1];
-        struct item *item = &batch->items[at];
-        item->key = key;
-        item->rule = charges[i].rule;
-        item->index = i;
+        item->key = keys[index];
+        item->rule = charges[index].rule;
+        item->index = index;
         item->units = 1;
-        item->share = (uint8_t)(charges[i].rule->hash % N_SHARES);
         item->is_crowd = item->is_reserved = false;
         item->counter = item->predecessor = NULL;
+        counter_pace_at(&item->rule->limit, now_ms, &item->pace);
+        batch->n++;
     }
-    for (size_t i = 0; i < batch->n; i++)
-        counter_pace_at(&batch->items[i].rule->limit, now_ms, &batch->items[i].pace);
 }
 
 /* Keys of one shard are neighbours. */
@@ -322,6 +326,11 @@ static void unlock(struct batch *batch) {
     for (size_t i = batch->n; i-- > 0;)
         if (is_first_of_shard(batch, i))
             pthread_mutex_unlock(&shard_of(batch->memory, batch->items[i].key)->mutex);
+}
+
+/* Which of the numbers of counters a rule's own ones belong to. */
+static uint8_t share_of(const struct item *item) {
+    return (uint8_t)(item->rule->hash % N_SHARES);
 }
 
 /* Puts `to` where `from` was; whoever has found it in this check has found `to`. False: there is no
@@ -348,7 +357,7 @@ static bool replace(struct batch *batch, struct counter *from, struct counter *t
 /* A subject that has no counter: one of its own, or the crowd's. */
 static void place(struct batch *batch, struct item *item) {
     struct memory *memory = batch->memory;
-    if (reserve(memory, item->share)) {
+    if (reserve(memory, share_of(item))) {
         item->is_reserved = true;
         if (UNLIKELY(atomic_load_explicit(&memory->n_crowd, memory_order_relaxed) > 0))
             item->predecessor = find(shard_of(memory, item->key), crowd_key(item, memory));
@@ -381,7 +390,7 @@ static void find_all(struct batch *batch) {
         struct item *item = &batch->items[i];
         item->counter = find(shard_of(memory, item->key), item->key);
         if (UNLIKELY(item->counter == NULL) && (item->key & EVERYBODY) == 0)
-            is_without_room = is_without_room || is_full(memory, item->share);
+            is_without_room = is_without_room || is_full(memory, share_of(item));
     }
     if (UNLIKELY(is_without_room)) {
         for (size_t i = 0; i < batch->n; i++)
@@ -430,7 +439,7 @@ static bool make_room(struct batch *batch, struct item *item) {
         return false;
     counter->key = item->key;
     counter->is_crowd = item->is_crowd;
-    counter->share = item->share;
+    counter->share = share_of(item);
     if (!item->is_reserved)
         atomic_fetch_add_explicit(number_of(memory, counter), 1, memory_order_relaxed);
     item->is_reserved = false;
@@ -451,7 +460,30 @@ static void answer(const struct batch *batch, struct limits_answer *ret_answer) 
     }
 }
 
+/* What most checks come to: all counters are there, have room and let it pass. */
+static bool take_at_once(struct batch *batch) {
+    for (size_t i = 0; i < batch->n; i++) {
+        struct item *item = &batch->items[i];
+        struct counter *counter = find(shard_of(batch->memory, item->key), item->key);
+        if (UNLIKELY(counter == NULL) || UNLIKELY(!counter_fits(counter, &item->pace)))
+            return false;
+        if (!counter_is_fresh(counter, item->pace.horizon))
+            counter_expire(counter, item->pace.horizon);
+        if ((uint64_t)counter->sum + item->units > item->pace.limit ||
+            UNLIKELY(!counter_has_room(counter, &item->pace, item->units)))
+            return false;
+        item->counter = counter;
+    }
+    for (size_t i = 0; i < batch->n; i++)
+        counter_add(batch->items[i].counter, batch->items[i].pace.tick, batch->items[i].units);
+    return true;
+}
+
 static void take(struct batch *batch, struct limits_answer *ret_answer) {
+    if (LIKELY(take_at_once(batch))) {
+        *ret_answer = (struct limits_answer){.verdict = LIMITS_PASS};
+        return;
+    }
     find_all(batch);
     if (!freshen(batch)) {
         *ret_answer = (struct limits_answer){.verdict = LIMITS_UNAVAILABLE};
@@ -467,13 +499,13 @@ static void take(struct batch *batch, struct limits_answer *ret_answer) {
             return;
         }
     for (size_t i = 0; i < batch->n; i++)
-        counter_add(batch->items[i].counter, &batch->items[i].pace, batch->items[i].units);
+        counter_add(batch->items[i].counter, batch->items[i].pace.tick, batch->items[i].units);
 }
 
 static void end(struct batch *batch) {
     for (size_t i = 0; i < batch->n; i++)
         if (UNLIKELY(batch->items[i].is_reserved))
-            give_up(batch->memory, batch->items[i].share);
+            give_up(batch->memory, share_of(&batch->items[i]));
     unlock(batch);
 }
 
@@ -502,7 +534,7 @@ void memory_force(struct memory *memory, const struct limits_charge *charges, si
         if (!make_room(&batch, item))
             continue;
         counter_make_way(item->counter, &item->pace, item->units); /* a predecessor's */
-        counter_add(item->counter, &item->pace, item->units);
+        counter_add(item->counter, item->pace.tick, item->units);
     }
     end(&batch);
 }

@@ -65,6 +65,24 @@ static void write_allow(struct buf *out, const struct policy_server *server,
                              : ": the caller is not in it\n");
 }
 
+/* Who lacks one is told so with 403, before anything else is looked at; so it is no part of the
+ * decision. */
+static void write_scopes(struct buf *out, const struct policy_server *server,
+                         const struct policy_tool *tool) {
+    const struct config_server *of_server = server->config;
+    const struct config_tool *of_tool = tool != NULL ? tool->config : NULL;
+    for (int i = 0; i < 2; i++) {
+        size_t n = i == 0 ? of_server->n_scopes : of_tool != NULL ? of_tool->n_scopes : 0;
+        if (n == 0)
+            continue;
+        buf_append(out, SLICE("scopes: the token has to have "));
+        write_place(out, server, i == 0 ? NULL : tool);
+        buf_append(out, SLICE(".scopes = "));
+        policy_write_toml_strings(out, i == 0 ? of_server->scopes : of_tool->scopes, n);
+        buf_append_byte(out, '\n');
+    }
+}
+
 static void write_access(struct buf *out, const struct policy_decision *decision,
                          const struct policy_item *item) {
     const struct policy_server *server = decision->server;
@@ -79,9 +97,11 @@ static void write_access(struct buf *out, const struct policy_decision *decision
         write_place(out, server, is_of_tool ? tool : NULL);
         buf_append_cstr(out, decision->is_write ? ".access = \"write\"" : ".access = \"read\"");
     } else if (trusts)
-        buf_append_cstr(out, item->says_read_only
-                                 ? "it sets readOnlyHint (security.trust_annotations)"
-                                 : "it did not set readOnlyHint when it was first seen");
+        buf_append_cstr(
+            out,
+            item->says_read_only
+                ? "it set readOnlyHint when it was first seen (a changed definition is a write)"
+                : "no readOnlyHint is known of it from when it was first seen");
     else
         buf_append_cstr(out, "nothing says that it only reads");
     buf_append_byte(out, '\n');
@@ -117,7 +137,7 @@ static void write_charges(struct buf *out, const struct policy *policy,
         }
     }
     if (!policy->config->rate_limits.enabled)
-        buf_append(out, SLICE("counts for: nothing, server.rate_limits.enabled = false\n"));
+        buf_append(out, SLICE("limits: none, server.rate_limits.enabled = false\n"));
 }
 
 static void write_result(struct buf *out, const struct policy_decision *decision,
@@ -139,6 +159,26 @@ static void write_result(struct buf *out, const struct policy_decision *decision
     buf_append_byte(out, '\n');
 }
 
+/* 0, POLICY_E_ARGUMENT, or an error. */
+static int write_arguments(struct buf *out, const struct policy_decision *decision,
+                           const struct policy_question *question, struct json_reader *reader) {
+    if (decision->verdict != POLICY_ALLOWED || !policy_has_argument_rules(decision))
+        return 0;
+    if (question->arguments.len == 0)
+        return buf_append(out, SLICE("arguments: there are rules, and nothing to check\n"));
+    CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(64));
+    int refused =
+        policy_check_arguments(decision, question->item.name, reader, question->arguments, &reason);
+    if (refused == 0)
+        buf_append(out, SLICE("arguments: fine\n"));
+    if (refused == POLICY_E_ARGUMENT) {
+        buf_append(out, SLICE("result: refused. "));
+        buf_append(out, buf_slice(&reason));
+        buf_append_byte(out, '\n');
+    }
+    return refused;
+}
+
 int policy_explain(struct buf *out, const struct policy *policy, struct slice server,
                    const struct policy_question *question, struct json_reader *reader,
                    struct policy_decision *ret_decision) {
@@ -146,43 +186,32 @@ int policy_explain(struct buf *out, const struct policy *policy, struct slice se
     const struct policy_caller *caller = &question->caller;
     const struct policy_server *found = policy_find_server(policy, server);
     struct policy_decision decision = policy_decide(found, caller, item, question->edit_is_open);
+    int refused = 0;
     if (found == NULL) {
         buf_append(out, SLICE("server: no mcp.servers."));
         policy_write_toml_key(out, server);
         buf_append(out, SLICE(" is configured and enabled\nresult: there is no such "));
         buf_printf(out, "%s\n", kinds[item->kind]);
-        *ret_decision = decision;
-        return buf_error(out);
+    } else {
+        buf_printf(out, "%s: ", kinds[item->kind]);
+        policy_write_toml_string(out, item->name);
+        buf_append(out, SLICE(" of "));
+        policy_write_server_key(out, found);
+        buf_append_byte(out, '\n');
+        write_caller(out, caller);
+        write_scopes(out, found, decision.tool);
+        write_deny(out, found, NULL, caller);
+        if (decision.tool != NULL)
+            write_deny(out, found, decision.tool, caller);
+        write_allow(out, found, decision.tool, caller);
+        write_access(out, &decision, item);
+        write_edit(out, &decision, question->edit_is_open);
+        refused = write_arguments(out, &decision, question, reader);
+        if (decision.verdict == POLICY_ALLOWED && refused == 0)
+            write_charges(out, policy, &decision, question);
+        if (refused == 0)
+            write_result(out, &decision, item);
     }
-    buf_printf(out, "%s: ", kinds[item->kind]);
-    policy_write_toml_string(out, item->name);
-    buf_append(out, SLICE(" of "));
-    policy_write_server_key(out, found);
-    buf_append_byte(out, '\n');
-    write_caller(out, caller);
-    write_deny(out, found, NULL, caller);
-    if (decision.tool != NULL)
-        write_deny(out, found, decision.tool, caller);
-    write_allow(out, found, decision.tool, caller);
-    write_access(out, &decision, item);
-    write_edit(out, &decision, question->edit_is_open);
-    int refused = 0;
-    if (decision.verdict == POLICY_ALLOWED && question->arguments.len != 0) {
-        CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(64));
-        refused =
-            policy_check_arguments(&decision, item->name, reader, question->arguments, &reason);
-        if (refused < 0)
-            return refused;
-        buf_append(out, refused != 0 ? SLICE("result: refused. ") : SLICE("arguments: fine\n"));
-        if (refused != 0) {
-            buf_append(out, buf_slice(&reason));
-            buf_append_byte(out, '\n');
-        }
-    }
-    if (decision.verdict == POLICY_ALLOWED && refused == 0)
-        write_charges(out, policy, &decision, question);
-    if (refused == 0)
-        write_result(out, &decision, item);
     *ret_decision = decision;
     return buf_error(out) != 0 ? buf_error(out) : refused;
 }

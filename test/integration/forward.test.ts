@@ -187,7 +187,7 @@ describe("who is refused", { concurrency: 2 }, () => {
         for (const era of ERAS) {
             const ask = await request(here.gateway, era, token ?? here.gateway.token, "/mcp");
             assert.match(await refusal(call(ask, "http__echo", { text: "hi" })), says);
-            const { error } = await ask("prompts/get", { name: "http__greet" });
+            const { error } = await ask("prompts/get", { name: "http__review" });
             assert.match(error!.message, says);
             assert.ok(error!.code > -32000 || error!.code < -32768, `${error!.code}`);
         }
@@ -307,7 +307,7 @@ describe("the end of a token", () => {
     });
 
     test("an upstream that is gone is not tried again without one", async (t) => {
-        const here = await start(t, modernOnly);
+        const here = await start(t, modernOnly, { failure_threshold: 0 });
         const ask = await request(here.gateway, "modern", here.token("alice", { exp: soon() }));
         await said(call(ask, "echo", { text: "hi" }));
         const { port } = here.fixture;

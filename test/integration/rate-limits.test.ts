@@ -457,7 +457,7 @@ describe("calls", () => {
         const ask = asker(gateway, "ann");
         assert.equal((await passing(ask, "one__echo", 3)).passed, 3);
         assert.equal((await passing(ask, "two__echo", 1)).passed, 1);
-        await reload(gateway, configOf(limit(3), limit(2), { call_timeout: "50s" }));
+        await reload(gateway, configOf(limit(3), limit(2), { startup_timeout: "50s" }));
         names(await refusal(ask("one__echo")), "mcp.servers.one.rate_limits", 3);
         assert.equal((await passing(ask, "two__echo", 3)).passed, 1);
     });

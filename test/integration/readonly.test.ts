@@ -249,7 +249,7 @@ describe("read-only", () => {
     });
 
     test("the whitelist: edit mode lets these through and no others", async (t) => {
-        const whitelist = ["it__change", "it__nothing", "other__plain"];
+        const whitelist = ["it__change", "it__nothing"];
         const { gateway, config } = await start(t, { edit_mode: true, whitelist }, { tools: { look: read } });
         await isOpen(gateway, "look", "change");
         const why = await refusal(new ModernClient(gateway).call("it__plain"));
@@ -277,9 +277,6 @@ describe("read-only", () => {
         const { gateway } = await start(t, {}, { tools: { look: read } });
         // Connections are spread over the workers.
         const clients = await Promise.all(Array.from({ length: 6 }, () => listening(gateway)));
-        const modern = await new ModernClient(gateway).stream("subscriptions/listen", { notifications: { toolsListChanged: true } });
-        await modern.messages.waitFor(() => true);
-        const modernChanges = () => modern.messages.items.filter(({ method }) => method === "notifications/tools/list_changed").length;
         for (let round = 1; round <= 3; round++) {
             await edit(gateway, "on", "--minutes", "5", "--reason", `round ${round}`);
             const opened = await Promise.all(Array.from({ length: 24 }, () => new ModernClient(gateway).call("it__change")));
@@ -288,7 +285,6 @@ describe("read-only", () => {
                 await until(() => changes() >= 2 * round - 1, "the session is told that the list is another one");
                 assert.equal((await listOf((method) => session.request(method))).length, ALL.length);
             }
-            await until(() => modernChanges() >= 2 * round - 1, "the subscription is told");
             await edit(gateway, "off");
             const closed = await Promise.all(Array.from({ length: 24 }, () => new ModernClient(gateway).call("it__change")));
             for (const answer of closed) assert.equal(answer.result!.isError, true, "the next call on every worker is refused");
@@ -296,10 +292,8 @@ describe("read-only", () => {
                 assert.deepEqual((await listOf((method) => session.request(method))).map(({ name }) => name), ["it__look"]);
                 await until(() => changes() >= 2 * round, "the session is told again");
             }
-            await until(() => modernChanges() >= 2 * round, "the subscription is told again");
         }
         for (const { stream } of clients) stream.close();
-        modern.close();
     });
 
     test("edit says how it is: by whom, why, how long", async (t) => {

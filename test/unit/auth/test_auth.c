@@ -718,6 +718,50 @@ static void test_scopes(void) {
     stop(&desk);
 }
 
+/* All that the token names, and the token itself; of no other credential. */
+static void test_for_others(void) {
+    static const struct {
+        const char *aud, *audiences;
+    } rows[] = {
+        {"\"" RESOURCE "\"", RESOURCE},
+        {"[\"" RESOURCE "\"]", RESOURCE},
+        {"[\"https://a.example/x y\",\"" RESOURCE "\",\"\",\"internal\"]",
+         "https://a.example/x y|" RESOURCE "|internal"},
+    };
+    struct desk desk = {0};
+    struct auth_answer answer;
+    set_up(&desk);
+    start(&desk);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char claims[256], text[256] = "";
+        test_row(rows[i].aud);
+        snprintf(claims, sizeof claims, "\"sub\":\"alice\",\"aud\":%s", rows[i].aud);
+        char *token = jwt(claims);
+        REQUIRE(ask(&desk, &(struct ask){.authorization = token}, &answer) == AUTH_OK);
+        const struct auth_identity *identity = answer.identity;
+        for (size_t k = 0; k < identity->n_audiences; k++)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%.*s", k == 0 ? "" : "|",
+                     SLICE_ARGS(identity->audiences[k]));
+        CHECK_STR(slice_from_cstr(text), rows[i].audiences);
+        CHECK_STR(auth_access_token(identity), token + strlen("Bearer "));
+        auth_identity_unref(answer.identity);
+    }
+    test_row("the same token, written otherwise");
+    char other[LIMIT_JWT];
+    snprintf(other, sizeof other, "bEARER   %s ", jwt("\"sub\":\"alice\"") + strlen("Bearer "));
+    REQUIRE(ask(&desk, &(struct ask){.authorization = other}, &answer) == AUTH_OK);
+    CHECK_STR(auth_access_token(answer.identity), jwt("\"sub\":\"alice\"") + strlen("Bearer "));
+    auth_identity_unref(answer.identity);
+    test_row("the local token");
+    REQUIRE(ask(&desk, &(struct ask){.authorization = "Bearer local-token-of-this-machine"},
+                &answer) == AUTH_OK);
+    CHECK_INT(auth_access_token(answer.identity).len, 0);
+    CHECK_INT(answer.identity->n_audiences, 0);
+    auth_identity_unref(answer.identity);
+    test_row("");
+    stop(&desk);
+}
+
 /* In the midst of a longer string. */
 static void put(char *at, const char *text) {
     while (*text != '\0')
@@ -769,6 +813,6 @@ static void test_hostile(void) {
 }
 
 TEST_MAIN(TEST(test_local), TEST(test_anonymous), TEST(test_tokens), TEST(test_subjects),
-          TEST(test_bound), TEST(test_audiences), TEST(test_memory), TEST(test_many),
-          TEST(test_claims), TEST(test_fields), TEST(test_scopes), TEST(test_hostile),
-          TEST(test_principals_apart), TEST(test_any_issuer_apart))
+          TEST(test_bound), TEST(test_audiences), TEST(test_for_others), TEST(test_memory),
+          TEST(test_many), TEST(test_claims), TEST(test_fields), TEST(test_scopes),
+          TEST(test_hostile), TEST(test_principals_apart), TEST(test_any_issuer_apart))

@@ -33,6 +33,7 @@ static bool loads(const struct loaded *l, const char *what) {
 #define RATES                     GROUPS "[mcp.servers.a.rate_limits]\n"
 #define PAIR(limit, interval)     "limit = " limit "\ninterval = \"" interval "\""
 #define ROW(key, limit, interval) key " = { limit = " limit ", interval = \"" interval "\" }"
+#define HTTPS                     "[mcp.servers.a]\nurl = \"https://127.0.0.1:1/mcp\"\n"
 #define HTTP                      "[mcp.servers.a]\nurl = \"http://127.0.0.1:1/mcp\"\n"
 
 static const struct server_sample {
@@ -45,6 +46,20 @@ static const struct server_sample {
     {"proxy", HTTP, "", "proxy = \"none\""},
     {"connect_timeout", HTTP, "", "connect_timeout = \"9s\""},
     {"auth.token", HTTP, "auth.token = \"s\"", "auth.token = \"t\""},
+    {"auth.type", HTTP, "", "auth.type = \"forward\""},
+    {"auth.audience", HTTP, "auth = { type = \"forward\", audience = \"a\" }",
+     "auth = { type = \"forward\", audience = \"b\" }"},
+    {"auth.scopes", HTTP, "auth = { type = \"forward\", scopes = [\"a\"] }",
+     "auth = { type = \"forward\", scopes = [\"a\", \"b\"] }"},
+    {"tls", HTTPS, "", "tls = {}"},
+    {"tls.verify_certs", HTTPS, "tls = {}", "tls.verify_certs = false"},
+    {"tls.accept_invalid_hostnames", HTTPS, "tls = {}", "tls.accept_invalid_hostnames = true"},
+    {"tls.ca_bundle", HTTPS, "tls = {}", "tls.ca_bundle = \"/a\""},
+    {"tls.root_ca_cert_path", HTTPS, "tls.ca_bundle = \"/b\"", "tls.root_ca_cert_path = \"/a\""},
+    {"tls.client_cert_path", HTTPS, "tls = { client_cert_path = \"/a\", client_key_path = \"/k\" }",
+     "tls = { client_cert_path = \"/b\", client_key_path = \"/k\" }"},
+    {"tls.client_key_path", HTTPS, "tls = { client_cert_path = \"/a\", client_key_path = \"/k\" }",
+     "tls = { client_cert_path = \"/a\", client_key_path = \"/l\" }"},
     {"headers", HTTP, "", "headers = [{ rule = \"remove\", name = \"X-A\" }]"},
     {"headers.rule", HTTP, "headers = [{ rule = \"remove\", name = \"X-A\" }]",
      "headers = [{ rule = \"forward\", name = \"X-A\" }]"},
@@ -178,7 +193,7 @@ static void test_servers(void) {
         CHECK(is_seen);
     }
     /* Whoever adds a member is led here: compare it in config_server_equal(). */
-    CHECK_INT(sizeof(struct config_server), 360);
+    CHECK_INT(sizeof(struct config_server), 592);
     CHECK_INT(sizeof(struct config_header_rule), 56);
     CHECK_INT(sizeof(struct config_tool), 96);
     CHECK_INT(sizeof(struct config_argument), 96);

@@ -490,6 +490,7 @@ static void test_examples(void) {
     check_example(EXAMPLES "cardea.toml", 1);
     check_example(EXAMPLES "quickstart.toml", 2);
     check_example(EXAMPLES "oauth.toml", 1);
+    check_example(EXAMPLES "access.toml", 1);
 }
 
 /* What a guide shows is whole files, and they load. */
@@ -517,6 +518,7 @@ static void check_guide(const char *path, size_t least) {
 static void test_guides(void) {
     check_guide(GUIDES "AUTHENTICATION.md", 7);
     check_guide(GUIDES "TLS.md", 4);
+    check_guide(GUIDES "ACCESS.md", 6);
 }
 
 static void write_for_torture(void *arg) {

@@ -160,6 +160,66 @@ static void test_descriptors(void) {
     io_fd_close(&fds[1]);
 }
 
+static void test_replace(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    const char *file = path_in(&place, "file"), *symbolic = path_in(&place, "link");
+    const char *other = path_in(&place, "other");
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+    struct stat info;
+    CHECK_INT(io_file_create_private(file, SLICE("old")), 0);
+    CHECK_INT(chmod(file, 0640), 0);
+    /* As root owner and group can be anybody's, and have to stay. */
+    bool is_root = geteuid() == 0;
+    if (is_root)
+        CHECK_INT(chown(file, 65534, 65533), 0);
+    /* Through a link, which stays one. */
+    CHECK_INT(symlink("file", symbolic), 0);
+    CHECK_INT(io_file_replace(symbolic, SLICE("old"), SLICE("the new")), 0);
+    CHECK_INT(lstat(symbolic, &info), 0);
+    CHECK(S_ISLNK(info.st_mode));
+    CHECK_INT(mode_of(file), 0640);
+    CHECK_INT(stat(file, &info), 0);
+    if (is_root)
+        CHECK(info.st_uid == 65534 && info.st_gid == 65533);
+    CHECK_INT(io_file_read(file, &out), 0);
+    CHECK_STR(buf_slice(&out), "the new");
+    /* It holds something else: longer, shorter, of the same length. */
+    CHECK_INT(io_file_replace(file, SLICE("old"), SLICE("x")), -ESTALE);
+    CHECK_INT(io_file_replace(file, SLICE("the new "), SLICE("x")), -ESTALE);
+    CHECK_INT(io_file_replace(file, SLICE("the old"), SLICE("x")), -ESTALE);
+    /* Nor is what is no file of its own. */
+    CHECK_INT(io_file_replace(place.base, SLICE_EMPTY, SLICE("x")), -EINVAL);
+    CHECK_INT(io_file_replace(path_in(&place, "none"), SLICE_EMPTY, SLICE("x")), -ENOENT);
+    CHECK_INT(link(file, other), 0);
+    CHECK_INT(io_file_replace(file, SLICE("the new"), SLICE("x")), -EMLINK);
+    buf_reset(&out, 0);
+    CHECK_INT(io_file_read(file, &out), 0);
+    CHECK_STR(buf_slice(&out), "the new");
+    CHECK_INT(unlink(symbolic), 0);
+    CHECK_INT(unlink(other), 0);
+    CHECK_INT(unlink(file), 0);
+    CHECK_INT(rmdir(place.base), 0); /* and so nothing is left beside it */
+}
+
+static void torture_replace(void *arg) {
+    const struct place *place = arg;
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+    int r = io_file_replace(path_in(place, "file"), SLICE("content"), SLICE("other"));
+    CHECK(r == -ENOMEM || r == 0);
+    uint64_t asked = mem_alloc_count();
+    mem_fail_after(0);
+    /* Done or not done; the last step, making the new name durable, may fail behind it. */
+    CHECK_INT(io_file_read(path_in(place, "file"), &out), 0);
+    bool is_new = slice_eq(buf_slice(&out), SLICE("other"));
+    CHECK(is_new || (r != 0 && slice_eq(buf_slice(&out), SLICE("content"))));
+    if (is_new)
+        CHECK_INT(io_file_replace(path_in(place, "file"), SLICE("other"), SLICE("content")), 0);
+    mem_fail_after(UINT64_MAX);
+    for (uint64_t i = 0; i < asked; i++) /* what test_torture() goes on by */
+        mem_free(mem_alloc(1));
+}
+
 static void torture_body(void *arg) {
     const struct place *place = arg;
     struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
@@ -177,9 +237,11 @@ static void test_out_of_memory(void) {
     REQUIRE(place_make(&place));
     CHECK_INT(io_file_create_private(path_in(&place, "file"), SLICE("content")), 0);
     test_torture(torture_body, &place);
+    test_torture(torture_replace, &place);
     CHECK_INT(unlink(path_in(&place, "file")), 0);
     CHECK_INT(rmdir(place.base), 0);
 }
 
 TEST_MAIN(TEST(test_create_and_read), TEST(test_empty_file), TEST(test_directories),
-          TEST(test_lock), TEST(test_append), TEST(test_descriptors), TEST(test_out_of_memory))
+          TEST(test_lock), TEST(test_append), TEST(test_descriptors), TEST(test_replace),
+          TEST(test_out_of_memory))

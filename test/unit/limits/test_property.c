@@ -62,7 +62,7 @@ static uint64_t wait_of(const struct world *world, const struct arrival *arrival
     const struct account *account = &world->accounts[arrival->rules[i]][arrival->subjects[i]];
     uint64_t units = units_of(arrival, i);
     if (units > limit->limit)
-        return limit->interval_ms;
+        return limit->limit == 0 ? limit->interval_ms : limit->interval_ms + 1;
     uint64_t counted = since(account, minus(world->now, limit->interval_ms));
     if (counted + units <= limit->limit)
         return 0;

@@ -16,7 +16,7 @@ static const struct login {
     {"a user", "alice:s%40cret:with%2Fsigns@", NULL},
     {"a user without that password", "alice:hunter2@", "the user or password is wrong"},
     {"no such user", "bob:hunter2@", "the user or password is wrong"},
-    {"one who may not write", "reader:hunter2@", "NOPERM"},
+    {"one who may not write", "reader:hunter2@", "can't run this command"},
     {"one who may not ask INFO", "counter:hunter2@", NULL},
 };
 
