@@ -76,26 +76,40 @@ static int usage_error(const char *what) {
     return CLI_USAGE;
 }
 
+/* What does not go together, or is out of bounds; NULL: nothing. */
+static const char *find_mistake(const struct cli_options *options, bool is_on, bool is_off,
+                                struct slice reason) {
+    if (options->n_arguments == 1 && !is_on && !is_off)
+        return "edit mode is set on or off";
+    if (is_on && reason.len == 0)
+        return "who opens edit mode says why, with --reason";
+    if (reason.len > REASON_MAX)
+        return "a reason has at most 1000 bytes";
+    if (!is_on && options->minutes != NULL)
+        return "--minutes goes with: cardea edit on";
+    if (!is_on && !is_off && options->reason != NULL)
+        return "--reason goes with: cardea edit on, cardea edit off";
+    return NULL;
+}
+
+/* False: not a number, or out of bounds. */
+static bool read_minutes(const char *text, uint64_t *ret_minutes) {
+    *ret_minutes = MINUTES_USUAL;
+    return text == NULL || (slice_to_u64(slice_from_cstr(text), ret_minutes) == 0 &&
+                            *ret_minutes >= 1 && *ret_minutes <= MINUTES_MAX);
+}
+
 /* The command's object; CLI_USAGE: it was told what is wrong. */
 static int write_command(const struct cli_options *options, struct buf *out) {
     const char *set = options->n_arguments == 1 ? options->arguments[0] : "";
     bool is_on = strcmp(set, "on") == 0, is_off = strcmp(set, "off") == 0;
     struct slice reason = slice_trim(slice_from_cstr(options->reason));
+    const char *mistake = find_mistake(options, is_on, is_off, reason);
     uint64_t minutes = MINUTES_USUAL;
-    if (options->n_arguments == 1 && !is_on && !is_off)
-        return usage_error("edit mode is set on or off");
-    if (is_on && reason.len == 0)
-        return usage_error("who opens edit mode says why, with --reason");
-    if (reason.len > REASON_MAX)
-        return usage_error("a reason has at most 1000 bytes");
-    if (!is_on && options->minutes != NULL)
-        return usage_error("--minutes goes with: cardea edit on");
-    if (!is_on && !is_off && options->reason != NULL)
-        return usage_error("--reason goes with: cardea edit on, cardea edit off");
-    if (options->minutes != NULL &&
-        (slice_to_u64(slice_from_cstr(options->minutes), &minutes) != 0 || minutes < 1 ||
-         minutes > MINUTES_MAX))
-        return usage_error("--minutes takes a number from 1 to 1440");
+    if (mistake == NULL && !read_minutes(options->minutes, &minutes))
+        mistake = "--minutes takes a number from 1 to 1440";
+    if (mistake != NULL)
+        return usage_error(mistake);
     struct json_writer writer;
     json_writer_init(&writer, out);
     json_object_begin(&writer);

@@ -20,11 +20,8 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "edit_scan.h"
+#include "edit_tree.h"
 #include "toml.h"
-
-static struct slice access_name(enum config_access access) {
-    return access == CONFIG_ACCESS_READ ? SLICE("read") : SLICE("write");
-}
 
 /* keys */
 
@@ -78,33 +75,21 @@ static int write_path(struct buf *out, const struct slice *parts, size_t n) {
     return error;
 }
 
-/* mcp.servers.SERVER.tools.TOOL.access */
-enum { PATH_SERVER = 3, PATH_TOOLS = 4, PATH_TOOL = 5, PATH_ACCESS = 6 };
-
-static void make_path(const struct config_access_edit *edit, struct slice out[PATH_ACCESS]) {
-    out[0] = SLICE("mcp");
-    out[1] = SLICE("servers");
-    out[2] = edit->server;
-    out[3] = SLICE("tools");
-    out[4] = edit->tool;
-    out[5] = SLICE("access");
-}
-
 /* From the part of that index on, as seen from the table above it. */
 static int write_assignment(struct buf *out, const struct config_access_edit *edit, size_t from) {
     struct slice path[PATH_ACCESS];
-    make_path(edit, path);
+    edit_path_of(edit, path);
     int error = write_path(out, path + from, PATH_ACCESS - from);
     if (error != 0)
         return error;
     buf_append_cstr(out, " = \"");
-    buf_append(out, access_name(edit->access));
+    buf_append(out, edit_access_name(edit->access));
     return buf_append_byte(out, '"');
 }
 
 static int write_header(struct buf *out, const struct config_access_edit *edit, size_t n) {
     struct slice path[PATH_ACCESS];
-    make_path(edit, path);
+    edit_path_of(edit, path);
     buf_append_byte(out, '[');
     int error = write_path(out, path, n);
     return error != 0 ? error : buf_append_byte(out, ']');
@@ -263,7 +248,7 @@ MUST_CHECK static int find_places(struct edit *e) {
         const struct config_access_edit *edit = &e->edits[i];
         struct insertion *insertion = &e->insertions[i];
         struct slice path[PATH_ACCESS];
-        make_path(edit, path);
+        edit_path_of(edit, path);
         if (i == 0 || !slice_eq(edit->server, e->edits[i - 1].server))
             shared = find_tools(&e->scan, path);
         *insertion = (struct insertion){.order = i, .edit = edit};
@@ -360,122 +345,14 @@ MUST_CHECK static int write_text(struct edit *e, struct buf *out) {
 
 /* what came of it */
 
-struct comparison {
-    const struct config_access_edit *edits;
-    size_t n, n_found, cursor;
-};
-
-static bool same_tree(struct comparison *c, const struct toml_node *old,
-                      const struct toml_node *node, struct slice *path, size_t depth);
-
-/* One of the wanted leaves. They come nearly in order. */
-static bool is_wanted(struct comparison *c, const struct toml_node *node,
-                      const struct slice *path) {
-    for (size_t i = 0; i < c->n; i++, c->cursor++) {
-        if (c->cursor >= c->n)
-            c->cursor = 0;
-        const struct config_access_edit *edit = &c->edits[c->cursor];
-        struct slice wanted[PATH_ACCESS];
-        make_path(edit, wanted);
-        if (begins_with(&(struct edit_path){wanted, PATH_ACCESS}, path, PATH_ACCESS))
-            return node->type == TOML_STRING && slice_eq(node->string, access_name(edit->access));
-    }
-    return false;
-}
-
-/* A wanted leaf, or a table on the way to some. */
-static bool is_fine_addition(struct comparison *c, const struct toml_node *node, struct slice *path,
-                             size_t depth) {
-    if (depth >= PATH_ACCESS)
-        return false;
-    path[depth] = node->key;
-    if (depth == PATH_ACCESS - 1) {
-        c->n_found++;
-        return is_wanted(c, node, path);
-    }
-    bool is_fine = node->type == TOML_TABLE && node->n_children != 0 && depth >= PATH_SERVER;
-    for (size_t i = 0; i < node->n_children && is_fine; i++)
-        is_fine = is_fine_addition(c, &node->children[i], path, depth + 1);
-    return is_fine;
-}
-
-static bool same_scalar(const struct toml_node *a, const struct toml_node *b) {
-    switch (a->type) {
-    case TOML_STRING:
-    case TOML_TIME:
-        return slice_eq(a->string, b->string);
-    case TOML_INTEGER:
-        return a->integer == b->integer;
-    case TOML_FLOAT: /* bit by bit: there are two zeros, and what is no number */
-        return memcmp(&a->number, &b->number, sizeof a->number) == 0;
-    case TOML_BOOL:
-        return a->boolean == b->boolean;
-    case TOML_TABLE:
-    case TOML_ARRAY:
-        break;
-    }
-    return false;
-}
-
-/* The old child with that key, from the cursor on and round: they are nearly in the same order. */
-static const struct toml_node *find_child(const struct toml_node *table, struct slice key,
-                                          size_t *cursor) {
-    for (size_t i = 0; i < table->n_children; i++) {
-        const struct toml_node *child = &table->children[(*cursor + i) % table->n_children];
-        if (slice_eq(child->key, key)) {
-            *cursor = (*cursor + i + 1) % table->n_children;
-            return child;
-        }
-    }
-    return NULL;
-}
-
-static bool same_table(struct comparison *c, const struct toml_node *old,
-                       const struct toml_node *node, struct slice *path, size_t depth) {
-    size_t n_same = 0, cursor = 0;
-    for (size_t i = 0; i < node->n_children; i++) {
-        const struct toml_node *child = &node->children[i];
-        const struct toml_node *before = find_child(old, child->key, &cursor);
-        bool is_fine;
-        if (before == NULL) {
-            is_fine = is_fine_addition(c, child, path, depth);
-        } else {
-            if (depth < PATH_ACCESS)
-                path[depth] = child->key;
-            is_fine = same_tree(c, before, child, path, depth + 1);
-            n_same++;
-        }
-        if (!is_fine)
-            return false;
-    }
-    return n_same == old->n_children;
-}
-
-/* Of lists the elements, by place: nothing below one is added, its depth is past all paths. */
-static bool same_tree(struct comparison *c, const struct toml_node *old,
-                      const struct toml_node *node, struct slice *path, size_t depth) {
-    if (old->type != node->type)
-        return false;
-    if (node->type == TOML_TABLE)
-        return same_table(c, old, node, path, depth);
-    if (node->type != TOML_ARRAY)
-        return same_scalar(old, node);
-    bool is_same = old->n_children == node->n_children;
-    for (size_t i = 0; i < node->n_children && is_same; i++)
-        is_same = same_tree(c, &old->children[i], &node->children[i], path, PATH_ACCESS);
-    return is_same;
-}
-
 MUST_CHECK static int check_text(struct edit *e, const struct toml_node *old, struct slice text) {
     struct arena arena CLEANUP(arena_deinit) = ARENA_INIT(LIMIT_CONFIG_MEMORY);
     struct toml_node *root;
     struct toml_error error;
-    struct slice path[PATH_ACCESS];
-    struct comparison comparison = {.edits = e->edits, .n = e->n};
     int r = toml_parse(&arena, text, &root, &error);
     if (r == TOML_E_SYNTAX)
         return refuse(e, "it is written in a way in which the lines would be no valid TOML");
-    if (r == 0 && (!same_tree(&comparison, old, root, path, 0) || comparison.n_found != e->n))
+    if (r == 0 && !edit_is_all(old, root, e->edits, e->n))
         return refuse(e, "with the lines it would say something else than it does");
     return r;
 }
@@ -485,10 +362,10 @@ MUST_CHECK static int check_unset(struct edit *e, const struct toml_node *root) 
     for (size_t i = 0; i < e->n; i++) {
         struct slice path[PATH_ACCESS];
         const struct toml_node *node = root;
-        make_path(&e->edits[i], path);
+        edit_path_of(&e->edits[i], path);
         for (size_t k = 0; k < PATH_ACCESS && node != NULL; k++) {
             size_t cursor = 0;
-            node = node->type == TOML_TABLE ? find_child(node, path[k], &cursor) : NULL;
+            node = node->type == TOML_TABLE ? edit_find_child(node, path[k], &cursor) : NULL;
         }
         if (node != NULL)
             return refuse(e, "it says in line %u already which access a tool has", node->at.line);

@@ -18,30 +18,24 @@ static size_t stepped(size_t words) {
 
 static uint64_t width_of(const struct counter *counter) {
     struct config_limit limit = {
-        .limit = counter->is_bucketed ? LIMIT_RATE_EXACT + 1 : 1,
-        .interval_ms = counter->interval_ms,
+        .limit = counter_is_bucketed(counter->kind) ? LIMIT_RATE_EXACT + 1 : 1,
+        .interval_ms = counter_interval_ms(counter->kind),
     };
     return limits_width_ms(&limit);
 }
 
 /* --- words --- */
 
-static uint32_t units_of(const struct counter *counter, uint32_t word) {
-    return counter->is_bucketed ? word & COUNTER_UNITS_MAX : 1;
-}
-
 /* Up to so many units of the oldest word. */
 static void take_out(struct counter *counter, uint32_t units) {
     uint32_t *word = &counter->words[counter->first];
-    uint32_t has = units_of(counter, *word);
+    uint32_t has = counter_units(counter, *word);
     if (units < has) {
         *word -= units; /* of a bucket: the units are its lower bits */
         counter->sum -= units;
         return;
     }
-    counter->sum -= has;
-    counter->first = (uint16_t)counter_place(counter, 1);
-    counter->n--;
+    counter_drop_oldest(counter);
 }
 
 /* --- counters --- */
@@ -58,8 +52,7 @@ static struct counter *make(uint64_t key, const struct counter_pace *pace, size_
     if (counter == NULL)
         return NULL;
     counter->key = key;
-    counter->interval_ms = pace->interval_ms;
-    counter->is_bucketed = pace->is_bucketed;
+    counter->kind = pace->kind;
     return counter;
 }
 
@@ -84,10 +77,10 @@ struct counter *counter_copy(const struct counter *counter, size_t capacity) {
 struct counter *counter_refit(const struct counter *counter, const struct counter_pace *pace) {
     /* Of more no exact rule will ever want to know. */
     uint32_t excess = 0;
-    if (!pace->is_bucketed && counter->sum > LIMIT_RATE_EXACT)
+    if (!counter_is_bucketed(pace->kind) && counter->sum > LIMIT_RATE_EXACT)
         excess = counter->sum - LIMIT_RATE_EXACT;
-    size_t capacity =
-        pace->is_bucketed ? size_min(counter->n, 2U * LIMITS_BUCKETS) : counter->sum - excess;
+    size_t capacity = counter_is_bucketed(pace->kind) ? size_min(counter->n, 2U * LIMITS_BUCKETS)
+                                                      : counter->sum - excess;
     struct counter *made = make(counter->key, pace, size_max(capacity, 1));
     if (made == NULL)
         return NULL;
@@ -96,7 +89,8 @@ struct counter *counter_refit(const struct counter *counter, const struct counte
     made->share = counter->share;
     uint64_t width_ms = width_of(counter);
     for (size_t i = 0; i < counter->n; i++) {
-        uint32_t word = counter->words[counter_place(counter, i)], units = units_of(counter, word);
+        uint32_t word = counter->words[counter_place(counter, i)],
+                 units = counter_units(counter, word);
         uint32_t left_out = units < excess ? units : excess;
         uint64_t last_ms = (counter->latest - counter_age(counter, word) + 1) * width_ms - 1;
         uint64_t tick = (last_ms < pace->now_ms ? last_ms : pace->now_ms) / pace->width_ms;
@@ -107,38 +101,28 @@ struct counter *counter_refit(const struct counter *counter, const struct counte
     return made;
 }
 
-void counter_expire(struct counter *counter, uint64_t horizon) {
-    if (counter->latest < horizon) {
-        counter->first = counter->n = 0;
-        counter->sum = 0;
-        return;
-    }
-    uint64_t age = counter->latest - horizon;
-    while (counter->n > 0 && counter_age(counter, counter->words[counter->first]) > age)
-        take_out(counter, UINT32_MAX);
-}
-
 /* When so many of the oldest units have expired; there are as many. */
 static uint64_t time_of(const struct counter *counter, const struct counter_pace *pace,
                         uint64_t units) {
     size_t i = 0;
-    if (!counter->is_bucketed)
+    if (!counter_is_bucketed(counter->kind))
         i = (size_t)units - 1;
     else
         for (uint64_t seen = 0; i < counter->n; i++) {
-            seen += units_of(counter, counter->words[counter_place(counter, i)]);
+            seen += counter_units(counter, counter->words[counter_place(counter, i)]);
             if (seen >= units)
                 break;
         }
     uint64_t tick =
         counter->latest - counter_age(counter, counter->words[counter_place(counter, i)]);
-    return (tick + 1) * pace->width_ms + pace->interval_ms;
+    return (tick + 1) * pace->width_ms + counter_interval_ms(pace->kind);
 }
 
 uint64_t counter_wait(const struct counter *counter, const struct counter_pace *pace,
                       uint32_t units) {
     if (UNLIKELY(units > pace->limit)) /* they will never pass: as long as any others at most */
-        return pace->interval_ms + (pace->limit == 0 && pace->interval_ms > 0 ? 0 : pace->width_ms);
+        return counter_interval_ms(pace->kind) +
+               (pace->limit == 0 && counter_interval_ms(pace->kind) > 0 ? 0 : pace->width_ms);
     if (counter == NULL)
         return 0;
     uint64_t sum = (uint64_t)counter->sum + units;
@@ -157,7 +141,8 @@ void counter_make_way(struct counter *counter, const struct counter_pace *pace, 
 }
 
 bool counter_is_over(struct counter *counter, uint64_t now_ms) {
-    counter_expire(counter, counter_horizon(now_ms, counter->interval_ms, width_of(counter)));
+    counter_expire(counter,
+                   counter_horizon(now_ms, counter_interval_ms(counter->kind), width_of(counter)));
     return counter->n == 0;
 }
 

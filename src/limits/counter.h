@@ -20,12 +20,11 @@ struct counter {
     struct counter *next; /* of its chain in the table */
     uint64_t key;
     uint64_t latest; /* tick of the youngest */
-    uint32_t interval_ms;
-    uint32_t sum; /* units in all */
+    uint32_t kind;   /* of its rule: the interval, and COUNTER_BUCKETS */
+    uint32_t sum;    /* units in all */
     uint16_t first, n, capacity;
-    uint8_t is_bucketed : 1;
-    uint8_t is_crowd : 1;
-    uint8_t share; /* whose counters it belongs to, where they are numbered */
+    bool is_crowd;
+    uint8_t share; /* with whose counters it is numbered */
     uint32_t words[];
 };
 
@@ -35,9 +34,20 @@ struct counter_pace {
     uint64_t tick;     /* of a unit that passes now */
     uint64_t horizon;  /* the oldest tick that has not expired */
     uint64_t width_ms; /* of a tick */
-    uint32_t interval_ms, limit;
-    bool is_bucketed;
+    uint32_t kind, limit;
 };
+
+/* An interval is shorter than 2^31: the highest bit is for rules that are counted in buckets. */
+#define COUNTER_BUCKETS (UINT32_C(1) << 31)
+_Static_assert(LIMIT_RATE_INTERVAL_MS < COUNTER_BUCKETS, "a bit is free");
+
+static inline bool counter_is_bucketed(uint32_t kind) {
+    return (kind & COUNTER_BUCKETS) != 0;
+}
+
+static inline uint32_t counter_interval_ms(uint32_t kind) {
+    return kind & ~COUNTER_BUCKETS;
+}
 
 static inline uint64_t counter_horizon(uint64_t now_ms, uint64_t interval_ms, uint64_t width_ms) {
     uint64_t since = now_ms > interval_ms ? now_ms - interval_ms : 0;
@@ -52,9 +62,9 @@ static inline void counter_pace_at(const struct config_limit *limit, uint64_t no
     ret_pace->tick = width_ms == 1 ? now_ms : now_ms / width_ms;
     ret_pace->horizon = counter_horizon(now_ms, limit->interval_ms, width_ms);
     ret_pace->width_ms = width_ms;
-    ret_pace->interval_ms = (uint32_t)limit->interval_ms;
+    ret_pace->kind =
+        (uint32_t)limit->interval_ms | (limit->limit > LIMIT_RATE_EXACT ? COUNTER_BUCKETS : 0);
     ret_pace->limit = (uint32_t)limit->limit;
-    ret_pace->is_bucketed = limit->limit > LIMIT_RATE_EXACT;
 }
 
 /* NULL without memory, each of them; they are freed by mem_free(). */
@@ -68,7 +78,7 @@ MUST_CHECK struct counter *counter_refit(const struct counter *counter,
 
 /* The rest is for a counter that fits the pace. */
 static inline bool counter_fits(const struct counter *counter, const struct counter_pace *pace) {
-    return counter->interval_ms == pace->interval_ms && counter->is_bucketed == pace->is_bucketed;
+    return counter->kind == pace->kind;
 }
 
 /* --- words --- */
@@ -83,30 +93,43 @@ static inline size_t counter_place(const struct counter *counter, size_t index) 
 
 /* Ticks before the youngest. */
 static inline uint64_t counter_age(const struct counter *counter, uint32_t word) {
-    if (counter->is_bucketed)
+    if (counter_is_bucketed(counter->kind))
         return (uint8_t)((uint32_t)counter->latest - (word >> COUNTER_UNITS_BITS));
     return (uint32_t)((uint32_t)counter->latest - word);
 }
 
 static inline bool counter_is_in_last(const struct counter *counter, uint64_t tick,
                                       uint32_t units) {
-    if (!counter->is_bucketed || counter->n == 0 || tick > counter->latest)
+    if (!counter_is_bucketed(counter->kind) || counter->n == 0 || tick > counter->latest)
         return false;
     uint32_t word = counter->words[counter_place(counter, counter->n - 1U)];
     return counter_age(counter, word) == 0 &&
            (word & COUNTER_UNITS_MAX) + units <= COUNTER_UNITS_MAX;
 }
 
-/* Nothing of it has expired. */
-static inline bool counter_is_fresh(const struct counter *counter, uint64_t horizon) {
-    return counter->n == 0 ||
-           (counter->latest >= horizon &&
-            counter_age(counter, counter->words[counter->first]) <= counter->latest - horizon);
+static inline uint32_t counter_units(const struct counter *counter, uint32_t word) {
+    return counter_is_bucketed(counter->kind) ? word & COUNTER_UNITS_MAX : 1;
+}
+
+static inline void counter_drop_oldest(struct counter *counter) {
+    counter->sum -= counter_units(counter, counter->words[counter->first]);
+    counter->first = (uint16_t)counter_place(counter, 1);
+    counter->n--;
+}
+
+static inline void counter_expire(struct counter *counter, uint64_t horizon) {
+    if (UNLIKELY(counter->latest < horizon)) {
+        counter->first = counter->n = 0;
+        counter->sum = 0;
+    }
+    uint64_t age = counter->latest - horizon;
+    while (counter->n > 0 && counter_age(counter, counter->words[counter->first]) > age)
+        counter_drop_oldest(counter);
 }
 
 static inline bool counter_has_room(const struct counter *counter, const struct counter_pace *pace,
                                     uint32_t units) {
-    if (!counter->is_bucketed)
+    if (!counter_is_bucketed(counter->kind))
         return (size_t)counter->n + units <= counter->capacity;
     return counter->n < counter->capacity || counter_is_in_last(counter, pace->tick, units);
 }
@@ -121,7 +144,7 @@ static inline void counter_add(struct counter *counter, uint64_t tick, uint32_t 
     if (tick > counter->latest)
         counter->latest = tick;
     uint32_t latest = (uint32_t)counter->latest;
-    if (counter->is_bucketed) {
+    if (counter_is_bucketed(counter->kind)) {
         counter->words[counter_place(counter, counter->n++)] =
             (latest & 0xff) << COUNTER_UNITS_BITS | units;
         return;
@@ -130,7 +153,6 @@ static inline void counter_add(struct counter *counter, uint64_t tick, uint32_t 
         counter->words[counter_place(counter, counter->n++)] = latest;
 }
 
-void counter_expire(struct counter *counter, uint64_t horizon);
 /* 0: so many units may pass now, as far as what has not expired (counter_expire()) lets them. Else
  * how long it takes until they may. NULL: one that is empty. */
 uint64_t counter_wait(const struct counter *counter, const struct counter_pace *pace,

@@ -2,7 +2,7 @@
  * The counters of this process: one table for all workers, in shards by hash, each under a mutex
  * that is held for some hundred nanoseconds and never across I/O.
  *
- * A check locks the shards of all its charges, in the order of their keys, so that no two checks
+ * A check locks the shards of all its charges, in the order of the shards, so that no two checks
  * wait for each other; looks; and counts in all of them or in none. The keys of "everybody" have
  * their highest bit set: those few counters, which every check may want, are locked last and so for
  * the shortest time, and no user's counter is behind the same mutex.
@@ -44,9 +44,9 @@ enum {
     RECLAIMED = 8,       /* chains that are looked through for room by who finds none */
     SWEPT = 2048,        /* chains of one memory_sweep() */
     SWEPT_AT_ONCE = 128, /* of these, under the lock */
-    KEY_WORDS = 6,
     SHARD_SPACE = 128,
 };
+_Static_assert(SHARD_BITS == 6, "a bit of a word for each shard");
 #define EVERYBODY  (UINT64_C(1) << 63)
 #define SHARD_MASK (~(UINT64_MAX >> (SHARD_BITS + 1)))
 
@@ -67,7 +67,7 @@ union shard_space {
 _Static_assert(sizeof(struct shard) + 56 <= SHARD_SPACE, "lines of 64 bytes, blocks at 16");
 
 struct memory {
-    uint64_t keys[2][KEY_WORDS + 1];
+    wide_uint keys[3];
     size_t max, max_share;
     atomic_size_t n_own; /* of subjects; the rest is few */
     atomic_size_t n_crowd, n_common;
@@ -82,35 +82,29 @@ struct item {
     const struct limits_rule *rule;
     size_t index; /* of the charge */
     uint32_t units;
+    struct counter *counter; /* NULL: it is to be made ... */
+    /* The rest for what is not done by take_at_once(). */
+    struct counter *predecessor; /* ... with these units; or NULL */
     bool is_crowd;               /* the counter is, or will be, the crowd's */
     bool is_reserved;            /* in n_own, for a counter that is to be made */
-    struct counter *counter;     /* NULL: it is to be made ... */
-    struct counter *predecessor; /* ... with these units; or NULL */
     struct counter_pace pace;
 };
 
 struct batch {
     struct memory *memory;
     uint64_t now_ms;
+    uint64_t shards[2]; /* bits of those that are concerned; everybody's are the second half */
     size_t n;
     struct item items[LIMIT_RATE_LEVELS];
 };
 
 /* --- keys --- */
 
-static uint32_t mix_half(const uint64_t *keys, const uint32_t *words) {
-    uint64_t sum = keys[KEY_WORDS];
-    for (size_t i = 0; i < KEY_WORDS; i += 2)
-        sum += (keys[i] + words[i]) * (keys[i + 1] + words[i + 1]);
-    return (uint32_t)(sum >> 32);
-}
-
+/* Rule and subject are one first: subjects are hashes that nobody can choose the difference of. */
 static uint64_t mix(const struct memory *memory, uint64_t rule, struct limits_subject subject) {
-    const uint32_t words[KEY_WORDS] = {
-        (uint32_t)rule,        (uint32_t)(rule >> 32),         (uint32_t)subject.high,
-        (uint32_t)subject.low, (uint32_t)(subject.high >> 32), (uint32_t)(subject.low >> 32),
-    };
-    return (uint64_t)mix_half(memory->keys[0], words) << 32 | mix_half(memory->keys[1], words);
+    uint64_t high = subject.high ^ rule, low = subject.low ^ rule * UINT64_C(0x9e3779b97f4a7c15);
+    const wide_uint *keys = memory->keys;
+    return (uint64_t)((keys[0] + (keys[1] + high) * (keys[2] + low)) >> 64);
 }
 
 static uint64_t key_of(const struct memory *memory, const struct limits_charge *charge) {
@@ -277,55 +271,55 @@ static bool is_full(struct memory *memory, uint8_t share) {
 
 /* --- a check --- */
 
-/* Sorted by key; of charges to the same counter one item. */
+/* One that has the same key counts for this charge too. */
+static bool is_again(struct batch *batch, uint64_t key) {
+    for (size_t i = 0; i < batch->n; i++)
+        if (batch->items[i].key == key) {
+            batch->items[i].units++;
+            return true;
+        }
+    return false;
+}
+
 static void begin(struct batch *batch, struct memory *memory, const struct limits_charge *charges,
                   size_t n, uint64_t now_ms) {
-    UNCLEARED uint64_t keys[LIMIT_RATE_LEVELS];
-    UNCLEARED uint8_t order[LIMIT_RATE_LEVELS];
     assert(n <= LIMIT_RATE_LEVELS);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t key = keys[i] = key_of(memory, &charges[i]);
-        size_t at = i;
-        for (; at > 0 && keys[order[at - 1]] > key; at--)
-            order[at] = order[at - 1];
-        order[at] = (uint8_t)i;
-    }
     batch->memory = memory;
     batch->now_ms = now_ms;
+    batch->shards[0] = batch->shards[1] = 0;
     batch->n = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t index = order[i];
-        struct item *item = &batch->items[batch->n];
-        if (batch->n > 0 && item[-1].key == keys[index]) {
-            item[-1].units++;
+        uint64_t key = key_of(memory, &charges[i]);
+        uint64_t *shards = &batch->shards[key >> 63];
+        uint64_t shard = UINT64_C(1) << (key >> (64 - SHARD_BITS - 1) & 63);
+        if (UNLIKELY((*shards & shard) != 0) && is_again(batch, key))
             continue;
-        }
-        item->key = keys[index];
-        item->rule = charges[index].rule;
-        item->index = index;
+        *shards |= shard;
+        struct item *item = &batch->items[batch->n++];
+        item->key = key;
+        item->rule = charges[i].rule;
+        item->index = i;
         item->units = 1;
-        item->is_crowd = item->is_reserved = false;
-        item->counter = item->predecessor = NULL;
-        counter_pace_at(&item->rule->limit, now_ms, &item->pace);
-        batch->n++;
     }
 }
 
-/* Keys of one shard are neighbours. */
-static bool is_first_of_shard(const struct batch *batch, size_t i) {
-    return i == 0 || ((batch->items[i - 1].key ^ batch->items[i].key) & SHARD_MASK) != 0;
+/* The next of the shards in *bits, which is taken out of them. */
+static struct shard *next_shard(struct memory *memory, size_t half, uint64_t *bits) {
+    size_t index = TRAILING_ZEROS_64(*bits);
+    *bits &= *bits - 1;
+    return &memory->shards[half << SHARD_BITS | index].shard;
 }
 
 static void lock(struct batch *batch) {
-    for (size_t i = 0; i < batch->n; i++)
-        if (is_first_of_shard(batch, i))
-            pthread_mutex_lock(&shard_of(batch->memory, batch->items[i].key)->mutex);
+    for (size_t half = 0; half < 2; half++)
+        for (uint64_t bits = batch->shards[half]; bits != 0;)
+            pthread_mutex_lock(&next_shard(batch->memory, half, &bits)->mutex);
 }
 
 static void unlock(struct batch *batch) {
-    for (size_t i = batch->n; i-- > 0;)
-        if (is_first_of_shard(batch, i))
-            pthread_mutex_unlock(&shard_of(batch->memory, batch->items[i].key)->mutex);
+    for (size_t half = 2; half-- > 0;)
+        for (uint64_t bits = batch->shards[half]; bits != 0;)
+            pthread_mutex_unlock(&next_shard(batch->memory, half, &bits)->mutex);
 }
 
 /* Which of the numbers of counters a rule's own ones belong to. */
@@ -388,14 +382,16 @@ static void find_all(struct batch *batch) {
     bool is_without_room = false;
     for (size_t i = 0; i < batch->n; i++) {
         struct item *item = &batch->items[i];
+        item->is_crowd = item->is_reserved = false;
+        item->predecessor = NULL;
+        counter_pace_at(&item->rule->limit, batch->now_ms, &item->pace);
         item->counter = find(shard_of(memory, item->key), item->key);
         if (UNLIKELY(item->counter == NULL) && (item->key & EVERYBODY) == 0)
             is_without_room = is_without_room || is_full(memory, share_of(item));
     }
     if (UNLIKELY(is_without_room)) {
-        for (size_t i = 0; i < batch->n; i++)
-            if (is_first_of_shard(batch, i))
-                sweep(memory, shard_of(memory, batch->items[i].key), batch->now_ms, RECLAIMED);
+        for (uint64_t bits = batch->shards[0]; bits != 0;)
+            sweep(memory, next_shard(memory, 0, &bits), batch->now_ms, RECLAIMED);
         for (size_t i = 0; i < batch->n; i++)
             batch->items[i].counter =
                 find(shard_of(memory, batch->items[i].key), batch->items[i].key);
@@ -454,36 +450,44 @@ static void answer(const struct batch *batch, struct limits_answer *ret_answer) 
         const struct item *item = &batch->items[i];
         const struct counter *counter = item->counter != NULL ? item->counter : item->predecessor;
         uint64_t wait_ms = counter_wait(counter, &item->pace, item->units);
-        if (LIKELY(wait_ms == 0) || wait_ms < ret_answer->wait_ms)
+        if (LIKELY(wait_ms == 0) || wait_ms <= ret_answer->wait_ms)
             continue;
         *ret_answer = (struct limits_answer){LIMITS_EXCEEDED, item->index, wait_ms};
     }
 }
 
-/* What most checks come to: all counters are there, have room and let it pass. */
+/* What most checks come to: all counters are there, have room and let it pass. Else nothing has
+ * been taken, and it is for take() to say more. */
 static bool take_at_once(struct batch *batch) {
-    for (size_t i = 0; i < batch->n; i++) {
+    UNCLEARED uint64_t ticks[LIMIT_RATE_LEVELS];
+    const size_t n = batch->n;
+    for (size_t i = 0; i < n; i++) {
         struct item *item = &batch->items[i];
+        UNCLEARED struct counter_pace pace;
+        counter_pace_at(&item->rule->limit, batch->now_ms, &pace);
         struct counter *counter = find(shard_of(batch->memory, item->key), item->key);
-        if (UNLIKELY(counter == NULL) || UNLIKELY(!counter_fits(counter, &item->pace)))
+        if (UNLIKELY(counter == NULL) || UNLIKELY(!counter_fits(counter, &pace)))
             return false;
-        if (!counter_is_fresh(counter, item->pace.horizon))
-            counter_expire(counter, item->pace.horizon);
-        if ((uint64_t)counter->sum + item->units > item->pace.limit ||
-            UNLIKELY(!counter_has_room(counter, &item->pace, item->units)))
+        counter_expire(counter, pace.horizon);
+        if ((uint64_t)counter->sum + item->units > pace.limit ||
+            UNLIKELY(!counter_has_room(counter, &pace, item->units)))
             return false;
         item->counter = counter;
+        ticks[i] = pace.tick;
     }
-    for (size_t i = 0; i < batch->n; i++)
-        counter_add(batch->items[i].counter, batch->items[i].pace.tick, batch->items[i].units);
+    for (size_t i = 0; i < n; i++)
+        counter_add(batch->items[i].counter, ticks[i], batch->items[i].units);
     return true;
 }
 
+/* What was reserved for counters that were not made. */
+static void give_up_rest(struct batch *batch) {
+    for (size_t i = 0; i < batch->n; i++)
+        if (batch->items[i].is_reserved)
+            give_up(batch->memory, share_of(&batch->items[i]));
+}
+
 static void take(struct batch *batch, struct limits_answer *ret_answer) {
-    if (LIKELY(take_at_once(batch))) {
-        *ret_answer = (struct limits_answer){.verdict = LIMITS_PASS};
-        return;
-    }
     find_all(batch);
     if (!freshen(batch)) {
         *ret_answer = (struct limits_answer){.verdict = LIMITS_UNAVAILABLE};
@@ -502,20 +506,18 @@ static void take(struct batch *batch, struct limits_answer *ret_answer) {
         counter_add(batch->items[i].counter, batch->items[i].pace.tick, batch->items[i].units);
 }
 
-static void end(struct batch *batch) {
-    for (size_t i = 0; i < batch->n; i++)
-        if (UNLIKELY(batch->items[i].is_reserved))
-            give_up(batch->memory, share_of(&batch->items[i]));
-    unlock(batch);
-}
-
 void memory_take(struct memory *memory, const struct limits_charge *charges, size_t n,
                  uint64_t now_ms, struct limits_answer *ret_answer) {
     UNCLEARED struct batch batch;
     begin(&batch, memory, charges, n, now_ms);
     lock(&batch);
-    take(&batch, ret_answer);
-    end(&batch);
+    if (LIKELY(take_at_once(&batch))) {
+        *ret_answer = (struct limits_answer){.verdict = LIMITS_PASS};
+    } else {
+        take(&batch, ret_answer);
+        give_up_rest(&batch);
+    }
+    unlock(&batch);
 }
 
 void memory_force(struct memory *memory, const struct limits_charge *charges, size_t n,
@@ -536,7 +538,8 @@ void memory_force(struct memory *memory, const struct limits_charge *charges, si
         counter_make_way(item->counter, &item->pace, item->units); /* a predecessor's */
         counter_add(item->counter, item->pace.tick, item->units);
     }
-    end(&batch);
+    give_up_rest(&batch);
+    unlock(&batch);
 }
 
 void memory_sweep(struct memory *memory, uint64_t now_ms) {

@@ -9,8 +9,7 @@
  */
 #include "private.h"
 
-/* Both are sorted: the shorter one's items are looked up in the other one. */
-static bool has_item(const struct slice *items, size_t n, struct slice wanted) {
+static bool has_sorted(const struct slice *items, size_t n, struct slice wanted) {
     size_t low = 0;
     while (low < n) {
         size_t middle = low + (n - low) / 2;
@@ -25,14 +24,26 @@ static bool has_item(const struct slice *items, size_t n, struct slice wanted) {
     return false;
 }
 
+/* Most names differ in length or in the first byte. */
+static bool has_near(const struct slice *items, size_t n, struct slice wanted) {
+    for (size_t i = 0; i < n; i++) {
+        if (items[i].len == wanted.len && (wanted.len == 0 || items[i].ptr[0] == wanted.ptr[0]) &&
+            slice_eq(items[i], wanted))
+            return true;
+    }
+    return false;
+}
+
+/* Both are sorted: the shorter one's items are looked up in the other one. */
 bool policy_groups_meet(const struct policy_groups *groups, const struct policy_caller *caller) {
+    enum { FEW = 8 };
     bool fewer = groups->n < caller->n_groups;
     const struct slice *few = fewer ? groups->items : caller->groups;
     const struct slice *many = fewer ? caller->groups : groups->items;
     size_t n_few = fewer ? groups->n : caller->n_groups;
     size_t n_many = fewer ? caller->n_groups : groups->n;
     for (size_t i = 0; i < n_few; i++) {
-        if (has_item(many, n_many, few[i]))
+        if (n_many <= FEW ? has_near(many, n_many, few[i]) : has_sorted(many, n_many, few[i]))
             return true;
     }
     return false;
@@ -90,11 +101,6 @@ static enum policy_rule lock_rule(const struct policy_server *server,
     if (server->policy->config->n_whitelist != 0 && (tool == NULL || !tool->is_whitelisted))
         return POLICY_RULE_WHITELIST;
     return POLICY_RULE_NONE;
-}
-
-const struct policy_tool *policy_find_tool(const struct policy_server *server,
-                                           const struct policy_item *item) {
-    return item->kind == POLICY_TOOL ? map_get(&server->tools, item->name) : NULL;
 }
 
 struct policy_decision policy_decide(const struct policy_server *server,

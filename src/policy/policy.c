@@ -79,6 +79,56 @@ static int compile_whitelist(struct policy *policy) {
     return 0;
 }
 
+/*
+ * A hash without a key: what is in the table comes from the configuration, and so a peer can make
+ * no probe longer than the longest row of names that the operator has chosen.
+ */
+static size_t hash_name(struct slice name) {
+    uint64_t hash = name.len, word;
+    while (name.len >= sizeof word) {
+        memcpy(&word, name.ptr, sizeof word);
+        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+        name = slice_make(name.ptr + sizeof word, name.len - sizeof word);
+    }
+    for (size_t i = 0; i < name.len; i++)
+        hash = (hash ^ (unsigned char)name.ptr[i]) * UINT64_C(0x100000001b3);
+    return (size_t)(hash ^ hash >> 32);
+}
+
+static int make_slots(struct policy *policy, struct policy_server *server) {
+    size_t n = 2, cursor = 0;
+    void *tool;
+    if (server->tools.count == 0)
+        return 0;
+    while (n < 2 * server->tools.count)
+        n *= 2;
+    server->slots = arena_alloc_array(&policy->arena, n, sizeof(const struct policy_tool *));
+    if (server->slots == NULL)
+        return -ENOMEM;
+    server->n_slots = n;
+    while (map_next(&server->tools, &cursor, NULL, &tool)) {
+        size_t at = hash_name(((const struct policy_tool *)tool)->name) & (n - 1);
+        while (server->slots[at] != NULL)
+            at = (at + 1) & (n - 1);
+        server->slots[at] = tool;
+    }
+    return 0;
+}
+
+const struct policy_tool *policy_find_tool(const struct policy_server *server,
+                                           const struct policy_item *item) {
+    if (server->slots == NULL || item->kind != POLICY_TOOL)
+        return NULL;
+    size_t mask = server->n_slots - 1;
+    for (size_t at = hash_name(item->name) & mask; server->slots[at] != NULL;
+         at = (at + 1) & mask) {
+        if (slice_eq(server->slots[at]->name, item->name))
+            return server->slots[at];
+    }
+    return NULL;
+}
+
 static int compile_server(struct policy *policy, struct policy_server *server) {
     const struct config_server *config = server->config;
     int error = map_set(&policy->by_name, config->name, server);
@@ -108,6 +158,8 @@ static int compile(struct policy *policy) {
             return error;
     }
     int error = compile_whitelist(policy);
+    for (size_t i = 0; i < policy->n_servers && error == 0; i++)
+        error = make_slots(policy, &policy->servers[i]);
     return error != 0 ? error : policy_compile_limits(policy);
 }
 

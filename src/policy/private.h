@@ -66,7 +66,9 @@ struct policy_server {
     const struct policy *policy;
     const struct config_server *config;
     struct policy_access access;
-    struct map tools; /* of struct policy_tool */
+    struct map tools;                 /* of struct policy_tool, to walk and to build with */
+    const struct policy_tool **slots; /* the same for the hot path; NULL: there are none */
+    size_t n_slots;                   /* a power of two, at most half of them taken */
     bool has_tool_access, has_tool_writes, has_tool_limits;
     struct policy_limit all, user;
     struct policy_limit *groups; /* the one that allows most first */

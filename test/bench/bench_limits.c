@@ -2,8 +2,9 @@
  * What the counters of the limits cost: nanoseconds of a check, and bytes of a user.
  *
  *     bench_limits            prints all
- *     bench_limits --charges  a hundred thousand checks of six charges each, for callgrind:
- *         valgrind --tool=callgrind --toggle-collect=limits_take_at bench_limits --charges
+ *     bench_limits --buckets  500,000 checks of six charges each, for callgrind:
+ *         valgrind --tool=callgrind --toggle-collect=limits_take_at bench_limits --buckets
+ *     bench_limits --exact    likewise
  */
 #include <inttypes.h>
 #include <malloc.h>
@@ -103,7 +104,7 @@ static void print_bytes_apart(uint64_t limit, size_t calls) {
 enum { LEVELS = 6 };
 
 /* As a call has them: of two everybody's, the rest the user's or the address's. */
-static void charges_of(struct limits_rule rules[LEVELS], uint64_t limit,
+static void charges_of(struct limits_rule rules[LEVELS], struct config_limit limit,
                        struct limits_charge charges[LEVELS]) {
     static const char *const ids[LEVELS] = {
         "global",        "ip",
@@ -111,12 +112,13 @@ static void charges_of(struct limits_rule rules[LEVELS], uint64_t limit,
         "server:user",   "server:github:user:tool:search",
     };
     for (size_t i = 0; i < LEVELS; i++) {
-        rules[i] = rule_of(ids[i], limit, 1000);
+        rules[i] = rule_of(ids[i], limit.limit, limit.interval_ms);
         charges[i].rule = &rules[i];
     }
 }
 
-static void print_checks(const char *title, size_t n_charges, uint64_t limit, size_t users) {
+static void print_checks(const char *title, size_t n_charges, struct config_limit limit,
+                         size_t users) {
     struct limits *limits = make();
     struct limits_rule rules[LEVELS];
     struct limits_charge charges[LEVELS] = {{0}};
@@ -156,17 +158,22 @@ static void print_subject(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "--charges") == 0) {
-        print_checks("in buckets", LEVELS, 1000000, 100);
+    const struct config_limit buckets = {.limit = 1000000, .interval_ms = 60000};
+    const struct config_limit exact = {.limit = 1000, .interval_ms = 200};
+    const struct config_limit few = {.limit = 100, .interval_ms = 1000};
+    if (argc > 1) {
+        bool is_exact = strcmp(argv[1], "--exact") == 0;
+        print_checks(argv[1], LEVELS, is_exact ? exact : buckets, 100);
         return 0;
     }
     print_bytes_apart(100, CALLS);
     print_bytes_apart(10000, CALLS);
     print_bytes_apart(100, 1);
-    print_checks("in buckets", 1, 1000000, 100);
-    print_checks("in buckets", LEVELS, 1000000, 100);
-    print_checks("in buckets", LEVELS, 1000000, USERS);
-    print_checks("exact, most are refused", LEVELS, 100, 100);
+    print_checks("in buckets", 1, buckets, 100);
+    print_checks("in buckets", LEVELS, buckets, 100);
+    print_checks("exact", LEVELS, exact, 100);
+    print_checks("in buckets", LEVELS, buckets, USERS);
+    print_checks("exact, most are refused", LEVELS, few, 100);
     print_subject();
     return 0;
 }

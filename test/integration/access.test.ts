@@ -8,11 +8,11 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { legacyOnly, startHttp, type HttpFixture } from "./fixtures/http-server.ts";
-import type { RpcMessage } from "./lib/control.ts";
+import { startControl, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
-import { openSession, send, type Answer, type Session } from "./lib/http.ts";
+import { openSession, send, type Answer, type Session, type Stream } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
-import { as } from "./lib/principals.ts";
+import { as, Tokens } from "./lib/principals.ts";
 import { random } from "./lib/random.ts";
 import { reload } from "./lib/reload.ts";
 import { until } from "./lib/wait.ts";
@@ -109,6 +109,37 @@ describe("who may know of what", () => {
             for (const fixture of Object.values(fixtures)) assert.deepEqual(fixture.complaints.splice(0), []);
         });
     }
+
+    test("a change of what one may not know of is not told", async (t) => {
+        const control = await startControl();
+        t.after(() => control.close());
+        const tokens = new Tokens({ inside: ["g0"], outside: ["g1"] });
+        const tools = (n: number) => Array.from({ length: n }, (_, i) => ({ name: `t${i}`, inputSchema: { type: "object" } }));
+        const server = (name: string) => ({ cmd: control.command({ name, tools: tools(1) }), share: "all" });
+        const config = {
+            server: { auth: { tokens: tokens.table } },
+            servers: { hidden: { ...server("hidden"), allow: ["g0"] }, open: server("open") },
+        };
+        const gateway = await startGateway({ config }, t);
+        for (const name of ["hidden", "open"]) {
+            await gateway.waitForLog((entry) => entry.message === "ready" && entry.upstream === name);
+        }
+        const streams: Stream[] = [];
+        for (const name of ["inside", "outside"]) streams.push(await (await openSession(tokens.as(gateway, name))).stream());
+        const told = (i: number) =>
+            streams[i]!.messages.items.filter(({ method }) => method === "notifications/tools/list_changed").length;
+        const change = async (name: string) => {
+            const fixture = await control.started(name);
+            await fixture.set({ tools: tools(2) });
+            fixture.notify("notifications/tools/list_changed");
+        };
+        await change("hidden");
+        await until(() => told(0) === 1, "who may know of it is told");
+        await change("open");
+        await until(() => told(0) === 2 && told(1) >= 1, "both are told of the other one");
+        assert.equal(told(1), 1, "and who may not know was not told of the first");
+        for (const stream of streams) stream.close();
+    });
 
     async function check(gateway: Gateway, world: World, tokens: ReturnType<typeof worldTokens>): Promise<void> {
         const die = random(world.seed + 1000);

@@ -122,7 +122,6 @@ describe("the command line", () => {
             says: /CARDEA_TEST_NOT_SET/,
         },
         { name: "an open placeholder", text: '[mcp.servers.one]\ncmd = ["{{ env.X "]\n', says: /:2:/ },
-        { name: "a server without a command", text: "[mcp.servers.one]\nenv = {}\n", says: /one/ },
         { name: "an empty command", text: "[mcp.servers.one]\ncmd = []\n", says: /cmd/ },
         { name: "a server name with a space", text: '[mcp.servers."a b"]\ncmd = ["true"]\n', says: /a b/ },
         { name: "a server name with two underscores", text: '[mcp.servers.a__b]\ncmd = ["true"]\n', says: /a__b/ },
@@ -155,11 +154,15 @@ describe("the command line", () => {
             says: /oauth needs protected_resource\.resource/,
         },
         { name: "a certificate without a key", text: `[server.tls]\ncertificate = "a"\n${SERVER}`, says: /tls\.key/ },
-        { name: "edit_mode = false", text: `[security]\nedit_mode = false\n${SERVER}`, says: /edit_mode/ },
-        // keys that restrict and are not built yet
-        { name: "rate limits", text: `[server.rate_limits]\nenabled = true\n${SERVER}`, says: /rate_limits/ },
-        { name: "allow", text: `${SERVER}allow = ["admins"]\n`, says: /allow/ },
-        { name: "deny", text: `${SERVER}deny = ["guests"]\n`, says: /deny/ },
+        // what restricts and is not understood
+        { name: "edit_mode is no boolean", text: `[security]\nedit_mode = "off"\n${SERVER}`, says: /edit_mode/ },
+        { name: "a whitelist of no server", text: `[security]\nwhitelist = ["two__t"]\n${SERVER}`, says: /whitelist/ },
+        { name: "a limit without an interval", text: `${SERVER}rate_limits = { limit = 1 }\n`, says: /interval/ },
+        { name: "an interval without a limit", text: `[server.rate_limits.global]\ninterval = "1s"\n${SERVER}`, says: /limit/ },
+        { name: "allow is no list", text: `${SERVER}allow = "admins"\n`, says: /allow/ },
+        { name: "deny with what is no group", text: `${SERVER}deny = [1]\n`, says: /deny/ },
+        { name: "access is another word", text: `${SERVER}access = "readonly"\n`, says: /access.*read/ },
+        { name: "a pattern that is none", text: `${SERVER}tools.t.arguments.x.pattern = "("\n`, says: /pattern/ },
     ];
     for (const [index, { name, text, says }] of wrong.entries()) {
         test(`check and serve refuse: ${name}`, async () => {
@@ -176,10 +179,11 @@ describe("the command line", () => {
     }
 
     test("what has no effect on security is a warning only", async () => {
-        const file = writeConfig(own("warning"), `[llm]\nenabled = true\n\n${SERVER}`);
+        const file = writeConfig(own("warning"), `[llm]\nenabled = true\n\n${SERVER}[mcp.servers.two]\nenv = {}\n`);
         const run = await cardea(["check", file]);
         ended(run, 0);
         assert.match(said(run), /llm/);
+        assert.match(said(run), /mcp\.servers\.two has neither cmd nor url/);
     });
 
     test("a missing file is an error that names it", async () => {

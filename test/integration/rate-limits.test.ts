@@ -61,7 +61,6 @@ describe("requests", () => {
             "without one, before anybody asks for it": ping(gateway, false),
             "with a wrong one": ping(gateway, "nobody"),
             "where there is nothing": send(gateway, { method: "GET", path: "/nothing" }),
-            ready: send(gateway, { method: "GET", path: "/ready" }),
             preflight: send(gateway, { method: "OPTIONS", headers: { Origin: "https://a.example" }, token: false }),
             "what is no JSON": send(gateway, { body: "{" }),
         };
@@ -82,13 +81,33 @@ describe("requests", () => {
         for (let i = 0; i < 5; i++) assert.equal((await health()).status, 200);
     });
 
-    test("the answer does not wait for a body, or read it", async (t) => {
+    test("whoever asks /ready with a token is no balancer: a check of it is counted", async (t) => {
+        const gateway = await startLimited(t, { per_ip: limit(3) });
+        const ready = (token: string | false) => send(gateway, { method: "GET", path: "/ready", token });
+        for (let i = 0; i < 5; i++) assert.equal((await ready(false)).status, 200);
+        const seen: number[] = [];
+        for (let i = 0; i < 6; i++) seen.push((await ready(`${jwt({ sub: "a", i })}x`)).status);
+        assert.deepEqual(seen.slice(3), [429, 429, 429], String(seen));
+    });
+
+    test("a body that never comes takes nothing away: the request was counted by its head", async (t) => {
+        const gateway = await startLimited(t, { per_ip: limit(2) });
+        const silent = [1, 2].map(() => {
+            const raw = new Raw(gateway.port);
+            raw.socket.write(post(gateway, "", { "Content-Length": "4000000", Authorization: "Bearer nobody" }));
+            return raw;
+        });
+        await until(async () => (await ping(gateway)).status === 429, "the two heads are counted");
+        for (const raw of silent) raw.end();
+    });
+
+    test("the refusal does not wait for a body, or read it", async (t) => {
         const gateway = await startLimited(t, { per_ip: limit(1) });
         assert.equal((await ping(gateway)).status, 200);
         for (const token of [gateway.token, "nobody"]) {
             const raw = new Raw(gateway.port);
             raw.socket.write(post(gateway, "", { "Content-Length": "4000000", Authorization: `Bearer ${token}` }));
-            await until(() => raw.bytes.includes("HTTP/1.1 "), "an answer before the body");
+            await until(() => raw.bytes.includes("HTTP/1.1 "), "an answer before the body", 5000);
             assert.match(raw.bytes.toString(), /^HTTP\/1\.1 429 /);
             raw.end();
         }
@@ -232,8 +251,8 @@ describe("calls", () => {
     const configOf = (one: Table, two: Table = {}, more: Table = {}): Config => ({
         server: { auth: { tokens: tokens.table }, oauth },
         servers: {
-            one: { url: fixture.url, rate_limits: one, ...more },
-            two: { url: fixture.url, ...(Object.keys(two).length === 0 ? {} : { rate_limits: two }) },
+            one: { url: fixture.url, share: "all", rate_limits: one, ...more },
+            two: { url: fixture.url, share: "all", ...(Object.keys(two).length === 0 ? {} : { rate_limits: two }) },
         },
     });
     async function start(t: TestContext, one: Table, two: Table = {}, more: Table = {}): Promise<Gateway> {
@@ -255,7 +274,9 @@ describe("calls", () => {
         for (let i = 0; i < n; i++) {
             const answer = await ask(name);
             assert.equal(answer.error, undefined, JSON.stringify(answer));
-            if (answer.result!.isError === true) why.push(text(answer));
+            if (answer.result!.isError !== true) continue;
+            assert.match(text(answer), /rate_limits/);
+            why.push(text(answer));
         }
         return { passed: n - why.length, why };
     }

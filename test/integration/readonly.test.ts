@@ -8,7 +8,7 @@ import { after, before, describe, test, type TestContext } from "node:test";
 import { startControl, type Control, type FixtureProcess, type RpcMessage } from "./lib/control.ts";
 import { cardea, prepared } from "./lib/cli.ts";
 import { control as command, edit } from "./lib/edit.ts";
-import { startGateway, type Config, type Gateway, type Value } from "./lib/gateway.ts";
+import { launchGateway, startGateway, type Config, type Gateway, type Value } from "./lib/gateway.ts";
 import { openSession, text, type Session, type Stream } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
 import { reload } from "./lib/reload.ts";
@@ -395,7 +395,13 @@ describe("read-only", () => {
     });
 
     test("the start says how much is locked, and what to do", async (t) => {
-        const { gateway } = await start(t, {}, { tools: { look: read } });
-        await gateway.waitForLog((entry) => /4 of 5 tools/.test(JSON.stringify(entry)) && /cardea classify/.test(JSON.stringify(entry)));
+        const gateway = launchGateway({ config: configOf({}, { tools: { look: read } }).config });
+        t.after(() => gateway.stop());
+        let printed = "";
+        gateway.process.stdout!.setEncoding("utf8").on("data", (chunk: string) => (printed += chunk));
+        await gateway.ready();
+        await until(() => printed.includes("Stop with"), () => `the start has said everything: ${printed}`);
+        assert.match(printed, /4 of 5 tools are locked \(edit mode is off\): cardea classify -c \S+\n/);
+        assert.match(printed, /cardea edit on/);
     });
 });

@@ -120,6 +120,7 @@ export function principalsOf(world: World, tokens: Tokens, local: string): Princ
     add("JWT without groups", jwt({ sub: "j0" }), []);
     add("JWT with one group", jwt({ sub: "j1", groups: "g1" }), ["g1"]);
     add("JWT with an array", jwt({ sub: "j2", groups: ["g2", "g0", "g2"] }), ["g2", "g0"]);
+    add("JWT with an empty array", jwt({ sub: "j7", groups: [] }), []);
     add("JWT with a number among them", jwt({ sub: "j3", groups: ["g0", 5] }), ["g0"], true);
     add("JWT with an object", jwt({ sub: "j4", groups: { g0: true } }), ["g0"], true);
     add("JWT with a stranger", jwt({ sub: "j5", groups: ["alien", "g0"] }), ["alien", "g0"]);

@@ -185,8 +185,11 @@ static const struct {
      "3:14: error: mcp.servers.a.auth.token needs the environment variable NONE, which is not "
      "set (a default is written {{ env.NONE | default(\"...\") }})\n"},
     {"the token of the caller", WEB "auth.type = \"forward\"\n",
-     "3:6: error: mcp.servers.a.auth.type chooses which credentials the server is "
-     "sent" NOT_BUILT},
+     "3:6: warning: mcp.servers.a.auth.type = \"forward\" serves nobody without [server.oauth]: "
+     "only access tokens of its issuers are sent on\n"
+     "3:6: warning: mcp.servers.a.auth.type = \"forward\" sends callers' access tokens on, which "
+     "the MCP specification forbids (basic/authorization); only tokens that name "
+     "\"https://x.example/mcp\" (auth.audience) in their audience, too, are sent\n"},
     {"a slip in auth", WEB "auth.tokn = \"{{ env.TOKEN }}\"\n",
      "3:6: error: unknown key mcp.servers.a.auth.tokn (did you mean token?)\n"},
     {"an unknown key of auth", WEB "auth.client_id = \"x\"\n",
@@ -195,8 +198,9 @@ static const struct {
      "3:8: error: mcp.servers.a.auth must be a table\n"},
     {"an auth without anything", WEB "auth = {}\n", ""},
     {"certificates", WEB "tls = { verify_certs = false }\n",
-     "3:1: error: mcp.servers.a.tls decides which certificates are trusted and which one is "
-     "shown" NOT_BUILT},
+     "3:9: warning: mcp.servers.a.tls.verify_certs is false: any certificate is taken, and anybody "
+     "on the way can read and change what is sent; for an authority of your own there is "
+     "ca_bundle\n"},
     /* proxy, connect_timeout */
     {"an empty proxy", WEB "proxy = \"\"\n", NO_PROXY "the scheme is missing\n"},
     {"a proxy without scheme", WEB "proxy = \"p:1\"\n", NO_PROXY "the scheme must be http\n"},

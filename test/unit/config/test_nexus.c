@@ -505,8 +505,11 @@ static void check_guide(const char *path, size_t least) {
         rest = slice_from(rest, from + begin.len);
         size_t len = slice_find(rest, end);
         REQUIRE(len != SIZE_MAX);
-        struct loaded l = load(slice_sub(rest, 0, len));
-        CHECK_STR(buf_slice(&l.text), "");
+        struct slice block = slice_sub(rest, 0, len);
+        struct loaded l = load(block);
+        /* Sending callers' tokens on is warned of wherever it stands. */
+        if (slice_find(block, SLICE("\"forward\"")) == SIZE_MAX)
+            CHECK_STR(buf_slice(&l.text), "");
         REQUIRE(l.result == 0);
         CHECK_INT(config_check_start(l.config, false, &l.problems), 0);
         unload(&l);

@@ -202,22 +202,24 @@ static void test_replace(void) {
     CHECK_INT(rmdir(place.base), 0); /* and so nothing is left beside it */
 }
 
+/* Read without the allocator that is failing. */
+static bool holds(const char *path, const char *text) {
+    char bytes[64] = {0};
+    FILE *stream = fopen(path, "rb");
+    size_t n = stream != NULL ? fread(bytes, 1, sizeof bytes - 1, stream) : 0;
+    if (stream != NULL)
+        fclose(stream);
+    return n == strlen(text) && memcmp(bytes, text, n) == 0;
+}
+
+/* Done or not done; the last step, making the new name durable, may fail behind it. */
 static void torture_replace(void *arg) {
-    const struct place *place = arg;
-    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
-    int r = io_file_replace(path_in(place, "file"), SLICE("content"), SLICE("other"));
+    const char *path = path_in(arg, "file");
+    const char *old = holds(path, "content") ? "content" : "other";
+    const char *new = strcmp(old, "content") == 0 ? "other" : "content";
+    int r = io_file_replace(path, slice_from_cstr(old), slice_from_cstr(new));
     CHECK(r == -ENOMEM || r == 0);
-    uint64_t asked = mem_alloc_count();
-    mem_fail_after(0);
-    /* Done or not done; the last step, making the new name durable, may fail behind it. */
-    CHECK_INT(io_file_read(path_in(place, "file"), &out), 0);
-    bool is_new = slice_eq(buf_slice(&out), SLICE("other"));
-    CHECK(is_new || (r != 0 && slice_eq(buf_slice(&out), SLICE("content"))));
-    if (is_new)
-        CHECK_INT(io_file_replace(path_in(place, "file"), SLICE("other"), SLICE("content")), 0);
-    mem_fail_after(UINT64_MAX);
-    for (uint64_t i = 0; i < asked; i++) /* what test_torture() goes on by */
-        mem_free(mem_alloc(1));
+    CHECK(holds(path, new) || (r != 0 && holds(path, old)));
 }
 
 static void torture_body(void *arg) {

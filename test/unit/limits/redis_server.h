@@ -33,14 +33,19 @@ struct redis_server {
     struct resp_reader *reader;
 };
 
+/* Below what the bus of a cluster, 10,000 above, allows. */
 static void redis_pick_port(struct redis_server *server) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t size = sizeof address;
-    CLEANUP(io_fd_close) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        CANNOT_GO_ON();
-    snprintf(server->port, sizeof server->port, "%u", (unsigned)ntohs(address.sin_port));
+    unsigned port = 65535;
+    while (port > 55535) {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        socklen_t size = sizeof address;
+        CLEANUP(io_fd_close) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
+            getsockname(fd, (struct sockaddr *)&address, &size) != 0)
+            CANNOT_GO_ON();
+        port = ntohs(address.sin_port);
+    }
+    snprintf(server->port, sizeof server->port, "%u", port);
 }
 
 NO_RETURN static void redis_exec(const struct redis_server *server, int out) {
@@ -79,6 +84,8 @@ NO_RETURN static void redis_exec(const struct redis_server *server, int out) {
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
     execvp(copies[0], copies);
+    /* Debian's redis-tools has the program without that name. */
+    execvp("redis-check-rdb", copies);
     fprintf(stderr, "redis-server cannot be run: %s\n", strerror(errno));
     _exit(127);
 }

@@ -177,7 +177,7 @@ static void world_open_workers(struct world *world, size_t n_workers) {
     world_storage(world);
 }
 
-static void world_open(struct world *world) {
+MAYBE_UNUSED static void world_open(struct world *world) {
     *world = (struct world){.log = NULL};
     redis_server_start(&world->server);
     world_open_workers(world, 1);
@@ -196,7 +196,7 @@ static void world_close_worker(struct world *world) {
     io_fd_close(&world->log_fd);
 }
 
-static void world_close(struct world *world) {
+MAYBE_UNUSED static void world_close(struct world *world) {
     world_close_worker(world);
     redis_server_end(&world->server);
 }

@@ -27,6 +27,11 @@
 
 /* Number of zero bits below the lowest one; `x` is an unsigned int and not 0. */
 #define TRAILING_ZEROS(x) ((unsigned)__builtin_ctz(x))
+/* The same of a uint64_t. */
+#define TRAILING_ZEROS_64(x) ((unsigned)__builtin_ctzll(x))
+
+/* Of 128 bits, for products of two words. */
+__extension__ typedef unsigned __int128 wide_uint;
 
 /* A large array that is filled before it is read, and so need not be cleared before. */
 #if defined(__has_attribute)

@@ -1,0 +1,101 @@
+/* `cardea edit`: its usage, what it prints, and what it does to a gateway that runs. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { cardea } from "./lib/cli.ts";
+import { startControl, type Control } from "./lib/control.ts";
+import { edit } from "./lib/edit.ts";
+import { startGateway, type Gateway } from "./lib/gateway.ts";
+import { openSession } from "./lib/http.ts";
+import { removeFolder, temporaryFolder } from "./lib/temp.ts";
+import { refusal, said } from "./lib/upstreams.ts";
+
+describe("cardea edit", () => {
+    let control: Control;
+    let gateway: Gateway;
+    before(async () => {
+        control = await startControl();
+        const cmd = control.command({ name: "edit", tools: [{ name: "plain", inputSchema: { type: "object" } }] });
+        gateway = await startGateway({ config: { servers: { it: { cmd, share: "all" } }, security: {} } });
+        await gateway.waitForLog((entry) => entry.message === "ready" && entry.upstream === "it");
+    });
+    after(async () => {
+        await gateway.stop();
+        await control.close();
+    });
+
+    const wrong: { args: string[]; says: RegExp }[] = [
+        { args: ["on"], says: /--reason/ },
+        { args: ["on", "--reason", ""], says: /--reason/ },
+        { args: ["on", "--reason", "   "], says: /--reason/ },
+        { args: ["on", "--reason", "x".repeat(1001)], says: /1000/ },
+        { args: ["on", "--reason", "a", "--minutes", "0"], says: /1 to 1440/ },
+        { args: ["on", "--reason", "a", "--minutes", "1441"], says: /1 to 1440/ },
+        { args: ["on", "--reason", "a", "--minutes", "-5"], says: /1 to 1440/ },
+        { args: ["on", "--reason", "a", "--minutes", "1.5"], says: /1 to 1440/ },
+        { args: ["on", "--reason", "a", "--minutes", "99999999999999999999"], says: /1 to 1440/ },
+        { args: ["on", "--reason", "a", "--minutes", ""], says: /1 to 1440/ },
+        { args: ["off", "--minutes", "5"], says: /--minutes/ },
+        { args: ["--minutes", "5"], says: /--minutes/ },
+        { args: ["--reason", "a"], says: /--reason/ },
+        { args: ["maybe"], says: /on or off/ },
+        { args: ["ON", "--reason", "a"], says: /on or off/ },
+        { args: ["on", "off", "--reason", "a"], says: /too many/ },
+    ];
+    for (const { args, says } of wrong) {
+        test(`bad usage: edit ${args.join(" ").slice(0, 60)}`, async () => {
+            const run = await cardea(["edit", ...args, "--data-dir", gateway.dataDir]);
+            assert.equal(run.code, 2, run.stdout + run.stderr);
+            assert.match(run.stderr, says);
+            assert.equal(run.stdout, "");
+            assert.match((await edit(gateway)).stdout, /^edit mode is off/);
+        });
+    }
+
+    test("on, how it stands, and off, at once", async () => {
+        const session = await openSession(gateway, "/mcp/it");
+        assert.match(await refusal(session.call("plain")), /edit mode is off.*cardea edit on/);
+        const on = await edit(gateway, "on", "--minutes", "5", "--reason", "  to mend the index  ");
+        const state = /^edit mode is on until \d{4}-\d\d-\d\dT[\d:.]+Z, by command: to mend the index\n$/;
+        assert.match(on.stdout, state);
+        await said(session.call("plain"));
+        assert.match((await edit(gateway)).stdout, state);
+        const logged = await gateway.waitForLog((entry) => entry.message === "edit mode is on");
+        assert.equal(logged.reason, "to mend the index");
+        const off = await edit(gateway, "off", "--reason", "done");
+        assert.match(off.stdout, /^edit mode is off, by command: done\n$/);
+        assert.match(await refusal(session.call("plain")), /edit mode is off/);
+        await session.end();
+    });
+
+    test("without --minutes it is open for fifteen", async () => {
+        const run = await edit(gateway, "on", "--reason", "a", "--json");
+        const { ok, edit: state } = JSON.parse(run.stdout) as { ok: boolean; edit: { edit_mode: boolean; left_ms: number; until: string } };
+        assert.ok(ok && state.edit_mode);
+        assert.ok(state.left_ms > 14 * 60_000 && state.left_ms <= 15 * 60_000, String(state.left_ms));
+        const left = Date.parse(state.until) - Date.now();
+        assert.ok(Math.abs(left - state.left_ms) < 30_000, `${left} ${state.left_ms}`);
+        await edit(gateway, "off");
+    });
+
+    test("a reason goes into the log and onto the screen without its controls", async () => {
+        const reason = 'a "b" \\ \u001b[2J\n{"x":1}\u202e';
+        const run = await edit(gateway, "on", "--reason", reason);
+        // eslint-disable-next-line no-control-regex
+        assert.doesNotMatch(run.stdout.trimEnd(), /[\u0000-\u001f]/);
+        const logged = await gateway.waitForLog((entry) => entry.message === "edit mode is on" && String(entry.reason).startsWith("a "));
+        assert.match(String(logged.reason), /^a "b" \\ /);
+        await edit(gateway, "off");
+    });
+
+    test("without a gateway it fails and says where it looked", async (t) => {
+        const folder = temporaryFolder();
+        t.after(() => removeFolder(folder));
+        for (const args of [["on", "--reason", "a"], ["off"], []]) {
+            const run = await cardea(["edit", ...args, "--data-dir", join(folder, "data")]);
+            assert.equal(run.code, 1, run.stdout);
+            assert.match(run.stderr, /no gateway answers at .*control\.sock/);
+        }
+    });
+});
