@@ -2,6 +2,7 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "config/edit.h"
+#include "edit_tree.h"
 #include "test.h"
 #include "toml.h"
 
@@ -250,6 +251,45 @@ static void test_rows(void) {
     }
 }
 
+/* What a changed text may say, and what it may not. */
+static void test_trees(void) {
+#define OLD "x = [1, {a = 'b'}]\n[mcp.servers.a]\ncmd = ['x']\n"
+#define R   "[mcp.servers.a.tools]\nr.access = 'read'\n"
+    static const struct {
+        const char *text;
+        bool is_fine;
+    } trees[] = {
+        {OLD R, true},
+        {"mcp.servers.a = { tools.r.access = 'read', cmd = ['x'] }\nx = [1, {a = 'b'}]", true},
+        {OLD, false},
+        {OLD "[mcp.servers.a.tools]\nr.access = 'write'\n", false},
+        {OLD "[mcp.servers.a.tools]\nr.access = true\n", false},
+        {OLD "[mcp.servers.a.tools]\nr.access.access = 'read'\n", false},
+        {OLD R "w.access = 'read'\n", false},
+        {OLD R "r.allow = []\n", false},
+        {OLD R "w = {}\n", false},
+        {OLD R "[mcp.servers.b]\ntools.r.access = 'read'\n", false},
+        {OLD R "[other]\n", false},
+        {"y = 1\n" OLD R, false},
+        {"x = [1, {a = 'b', access = 'read'}]\n[mcp.servers.a]\ncmd = ['x']\n" R, false},
+        {"x = [1, {a = 'b'}, 2]\n[mcp.servers.a]\ncmd = ['x']\n" R, false},
+        {"x = [1, {a = 'c'}]\n[mcp.servers.a]\ncmd = ['x']\n" R, false},
+        {"x = [1.0, {a = 'b'}]\n[mcp.servers.a]\ncmd = ['x']\n" R, false},
+        {"[mcp.servers.a]\ncmd = ['x']\n" R, false},
+        {"x = [1, {a = 'b'}]\n" R, false},
+    };
+    static const struct config_access_edit edits[] = {READ("a", "r")};
+    struct arena arena CLEANUP(arena_deinit) = ARENA_INIT(MIB(1));
+    struct toml_node *old, *root;
+    struct toml_error error;
+    REQUIRE(toml_parse(&arena, SLICE(OLD), &old, &error) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(trees); i++) {
+        test_row(trees[i].text);
+        REQUIRE(toml_parse(&arena, slice_from_cstr(trees[i].text), &root, &error) == 0);
+        CHECK(edit_is_all(old, root, edits, 1) == trees[i].is_fine);
+    }
+}
+
 /* What is written is read as the same name, whatever is in it. */
 static void test_keys(void) {
     static const struct slice names[] = {
@@ -387,5 +427,6 @@ static void test_without_memory(void) {
     }
 }
 
-TEST_MAIN(TEST(test_rows), TEST(test_keys), TEST(test_all_characters), TEST(test_lines_to_paste),
-          TEST(test_cut), TEST(test_disturbed), TEST(test_many), TEST(test_without_memory))
+TEST_MAIN(TEST(test_rows), TEST(test_trees), TEST(test_keys), TEST(test_all_characters),
+          TEST(test_lines_to_paste), TEST(test_cut), TEST(test_disturbed), TEST(test_many),
+          TEST(test_without_memory))
