@@ -66,6 +66,8 @@ int cli_with_upstreams(const struct cli_options *options, int (*ask)(struct cli_
             error = cli_make_upstreams(session.gateway, config);
         if (error == 0) {
             gateway_on_change(session.gateway, on_change, &session);
+            if (config->n_servers == 0 || !config->mcp_enabled)
+                on_change(&session); /* nothing else will change */
             error = gateway_run(session.gateway);
         }
         result = error == 0 ? session.result : CLI_FAILED;
@@ -206,8 +208,8 @@ static int start_call(struct cli_session *session) {
     const char *arguments = options->n_arguments == 2 ? options->arguments[1] : "{}";
     int error = gateway_call_tool(session->gateway, slice_from_cstr(options->arguments[0]),
                                   slice_from_cstr(arguments), on_called, session);
-    if (error == 0)
-        return CLI_OK;
+    if (error == 0) /* it may be answered already: then this is its result */
+        return session->result;
     if (error == -ENOENT)
         fprintf(stderr, "cardea: there is no tool %s; cardea tools lists them\n",
                 options->arguments[0]);

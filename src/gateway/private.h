@@ -778,8 +778,8 @@ struct gw_caller *gw_caller_ref(struct gw_caller *caller);
 struct gw_caller *gw_caller_unref(struct gw_caller *caller);
 
 /* forward.c */
-/* Whether the caller's access token may go to that upstream, where it wants one. False: the call has
- * been refused, with the rule and the cure. */
+/* Whether the caller's access token may go to that upstream, where it wants one. False: the call
+ * has been refused, with the rule and the cure. */
 bool gw_forward_check(struct gw_call *call, const struct upstream *upstream);
 /* The credential that a call is sent with, a reference; untouched where none is wanted or may be
  * had. -ENOMEM. */

@@ -85,7 +85,7 @@ struct counter *counter_refit(const struct counter *counter, const struct counte
     if (made == NULL)
         return NULL;
     made->next = counter->next;
-    made->is_crowd = counter->is_crowd;
+    made->owner = counter->owner;
     made->share = counter->share;
     uint64_t width_ms = width_of(counter);
     for (size_t i = 0; i < counter->n; i++) {

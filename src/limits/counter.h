@@ -16,6 +16,8 @@
 
 #include "private.h"
 
+enum counter_owner { COUNTER_OWN, COUNTER_CROWDS, COUNTER_EVERYBODYS };
+
 struct counter {
     struct counter *next; /* of its chain in the table */
     uint64_t key;
@@ -23,7 +25,7 @@ struct counter {
     uint32_t kind;   /* of its rule: the interval, and COUNTER_BUCKETS */
     uint32_t sum;    /* units in all */
     uint16_t first, n, capacity;
-    bool is_crowd;
+    uint8_t owner; /* enum counter_owner */
     uint8_t share; /* with whose counters it is numbered */
     uint32_t words[];
 };
@@ -151,6 +153,19 @@ static inline void counter_add(struct counter *counter, uint64_t tick, uint32_t 
     }
     for (uint32_t i = 0; i < units; i++)
         counter->words[counter_place(counter, counter->n++)] = latest;
+}
+
+/* Undoes the last counter_add(). */
+static inline void counter_give_back(struct counter *counter, uint32_t units) {
+    counter->sum -= units;
+    if (!counter_is_bucketed(counter->kind)) {
+        counter->n = (uint16_t)(counter->n - units);
+        return;
+    }
+    uint32_t *word = &counter->words[counter_place(counter, counter->n - 1U)];
+    *word -= units;
+    if ((*word & COUNTER_UNITS_MAX) == 0)
+        counter->n--;
 }
 
 /* 0: so many units may pass now, as far as what has not expired (counter_expire()) lets them. Else

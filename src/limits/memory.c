@@ -3,17 +3,14 @@
  * that is held for some hundred nanoseconds and never across I/O.
  *
  * A check locks the shards of all its charges, in the order of the shards, so that no two checks
- * wait for each other; looks; and counts in all of them or in none. The keys of "everybody" have
- * their highest bit set: those few counters, which every check may want, are locked last and so for
- * the shortest time, and no user's counter is behind the same mutex.
+ * wait for each other; looks; and counts in all of them or in none. The counters of one subject are
+ * in one shard. Those of "everybody", few, which every check may want, have shards of their own,
+ * which are locked last and so for the shortest time.
  *
- * Keys are 63 bits of a secret function of rule and subject. It is strongly universal
+ * Keys are 64 bits of a secret function of rule and subject. It is strongly universal
  * (Multilinear-HM of Lemire and Kaser 2013): of two subjects, however chosen by somebody who cannot
- * see the keys, the chance to fall together is 2^-63, and so nobody can aim at a chain of the table
+ * see the keys, the chance to fall together is 2^-64, and so nobody can aim at a chain of the table
  * or at another's counter. What would happen then is that the two share one limit.
- *
- * A shard is a linear hash table (Litwin 1980): it grows and shrinks one chain at a time, so that
- * no check ever waits for a table to be rebuilt.
  *
  * The number of counters is bounded, and so is the part of it that one rule may have (three
  * quarters: addresses cost an attacker little, they shall not push out the users). Beyond that,
@@ -33,31 +30,20 @@
 
 #include "base/mem.h"
 #include "base/random.h"
-#include "counter.h"
 #include "private.h"
+#include "shard.h"
 
 enum {
-    SHARD_BITS = 6, /* as many again for everybody's counters */
-    N_SHARDS = 1 << (SHARD_BITS + 1),
-    N_SHARES = 64, /* numbers of rules, whose counters are counted */
-    CHAINS_MIN = 8,
+    SHARD_BITS = 6,
+    HALF = 1 << SHARD_BITS, /* shards from there on are for everybody's counters */
+    N_SHARDS = 2 * HALF,
+    N_SHARES = 64,       /* numbers of rules, whose counters are counted */
     RECLAIMED = 8,       /* chains that are looked through for room by who finds none */
     SWEPT = 2048,        /* chains of one memory_sweep() */
     SWEPT_AT_ONCE = 128, /* of these, under the lock */
     SHARD_SPACE = 128,
 };
 _Static_assert(SHARD_BITS == 6, "a bit of a word for each shard");
-#define EVERYBODY  (UINT64_C(1) << 63)
-#define SHARD_MASK (~(UINT64_MAX >> (SHARD_BITS + 1)))
-
-struct shard {
-    pthread_mutex_t mutex;
-    struct counter **chains;
-    uint32_t n_chains, capacity;
-    uint32_t mask; /* the power of two that n_chains is below or at, less one */
-    uint32_t count;
-    uint32_t next; /* chain to be swept */
-};
 
 /* So that two mutexes are never in one line of the processor's cache. */
 union shard_space {
@@ -66,8 +52,14 @@ union shard_space {
 };
 _Static_assert(sizeof(struct shard) + 56 <= SHARD_SPACE, "lines of 64 bytes, blocks at 16");
 
+/* 128 bits. */
+struct wide_key {
+    uint64_t low, high;
+};
+
 struct memory {
-    wide_uint keys[3];
+    struct wide_key keys[3];
+    uint64_t shard_key; /* odd */
     size_t max, max_share;
     atomic_size_t n_own; /* of subjects; the rest is few */
     atomic_size_t n_crowd, n_common;
@@ -79,14 +71,15 @@ struct memory {
 /* A charge on its way. */
 struct item {
     uint64_t key;
+    struct shard *shard;
     const struct limits_rule *rule;
     size_t index; /* of the charge */
     uint32_t units;
     struct counter *counter; /* NULL: it is to be made ... */
     /* The rest for what is not done by take_at_once(). */
     struct counter *predecessor; /* ... with these units; or NULL */
-    bool is_crowd;               /* the counter is, or will be, the crowd's */
-    bool is_reserved;            /* in n_own, for a counter that is to be made */
+    enum counter_owner owner;
+    bool is_reserved; /* in n_own, for a counter that is to be made */
     struct counter_pace pace;
 };
 
@@ -100,154 +93,56 @@ struct batch {
 
 /* --- keys --- */
 
-/* Rule and subject are one first: subjects are hashes that nobody can choose the difference of. */
+/* Rule and subject are made one first: nobody can choose by what two subjects, or two rules,
+ * differ.
+ */
 static uint64_t mix(const struct memory *memory, uint64_t rule, struct limits_subject subject) {
-    uint64_t high = subject.high ^ rule, low = subject.low ^ rule * UINT64_C(0x9e3779b97f4a7c15);
-    const wide_uint *keys = memory->keys;
-    return (uint64_t)((keys[0] + (keys[1] + high) * (keys[2] + low)) >> 64);
+    const struct wide_key *keys = memory->keys;
+    /* (keys[1] + word) * (keys[2] + word) + keys[0], of which the upper half is wanted. */
+    uint64_t a = keys[1].low + (subject.high ^ rule), b = keys[2].low + subject.low;
+    uint64_t a_high = keys[1].high + (a < keys[1].low), b_high = keys[2].high + (b < keys[2].low);
+    wide_uint product = (wide_uint)a * b + keys[0].low;
+    return (uint64_t)(product >> 64) + a_high * b + a * b_high + keys[0].high;
 }
 
-static uint64_t key_of(const struct memory *memory, const struct limits_charge *charge) {
-    uint64_t key = mix(memory, charge->rule->hash, charge->subject);
-    bool is_everybody = (charge->subject.high | charge->subject.low) == 0;
-    return is_everybody ? key | EVERYBODY : key & ~EVERYBODY;
+static bool is_everybody(struct limits_subject subject) {
+    return (subject.high | subject.low) == 0;
 }
 
-static struct shard *shard_of(struct memory *memory, uint64_t key) {
-    return &memory->shards[key >> (64 - SHARD_BITS - 1)].shard;
+/* The counters of one subject are in one shard, so that a check locks few. */
+static size_t shard_of(const struct memory *memory, const struct limits_charge *charge) {
+    size_t half = is_everybody(charge->subject) ? HALF : 0;
+    uint64_t number = half != 0 ? charge->rule->hash : charge->subject.high ^ charge->subject.low;
+    return half | (size_t)(number * memory->shard_key >> (64 - SHARD_BITS));
 }
 
-/* In the shard of those who share it. */
-static uint64_t crowd_key(const struct item *item, const struct memory *memory) {
-    struct limits_subject crowd = {.high = item->key >> (64 - SHARD_BITS - 1), .low = 1};
-    return (mix(memory, item->rule->hash, crowd) & ~SHARD_MASK) | (item->key & SHARD_MASK);
-}
-
-/* --- a shard, under its lock --- */
-
-static struct counter **chain_of(const struct shard *shard, uint64_t key) {
-    uint32_t chain = (uint32_t)key & shard->mask;
-    if (chain >= shard->n_chains)
-        chain &= shard->mask >> 1;
-    return &shard->chains[chain];
-}
-
-static struct counter *find(const struct shard *shard, uint64_t key) {
-    struct counter *counter = *chain_of(shard, key);
-    while (counter != NULL && counter->key != key)
-        counter = counter->next;
-    return counter;
-}
-
-/* For a table of `n` chains. Without memory it stays as it is, which is slower at worst. */
-static void resize(struct shard *shard, size_t n) {
-    if (n < CHAINS_MIN || n > UINT32_MAX / sizeof(struct counter *))
-        return;
-    struct counter **chains = mem_realloc(shard->chains, n * sizeof *chains);
-    if (chains == NULL)
-        return;
-    shard->chains = chains;
-    shard->capacity = (uint32_t)n;
-}
-
-/* One more chain, which takes its part of the chain that it was one with. */
-static void split(struct shard *shard) {
-    if (shard->n_chains == shard->capacity)
-        resize(shard, shard->capacity + shard->capacity / 4U);
-    if (shard->n_chains == shard->capacity)
-        return;
-    uint32_t added = shard->n_chains++;
-    if (added > shard->mask)
-        shard->mask = shard->mask << 1 | 1;
-    struct counter **from = &shard->chains[added & shard->mask >> 1], **to = &shard->chains[added];
-    *to = NULL;
-    while (*from != NULL) {
-        struct counter *counter = *from;
-        if (((uint32_t)counter->key & shard->mask) != added) {
-            from = &counter->next;
-            continue;
-        }
-        *from = counter->next;
-        counter->next = NULL;
-        *to = counter;
-        to = &counter->next;
-    }
-}
-
-/* One chain less. */
-static void join(struct shard *shard) {
-    uint32_t removed = --shard->n_chains;
-    struct counter **to = &shard->chains[removed & shard->mask >> 1];
-    while (*to != NULL)
-        to = &(*to)->next;
-    *to = shard->chains[removed];
-    if (removed == (shard->mask >> 1) + 1)
-        shard->mask >>= 1;
-    if (shard->n_chains < shard->capacity / 2)
-        resize(shard, shard->n_chains + shard->n_chains / 4U);
-}
-
-static atomic_size_t *number_of(struct memory *memory, const struct counter *counter) {
-    if (counter->is_crowd)
-        return &memory->n_crowd;
-    return (counter->key & EVERYBODY) != 0 ? &memory->n_common : &memory->n_own;
-}
-
-static void insert(struct memory *memory, struct counter *counter) {
-    struct shard *shard = shard_of(memory, counter->key);
-    struct counter **chain = chain_of(shard, counter->key);
-    counter->next = *chain;
-    *chain = counter;
-    if (++shard->count > shard->n_chains)
-        split(shard);
-}
-
-static void forget(struct memory *memory, struct shard *shard, struct counter *counter) {
-    atomic_size_t *number = number_of(memory, counter);
-    shard->count--;
-    atomic_fetch_sub_explicit(number, 1, memory_order_relaxed);
-    if (number == &memory->n_own)
-        atomic_fetch_sub_explicit(&memory->n_shares[counter->share], 1, memory_order_relaxed);
-    mem_free(counter);
-}
-
-/* Of the chain that is to be swept next. */
-static void sweep_chain(struct memory *memory, struct shard *shard, uint64_t now_ms) {
-    struct counter **link = &shard->chains[shard->next], *counter;
-    while ((counter = *link) != NULL) {
-        if (counter_is_over(counter, now_ms)) {
-            *link = counter->next;
-            forget(memory, shard, counter);
-            continue;
-        }
-        struct counter *smaller =
-            counter_is_spacious(counter) ? counter_copy(counter, counter->n) : NULL;
-        if (smaller != NULL) {
-            *link = smaller;
-            mem_free(counter);
-        }
-        link = &(*link)->next;
-    }
-}
-
-/* Counters that have come to their end are freed, in the next so many chains. False: the last one
- * of the shard was among them. */
-static bool sweep(struct memory *memory, struct shard *shard, uint64_t now_ms, size_t n) {
-    bool is_through = false;
-    for (; n > 0 && !is_through; n--) {
-        sweep_chain(memory, shard, now_ms);
-        is_through = ++shard->next >= shard->n_chains;
-        if (is_through)
-            shard->next = 0;
-    }
-    while (shard->n_chains > CHAINS_MIN && shard->count < shard->n_chains / 2)
-        join(shard);
-    if (shard->next >= shard->n_chains)
-        shard->next = 0;
-    return !is_through;
+/* There is one for each rule in each shard. */
+static uint64_t crowd_key(const struct memory *memory, const struct item *item) {
+    const union shard_space *space = (const union shard_space *)(const void *)item->shard;
+    struct limits_subject crowd = {.high = (uint64_t)(space - memory->shards), .low = 1};
+    return mix(memory, item->rule->hash, crowd);
 }
 
 /* --- room in the whole --- */
+
+static atomic_size_t *number_of(struct memory *memory, const struct counter *counter) {
+    switch ((enum counter_owner)counter->owner) {
+    case COUNTER_OWN:
+        break;
+    case COUNTER_CROWDS:
+        return &memory->n_crowd;
+    case COUNTER_EVERYBODYS:
+        return &memory->n_common;
+    }
+    return &memory->n_own;
+}
+
+static void forget(void *context, const struct counter *counter) {
+    struct memory *memory = context;
+    atomic_fetch_sub_explicit(number_of(memory, counter), 1, memory_order_relaxed);
+    if (counter->owner == COUNTER_OWN)
+        atomic_fetch_sub_explicit(&memory->n_shares[counter->share], 1, memory_order_relaxed);
+}
 
 static void give_up(struct memory *memory, uint8_t share) {
     atomic_fetch_sub_explicit(&memory->n_own, 1, memory_order_relaxed);
@@ -286,21 +181,26 @@ static void begin(struct batch *batch, struct memory *memory, const struct limit
     assert(n <= LIMIT_RATE_LEVELS);
     batch->memory = memory;
     batch->now_ms = now_ms;
-    batch->shards[0] = batch->shards[1] = 0;
+    uint64_t shards[2] = {0}, seen = 0; /* bits of keys: most are not there again */
     batch->n = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t key = key_of(memory, &charges[i]);
-        uint64_t *shards = &batch->shards[key >> 63];
-        uint64_t shard = UINT64_C(1) << (key >> (64 - SHARD_BITS - 1) & 63);
-        if (UNLIKELY((*shards & shard) != 0) && is_again(batch, key))
+        uint64_t key = mix(memory, charges[i].rule->hash, charges[i].subject);
+        uint64_t bit = UINT64_C(1) << (key & 63);
+        if (UNLIKELY((seen & bit) != 0) && is_again(batch, key))
             continue;
-        *shards |= shard;
+        seen |= bit;
+        size_t shard = shard_of(memory, &charges[i]);
+        shards[shard >> SHARD_BITS] |= UINT64_C(1) << (shard & (HALF - 1));
         struct item *item = &batch->items[batch->n++];
         item->key = key;
+        item->shard = &memory->shards[shard].shard;
         item->rule = charges[i].rule;
         item->index = i;
         item->units = 1;
+        item->owner = shard < HALF ? COUNTER_OWN : COUNTER_EVERYBODYS;
     }
+    batch->shards[0] = shards[0];
+    batch->shards[1] = shards[1];
 }
 
 /* The next of the shards in *bits, which is taken out of them. */
@@ -329,14 +229,10 @@ static uint8_t share_of(const struct item *item) {
 
 /* Puts `to` where `from` was; whoever has found it in this check has found `to`. False: there is no
  * `to` for want of memory. */
-static bool replace(struct batch *batch, struct counter *from, struct counter *to) {
+static bool replace(struct batch *batch, struct shard *shard, struct counter *from,
+                    struct counter *to) {
     if (to == NULL)
         return false;
-    struct counter **link = chain_of(shard_of(batch->memory, from->key), from->key);
-    while (*link != from)
-        link = &(*link)->next;
-    to->next = from->next;
-    *link = to;
     for (size_t i = 0; i < batch->n; i++) {
         struct item *item = &batch->items[i];
         if (item->counter == from)
@@ -344,7 +240,7 @@ static bool replace(struct batch *batch, struct counter *from, struct counter *t
         if (item->predecessor == from)
             item->predecessor = to;
     }
-    mem_free(from);
+    shard_replace(shard, from, to);
     return true;
 }
 
@@ -354,12 +250,12 @@ static void place(struct batch *batch, struct item *item) {
     if (reserve(memory, share_of(item))) {
         item->is_reserved = true;
         if (UNLIKELY(atomic_load_explicit(&memory->n_crowd, memory_order_relaxed) > 0))
-            item->predecessor = find(shard_of(memory, item->key), crowd_key(item, memory));
+            item->predecessor = shard_find(item->shard, crowd_key(memory, item));
         return;
     }
-    item->is_crowd = true;
-    item->key = crowd_key(item, memory); /* in the same shard */
-    item->counter = find(shard_of(memory, item->key), item->key);
+    item->owner = COUNTER_CROWDS;
+    item->key = crowd_key(memory, item); /* in the same shard */
+    item->counter = shard_find(item->shard, item->key);
 }
 
 /* Two subjects of one check may have come to one crowd: then it is one item. */
@@ -382,22 +278,21 @@ static void find_all(struct batch *batch) {
     bool is_without_room = false;
     for (size_t i = 0; i < batch->n; i++) {
         struct item *item = &batch->items[i];
-        item->is_crowd = item->is_reserved = false;
+        item->is_reserved = false;
         item->predecessor = NULL;
         counter_pace_at(&item->rule->limit, batch->now_ms, &item->pace);
-        item->counter = find(shard_of(memory, item->key), item->key);
-        if (UNLIKELY(item->counter == NULL) && (item->key & EVERYBODY) == 0)
+        item->counter = shard_find(item->shard, item->key);
+        if (UNLIKELY(item->counter == NULL) && item->owner == COUNTER_OWN)
             is_without_room = is_without_room || is_full(memory, share_of(item));
     }
     if (UNLIKELY(is_without_room)) {
         for (uint64_t bits = batch->shards[0]; bits != 0;)
-            sweep(memory, next_shard(memory, 0, &bits), batch->now_ms, RECLAIMED);
+            shard_sweep(next_shard(memory, 0, &bits), batch->now_ms, RECLAIMED, forget, memory);
         for (size_t i = 0; i < batch->n; i++)
-            batch->items[i].counter =
-                find(shard_of(memory, batch->items[i].key), batch->items[i].key);
+            batch->items[i].counter = shard_find(batch->items[i].shard, batch->items[i].key);
     }
     for (size_t i = 0; i < batch->n; i++)
-        if (UNLIKELY(batch->items[i].counter == NULL) && (batch->items[i].key & EVERYBODY) == 0)
+        if (UNLIKELY(batch->items[i].counter == NULL) && batch->items[i].owner == COUNTER_OWN)
             place(batch, &batch->items[i]);
     if (UNLIKELY(is_without_room))
         merge(batch);
@@ -411,7 +306,7 @@ static bool freshen(struct batch *batch) {
         if (counter == NULL)
             continue;
         if (UNLIKELY(!counter_fits(counter, &item->pace)) &&
-            !replace(batch, counter, counter_refit(counter, &item->pace)))
+            !replace(batch, item->shard, counter, counter_refit(counter, &item->pace)))
             return false;
         counter = item->counter != NULL ? item->counter : item->predecessor;
         counter_expire(counter, item->pace.horizon);
@@ -426,7 +321,7 @@ static bool make_room(struct batch *batch, struct item *item) {
     if (LIKELY(counter != NULL) && LIKELY(counter_has_room(counter, &item->pace, item->units)))
         return true;
     if (counter != NULL)
-        return replace(batch, counter,
+        return replace(batch, item->shard, counter,
                        counter_copy(counter, counter_grown(counter, &item->pace, item->units)));
     struct counter *from = item->predecessor;
     counter = from != NULL ? counter_copy(from, counter_grown(from, &item->pace, item->units))
@@ -434,13 +329,13 @@ static bool make_room(struct batch *batch, struct item *item) {
     if (counter == NULL)
         return false;
     counter->key = item->key;
-    counter->is_crowd = item->is_crowd;
+    counter->owner = (uint8_t)item->owner;
     counter->share = share_of(item);
     if (!item->is_reserved)
         atomic_fetch_add_explicit(number_of(memory, counter), 1, memory_order_relaxed);
     item->is_reserved = false;
     item->counter = counter;
-    insert(memory, counter);
+    shard_insert(item->shard, counter);
     return true;
 }
 
@@ -456,28 +351,33 @@ static void answer(const struct batch *batch, struct limits_answer *ret_answer) 
     }
 }
 
-/* What most checks come to: all counters are there, have room and let it pass. Else nothing has
- * been taken, and it is for take() to say more. */
-static bool take_at_once(struct batch *batch) {
-    UNCLEARED uint64_t ticks[LIMIT_RATE_LEVELS];
-    const size_t n = batch->n;
-    for (size_t i = 0; i < n; i++) {
-        struct item *item = &batch->items[i];
-        UNCLEARED struct counter_pace pace;
-        counter_pace_at(&item->rule->limit, batch->now_ms, &pace);
-        struct counter *counter = find(shard_of(batch->memory, item->key), item->key);
-        if (UNLIKELY(counter == NULL) || UNLIKELY(!counter_fits(counter, &pace)))
-            return false;
-        counter_expire(counter, pace.horizon);
-        if ((uint64_t)counter->sum + item->units > pace.limit ||
-            UNLIKELY(!counter_has_room(counter, &pace, item->units)))
-            return false;
-        item->counter = counter;
-        ticks[i] = pace.tick;
-    }
-    for (size_t i = 0; i < n; i++)
-        counter_add(batch->items[i].counter, ticks[i], batch->items[i].units);
+/* One of which a unit can be taken without more ado. */
+static bool take_item(struct item *item, uint64_t now_ms) {
+    UNCLEARED struct counter_pace pace;
+    counter_pace_at(&item->rule->limit, now_ms, &pace);
+    struct counter *counter = shard_find(item->shard, item->key);
+    if (UNLIKELY(counter == NULL) || UNLIKELY(!counter_fits(counter, &pace)))
+        return false;
+    counter_expire(counter, pace.horizon);
+    if ((uint64_t)counter->sum + item->units > pace.limit ||
+        UNLIKELY(!counter_has_room(counter, &pace, item->units)))
+        return false;
+    counter_add(counter, pace.tick, item->units);
+    item->counter = counter;
     return true;
+}
+
+/* What most checks come to: all counters are there, have room and let it pass. Else nothing is
+ * taken, and it is for take() to say more. */
+static bool take_at_once(struct batch *batch) {
+    size_t i = 0, n = batch->n;
+    while (i < n && take_item(&batch->items[i], batch->now_ms))
+        i++;
+    if (LIKELY(i == n))
+        return true;
+    while (i-- > 0)
+        counter_give_back(batch->items[i].counter, batch->items[i].units);
+    return false;
 }
 
 /* What was reserved for counters that were not made. */
@@ -548,7 +448,7 @@ void memory_sweep(struct memory *memory, uint64_t now_ms) {
     bool goes_on = true;
     for (size_t n = 0; n < SWEPT && goes_on; n += SWEPT_AT_ONCE) {
         pthread_mutex_lock(&shard->mutex);
-        goes_on = sweep(memory, shard, now_ms, SWEPT_AT_ONCE);
+        goes_on = shard_sweep(shard, now_ms, SWEPT_AT_ONCE, forget, memory);
         pthread_mutex_unlock(&shard->mutex);
     }
     /* Who comes second has swept the same shard, and moves on no further. */
@@ -570,36 +470,23 @@ int memory_new(size_t max_counters, struct memory **ret_memory) {
     if (memory == NULL)
         return -ENOMEM;
     random_bytes(memory->keys, sizeof memory->keys);
+    memory->shard_key = random_u64() | 1;
     memory->max = max_counters;
     memory->max_share = max_counters - max_counters / 4;
+    int r = 0;
     for (size_t i = 0; i < N_SHARDS; i++)
-        pthread_mutex_init(&memory->shards[i].shard.mutex, NULL);
-    for (size_t i = 0; i < N_SHARDS; i++) {
-        struct shard *shard = &memory->shards[i].shard;
-        shard->chains = mem_alloc(CHAINS_MIN * sizeof(struct counter *));
-        if (shard->chains == NULL) {
-            memory_free(memory);
-            return -ENOMEM;
-        }
-        shard->n_chains = shard->capacity = CHAINS_MIN;
-        shard->mask = CHAINS_MIN - 1;
+        r = shard_init(&memory->shards[i].shard) < 0 ? -ENOMEM : r;
+    if (r < 0) {
+        memory_free(memory);
+        return r;
     }
     *ret_memory = memory;
     return 0;
 }
 
 struct memory *memory_free(struct memory *memory) {
-    for (size_t i = 0; memory != NULL && i < N_SHARDS; i++) {
-        struct shard *shard = &memory->shards[i].shard;
-        for (size_t k = 0; k < shard->n_chains; k++)
-            for (struct counter *counter = shard->chains[k]; counter != NULL;) {
-                struct counter *next = counter->next;
-                mem_free(counter);
-                counter = next;
-            }
-        mem_free(shard->chains);
-        pthread_mutex_destroy(&shard->mutex);
-    }
+    for (size_t i = 0; memory != NULL && i < N_SHARDS; i++)
+        shard_deinit(&memory->shards[i].shard);
     mem_free(memory);
     return NULL;
 }

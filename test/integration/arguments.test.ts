@@ -191,10 +191,10 @@ describe("rules about arguments", () => {
         assert.equal(text(await session.request("tools/call", { name: `http__${deny}` })), "null");
         // Not an object: whoever refuses it, it is refused.
         const from = fixture.requests.items.length;
-        for (const args of ["[]", '"x"', "5", "true"]) {
+        for (const args of ["[]", '[{"x":"rm"}]', '"x"', '"{\\"x\\":\\"rm\\"}"', "5", "true"]) {
             for (const way of WAYS) {
                 const { result, error } = await way.send(gateway, session, deny, args);
-                assert.ok(error !== undefined || result?.isError === true, `${args}: ${JSON.stringify(result)}`);
+                assert.ok(error !== undefined || result?.isError === true, `${way.title} ${args}: ${JSON.stringify(result)}`);
             }
         }
         assert.equal(reached(from), 0);

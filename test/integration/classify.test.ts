@@ -239,6 +239,15 @@ describe("classify", () => {
         assert.match(readFileSync(path, "utf8"), /\n\[mcp\.servers\.it\.tools\]\nget_a\.access = "read"\n$/);
     });
 
+    test("without a server there is nothing to classify", async (t) => {
+        const { path } = file(t, "[server]\nworkers = 1\n");
+        for (const args of [[], ["--write"]]) {
+            const done = await run(path, ...args);
+            assert.equal(done.code, 0, done.stderr);
+            assert.match(done.stdout, /nothing to classify/);
+        }
+    });
+
     test("a thousand tools; and more than the file may have", async (t) => {
         const many = (count: number) => Array.from({ length: count }, (_, i) => tool(`get_${i}`));
         const { path } = file(t, `[mcp.servers.it]\n${cmd(many(1000))}\n`);

@@ -5,7 +5,14 @@
 import assert from "node:assert/strict";
 import { describe, test, type TestContext } from "node:test";
 
-import { HttpFixture, legacyOnly, modernOnly, startHttp, type HttpOptions, type Received } from "./fixtures/http-server.ts";
+import {
+    HttpFixture,
+    legacyOnly,
+    modernOnly,
+    startHttp,
+    type HttpOptions,
+    type Received,
+} from "./fixtures/http-server.ts";
 import { cardea, prepared } from "./lib/cli.ts";
 import { startGateway, type Gateway, type ServerConfig, type Value } from "./lib/gateway.ts";
 import { openSession, served, type Session } from "./lib/http.ts";
@@ -49,7 +56,9 @@ async function start(
         },
         t,
     );
-    return { fixture, gateway, token: (sub, claims) => jwt({ sub, aud: [GATEWAY, fixture.url], jti: Math.random(), ...claims }) };
+    const token: Here["token"] = (sub, claims) =>
+        jwt({ sub, aud: [GATEWAY, fixture.url], jti: Math.random(), ...claims });
+    return { fixture, gateway, token };
 }
 
 const bearer = (request: Received): string => {
@@ -84,7 +93,8 @@ for (const era of ERAS) {
     describe(`a ${era} server`, { concurrency: 2 }, () => {
         test("gets of each user its own token, in everything, on its own connections", async (t) => {
             const plain = await startHttp(speaking(era), t);
-            const here = await start(t, { ...speaking(era), get: "stream" }, {}, { servers: { plain: { url: plain.url } } });
+            const servers = { plain: { url: plain.url } };
+            const here = await start(t, { ...speaking(era), get: "stream" }, {}, { servers });
             const { fixture, gateway } = here;
             const users = ["alice", "bob", "carol"];
             const tokens = new Map(users.map((user) => [user, here.token(user)]));
@@ -138,10 +148,12 @@ for (const era of ERAS) {
         test("gets the new token as soon as its caller has one, in the same session", async (t) => {
             const here = await start(t, { ...speaking(era), get: "stream" });
             const { fixture, gateway } = here;
-            const [first, second] = [here.token("alice"), here.token("alice", { exp: Math.floor(Date.now() / 1000) + 7200 })];
+            const later = Math.floor(Date.now() / 1000) + 7200;
+            const [first, second] = [here.token("alice"), here.token("alice", { exp: later })];
             const session = await openSession(as(gateway, first), "/mcp/http");
             const ask = async (token: string, id: number) => {
-                const body = { jsonrpc: "2.0", id, method: "tools/call", params: { name: "echo", arguments: { text: `${id}` } } };
+                const params = { name: "echo", arguments: { text: `${id}` } };
+                const body = { jsonrpc: "2.0", id, method: "tools/call", params };
                 assert.equal(await said((await session.send({ token, body })).messages.at(-1)!), `${id}`);
                 return fixture.received("tools/call").at(-1)!;
             };
@@ -277,7 +289,8 @@ describe("the end of a token", () => {
         const token = here.token("alice", { exp });
         const session = await openSession(as(gateway, token), "/mcp/http");
         const say = async (token: string, id: number) => {
-            const body = { jsonrpc: "2.0", id, method: "tools/call", params: { name: "echo", arguments: { text: "hi" } } };
+            const params = { name: "echo", arguments: { text: "hi" } };
+            const body = { jsonrpc: "2.0", id, method: "tools/call", params };
             return session.send({ token, body });
         };
         await said((await say(token, 1)).messages.at(-1)!);
@@ -362,11 +375,15 @@ test("cardea check tells of the rule that is relaxed, and refuses what cannot be
     const url = "https://A.Example:443/mcp?key=1";
     const fine = await check({ url, auth: { type: "forward" } });
     assert.equal(fine.code, 0, fine.stderr);
-    assert.match(fine.stdout + fine.stderr, /warning: .*MCP specification forbids.*"https:\/\/a\.example\/mcp" \(auth\.audience\)/);
+    const told = /warning: .*MCP specification forbids.*"https:\/\/a\.example\/mcp" \(auth\.audience\)/;
+    assert.match(fine.stdout + fine.stderr, told);
     const wrong: [ServerConfig, RegExp][] = [
         [{ url, share: "all", auth: { type: "forward" } }, /share must not be "all"/],
         [{ url, auth: { type: "forward", token: "x" } }, /keep one of them/],
-        [{ url, auth: { type: "forward" }, headers: [{ rule: "insert", name: "Authorization", value: "x" }] }, /keep one of them/],
+        [
+            { url, auth: { type: "forward" }, headers: [{ rule: "insert", name: "Authorization", value: "x" }] },
+            /keep one of them/,
+        ],
         [{ url: "http://a.example/mcp", auth: { type: "forward" } }, /needs an https URL/],
         [{ url, auth: { type: "exchange" } }, /auth\.type must be "token" or "forward"/],
         [{ url, auth: { token: "x", audience: "y" } }, /audience is for type = "forward"/],

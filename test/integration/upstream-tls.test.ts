@@ -66,13 +66,14 @@ describe("the server's certificate", { concurrency: 2 }, () => {
     });
 
     const expired = own.sign("IP:127.0.0.1", true);
+    const strange = (names: string) => new Authority().sign(names);
     const rows: [string, () => Certificate, { [key: string]: Value }, RegExp | undefined][] = [
         ["another name", () => own.sign("DNS:other.test"), {}, /not for this IP address/],
         ["another name, accepted", () => own.sign("DNS:other.test"), { accept_invalid_hostnames: true }, undefined],
         ["expired, any name accepted", () => expired, { accept_invalid_hostnames: true }, /expired/],
-        ["unknown, any name accepted", () => new Authority().sign("IP:127.0.0.1"), { accept_invalid_hostnames: true }, /not known here/],
+        ["unknown, any name accepted", () => strange("IP:127.0.0.1"), { accept_invalid_hostnames: true }, /not known here/],
         ["expired, unverified", () => expired, { verify_certs: false }, undefined],
-        ["unknown and another name, unverified", () => new Authority().sign("DNS:other.test"), { verify_certs: false }, undefined],
+        ["unknown and another name, unverified", () => strange("DNS:other.test"), { verify_certs: false }, undefined],
     ];
     for (const [name, certificate, tls, reason] of rows) {
         test(`${name}: ${reason === undefined ? "taken" : "refused"}`, async (t) => {
@@ -194,7 +195,8 @@ describe("the gateway's certificate", { concurrency: 2 }, () => {
         await said(call(await client(gateway, "legacy"), "echo", { text: "hi" }));
         assert.equal(shown.size, 2, "another certificate");
 
-        await reload(gateway, { servers: { http: { url: fixture.url, timeout: "50s", tls: { ca_bundle: own.file } } } });
+        const bare = { url: fixture.url, timeout: "50s", tls: { ca_bundle: own.file } };
+        await reload(gateway, { servers: { http: bare } });
         assert.match(await downReason(gateway, "http"), /wants a certificate/);
     });
 });
@@ -202,7 +204,8 @@ describe("the gateway's certificate", { concurrency: 2 }, () => {
 test("cardea check says what is lax, and what cannot be", async (t) => {
     const folder = temporaryFolder();
     t.after(() => removeFolder(folder));
-    const check = (server: ServerConfig) => cardea(["check", ...prepared(folder, { servers: { a: server } }).slice(0, 2)]);
+    const check = (server: ServerConfig) =>
+        cardea(["check", ...prepared(folder, { servers: { a: server } }).slice(0, 2)]);
     const url = "https://a.example/mcp";
     const lax = await check({ url, tls: { verify_certs: false, accept_invalid_hostnames: true } });
     assert.equal(lax.code, 0, lax.stderr);

@@ -173,9 +173,10 @@ static const struct row rows[] = {
            "  [mcp.servers.a.tools]\n  r.access = \"read\"\n\t[x]\n", READ("a", "r")),
     EDITED("values of every kind",
            "[mcp.servers.a]\nd = 1979-05-27 07:32:00Z\nf = [ 1.5, inf, nan ] # c\nb = true\n"
-           "n = [{a = 1}, {a = [2]}]\nl = 'C:\\'\ne = \"\"\n",
+           "n = [{a = 1}, {a = [2]}]\nl = 'C:\\'\ne = \"\"\nm = \"\"\"a\"\"\"\"\"\nk = '''b'''''\n",
            "[mcp.servers.a]\nd = 1979-05-27 07:32:00Z\nf = [ 1.5, inf, nan ] # c\nb = true\n"
-           "n = [{a = 1}, {a = [2]}]\nl = 'C:\\'\ne = \"\"\n\n[mcp.servers.a.tools]\nr.access = "
+           "n = [{a = 1}, {a = [2]}]\nl = 'C:\\'\ne = \"\"\nm = \"\"\"a\"\"\"\"\"\nk = "
+           "'''b'''''\n\n[mcp.servers.a.tools]\nr.access = "
            "\"read\"\n",
            READ("a", "r")),
     EDITED("other keys of the same name",

@@ -478,6 +478,23 @@ static void test_memory(void) {
     unload_policy(&loaded);
 }
 
+/* A name that the reader cannot be asked for is not looked into, and so refused. */
+static void test_name_with_nul(void) {
+    struct config_value denied = {.type = CONFIG_VALUE_STRING, .text = SLICE("x")};
+    struct config_argument argument = {.name = SLICE("a\0b"), .deny = &denied, .n_deny = 1};
+    struct config_tool tool = {.name = SLICE("t"), .arguments = &argument, .n_arguments = 1};
+    struct config_server server = {
+        .name = SLICE("s"), .access = CONFIG_ACCESS_READ, .tools = &tool, .n_tools = 1};
+    struct config config = {.servers = &server, .n_servers = 1};
+    struct loaded_policy loaded = {.config = NULL};
+    CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
+    REQUIRE(policy_new(&config, &loaded.policy) == 0 && json_reader_new(&loaded.reader) == 0);
+    CHECK_INT(check(&loaded, SLICE("{\"a\\u0000b\":\"x\"}"), &reason), POLICY_E_ARGUMENT);
+    CHECK_INT(check(&loaded, SLICE("{\"a\\u0000b\":[\"x\"]}"), &reason), POLICY_E_ARGUMENT);
+    CHECK_INT(check(&loaded, SLICE("{\"a\\u0000b\":\"y\"}"), &reason), 0);
+    unload_policy(&loaded);
+}
+
 static void test_no_rules(void) {
     struct loaded_policy loaded = load_rule("a = {max = 1}");
     static const struct policy_caller nobody = {.n_groups = 0};
@@ -496,4 +513,4 @@ static void test_no_rules(void) {
 
 TEST_MAIN(TEST(test_allow), TEST(test_deny), TEST(test_pattern), TEST(test_max), TEST(test_names),
           TEST(test_reasons), TEST(test_large), TEST(test_deep), TEST(test_many_keys),
-          TEST(test_memory), TEST(test_no_rules))
+          TEST(test_memory), TEST(test_name_with_nul), TEST(test_no_rules))

@@ -21,7 +21,8 @@
 #include "base/log.h"
 #include "base/slice.h"
 #include "config/config.h"
-#include "io/loop.h"
+
+struct io_loop;
 
 /* Whose units are counted: everybody's together, or those of one user or address. Made once, for it
  * costs more than a check. Equal on every gateway that shares a Redis. */

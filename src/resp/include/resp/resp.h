@@ -1,6 +1,6 @@
 /*
  * The Redis protocol, RESP2, as far as the limits need it: commands to bytes, bytes to replies.
- * hiredis' reader and formatter do the work; here are the bounds, and no descriptor.
+ * hiredis reads; writing is ours. Here are the bounds, and no descriptor.
  */
 #pragma once
 

@@ -40,7 +40,7 @@ struct catalog_item {
     struct slice other_json, other_name;
     struct mcp_mirrors mirrors;  /* tools: arguments that clients repeat in header fields */
     bool may_mirror, may_differ; /* tools, while their page is read: they need a second look */
-    atomic_uchar seen; /* for whoever judges definitions, once; 0 at first */
+    atomic_uchar seen;           /* for whoever judges definitions, once; 0 at first */
 };
 
 /* The items of a list as they are sent, each with a comma before it. */
