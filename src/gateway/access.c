@@ -39,24 +39,49 @@ int gw_policy_new(struct config *config, struct gw_policy **ret_policy) {
     return 0;
 }
 
+struct gw_policy *gw_policy_newest(struct gateway *gateway) {
+    pthread_mutex_lock(&gateway->policy_mutex);
+    struct gw_policy *policy = gateway->policy != NULL ? gw_policy_ref(gateway->policy) : NULL;
+    pthread_mutex_unlock(&gateway->policy_mutex);
+    return policy;
+}
+
+void gw_policy_adopt(struct gateway *gateway, struct gw_policy *policy) {
+    struct gw_policy *old = gateway->policy;
+    pthread_mutex_lock(&gateway->policy_mutex);
+    gateway->policy = gw_policy_ref(policy);
+    pthread_mutex_unlock(&gateway->policy_mutex);
+    gw_policy_unref(old);
+}
+
 /* Facts. */
 
 struct policy_caller gw_policy_caller(const struct auth_identity *identity) {
     return (struct policy_caller){
         .groups = identity->groups,
         .n_groups = identity->n_groups,
-        .groups_are_known =
-            identity->groups_state == AUTH_GROUPS_FINE && !identity->has_unknown_group,
+        .groups_are_known = identity->n_groups != 0 && identity->groups_state == AUTH_GROUPS_FINE &&
+                            !identity->has_unknown_group,
     };
+}
+
+static const struct policy_server *find_server(const struct gw_policy *policy, struct slice name,
+                                               const struct auth_identity *identity) {
+    struct policy_caller caller = gw_policy_caller(identity);
+    if (!auth_may_use_server(identity, name))
+        return NULL;
+    const struct policy_server *server = policy_find_server(policy->policy, name);
+    return server != NULL && policy_may_know(server, &caller) ? server : NULL;
 }
 
 const struct policy_server *gw_policy_server(const struct gw_worker *worker, struct slice name,
                                              const struct auth_identity *identity) {
-    struct policy_caller caller = gw_policy_caller(identity);
-    if (!auth_may_use_server(identity, name))
-        return NULL;
-    const struct policy_server *server = policy_find_server(worker->policy->policy, name);
-    return server != NULL && policy_may_know(server, &caller) ? server : NULL;
+    return find_server(worker->policy, name, identity);
+}
+
+bool gw_policy_lets_know(const struct gw_policy *policy, struct slice server,
+                         const struct auth_identity *identity) {
+    return find_server(policy, server, identity) != NULL;
 }
 
 static enum policy_kind kind_of(enum mcp_list list) {

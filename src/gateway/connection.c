@@ -435,7 +435,11 @@ static void process(struct gw_connection *connection, struct slice bytes) {
     connection->is_reading = false;
     if (connection->closes)
         return;
-    if (!connection->is_busy)
+    struct gw_exchange *exchange = connection->exchange;
+    if (!connection->is_busy && exchange != NULL && exchange->is_refused && exchange->is_hurried &&
+        !exchange->is_answered)
+        gw_exchange_hurry(exchange);
+    else if (!connection->is_busy)
         watch_sender(connection);
     else if (bytes.len != 0)
         gw_connection_read(connection, bytes);

@@ -360,6 +360,7 @@ static bool find_session(struct gw_exchange *exchange) {
                            "there is no such session: send initialize again");
         return false;
     }
+    gw_session_note_caller(exchange->session, exchange->caller->identity);
     return true;
 }
 

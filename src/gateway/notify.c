@@ -80,13 +80,27 @@ void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
 /* What is told, and to whom. */
 struct news {
     const struct upstream *upstream;
-    struct slice owner; /* of the instance that it comes from */
-    unsigned list_mask; /* 0: it is a log message */
+    struct slice owner;             /* of the instance that it comes from */
+    unsigned list_mask;             /* 0: it is a log message */
+    const struct gw_policy *policy; /* NULL: there is none yet */
     int level;
     struct slice params;
 };
 
-static bool concerns(const struct gw_session *session, const struct news *news) {
+/* An upstream of everybody tells of itself to whoever may know of it. */
+static bool may_hear(struct gw_session *session, const struct news *news) {
+    if (news->policy == NULL || upstream_config(news->upstream)->share != CONFIG_SHARE_ALL)
+        return true; /* an instance of one's own was made because one may */
+    pthread_mutex_lock(&session->mutex);
+    bool may = session->identity != NULL &&
+               gw_policy_lets_know(news->policy, upstream_name(news->upstream), session->identity);
+    pthread_mutex_unlock(&session->mutex);
+    return may;
+}
+
+static bool concerns(struct gw_session *session, const struct news *news) {
+    if (!may_hear(session, news))
+        return false;
     if (session->only[0] != '\0' && !gw_session_is_at(session, news->upstream))
         return false;
     return upstream_config(news->upstream)->share != CONFIG_SHARE_SESSION ||
@@ -112,7 +126,10 @@ static void tell_principal(void *context, struct gw_principal *principal) {
 
 static void tell(struct gateway *gateway, struct news *news) {
     if (upstream_config(news->upstream)->share != CONFIG_SHARE_PRINCIPAL) {
+        struct gw_policy *policy = gw_policy_newest(gateway);
+        news->policy = policy;
         gw_principals_each(&gateway->principals, tell_principal, news);
+        gw_policy_unref(policy);
         return;
     }
     struct gw_principal *principal = gw_principal_find(&gateway->principals, news->owner);

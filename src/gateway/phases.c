@@ -232,10 +232,14 @@ static enum phase_verdict phase_metadata(struct gw_exchange *exchange,
 static enum phase_verdict phase_limits(struct gw_exchange *exchange, const struct http_head *head) {
     struct gw_units units UNCLEARED;
     char field[48];
-    if (is_health_request(exchange, head))
+    /* With credentials it asks for more than health, and they have to be proved. */
+    if (is_health_request(exchange, head) &&
+        http_head_get(head, SLICE("authorization")).ptr == NULL)
         return PHASE_CONTINUE;
+    exchange->is_hurried = true;
     switch (gw_exchange_take_units(exchange, &units)) {
     case LIMITS_PASS:
+        exchange->is_hurried = false;
         return PHASE_CONTINUE;
     case LIMITS_WAITS:
         return PHASE_WAITS;
@@ -413,6 +417,18 @@ static void answer_expectation(struct gw_exchange *exchange) {
         gw_connection_close(connection);
 }
 
+/* Its head says that the connection goes on, and says now that it does not. */
+void gw_exchange_hurry(struct gw_exchange *exchange) {
+    struct gw_connection *connection = exchange->connection;
+    struct slice early = buf_slice(&exchange->early);
+    size_t line = slice_find_byte(early, '\n') + 1;
+    struct slice pieces[] = {slice_sub(early, 0, line), SLICE("Connection: close\r\n"),
+                             slice_from(early, line)};
+    exchange->is_answered = true;
+    if (gw_connection_write(connection, pieces, ARRAY_LEN(pieces)))
+        gw_connection_close(connection);
+}
+
 /* The head is fine. */
 static void welcome_body(struct gw_exchange *exchange, const struct http_head *head) {
     static const struct slice go_on = SLICE_INIT("HTTP/1.1 100 Continue\r\n\r\n");
@@ -472,6 +488,10 @@ void gw_exchange_go_on(struct gw_exchange *exchange) {
     if (exchange->is_waiting)
         return;
     gw_connection_hold(connection, false);
-    if (exchange->is_whole && !connection->closes)
+    if (connection->closes)
+        return;
+    if (exchange->is_whole)
         gw_exchange_run(exchange);
+    else if (exchange->is_refused && exchange->is_hurried && !exchange->is_answered)
+        gw_exchange_hurry(exchange);
 }

@@ -153,6 +153,7 @@ struct gw_session {
     char only[GW_SERVER_NAME_CHARS + 1];
     enum mcp_revision revision;
     struct list_link principal_link; /* principal->mutex */
+    struct auth_identity *identity;  /* mutex; a reference: of who used it last */
 
     atomic_uint_fast64_t last_used_ms;
     atomic_int log_level; /* -1: the client did not ask */
@@ -250,6 +251,8 @@ struct gateway {
     const struct secret *token, *api_token;
     struct io_tls *client_tls; /* toward upstreams and issuers */
     struct gw_generation *generation;
+    pthread_mutex_t policy_mutex; /* guards policy: any thread that tells sessions looks */
+    struct gw_policy *policy;     /* the newest; a reference */
     struct slice version;
     struct spawner *isolated, *plain;
     struct io_address address, health_address;
@@ -369,6 +372,7 @@ struct gw_exchange {
     bool is_cors;                     /* of a page whose origin [server.cors] allows */
     struct buf early;                 /* an answer that was decided before the body was read */
     bool is_refused;                  /* there is one */
+    bool is_hurried;                  /* which does not wait for a body that may never come */
     struct gw_units *units;           /* owned: it waits for its limits, or has */
     size_t phase;                     /* of the head: the one that is at work */
     bool is_waiting;                  /* it waits; the body is kept */
@@ -434,6 +438,9 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
 
 /* phases.c */
 
+/* It is refused and hurried, and its body has not come whole: answers, and ends the connection. */
+void gw_exchange_hurry(struct gw_exchange *exchange);
+
 /* The phases that need the head only. */
 void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head);
 /* What a phase waited for is there: that phase runs again, and those behind it. From the loop,
@@ -460,6 +467,8 @@ void gw_session_close(struct gw_session *session);
 /* It belongs to this endpoint (NULL: the merged one). */
 bool gw_session_is_at(const struct gw_session *session, const struct upstream *only);
 void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms);
+/* Who uses it now: what it may be told of. */
+void gw_session_note_caller(struct gw_session *session, struct auth_identity *identity);
 /* Each that is there now; `fn` may close it. */
 typedef void gw_session_fn(void *context, struct gw_session *session);
 void gw_sessions_each(struct gw_sessions *sessions, gw_session_fn *fn, void *context);
@@ -816,6 +825,12 @@ void gw_edit_deinit(struct gateway *gateway);
 MUST_CHECK int gw_policy_new(struct config *config, struct gw_policy **ret_policy);
 struct gw_policy *gw_policy_ref(struct gw_policy *policy);
 struct gw_policy *gw_policy_unref(struct gw_policy *policy);
+/* The newest, with a reference; any thread. NULL: there is none yet. */
+struct gw_policy *gw_policy_newest(struct gateway *gateway);
+void gw_policy_adopt(struct gateway *gateway, struct gw_policy *policy);
+/* The caller may know of something of the server. */
+bool gw_policy_lets_know(const struct gw_policy *policy, struct slice server,
+                         const struct auth_identity *identity);
 /* Points into the identity. */
 struct policy_caller gw_policy_caller(const struct auth_identity *identity);
 /* NULL: there is no such server for this caller. */

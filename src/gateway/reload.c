@@ -324,6 +324,7 @@ void gateway_reload_commit(struct gateway_reload *reload, void (*done)(void *con
     struct gateway *gateway = reload->gateway;
     gateway->reload = reload;
     gateway->generation = reload->generation;
+    gw_policy_adopt(gateway, reload->generation->policy);
     reload->done = done;
     reload->context = context;
     reload->settle_message.deliver = settle;

@@ -423,9 +423,14 @@ static bool check_arguments(struct gw_call *call, const struct mcp_message *mess
     if (LIKELY(!policy_has_argument_rules(&route->decision)))
         return true;
     struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    /* As it came, whatever it is: what is no object is refused there. */
+    const struct json_node *arguments =
+        message->params != NULL
+            ? json_member(call->worker->reader, message->params, SLICE("arguments"))
+            : NULL;
     int error =
         policy_check_arguments(&route->decision, route->found->key, call->worker->second_reader,
-                               arguments_of(call, message), &reason);
+                               arguments != NULL ? arguments->raw : SLICE_EMPTY, &reason);
     if (error == 0)
         return true;
     if (error == POLICY_E_ARGUMENT)

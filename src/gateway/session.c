@@ -44,6 +44,7 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
             mem_free(place);
         map_deinit(&session->calls);
         gw_principal_unref(session->principal);
+        auth_identity_unref(session->identity);
         pthread_mutex_destroy(&session->mutex);
         mem_free(session);
     }
@@ -221,6 +222,16 @@ void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms) {
             gw_session_unref(expired);
         } while (expired != NULL);
     }
+}
+
+void gw_session_note_caller(struct gw_session *session, struct auth_identity *identity) {
+    pthread_mutex_lock(&session->mutex);
+    struct auth_identity *old = session->identity;
+    if (old != identity)
+        session->identity = auth_identity_ref(identity);
+    pthread_mutex_unlock(&session->mutex);
+    if (old != identity)
+        auth_identity_unref(old);
 }
 
 /* Those of a shard, with references: `fn` must not run under its lock. NULL: none. */

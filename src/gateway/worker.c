@@ -145,6 +145,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->config = config_ref(options->config);
     gateway->log = options->log;
     pthread_mutex_init(&gateway->tls_mutex, NULL);
+    pthread_mutex_init(&gateway->policy_mutex, NULL);
     gateway->token = options->token;
     gateway->api_token = options->api_token;
     gateway->version = options->version;
@@ -210,6 +211,8 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
     };
     gateway->client_tls = tls != NULL ? io_tls_ref(tls) : NULL;
     int error = gw_generation_new(gateway, gateway->config, NULL, &gateway->generation);
+    if (error == 0)
+        gw_policy_adopt(gateway, gateway->generation->policy);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
         gw_worker_adopt(&gateway->workers[i], gateway->generation);
     if (error == 0)
@@ -244,6 +247,8 @@ struct gateway *gateway_free(struct gateway *gateway) {
     io_tls_unref(gateway->client_tls);
     io_tls_unref(gateway->tls);
     pthread_mutex_destroy(&gateway->tls_mutex);
+    gw_policy_unref(gateway->policy);
+    pthread_mutex_destroy(&gateway->policy_mutex);
     config_unref(gateway->config);
     mem_free(gateway->workers);
     mem_free(gateway->loops);

@@ -197,7 +197,6 @@ static void begin(struct batch *batch, struct memory *memory, const struct limit
         item->rule = charges[i].rule;
         item->index = i;
         item->units = 1;
-        item->owner = shard < HALF ? COUNTER_OWN : COUNTER_EVERYBODYS;
     }
     batch->shards[0] = shards[0];
     batch->shards[1] = shards[1];
@@ -278,6 +277,7 @@ static void find_all(struct batch *batch) {
     bool is_without_room = false;
     for (size_t i = 0; i < batch->n; i++) {
         struct item *item = &batch->items[i];
+        item->owner = item->shard < &memory->shards[HALF].shard ? COUNTER_OWN : COUNTER_EVERYBODYS;
         item->is_reserved = false;
         item->predecessor = NULL;
         counter_pace_at(&item->rule->limit, batch->now_ms, &item->pace);

@@ -55,7 +55,7 @@ static enum policy_rule deny_rule(const struct policy_access *access,
         return POLICY_RULE_NONE;
     if (policy_groups_meet(&access->deny, caller))
         return POLICY_RULE_DENY;
-    return caller->groups_are_known ? POLICY_RULE_NONE : POLICY_RULE_DENY_UNKNOWN;
+    return policy_knows_groups(caller) ? POLICY_RULE_NONE : POLICY_RULE_DENY_UNKNOWN;
 }
 
 enum policy_rule policy_access_rule(const struct policy_server *server,

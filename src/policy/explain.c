@@ -16,7 +16,7 @@ static void write_caller(struct buf *out, const struct policy_caller *caller) {
             policy_write_toml_key(out, caller->groups[i]);
         }
     }
-    if (!caller->groups_are_known)
+    if (!policy_knows_groups(caller))
         buf_append(out, SLICE("; its groups are not known for sure, so whatever has a deny is "
                               "denied"));
     buf_append_byte(out, '\n');
@@ -41,8 +41,8 @@ static void write_deny(struct buf *out, const struct policy_server *server,
     buf_append(out, SLICE(".deny = "));
     policy_write_toml_strings(out, access->deny.items, access->deny.n);
     buf_append_cstr(out, policy_groups_meet(&access->deny, caller) ? ": the caller is in it\n"
-                         : caller->groups_are_known                ? ": the caller is not in it\n"
-                                                    : ": the caller's groups are not known\n");
+                         : policy_knows_groups(caller)             ? ": the caller is not in it\n"
+                                                       : ": the caller's groups are not known\n");
 }
 
 static void write_allow(struct buf *out, const struct policy_server *server,

@@ -88,6 +88,10 @@ struct policy {
 const struct policy_tool *policy_find_tool(const struct policy_server *server,
                                            const struct policy_item *item);
 
+/* Who is in no group names none: that is not known to be all of them. */
+static inline bool policy_knows_groups(const struct policy_caller *caller) {
+    return caller->groups_are_known && caller->n_groups != 0;
+}
 bool policy_groups_meet(const struct policy_groups *groups, const struct policy_caller *caller);
 /* Which rule of access keeps the caller away. `tool` may be NULL. */
 enum policy_rule policy_access_rule(const struct policy_server *server,

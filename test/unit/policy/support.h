@@ -70,8 +70,6 @@ MAYBE_UNUSED static const struct policy_caller *caller_of(struct caller *caller,
         else
             caller->groups[caller->it.n_groups++] = word;
     }
-    if (caller->it.n_groups == 0)
-        caller->it.groups_are_known = false; /* none are named */
     qsort(caller->groups, caller->it.n_groups, sizeof caller->groups[0], compare_groups);
     return &caller->it;
 }

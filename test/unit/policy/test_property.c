@@ -74,7 +74,7 @@ static bool oracle_may_see(const struct model_server *server, const struct model
         return false;
     /* "where any `deny` applies and the group is missing or malformed, or a group is outside
      * `group_values`: denied" */
-    if (denied != 0 && !asker.are_known)
+    if (denied != 0 && (!asker.are_known || asker.groups == 0))
         return false;
     /* "A tool's `allow` replaces the server's ... empty `allow` = nobody" */
     if (tool != NULL && tool->has_allow)

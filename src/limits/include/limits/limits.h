@@ -53,7 +53,7 @@ struct limits;
 struct limits_options {
     struct log *log; /* outlives it */
     size_t n_workers;
-    size_t max_counters; /* 0: LIMIT_COUNTERS */
+    size_t max_counters; /* of subjects; 0: LIMIT_COUNTERS. One rule has three quarters at most */
 };
 
 MUST_CHECK int limits_new(const struct limits_options *options, struct limits **ret_limits);
@@ -63,7 +63,8 @@ struct limits *limits_free(struct limits *limits);
 enum limits_verdict {
     LIMITS_PASS,
     LIMITS_EXCEEDED,    /* by one rule at least; nothing was taken */
-    LIMITS_UNAVAILABLE, /* Redis cannot be asked, and on_failure is deny */
+    LIMITS_UNAVAILABLE, /* Redis cannot be asked, and on_failure is deny; or there is no memory for
+                           a counter. Nothing was taken. */
     LIMITS_WAITS,       /* the answer comes later */
 };
 

@@ -38,7 +38,8 @@ struct policy_caller {
     const struct slice *groups; /* sorted */
     size_t n_groups;
     /* Every group that the credential names is there. False: it names none, they are malformed, or
-     * one is outside of group_values. Then whatever has a `deny` is denied. */
+     * one is outside of group_values. Then whatever has a `deny` is denied, and so it is
+     * without any group. */
     bool groups_are_known;
 };
 
