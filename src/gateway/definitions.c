@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -130,9 +131,27 @@ static const struct definition *add(struct gw_definitions *definitions, struct s
     return copy;
 }
 
+/* What is not remembered is not written either: a server that gives its tools other names all the
+ * time would fill the disk. */
+static bool has_room(const struct gw_definitions *definitions, struct slice key) {
+    struct slice server, tool;
+    (void)slice_cut(key, ' ', &server, &tool);
+    const size_t *count = map_get(&definitions->counts, server);
+    return count == NULL || *count < LIMIT_DEFINITIONS;
+}
+
 /* False: it cannot be kept, and so nothing can be said of it after a restart. */
 static bool append_to_file(const struct gw_definitions *definitions, struct slice line) {
-    return definitions->fd < 0 || write(definitions->fd, line.ptr, line.len) == (ssize_t)line.len;
+    struct stat info;
+    if (definitions->fd < 0)
+        return true;
+    ssize_t n = write(definitions->fd, line.ptr, line.len);
+    if (n == (ssize_t)line.len)
+        return true;
+    /* The disk is full. With half a line before it the next one would be lost, too. */
+    if (n > 0 && fstat(definitions->fd, &info) == 0)
+        (void)!ftruncate(definitions->fd, info.st_size - n);
+    return false;
 }
 
 static void load(struct gw_definitions *definitions, struct slice text) {
@@ -208,7 +227,8 @@ static bool judge(struct gw_worker *worker, struct slice server, const struct ca
     const struct definition *first =
         definitions->is_broken ? NULL : map_get(&definitions->by_name, buf_slice(&key));
     bool is_new = first == NULL && !definitions->is_broken;
-    if (is_new && append_to_file(definitions, buf_slice(&line)))
+    if (is_new && has_room(definitions, buf_slice(&key)) &&
+        append_to_file(definitions, buf_slice(&line)))
         first = add(definitions, buf_slice(&key), &now);
     bool is_read = first != NULL && first->says_read_only &&
                    memcmp(first->digest, now.digest, DIGEST_BYTES) == 0;

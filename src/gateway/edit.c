@@ -10,7 +10,8 @@
 #include "base/mem.h"
 #include "private.h"
 
-enum { EDIT_REASON = 500 }; /* bytes that are kept of one */
+enum { EDIT_REASON = 500 };                    /* bytes that are kept of one */
+#define LAST_DATE_MS UINT64_C(253402300800000) /* the end of the year 9999 */
 
 bool gw_edit_is_open(const struct gateway *gateway) {
     uint64_t until = atomic_load_explicit(&gateway->edit.until_ms, memory_order_acquire);
@@ -103,9 +104,12 @@ int gateway_write_edit(struct gateway *gateway, struct buf *out) {
         json_kv_string(&writer, SLICE("reason"), slice_from_cstr(edit->reason));
     if (is_open && until != UINT64_MAX) {
         char text[CLOCK_RFC3339_SIZE];
-        clock_format_rfc3339(clock_wall_ms() + (until - now), text);
-        json_kv_u64(&writer, SLICE("left_ms"), until - now);
-        json_kv_string(&writer, SLICE("until"), slice_from_cstr(text));
+        uint64_t left = until - now, wall = clock_wall_ms();
+        json_kv_u64(&writer, SLICE("left_ms"), left);
+        if (left < LAST_DATE_MS - wall) {
+            clock_format_rfc3339(wall + left, text);
+            json_kv_string(&writer, SLICE("until"), slice_from_cstr(text));
+        }
     }
     json_object_end(&writer);
     return buf_error(out);

@@ -25,7 +25,6 @@ int gw_generation_new(struct gateway *gateway, struct config *config,
                       const struct gw_generation *previous, struct gw_generation **ret_generation) {
     struct gw_generation *generation = mem_xalloc(sizeof *generation);
     generation->config = config;
-    map_init(&generation->servers);
     int error = border_new(config, &generation->border);
     if (error == 0)
         error = make_oauth(gateway, previous, generation);
@@ -35,8 +34,6 @@ int gw_generation_new(struct gateway *gateway, struct config *config,
         .api = gateway->api_token,
         .oauth = generation->oauth,
     };
-    for (size_t i = 0; i < config->n_servers && error == 0; i++)
-        error = map_set(&generation->servers, config->servers[i].name, &config->servers[i]);
     if (error == 0)
         error = gw_policy_new(config, &generation->policy);
     if (error == 0)
@@ -56,14 +53,8 @@ struct gw_generation *gw_generation_free(struct gw_generation *generation) {
     gw_policy_unref(generation->policy);
     oauth_free(generation->oauth);
     border_free(generation->border);
-    map_deinit(&generation->servers);
     mem_free(generation);
     return NULL;
-}
-
-const struct config_server *gw_server_config(const struct gw_worker *worker,
-                                             const struct upstream *upstream) {
-    return map_get(&worker->generation->servers, upstream_name(upstream));
 }
 
 /* Streams of credentials that are worth nothing any more. */

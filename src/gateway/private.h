@@ -129,8 +129,6 @@ struct gw_generation {
     struct oauth *oauth; /* NULL: no issuers */
     struct auth *auth;
     struct gw_policy *policy; /* a reference */
-    struct map servers; /* name to struct config_server: what is allowed now, whatever an upstream
-                           was made of */
 };
 
 /* Definitions as they were seen first (definitions.c). */
@@ -808,9 +806,6 @@ MUST_CHECK int gw_generation_new(struct gateway *gateway, struct config *config,
                                  struct gw_generation **ret_generation);
 /* No worker serves by it any more; on worker 0, whose loop is still there. */
 struct gw_generation *gw_generation_free(struct gw_generation *generation);
-/* What the configuration says now of an upstream that may be older; NULL: nothing any more. */
-const struct config_server *gw_server_config(const struct gw_worker *worker,
-                                             const struct upstream *upstream);
 /* On the worker's loop, or before it runs. */
 void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation);
 

@@ -360,14 +360,6 @@ static bool check_mirrors(struct gw_call *call, const struct mcp_message *messag
     return false;
 }
 
-static const struct config_tool *find_tool(const struct config_server *server, struct slice name) {
-    for (size_t i = 0; i < server->n_tools; i++) {
-        if (slice_eq(server->tools[i].name, name))
-            return &server->tools[i];
-    }
-    return NULL;
-}
-
 /*
  * The scopes of the server and of the tool, all of them: so that whoever asks for them in one step
  * gets a token that is good for the call (MCP 2026-07-28, basic/authorization). False: it has been
@@ -375,16 +367,10 @@ static const struct config_tool *find_tool(const struct config_server *server, s
  */
 static bool check_scopes(struct gw_call *call, const struct route *route) {
     const struct auth_identity *identity = call->exchange->caller->identity;
-    const struct config_server *server = gw_server_config(call->worker, route->item->upstream);
-    if (server == NULL) { /* taken out of the configuration a moment ago */
-        gw_call_refuse(call, MCP_E_UNAVAILABLE, SLICE("the server is not configured any more"));
-        return false;
-    }
     if (identity->has_all_scopes)
         return true;
-    const struct config_tool *tool = call->method == MCP_TOOLS_CALL && route->found != NULL
-                                         ? find_tool(server, route->found->key)
-                                         : NULL;
+    const struct config_server *server = policy_server_config(route->item->policy);
+    const struct config_tool *tool = policy_tool_config(route->decision.tool);
     if (auth_has_scopes(identity, server->scopes, server->n_scopes) &&
         (tool == NULL || auth_has_scopes(identity, tool->scopes, tool->n_scopes)))
         return true;

@@ -335,10 +335,11 @@ static const struct policy_argument *find_alike(struct check *check, const struc
         check->is_out_of_memory |= json_unescape(&check->text, node->key) != 0;
         key.text = buf_slice(&check->text);
     }
-    key.folded = key.text;
-    key.is_ascii = policy_is_ascii(key.text);
+    struct slice rest; /* C ends a text at its first NUL */
+    (void)slice_cut(key.text, '\0', &key.folded, &rest);
+    key.is_ascii = policy_is_ascii(key.folded);
     if (!key.is_ascii) {
-        check->is_out_of_memory |= policy_fold(&check->scratch, key.text) != 0;
+        check->is_out_of_memory |= policy_fold(&check->scratch, key.folded) != 0;
         key.folded = buf_slice(&check->scratch);
         key.is_ascii = policy_is_ascii(key.folded);
     }

@@ -206,3 +206,11 @@ bool policy_hides_locked(const struct policy *policy) {
 bool policy_trusts_annotations(const struct policy *policy) {
     return policy->config->trust_annotations;
 }
+
+const struct config_server *policy_server_config(const struct policy_server *server) {
+    return server->config;
+}
+
+const struct config_tool *policy_tool_config(const struct policy_tool *tool) {
+    return tool != NULL ? tool->config : NULL;
+}

@@ -31,6 +31,9 @@ MUST_CHECK int policy_new(const struct config *config, struct policy **ret_polic
 struct policy *policy_free(struct policy *policy);
 /* NULL: it is not configured (any more), and nothing of it may be known. */
 const struct policy_server *policy_find_server(const struct policy *policy, struct slice name);
+/* Its table, and that of the tool (NULL: there is none). */
+const struct config_server *policy_server_config(const struct policy_server *server);
+const struct config_tool *policy_tool_config(const struct policy_tool *tool);
 
 /* --- facts --- */
 
