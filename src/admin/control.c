@@ -79,7 +79,7 @@ static void command_edit(void *context, struct control_request *request,
     const struct json_node *root = json_root(arguments);
     const struct json_node *set = json_member_typed(arguments, root, SLICE("set"), JSON_STRING);
     const struct json_node *time = json_member(arguments, root, SLICE("for_ms"));
-    const struct json_node *why = json_member_typed(arguments, root, SLICE("reason"), JSON_STRING);
+    const struct json_node *why = json_member(arguments, root, SLICE("reason"));
     struct buf reason CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND);
     struct buf members CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND * 8);
     int64_t for_ms = 0;
@@ -87,7 +87,7 @@ static void command_edit(void *context, struct control_request *request,
     bool is_off = set != NULL && json_string_is(set, SLICE("off"));
     if ((json_member(arguments, root, SLICE("set")) != NULL && !is_on && !is_off) ||
         (time != NULL && (json_to_i64(time, &for_ms) != 0 || for_ms <= 0)) ||
-        (why != NULL && json_string_append(&reason, why) != 0)) {
+        (why != NULL && (why->type != JSON_STRING || json_string_append(&reason, why) != 0))) {
         control_answer(request, "set is \"on\" or \"off\", for_ms a number above 0, reason a text",
                        SLICE_EMPTY);
         return;

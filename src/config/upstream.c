@@ -129,7 +129,8 @@ static void check_forward(struct loader *l, const struct at *at, struct config_s
         return;
     }
     check_conflicts(l, at, auth, server);
-    if (server->auth_audience.len == 0)
+    server->has_own_audience = server->auth_audience.len != 0;
+    if (!server->has_own_audience)
         server->auth_audience = canonical_url(l, server->url);
     if (!l->config->oauth.is_set)
         problem_of(l, CONFIG_WARNING, type->key_at, &place,
@@ -137,9 +138,8 @@ static void check_forward(struct loader *l, const struct at *at, struct config_s
                    "issuers are sent on");
     problem_of(l, CONFIG_WARNING, type->key_at, &place,
                "= \"forward\" sends callers' access tokens on, which the MCP specification forbids "
-               "(basic/authorization); only tokens that name \"%.*s\" (auth.audience) in their "
-               "audience, too, are sent",
-               SLICE_ARGS(slice_sub(server->auth_audience, 0, 256)));
+               "(basic/authorization); only tokens that name this server in their audience, too, are "
+               "sent: auth.audience, or the URL where that is not set");
 }
 
 void check_upstreams(struct loader *l, const struct toml_node *root) {

@@ -84,6 +84,12 @@ bool gw_policy_lets_know(const struct gw_policy *policy, struct slice server,
     return find_server(policy, server, identity) != NULL;
 }
 
+bool gw_policy_lets_know_all(const struct gw_policy *policy, struct slice name,
+                             const struct auth_identity *identity) {
+    struct policy_caller caller = gw_policy_caller(identity);
+    return policy_allows_all(find_server(policy, name, identity), &caller, POLICY_RESOURCE, true);
+}
+
 static enum policy_kind kind_of(enum mcp_list list) {
     return list == MCP_LIST_TOOLS     ? POLICY_TOOL
            : list == MCP_LIST_PROMPTS ? POLICY_PROMPT

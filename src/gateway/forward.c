@@ -56,7 +56,12 @@ static enum forward judge(const struct auth_identity *identity, const struct con
 /* Rule and cure. */
 static void explain(struct buf *out, enum forward verdict, const struct config_server *server,
                     struct slice scope) {
-    struct slice name = server->name, audience = slice_sub(server->auth_audience, 0, 512);
+    struct slice name = server->name;
+    struct buf audience CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+    if (server->has_own_audience)
+        buf_printf(&audience, "\"%.*s\"", SLICE_ARGS(slice_sub(server->auth_audience, 0, 512)));
+    else
+        buf_append_cstr(&audience, "its URL");
     switch (verdict) {
     case FORWARD_FINE:
         return;
@@ -64,8 +69,8 @@ static void explain(struct buf *out, enum forward verdict, const struct config_s
         buf_printf(out,
                    "%.*s is sent the access token of its caller (mcp.servers.%.*s.auth.type = "
                    "\"forward\"), and you have shown another credential: sign in by OAuth, with a "
-                   "token whose audience (aud) names \"%.*s\", too",
-                   SLICE_ARGS(name), SLICE_ARGS(name), SLICE_ARGS(audience));
+                   "token whose audience (aud) names %.*s, too",
+                   SLICE_ARGS(name), SLICE_ARGS(name), SLICE_ARGS(buf_slice(&audience)));
         return;
     case FORWARD_ENDED:
         buf_printf(out,
@@ -77,9 +82,9 @@ static void explain(struct buf *out, enum forward verdict, const struct config_s
         buf_printf(
             out,
             "your access token is not sent to %.*s, because its audience (aud) does not name "
-            "\"%.*s\" (mcp.servers.%.*s.auth.audience): ask the authorization server for one "
-            "that names it, too",
-            SLICE_ARGS(name), SLICE_ARGS(audience), SLICE_ARGS(name));
+            "%.*s (mcp.servers.%.*s.auth.audience): ask the authorization server for one that "
+            "names it, too",
+            SLICE_ARGS(name), SLICE_ARGS(buf_slice(&audience)), SLICE_ARGS(name));
         return;
     case FORWARD_SCOPE:
         buf_printf(

@@ -87,20 +87,23 @@ struct news {
     struct slice params;
 };
 
-/* An upstream of everybody tells of itself to whoever may know of it. */
-static bool may_hear(struct gw_session *session, const struct news *news) {
-    if (news->policy == NULL || upstream_config(news->upstream)->share != CONFIG_SHARE_ALL)
-        return true; /* an instance of one's own was made because one may */
+/* Which lists it may hear of. Also of one's own instance, which outlives the permission by the time
+ * until it is idle. Who may know of some tools alone hears of these, and of nothing else. */
+static unsigned heard_lists(struct gw_session *session, const struct news *news) {
+    struct slice name = upstream_name(news->upstream);
+    unsigned heard = 0;
+    if (news->policy == NULL)
+        return UPSTREAM_ALL_LISTS;
     pthread_mutex_lock(&session->mutex);
-    bool may = session->identity != NULL &&
-               gw_policy_lets_know(news->policy, upstream_name(news->upstream), session->identity);
+    if (session->identity != NULL && gw_policy_lets_know(news->policy, name, session->identity))
+        heard = gw_policy_lets_know_all(news->policy, name, session->identity)
+                    ? UPSTREAM_ALL_LISTS
+                    : 1u << MCP_LIST_TOOLS;
     pthread_mutex_unlock(&session->mutex);
-    return may;
+    return heard;
 }
 
 static bool concerns(struct gw_session *session, const struct news *news) {
-    if (!may_hear(session, news))
-        return false;
     if (session->only[0] != '\0' && !gw_session_is_at(session, news->upstream))
         return false;
     return upstream_config(news->upstream)->share != CONFIG_SHARE_SESSION ||
@@ -114,10 +117,12 @@ static void tell_principal(void *context, struct gw_principal *principal) {
         struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
         if (!concerns(session, news))
             continue;
-        if (news->list_mask != 0) {
-            atomic_fetch_or(&session->changed, news->list_mask);
+        unsigned heard = heard_lists(session, news);
+        if ((heard & news->list_mask) != 0) {
+            atomic_fetch_or(&session->changed, heard & news->list_mask);
             post(session, SLICE_EMPTY, false);
-        } else if (news->level >= atomic_load(&session->log_level)) {
+        } else if (news->list_mask == 0 && heard == UPSTREAM_ALL_LISTS &&
+                   news->level >= atomic_load(&session->log_level)) {
             post(session, news->params, false);
         }
     }
@@ -125,17 +130,17 @@ static void tell_principal(void *context, struct gw_principal *principal) {
 }
 
 static void tell(struct gateway *gateway, struct news *news) {
+    struct gw_policy *policy = gw_policy_newest(gateway);
+    news->policy = policy;
     if (upstream_config(news->upstream)->share != CONFIG_SHARE_PRINCIPAL) {
-        struct gw_policy *policy = gw_policy_newest(gateway);
-        news->policy = policy;
         gw_principals_each(&gateway->principals, tell_principal, news);
-        gw_policy_unref(policy);
-        return;
+    } else {
+        struct gw_principal *principal = gw_principal_find(&gateway->principals, news->owner);
+        if (principal != NULL)
+            tell_principal(news, principal);
+        gw_principal_unref(principal);
     }
-    struct gw_principal *principal = gw_principal_find(&gateway->principals, news->owner);
-    if (principal != NULL)
-        tell_principal(news, principal);
-    gw_principal_unref(principal);
+    gw_policy_unref(policy);
 }
 
 void gw_notify_lists(struct gw_session *session, unsigned list_mask) {

@@ -695,6 +695,9 @@ void gw_list_start(struct gw_call *call, const struct mcp_message *message);
 void gw_route_start(struct gw_call *call, const struct mcp_message *message);
 /* From call->document: what it waited for is there. */
 void gw_route_go_on(struct gw_call *call);
+/* Of one that has waited: who asks is asked again, for a reload may have taken token or groups.
+ * False: it has been refused. */
+bool gw_call_may_go_on(struct gw_call *call);
 
 /* notify.c */
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
@@ -826,6 +829,9 @@ void gw_policy_adopt(struct gateway *gateway, struct gw_policy *policy);
 /* The caller may know of something of the server. */
 bool gw_policy_lets_know(const struct gw_policy *policy, struct slice server,
                          const struct auth_identity *identity);
+/* And not only of some of its tools. */
+bool gw_policy_lets_know_all(const struct gw_policy *policy, struct slice server,
+                             const struct auth_identity *identity);
 /* Points into the identity. */
 struct policy_caller gw_policy_caller(const struct auth_identity *identity);
 /* NULL: there is no such server for this caller. */

@@ -329,6 +329,10 @@ void gateway_reload_commit(struct gateway_reload *reload, void (*done)(void *con
     reload->context = context;
     reload->settle_message.deliver = settle;
     atomic_init(&reload->n_left, gateway->n_workers);
+    /* Closed before the first worker goes over, opened after the last one has: a worker that has
+     * the new whitelist already and the old switch still would let pass what neither file does. */
+    if (!reload->config->edit_mode)
+        gw_edit_configure(gateway, reload->config);
     gw_make_room(gateway, reload->config);
     if (upstream_list_has_sessions(reload->list))
         atomic_store(&gateway->has_instances_of_sessions, true);

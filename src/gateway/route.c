@@ -435,6 +435,10 @@ static bool take_units(struct gw_call *call, const struct mcp_message *message,
     return gw_call_take_units(call, message, route->item->policy, &item);
 }
 
+static bool edit_is_open(const void *context) {
+    return gw_edit_is_open(context);
+}
+
 static int start(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
     static const struct upstream_call_events events = {
@@ -461,6 +465,10 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     if (error != 0)
         return error;
     request.credential = credential;
+    if (route->decision.is_write) { /* also when edit mode closes while it waits for the server */
+        request.may_leave = edit_is_open;
+        request.may_leave_context = call->worker->gateway;
+    }
     request.line = buf_slice(line);
     request.fields = buf_slice(&fields);
     call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
@@ -499,12 +507,24 @@ static void send(struct gw_call *call, const struct mcp_message *message, const 
     }
 }
 
+bool gw_call_may_go_on(struct gw_call *call) {
+    struct gw_exchange *exchange = call->exchange;
+    if (exchange->connection == NULL || gw_authn_still_holds(exchange))
+        return true;
+    gw_call_answer_error(call, MCP_E_UNAUTHENTICATED,
+                         SLICE("the credential that this came with is worth nothing any more"),
+                         SLICE_EMPTY);
+    return false;
+}
+
 static void try_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
 
 static void resume(struct gw_call *call, bool is_late) {
     struct mcp_message message;
     struct mcp_refusal refusal;
     struct slice document = slice_make(call->document, call->document_len);
+    if (!gw_call_may_go_on(call))
+        return;
     /* It was read once already: only memory can be lacking. */
     if (mcp_message_read(call->worker->reader, document, &message, &refusal) != 0)
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),

@@ -74,6 +74,8 @@ static void deliver_slot(struct io_message *message) {
     mem_free(wait);
     call->has_slot = true;
     struct slice document = slice_make(call->document, call->document_len);
+    if (!gw_call_may_go_on(call))
+        return;
     /* It was read once already: only memory can be lacking. */
     if (mcp_message_read(call->worker->reader, document, &request, &refusal) != 0)
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),

@@ -174,9 +174,10 @@ static bool is_other_spelling(const struct json_node *node, enum mcp_place place
         if (!fits)
             return true; /* no memory to tell: closed */
     }
-    struct slice folded = key;
+    struct slice folded, rest; /* C ends a text at its first NUL */
+    (void)slice_cut(key, '\0', &folded, &rest);
     if (UNLIKELY(!is_ascii(key))) {
-        size_t len = fold(key, text, sizeof text);
+        size_t len = fold(folded, text, sizeof text);
         if (len == SIZE_MAX)
             return false;
         folded = slice_make(text, len);

@@ -173,8 +173,18 @@ static void release(struct upstream_call *call) {
     io_loop_post(call->worker->loop, &call->release_message);
 }
 
+static bool may_leave(const struct upstream_call *call) {
+    return call->request.may_leave == NULL ||
+           call->request.may_leave(call->request.may_leave_context);
+}
+
 static void send(struct upstream_call *call) {
     struct upstream_instance *instance = call->instance;
+    if (!may_leave(call)) {
+        finish(call, UPSTREAM_FAILED,
+               SLICE("it was locked while the call waited for the server; nothing was sent"));
+        return;
+    }
     if (instance_is_http(instance)) {
         release(call);
         return;

@@ -189,7 +189,8 @@ static const struct {
      "only access tokens of its issuers are sent on\n"
      "3:6: warning: mcp.servers.a.auth.type = \"forward\" sends callers' access tokens on, which "
      "the MCP specification forbids (basic/authorization); only tokens that name "
-     "\"https://x.example/mcp\" (auth.audience) in their audience, too, are sent\n"},
+     "this server in their audience, too, are sent: auth.audience, or the URL where that is not "
+     "set\n"},
     {"a slip in auth", WEB "auth.tokn = \"{{ env.TOKEN }}\"\n",
      "3:6: error: unknown key mcp.servers.a.auth.tokn (did you mean token?)\n"},
     {"an unknown key of auth", WEB "auth.client_id = \"x\"\n",

@@ -290,7 +290,8 @@ static const struct {
      "[server.oauth]: only access tokens of its issuers are sent on\n"
      "4:1: warning: mcp.servers.internal.auth.type = \"forward\" sends callers' access tokens on, "
      "which the MCP specification forbids (basic/authorization); only tokens that name "
-     "\"https://internal.company.com/mcp\" (auth.audience) in their audience, too, are sent\n"},
+     "this server in their audience, too, are sent: auth.audience, or the URL where that is not "
+     "set\n"},
     {"tls",
      "[server.tls]\n"
      "certificate = \"/etc/nexus/cert.pem\"\n"

@@ -263,6 +263,7 @@ struct config_server { /* one [mcp.servers.NAME] */
     struct slice name;
     uint32_t line; /* of its table in the file */
     bool enabled;
+    bool has_own_audience; /* auth_audience is not that of the URL, which may hold a secret */
     /* HTTP: url is set; stdio: cmd is */
     struct slice url; /* http or https, checked; no userinfo, no fragment */
     enum config_protocol protocol;

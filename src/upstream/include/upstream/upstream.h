@@ -254,6 +254,10 @@ struct upstream_request {
     struct slice fields;
     /* Where upstream_wants_credential(); a reference is taken. Without one nothing is sent. */
     struct upstream_credential *credential;
+    /* Asked again just before it leaves, on any thread, for it may have waited long for its
+     * instance; NULL: nothing has to hold. */
+    bool (*may_leave)(const void *context);
+    const void *may_leave_context;
 };
 
 /*
