@@ -136,10 +136,11 @@ static void check_forward(struct loader *l, const struct at *at, struct config_s
         problem_of(l, CONFIG_WARNING, type->key_at, &place,
                    "= \"forward\" serves nobody without [server.oauth]: only access tokens of its "
                    "issuers are sent on");
-    problem_of(l, CONFIG_WARNING, type->key_at, &place,
-               "= \"forward\" sends callers' access tokens on, which the MCP specification forbids "
-               "(basic/authorization); only tokens that name this server in their audience, too, are "
-               "sent: auth.audience, or the URL where that is not set");
+    problem_of(
+        l, CONFIG_WARNING, type->key_at, &place,
+        "= \"forward\" sends callers' access tokens on, which the MCP specification forbids "
+        "(basic/authorization); only tokens that name this server in their audience, too, are "
+        "sent: auth.audience, or the URL where that is not set");
 }
 
 void check_upstreams(struct loader *l, const struct toml_node *root) {
