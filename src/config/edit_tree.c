@@ -71,8 +71,12 @@ static bool same_scalar(const struct toml_node *a, const struct toml_node *b) {
         return slice_eq(a->string, b->string);
     case TOML_INTEGER:
         return a->integer == b->integer;
-    case TOML_FLOAT: /* bit by bit: there are two zeros, and what is no number */
-        return memcmp(&a->number, &b->number, sizeof a->number) == 0;
+    case TOML_FLOAT: { /* bit by bit: there are two zeros, and what is no number */
+        uint64_t bits_of_a, bits_of_b;
+        memcpy(&bits_of_a, &a->number, sizeof bits_of_a);
+        memcpy(&bits_of_b, &b->number, sizeof bits_of_b);
+        return bits_of_a == bits_of_b;
+    }
     case TOML_BOOL:
         return a->boolean == b->boolean;
     case TOML_TABLE:

@@ -9,6 +9,7 @@
  * Costs are bounded: values are looked up in sorted arrays, the matches of one call share their
  * work, and what is left over undecided is refused.
  */
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -335,7 +336,8 @@ static const struct policy_argument *find_alike(struct check *check, const struc
         check->is_out_of_memory |= json_unescape(&check->text, node->key) != 0;
         key.text = buf_slice(&check->text);
     }
-    struct slice rest; /* C ends a text at its first NUL */
+    assert(tool->arguments != NULL); /* who asks has seen that there are rules */
+    struct slice rest;               /* C ends a text at its first NUL */
     (void)slice_cut(key.text, '\0', &key.folded, &rest);
     key.is_ascii = policy_is_ascii(key.folded);
     if (!key.is_ascii) {

@@ -44,12 +44,13 @@ static struct limits_subject user(uint64_t number) {
 /* --- bytes --- */
 
 static size_t resident(void) {
+    char line[256], *rest = line;
     FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long all = 0, pages = 0;
-    if (file == NULL || fscanf(file, "%lu %lu", &all, &pages) != 2)
+    if (file == NULL || fgets(line, sizeof line, file) == NULL)
         abort();
     fclose(file);
-    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+    (void)strtoul(line, &rest, 10); /* all of it */
+    return strtoul(rest, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 static size_t allocated(void) {

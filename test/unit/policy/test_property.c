@@ -24,7 +24,8 @@ static uint64_t chance(uint64_t below) {
 
 /* A set of groups, more often small than large. */
 static unsigned some_groups(void) {
-    return (unsigned)(chance(1u << GROUPS) & chance(1u << GROUPS));
+    uint64_t one = chance(1u << GROUPS), other = chance(1u << GROUPS);
+    return (unsigned)(one & other);
 }
 
 /* --- the model --- */
