@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include "base/compiler.h"
+
 static bool is_continuation(unsigned char byte) {
     return (byte & 0xc0) == 0x80;
 }
@@ -86,4 +88,23 @@ struct slice utf8_truncate(struct slice s, size_t max) {
     while (max != 0 && is_continuation((unsigned char)s.ptr[max]))
         max--;
     return slice_make(s.ptr, max);
+}
+
+static const struct {
+    uint32_t code_point;
+    struct slice text;
+} foldings[] = {
+    {0x00df, SLICE_INIT("ss")},  {0x0130, SLICE_INIT("i")},   {0x0131, SLICE_INIT("i")},
+    {0x017f, SLICE_INIT("s")},   {0x1e9e, SLICE_INIT("ss")},  {0x212a, SLICE_INIT("k")},
+    {0xfb00, SLICE_INIT("ff")},  {0xfb01, SLICE_INIT("fi")},  {0xfb02, SLICE_INIT("fl")},
+    {0xfb03, SLICE_INIT("ffi")}, {0xfb04, SLICE_INIT("ffl")}, {0xfb05, SLICE_INIT("st")},
+    {0xfb06, SLICE_INIT("st")},
+};
+
+struct slice utf8_ascii_folding(uint32_t code_point) {
+    for (size_t i = 0; code_point > 0x7f && i < ARRAY_LEN(foldings); i++) {
+        if (foldings[i].code_point == code_point)
+            return foldings[i].text;
+    }
+    return SLICE_EMPTY;
 }

@@ -1,26 +1,12 @@
 /*
- * Unicode case folding as far as it can lead into ASCII. Beside A to Z these are, in
- * CaseFolding.txt of Unicode 14.0, all code points whose whole folding is ASCII: status C (U+017F,
- * U+212A), status F, which makes several letters of one (sharp s, the ligatures), and status T, the
- * Turkish i (with and without its dot), which parsers also get that compare in upper or in lower
- * case. Everything else folds to itself or to something that is in no protocol key.
+ * Keys that another parser could take for those of the protocol: one that ignores case, and so
+ * folds it (utf8_ascii_folding()), or one that ends a text at its first NUL.
  */
 #include "spelling.h"
 
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/utf8.h"
-
-static const struct {
-    uint32_t code_point;
-    struct slice text;
-} foldings[] = {
-    {0x00df, SLICE_INIT("ss")},  {0x0130, SLICE_INIT("i")},   {0x0131, SLICE_INIT("i")},
-    {0x017f, SLICE_INIT("s")},   {0x1e9e, SLICE_INIT("ss")},  {0x212a, SLICE_INIT("k")},
-    {0xfb00, SLICE_INIT("ff")},  {0xfb01, SLICE_INIT("fi")},  {0xfb02, SLICE_INIT("fl")},
-    {0xfb03, SLICE_INIT("ffi")}, {0xfb04, SLICE_INIT("ffl")}, {0xfb05, SLICE_INIT("st")},
-    {0xfb06, SLICE_INIT("st")},
-};
 
 /* Keys that the gateway, a client or an upstream acts on, in any revision. */
 static const struct slice envelope_keys[] = {
@@ -145,10 +131,9 @@ static size_t fold(struct slice key, char *out, size_t cap) {
         if (n == 0)
             return SIZE_MAX;
         struct slice text = slice_make(same, utf8_encode(c, same));
-        for (size_t i = 0; c > 0x7f && i < ARRAY_LEN(foldings); i++) {
-            if (foldings[i].code_point == c)
-                text = foldings[i].text;
-        }
+        struct slice folded = utf8_ascii_folding(c);
+        if (folded.len != 0)
+            text = folded;
         if (text.len > cap - len)
             return SIZE_MAX;
         memcpy(out + len, text.ptr, text.len);

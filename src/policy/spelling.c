@@ -3,10 +3,8 @@
  * argument is called and what its value is; where a server may be more lenient than JSON, a rule
  * has to hold for the lenient reading, too.
  *
- * Names: parsers that ignore case. Folded by hand is what Unicode folds into ASCII (CaseFolding.txt
- * of Unicode 14.0: the long s, the Kelvin sign, the sharp s, ligatures, and the Turkish i with and
- * without its dot, which those get that compare in upper or in lower case). The rest is for PCRE2,
- * which knows the simple foldings.
+ * Names: parsers that ignore case. What folds into ASCII is folded here (utf8_ascii_folding()); the
+ * rest is for PCRE2, which knows the simple foldings.
  *
  * Numbers: servers that take strings for numbers. JavaScript and Python trim the blanks of Unicode,
  * and read 0x, 0o, 0b and Infinity; Python the digits of every script, and underscores between
@@ -16,17 +14,6 @@
 
 #include "base/utf8.h"
 #include "private.h"
-
-static const struct {
-    uint32_t code_point;
-    struct slice text;
-} foldings[] = {
-    {0x00df, SLICE_INIT("ss")},  {0x0130, SLICE_INIT("i")},   {0x0131, SLICE_INIT("i")},
-    {0x017f, SLICE_INIT("s")},   {0x1e9e, SLICE_INIT("ss")},  {0x212a, SLICE_INIT("k")},
-    {0xfb00, SLICE_INIT("ff")},  {0xfb01, SLICE_INIT("fi")},  {0xfb02, SLICE_INIT("fl")},
-    {0xfb03, SLICE_INIT("ffi")}, {0xfb04, SLICE_INIT("ffl")}, {0xfb05, SLICE_INIT("st")},
-    {0xfb06, SLICE_INIT("st")},
-};
 
 /* Zero of each script (general category Nd of Unicode 14.0); nine more follow each. */
 static const uint32_t zeros[] = {
@@ -47,21 +34,14 @@ bool policy_is_ascii(struct slice text) {
     return true;
 }
 
-static struct slice folding_of(uint32_t code_point, struct slice written) {
-    for (size_t i = 0; i < ARRAY_LEN(foldings); i++) {
-        if (foldings[i].code_point == code_point)
-            return foldings[i].text;
-    }
-    return written;
-}
-
 int policy_fold(struct buf *out, struct slice text) {
     while (text.len != 0) {
         uint32_t code_point = 0;
         size_t len = utf8_decode(text, &code_point);
         if (len == 0) /* no UTF-8: it stays as it is */
             len = 1;
-        buf_append(out, folding_of(code_point, slice_sub(text, 0, len)));
+        struct slice folded = utf8_ascii_folding(code_point);
+        buf_append(out, folded.len != 0 ? folded : slice_sub(text, 0, len));
         text = slice_from(text, len);
     }
     return buf_error(out);
