@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "auth": {"base", "json", "http", "jose", "io", "config", "oauth"},
     "limits": {"base", "http", "resp", "io", "config"},
     "policy": {"base", "json", "config", "limits"},
-    "upstream": {"base", "json", "http", "mcp", "io", "config", "client"},
+    "upstream": {"base", "json", "http", "mcp", "io", "config", "client", "oauth"},
     "gateway": {
         "base", "json", "http", "mcp", "io", "config", "oauth", "auth", "limits", "policy", "upstream",
     },

@@ -29,6 +29,15 @@ static const char *const protocol_choices[] = {
 static const char *const upstream_auth_choices[] = {
     [CONFIG_UPSTREAM_AUTH_TOKEN] = "token",
     [CONFIG_UPSTREAM_AUTH_FORWARD] = "forward",
+    [CONFIG_UPSTREAM_AUTH_EXCHANGE] = "exchange",
+    [CONFIG_UPSTREAM_AUTH_CLIENT] = "client_credentials",
+    NULL,
+};
+static const char *const client_auth_choices[] = {
+    [CONFIG_CLIENT_AUTH_AUTO] = "auto",
+    [CONFIG_CLIENT_AUTH_BASIC] = "client_secret_basic",
+    [CONFIG_CLIENT_AUTH_POST] = "client_secret_post",
+    [CONFIG_CLIENT_AUTH_KEY] = "private_key_jwt",
     NULL,
 };
 static const char *const rule_choices[] = {
@@ -123,10 +132,23 @@ const struct option option_mcp_rows[] = {
     HEADER_RULE("mcp.headers"),
     {.path = "mcp.downstream_cache",
      .type = OPTION_TABLE,
-     .status = OPTION_IGNORED,
-     .why = "what is kept is set for each server, with share, max_instances and idle_timeout"},
-    INNER("mcp.downstream_cache.max_size", INTEGER),
-    INNER("mcp.downstream_cache.idle_timeout", STRING),
+     .doc = "What is kept for callers: the sessions with servers and the processes that each "
+            "principal has, their lists, and the tokens that were got for them. Never shared by "
+            "two principals."},
+    {.path = "mcp.downstream_cache.max_size",
+     .type = OPTION_INTEGER,
+     OF_CONFIG(cache_max_size),
+     .fallback = 1000,
+     .min = 1,
+     .max = 1000000,
+     .doc = "Sessions and processes of all servers together, and tokens of each server. When "
+            "another one is needed, the one that was not used for longest goes."},
+    {.path = "mcp.downstream_cache.idle_timeout",
+     .type = OPTION_DURATION,
+     OF_CONFIG(cache_idle_timeout_ms),
+     .fallback = MINUTES(10),
+     .max = DAYS(30),
+     .doc = "The `idle_timeout` of servers that have none of their own."},
 
     {.path = "mcp.servers",
      .type = OPTION_TABLE,
@@ -193,21 +215,73 @@ const struct option option_mcp_rows[] = {
      OF_SERVER(auth_type),
      .choices = upstream_auth_choices,
      .doc = "`token`: the gateway's own, `auth.token`. `forward`: the access token that the caller "
-            "has shown to the gateway, if it names this server as its audience, too; see "
+            "has shown to the gateway, if it names this server as its audience, too. `exchange`: "
+            "one for which the authorization server exchanges the caller's (RFC 8693). "
+            "`client_credentials`: one that the gateway gets for itself. See "
             "[AUTHENTICATION.md](AUTHENTICATION.md#toward-servers)."},
     {.path = SERVER ".auth.audience",
      .type = OPTION_STRING,
      OF_SERVER(auth_audience),
      .check = check_filled,
      .doc = "`forward`: what the caller's token must have in `aud`, beside the gateway's own "
-            "audience. When not set, `url` without its query."},
+            "audience. When not set, `url` without its query. `exchange`: the `audience` that is "
+            "asked for, beside `auth.resource`."},
     {.path = SERVER ".auth.scopes",
      .type = OPTION_LIST,
      OF_SERVER(auth_scopes),
      .count_offset = offsetof(struct config_server, n_auth_scopes),
      .max = LIMIT_SCOPES,
      .check = check_scope,
-     .doc = "`forward`: scopes that the caller's token must have, all of them."},
+     .doc = "`forward`: scopes that the caller's token must have, all of them. `exchange`, "
+            "`client_credentials`: the scopes that are asked for, and no others; when not set, "
+            "those that the server asks for."},
+    {.path = SERVER ".auth.issuer",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_client.issuer),
+     .check = check_issuer_url,
+     .doc = "`exchange`, `client_credentials`: the authorization server, by the `issuer` that its "
+            "metadata name. The credentials below are shown to no other one. When not set, "
+            "`exchange` asks the issuer of `[server.oauth]`, and `client_credentials` the one "
+            "that the server names, the first one for good."},
+    {.path = SERVER ".auth.token_endpoint",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_client.token_endpoint),
+     .check = check_issuer_url,
+     .doc = "Its token endpoint, when no metadata are to be asked for it."},
+    {.path = SERVER ".auth.client_id",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_client.client_id),
+     .check = check_filled,
+     .doc = "What the gateway is called there."},
+    {.path = SERVER ".auth.client_secret",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_client.client_secret),
+     .check = check_filled,
+     .doc = "Its secret there. Best written `{{ env.NAME }}`; never printed."},
+    {.path = SERVER ".auth.client_key_path",
+     .type = OPTION_PATH,
+     OF_SERVER(auth_client.key_path),
+     .check = check_filled,
+     .doc = "In place of a secret: a file (PEM, without a passphrase) with the private key that "
+            "signs assertions (`private_key_jwt`, RFC 7523): RSA of at least 2048 bits, P-256, "
+            "P-384, P-521 or Ed25519."},
+    {.path = SERVER ".auth.client_key_id",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_client.key_id),
+     .check = check_filled,
+     .doc = "The `kid` of that key, where the authorization server wants one."},
+    {.path = SERVER ".auth.client_auth",
+     .type = OPTION_ENUM,
+     OF_SERVER(auth_client.method),
+     .choices = client_auth_choices,
+     .doc = "How the gateway proves itself there. `auto`: with the key, or with the secret in the "
+            "way that the metadata name."},
+    {.path = SERVER ".auth.resource",
+     .type = OPTION_STRING,
+     OF_SERVER(auth_client.resource),
+     .check = check_resource,
+     .doc = "`exchange`, `client_credentials`: the `resource` that tokens are asked for (RFC "
+            "8707). When not set, `url` without its query."},
     {.path = SERVER ".headers",
      .type = OPTION_TABLES,
      OF_SERVER(headers),

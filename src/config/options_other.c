@@ -47,6 +47,15 @@ const struct option option_other_rows[] = {
      .check = check_whitelisted,
      .doc = "The writes that edit mode lets through, as `server__tool` with the name that the "
             "server gives the tool; with an empty list all of them."},
+    {.path = "security.allow_networks",
+     .type = OPTION_LIST,
+     OF_CONFIG(allow_networks),
+     .count_offset = offsetof(struct config, n_allow_networks),
+     .max = LIMIT_ALLOW_NETWORKS,
+     .check = check_network,
+     .doc = "Networks (CIDR) that an address may be in which the gateway was told by others: in "
+            "metadata, redirects and the like. Without this line only public addresses are "
+            "connected to, over https; what this file names itself needs no line here."},
 
     {.path = "telemetry",
      .type = OPTION_TABLE,

@@ -99,7 +99,7 @@ static void explain(struct buf *out, enum forward verdict, const struct config_s
 bool gw_forward_check(struct gw_call *call, const struct upstream *upstream) {
     const struct config_server *server = upstream_config(upstream);
     struct slice scope = SLICE_EMPTY;
-    if (LIKELY(!upstream_wants_credential(upstream)))
+    if (LIKELY(!upstream_wants_token(upstream)))
         return true;
     enum forward verdict = judge(call->exchange->caller->identity, server, &scope);
     if (verdict == FORWARD_FINE)
@@ -112,35 +112,34 @@ bool gw_forward_check(struct gw_call *call, const struct upstream *upstream) {
 
 /* A NULL credential: it may not have one. */
 static int take(const struct auth_identity *identity, const struct upstream *upstream,
-                struct upstream_instance *instance, struct upstream_credential **ret_credential) {
+                struct upstream_instance *instance, struct oauth_token **ret_token) {
     struct slice scope;
     if (judge(identity, upstream_config(upstream), &scope) != FORWARD_FINE)
         return 0;
-    struct upstream_credential *credential =
+    struct oauth_token *token =
         upstream_instance_take_token(instance, auth_access_token(identity), identity->ends_wall_ms);
-    if (credential == NULL)
+    if (token == NULL)
         return -ENOMEM;
-    *ret_credential = credential;
+    *ret_token = token;
     return 0;
 }
 
 int gw_forward_take(const struct gw_caller *caller, const struct upstream *upstream,
-                    struct upstream_instance *instance,
-                    struct upstream_credential **ret_credential) {
-    if (LIKELY(!upstream_wants_credential(upstream)))
+                    struct upstream_instance *instance, struct oauth_token **ret_token) {
+    if (LIKELY(!upstream_wants_token(upstream)))
         return 0;
-    return take(caller->identity, upstream, instance, ret_credential);
+    return take(caller->identity, upstream, instance, ret_token);
 }
 
 void gw_forward_offer(const struct gw_caller *caller, const struct upstream *upstream,
                       struct upstream_instance *instance) {
-    struct upstream_credential *credential = NULL;
-    (void)!gw_forward_take(caller, upstream, instance, &credential);
-    upstream_credential_unref(credential);
+    struct oauth_token *token = NULL;
+    (void)!gw_forward_take(caller, upstream, instance, &token);
+    oauth_token_unref(token);
 }
 
 void gw_forward_offer_all(const struct gw_caller *caller, const struct gw_view *view) {
-    if (LIKELY(!upstream_list_wants_credentials(view->list)))
+    if (LIKELY(!upstream_list_wants_tokens(view->list)))
         return;
     for (size_t i = 0; i < view->n; i++)
         gw_forward_offer(caller, view->items[i].upstream, view->items[i].instance);

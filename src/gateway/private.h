@@ -794,8 +794,7 @@ bool gw_forward_check(struct gw_call *call, const struct upstream *upstream);
 /* The credential that a call is sent with, a reference; untouched where none is wanted or may be
  * had. -ENOMEM. */
 MUST_CHECK int gw_forward_take(const struct gw_caller *caller, const struct upstream *upstream,
-                               struct upstream_instance *instance,
-                               struct upstream_credential **ret_credential);
+                               struct upstream_instance *instance, struct oauth_token **ret_token);
 /* The caller has come with a token that its instance may use by itself, if it may have it. */
 void gw_forward_offer(const struct gw_caller *caller, const struct upstream *upstream,
                       struct upstream_instance *instance);

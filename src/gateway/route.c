@@ -447,7 +447,7 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     };
     struct buf *line = gw_worker_scratch(call->worker);
     struct buf fields CLEANUP(buf_deinit) = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK);
-    CLEANUP(upstream_credential_unrefp) struct upstream_credential *credential = NULL;
+    CLEANUP(oauth_token_unrefp) struct oauth_token *token = NULL;
     struct upstream_request request = {
         .id = upstream_next_id(call->worker->gateway->upstreams),
         .method = call->method,
@@ -461,10 +461,10 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
         error = build_fields(call, message, route, &fields);
     if (error == 0)
         error = gw_forward_take(call->exchange->caller, route->item->upstream,
-                                route->item->instance, &credential);
+                                route->item->instance, &token);
     if (error != 0)
         return error;
-    request.credential = credential;
+    request.token = token;
     if (route->decision.is_write) { /* also when edit mode closes while it waits for the server */
         request.may_leave = edit_is_open;
         request.may_leave_context = call->worker->gateway;

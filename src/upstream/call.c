@@ -11,7 +11,6 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
-#include "credential.h"
 #include "json/writer.h"
 #include "mcp/message.h"
 #include "private.h"
@@ -37,7 +36,7 @@ void call_free_when_over(struct upstream_call *call) {
     budget_give_back(io_loop_budget(call->worker->loop), call->n_bytes + call->answer_len);
     instance_call_over(call->instance);
     upstream_instance_unref(call->instance);
-    upstream_credential_unref(call->request.credential);
+    oauth_token_unref(call->request.token);
     route_unref(call->route);
     io_timer_free(call->timer);
     mem_free(call->answer);
@@ -232,7 +231,7 @@ static void home_start(struct io_message *message) {
         return;
     }
     instance_tick_soon(instance);
-    instance_keep_credential(instance, call->request.credential); /* it may have dropped it */
+    instance_keep_token(instance, call->request.token); /* it may have dropped it */
     if (instance_takes_calls(instance))
         send(call);
     else if (is_probe)
@@ -429,7 +428,7 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
     call->request.line = keep(&at, request->line);
     call->request.name = keep(&at, request->name);
     call->request.fields = keep(&at, request->fields);
-    credential_ref(call->request.credential);
+    oauth_token_ref(call->request.token);
     char text[PERMIT_REASON];
     struct slice refusal = permit_take(&call->permit, instance->upstream, io_loop_now(worker->loop),
                                        text, sizeof text);

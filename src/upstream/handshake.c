@@ -323,8 +323,8 @@ void handshake_lists_changed(struct upstream_instance *instance, unsigned mask, 
     mask &= instance->lists_declared;
     if (mask == 0)
         return;
-    bool waits = (is_told && io_timer_is_running(instance->pause_timer)) ||
-                 instance_lacks_credential(instance);
+    bool waits =
+        (is_told && io_timer_is_running(instance->pause_timer)) || instance_lacks_token(instance);
     if (waits || instance->state != UPSTREAM_READY || instance->ask != ASK_NOTHING) {
         if (is_told)
             instance->lists_changed |= mask;
@@ -504,7 +504,7 @@ void handshake_failed(struct upstream_instance *instance, const struct transport
         end_list(instance);
     } else {
         bool is_refused = failure->status == 401 || failure->status == 403;
-        instance->is_refused = is_refused && upstream_wants_credential(instance->upstream);
+        instance->is_refused = is_refused && upstream_wants_token(instance->upstream);
         if (instance->is_refused)
             snprintf(reason, sizeof reason, "it refuses the access token of its user (HTTP %u)",
                      failure->status);

@@ -53,7 +53,7 @@ static void refuse_request(struct upstream_call *call, const struct mcp_message 
         return;
     message_write_answer(&line, message);
     if (buf_error(&line) == 0)
-        upstream_worker_note(call->worker, call->route, call->request.credential, buf_slice(&line));
+        upstream_worker_note(call->worker, call->route, call->request.token, buf_slice(&line));
     buf_deinit(&line);
 }
 
@@ -237,8 +237,8 @@ static void describe(const struct upstream *upstream, const struct post_end *end
                  "the upstream's answer could not be used; the call may have been carried out");
     else if (end->status == 401 || end->status == 403)
         snprintf(text, size, "the upstream refused %s (HTTP %u)",
-                 upstream_wants_credential(upstream) ? "the caller's access token"
-                                                     : "the gateway's credentials",
+                 upstream_wants_token(upstream) ? "the caller's access token"
+                                                : "the gateway's credentials",
                  end->status);
     else if (is_session_lost)
         snprintf(text, size, "the upstream forgets its sessions (HTTP %u); try again later",
@@ -282,7 +282,7 @@ static void tell_cancelled(struct upstream_call *call, struct slice reason) {
         return; /* closing the stream says it */
     call_write_cancelled(call, reason, &line);
     if (buf_error(&line) == 0)
-        upstream_worker_note(call->worker, call->route, call->request.credential, buf_slice(&line));
+        upstream_worker_note(call->worker, call->route, call->request.token, buf_slice(&line));
 }
 
 /* Until one of the timeouts; 0: it is over. */
@@ -335,7 +335,7 @@ static int start_post(struct upstream_call *call) {
         .fields = request->fields,
         .has_rule_fields = call->instance->upstream->wants_caller_fields,
         .body = request->line,
-        .credential = request->credential,
+        .token = request->token,
         .is_idempotent = call_may_repeat(call),
     };
     return post_start(&options, &events, call, &call->post);
@@ -364,7 +364,7 @@ void http_call_run(struct upstream_call *call) {
     }
     int error = start_post(call);
     if (error == -EACCES)
-        finish_later(call, UPSTREAM_FAILED, SLICE(LACKS_CREDENTIAL));
+        finish_later(call, UPSTREAM_FAILED, SLICE(LACKS_TOKEN));
     else if (error != 0)
         finish_later(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
     else if (call->is_paused)

@@ -12,7 +12,6 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
-#include "credential.h"
 #include "private.h"
 
 enum {
@@ -134,12 +133,12 @@ static void stop(struct http *http) {
     drop_all(http);
     uint64_t delay = 0;
     if (http->route != NULL && http->route->session.len != 0) {
-        CLEANUP(upstream_credential_unrefp)
-        struct upstream_credential *credential = instance_credential(http->instance);
+        CLEANUP(oauth_token_unrefp)
+        struct oauth_token *token = instance_token(http->instance);
         struct post_options options = {.worker = http->worker,
                                        .route = http->route,
                                        .method = HTTP_METHOD_DELETE,
-                                       .credential = credential};
+                                       .token = token};
         if (post_start(&options, &events, http, &http->farewell) == 0)
             delay = http->instance->upstream->config->shutdown_timeout_ms;
     }
@@ -156,9 +155,9 @@ static void kill_now(struct http *http) {
     drop_all(http);
     /* Or each start that fails would leave one with the server. */
     if (http->route != NULL && http->route->session.len != 0) {
-        CLEANUP(upstream_credential_unrefp)
-        struct upstream_credential *credential = instance_credential(http->instance);
-        upstream_worker_farewell(http->worker, http->route, credential);
+        CLEANUP(oauth_token_unrefp)
+        struct oauth_token *token = instance_token(http->instance);
+        upstream_worker_farewell(http->worker, http->route, token);
     }
     io_timer_start(http->timer, 0);
 }
@@ -216,13 +215,13 @@ static void on_stream_end(void *context, const struct post_end *end) {
 static void open_stream(struct http *http) {
     static const struct post_events events = {.on_message = on_stream_message,
                                               .on_end = on_stream_end};
-    CLEANUP(upstream_credential_unrefp)
-    struct upstream_credential *credential = instance_credential(http->instance);
-    uint64_t left = credential != NULL ? credential_time_left(credential) : UINT64_MAX;
+    CLEANUP(oauth_token_unrefp)
+    struct oauth_token *token = instance_token(http->instance);
+    uint64_t left = token != NULL ? oauth_token_time_left(token) : UINT64_MAX;
     struct post_options options = {.worker = http->worker,
                                    .route = http->route,
                                    .method = HTTP_METHOD_GET,
-                                   .credential = credential,
+                                   .token = token,
                                    /* It is not read for longer than its token is good for. */
                                    .most_ms = left != UINT64_MAX ? left : 0};
     http->stream_since_ms = io_loop_now(http->worker->loop);
@@ -327,15 +326,15 @@ static void start_item(struct item *item) {
         .on_head = on_item_head, .on_message = on_item_message, .on_end = on_item_end};
     struct http *http = item->http;
     struct route *route = route_for(http, item->is_answer ? MCP_METHOD_UNKNOWN : item->method);
-    CLEANUP(upstream_credential_unrefp)
-    struct upstream_credential *credential = instance_credential(http->instance);
+    CLEANUP(oauth_token_unrefp)
+    struct oauth_token *token = instance_token(http->instance);
     struct post_options options = {
         .worker = http->worker,
         .route = route,
         .method = HTTP_METHOD_POST,
         .mcp_method = item->is_answer ? MCP_METHOD_UNKNOWN : item->method,
         .body = slice_make(item->line, item->len),
-        .credential = credential,
+        .token = token,
         .is_idempotent = item->id != 0, /* the handshake and lists change nothing */
         /* Else one that is never answered would keep all others waiting. */
         .most_ms = http->instance->upstream->config->startup_timeout_ms,

@@ -350,7 +350,7 @@ static void free_timers(struct upstream_instance *instance) {
 static void finish_closing(struct upstream_instance *instance) {
     handshake_forget(instance);
     free_timers(instance);
-    instance_drop_credential(instance);
+    instance_drop_token(instance);
     set_state(instance, UPSTREAM_CLOSED);
     set_instance_closed(instance->upstream->set, instance);
     upstream_instance_unref(instance); /* its own: it lives until it is closed */
@@ -403,7 +403,7 @@ static void on_gone(void *context, struct slice reason) {
         if (instance->n_calls != 0)
             instance_wake(instance);
         else
-            instance_drop_credential(instance);
+            instance_drop_token(instance);
         return;
     }
     char told[DETAIL * 3];
@@ -411,8 +411,8 @@ static void on_gone(void *context, struct slice reason) {
 }
 
 /* Nobody has brought a token so far, or not a newer one: it waits for that. */
-static void wait_for_credential(struct upstream_instance *instance, bool was_waiting) {
-    calls_fail_all(instance, SLICE(LACKS_CREDENTIAL), BREAKER_NOTHING);
+static void wait_for_token(struct upstream_instance *instance, bool was_waiting) {
+    calls_fail_all(instance, SLICE(LACKS_TOKEN), BREAKER_NOTHING);
     if (instance->state != UPSTREAM_IDLE)
         set_state(instance, UPSTREAM_IDLE);
     if (!was_waiting)
@@ -429,9 +429,9 @@ static void start(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     const char *reason = "";
     char detail[DETAIL];
-    bool was_waiting = atomic_load(&instance->waits_for_credential);
-    if (instance_lacks_credential(instance)) {
-        wait_for_credential(instance, was_waiting);
+    bool was_waiting = atomic_load(&instance->waits_for_token);
+    if (instance_lacks_token(instance)) {
+        wait_for_token(instance, was_waiting);
         return;
     }
     if (instance->first_started_ms == 0 || instance->state == UPSTREAM_IDLE) {
@@ -719,7 +719,7 @@ struct upstream_instance *upstream_instance_unref(struct upstream_instance *inst
         } text = {.in = instance->partition.ptr};
         mem_free(text.out);
         route_unref(instance->route);
-        upstream_credential_unref(instance->credential);
+        oauth_token_unref(instance->token);
         upstream_unref(instance->upstream);
         mem_free(instance);
     }

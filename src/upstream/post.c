@@ -8,7 +8,6 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/secret.h"
-#include "credential.h"
 #include "http/sse.h"
 #include "mcp/modern.h"
 #include "private.h"
@@ -32,7 +31,7 @@ struct post {
     struct list_link link; /* in worker->posts */
     struct upstream_worker *worker;
     struct route *route;
-    struct upstream_credential *credential; /* a reference, or NULL */
+    struct oauth_token *token; /* a reference, or NULL */
     struct post_events events;
     void *context;
     struct client_call *call;
@@ -130,8 +129,8 @@ static int write_fields(struct buf *out, const struct post_options *options,
     int error = write_mcp_fields(out, options);
     if (error == 0 && event_id.len != 0)
         error = http_write_field(out, SLICE("Last-Event-ID"), event_id);
-    if (error == 0 && upstream_wants_credential(upstream))
-        error = buf_append(out, credential_line(options->credential));
+    if (error == 0 && upstream_wants_token(upstream))
+        error = buf_append(out, oauth_token_line(options->token));
     return error != 0 ? error : buf_error(out);
 }
 
@@ -147,7 +146,7 @@ static void free_post(struct post *post) {
     io_timer_free(post->limit);
     sse_parser_free(post->sse);
     route_unref(post->route);
-    upstream_credential_unref(post->credential);
+    oauth_token_unref(post->token);
     buf_deinit(&post->body);
     mem_free(post);
 }
@@ -218,7 +217,7 @@ static void on_timer(void *context) {
     struct post_options options = {.worker = post->worker,
                                    .route = post->route,
                                    .method = HTTP_METHOD_GET,
-                                   .credential = post->credential};
+                                   .token = post->token};
     post->sse = sse_parser_free(post->sse);
     post->kind = ANSWER_NONE;
     post->status = 0;
@@ -428,9 +427,8 @@ static int send_request(struct post *post, const struct post_options *options,
     };
     const struct upstream *upstream = post->route->upstream;
     struct buf *fields = &post->worker->fields;
-    bool wants_credential = upstream_wants_credential(upstream);
-    if (wants_credential &&
-        (options->credential == NULL || credential_has_ended(options->credential)))
+    bool wants_token = upstream_wants_token(upstream);
+    if (wants_token && (options->token == NULL || oauth_token_has_ended(options->token)))
         return -EACCES;
     buf_reset(fields, KIB(16));
     int error = write_fields(fields, options, event_id);
@@ -441,14 +439,14 @@ static int send_request(struct post *post, const struct post_options *options,
         .partition = post->route->partition,
         .method = options->method,
         .fields = buf_slice(fields),
-        .has_secret = wants_credential,
+        .has_secret = wants_token,
         .body = options->body,
         .connect_timeout_ms = upstream->config->connect_timeout_ms,
         .max_body = UINT64_MAX, /* each message has its limit, the stream has none */
         .is_idempotent = options->is_idempotent || options->method != HTTP_METHOD_POST,
     };
     error = client_start(post->worker->client, &request, &events, post, &post->call);
-    if (wants_credential)
+    if (wants_token)
         secret_wipe(fields->data, fields->end);
     if (error == 0 && post->is_paused)
         client_pause(post->call, true);
@@ -463,7 +461,7 @@ int post_start(const struct post_options *options, const struct post_events *eve
     *post = (struct post){
         .worker = options->worker,
         .route = route_ref(options->route),
-        .credential = credential_ref(options->credential),
+        .token = oauth_token_ref(options->token),
         .events = *events,
         .context = context,
         .method = options->method,

@@ -71,7 +71,7 @@ struct post_options {
     bool has_rule_fields;       /* `fields` holds what the header rules make */
     struct slice body;
     /* Where the upstream wants one, with which all of it is sent; a reference is taken. */
-    struct upstream_credential *credential;
+    struct oauth_token *token;
     bool is_idempotent;
     uint64_t most_ms; /* ends it when the answer takes longer; 0: the owner watches the time */
 };

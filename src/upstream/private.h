@@ -60,7 +60,7 @@ struct upstream_set {
 struct upstream_list {
     atomic_uint refs;
     size_t n;
-    bool has_sessions, wants_credentials;
+    bool has_sessions, wants_tokens;
     struct map by_name; /* to the place in items */
     struct list_item {
         struct upstream *upstream; /* a reference */
@@ -119,8 +119,8 @@ struct upstream_instance {
     char error[160];
     struct route *route; /* a reference; NULL: no HTTP server, or not up */
     /* Likewise, but written by any worker: its owner's, that ends last; or NULL. */
-    struct upstream_credential *credential;
-    atomic_bool waits_for_credential; /* it is to start when there is one */
+    struct oauth_token *token;
+    atomic_bool waits_for_token; /* it is to start when there is one */
     /* Guarded likewise; written by any worker. */
     int wanted_level;
     int told_level; /* that the server has taken */
@@ -224,10 +224,10 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
 void upstream_worker_deinit(struct upstream_worker *worker);
 /* A message that nobody waits for the answer of. */
 void upstream_worker_note(struct upstream_worker *worker, struct route *route,
-                          struct upstream_credential *credential, struct slice line);
+                          struct oauth_token *token, struct slice line);
 /* Ends the route's session; nobody waits for that. */
 void upstream_worker_farewell(struct upstream_worker *worker, struct route *route,
-                              struct upstream_credential *credential);
+                              struct oauth_token *token);
 
 /* post.c */
 struct counted_route {
@@ -368,18 +368,17 @@ void http_call_pause(struct upstream_call *call);
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size);
 
 /* credential.c, any thread */
-#define LACKS_CREDENTIAL                                                                           \
+#define LACKS_TOKEN                                                                                \
     "the server is sent the access token of its caller (auth.type = \"forward\"), and there is "   \
     "none, or it has ended"
 /* What the instance sends by itself is sent with it. A reference; NULL: there is none that has not
  * ended. */
-struct upstream_credential *instance_credential(struct upstream_instance *instance);
+struct oauth_token *instance_token(struct upstream_instance *instance);
 /* The server wants one, and there is none; it starts when there is. */
-bool instance_lacks_credential(struct upstream_instance *instance);
+bool instance_lacks_token(struct upstream_instance *instance);
 /* Takes a reference, unless it has one that ends later. Accepts NULL. */
-void instance_keep_credential(struct upstream_instance *instance,
-                              struct upstream_credential *credential);
-void instance_drop_credential(struct upstream_instance *instance);
+void instance_keep_token(struct upstream_instance *instance, struct oauth_token *token);
+void instance_drop_token(struct upstream_instance *instance);
 
 /* permit.c */
 void upstream_permits_init(struct upstream *upstream);

@@ -156,8 +156,8 @@ bool upstream_list_has_sessions(const struct upstream_list *list) {
     return list->has_sessions;
 }
 
-bool upstream_list_wants_credentials(const struct upstream_list *list) {
-    return list->wants_credentials;
+bool upstream_list_wants_tokens(const struct upstream_list *list) {
+    return list->wants_tokens;
 }
 
 struct upstream *upstream_list_find(const struct upstream_list *list, struct slice name,
@@ -212,8 +212,7 @@ int upstream_set_prepare(struct upstream_set *set, struct config *config,
         list->n++;
         list->has_sessions =
             list->has_sessions || item->upstream->config->share == CONFIG_SHARE_SESSION;
-        list->wants_credentials =
-            list->wants_credentials || upstream_wants_credential(item->upstream);
+        list->wants_tokens = list->wants_tokens || upstream_wants_token(item->upstream);
         error = map_set(&list->by_name, item->upstream->config->name, item);
     }
     if (error != 0)
@@ -475,9 +474,8 @@ void upstream_instance_status(struct upstream_instance *instance,
         .state = instance->state,
         .is_listed = instance->is_listed,
         /* Without a token it does not start, and nobody is to wait for it. */
-        .is_first_start =
-            instance->is_first_start &&
-            (instance->credential != NULL || !upstream_wants_credential(instance->upstream)),
+        .is_first_start = instance->is_first_start &&
+                          (instance->token != NULL || !upstream_wants_token(instance->upstream)),
         .first_started_ms = instance->first_started_ms,
         .catalog = instance->catalog != NULL ? catalog_ref(instance->catalog) : NULL,
     };

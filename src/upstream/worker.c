@@ -63,24 +63,24 @@ static void send_alone(const struct post_options *options) {
 }
 
 void upstream_worker_note(struct upstream_worker *worker, struct route *route,
-                          struct upstream_credential *credential, struct slice line) {
+                          struct oauth_token *token, struct slice line) {
     send_alone(&(struct post_options){
         .worker = worker,
         .route = route,
         .method = HTTP_METHOD_POST,
         .body = line,
-        .credential = credential,
+        .token = token,
         .most_ms = route->upstream->config->startup_timeout_ms,
     });
 }
 
 void upstream_worker_farewell(struct upstream_worker *worker, struct route *route,
-                              struct upstream_credential *credential) {
+                              struct oauth_token *token) {
     send_alone(&(struct post_options){
         .worker = worker,
         .route = route,
         .method = HTTP_METHOD_DELETE,
-        .credential = credential,
+        .token = token,
         .most_ms = route->upstream->config->shutdown_timeout_ms,
     });
 }

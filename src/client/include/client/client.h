@@ -2,7 +2,8 @@
  * The HTTP/1.1 client for every connection that the gateway opens: dials (directly or through a
  * CONNECT proxy, RFC 9110 section 9.3.6), speaks TLS, keeps connections for the next request, and
  * says of each failure whether the request can have reached the server. One client per worker's
- * loop. Redirects are not followed: an answer is an answer.
+ * loop. Redirects are not followed: an answer is an answer. Addresses that
+ * others have named are dialled by rules (client/rules.h).
  *
  * No callback runs from inside the call that set it up, and none after client_cancel().
  */
@@ -15,6 +16,7 @@
 #include "base/compiler.h"
 #include "base/log.h"
 #include "base/slice.h"
+#include "client/rules.h"
 #include "http/message.h"
 #include "io/loop.h"
 #include "io/tls.h"
@@ -41,6 +43,12 @@ struct client_target_options {
     /* For https; a reference is taken. NULL: the client's. A context of its own is used for this
      * target's origin and for nothing else: it may show a certificate, or trust more. */
     struct io_tls *tls;
+    /*
+     * The URL came from others, and goes by these rules (client/rules.h): a reference is taken. One
+     * that they do not let through, whatever address its name has, is CLIENT_E_INVALID; an address
+     * that they do not is CLIENT_FAILED_REFUSED. NULL: the configuration names it.
+     */
+    struct client_rules *rules;
 };
 
 /* CLIENT_E_INVALID: *ret_reason is a sentence that says what is wrong (never with a password). */
@@ -84,6 +92,7 @@ struct client_request {
 
 enum client_failure_kind {
     CLIENT_FAILED_RESOLVE,
+    CLIENT_FAILED_REFUSED, /* the rules of its target let no address of it through */
     CLIENT_FAILED_CONNECT,
     CLIENT_FAILED_PROXY, /* it refused, or did not answer as a proxy */
     CLIENT_FAILED_TLS,

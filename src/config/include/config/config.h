@@ -246,8 +246,33 @@ struct config_tool {
 
 /* Whose credentials an HTTP server is sent. */
 enum config_upstream_auth {
-    CONFIG_UPSTREAM_AUTH_TOKEN,   /* the gateway's: auth_token, or none */
-    CONFIG_UPSTREAM_AUTH_FORWARD, /* the access token of each caller */
+    CONFIG_UPSTREAM_AUTH_TOKEN,    /* the gateway's: auth_token, or none */
+    CONFIG_UPSTREAM_AUTH_FORWARD,  /* the access token of each caller */
+    CONFIG_UPSTREAM_AUTH_EXCHANGE, /* one for which the caller's was exchanged (RFC 8693) */
+    CONFIG_UPSTREAM_AUTH_CLIENT,   /* "client_credentials": one that was got for the gateway */
+};
+
+/* How the gateway proves itself to an authorization server. */
+enum config_client_auth {
+    CONFIG_CLIENT_AUTH_AUTO, /* the key when there is one; else what the metadata allows, Basic
+                                before POST */
+    CONFIG_CLIENT_AUTH_BASIC,
+    CONFIG_CLIENT_AUTH_POST,
+    CONFIG_CLIENT_AUTH_KEY, /* private_key_jwt */
+};
+
+/* EXCHANGE and CLIENT: the gateway as a client of an authorization server. */
+struct config_oauth_client {
+    /* Byte for byte what its metadata name, and the audience of assertions. Empty: whom the server
+     * names in its own metadata (CLIENT), the first one for good. */
+    struct slice issuer;
+    struct slice token_endpoint; /* empty: that of the metadata */
+    struct slice client_id;
+    struct slice client_secret; /* a secret; either this or a key */
+    struct slice key_path;      /* PEM; empty: none */
+    struct slice key_id;        /* `kid` of assertions; empty: none */
+    enum config_client_auth method;
+    struct slice resource; /* RFC 8707; never empty: that of the URL where not set */
 };
 
 struct config_upstream_tls { /* [mcp.servers.NAME.tls] */
@@ -269,10 +294,14 @@ struct config_server { /* one [mcp.servers.NAME] */
     enum config_protocol protocol;
     enum config_upstream_auth auth_type;
     struct slice auth_token; /* a secret; empty: none. Sent as Authorization: Bearer */
-    /* FORWARD: what the caller's token must have in `aud`; never empty then. */
+    /* FORWARD: what the caller's token must have in `aud`; never empty then. EXCHANGE: the
+     * `audience` that is asked for; may be empty. */
     struct slice auth_audience;
-    struct slice *auth_scopes; /* FORWARD: ... and in its scopes */
+    /* FORWARD: ... and in its scopes. EXCHANGE, CLIENT: those that are asked for; none: as the
+     * server says. */
+    struct slice *auth_scopes;
     size_t n_auth_scopes;
+    struct config_oauth_client auth_client;
     struct config_upstream_tls tls;
     struct slice proxy; /* empty: by the environment; "none"; or a URL with perhaps a password */
     struct config_header_rule *headers;
@@ -352,7 +381,9 @@ struct config {
     uint64_t list_timeout_ms; /* how long a list waits for upstreams in their first start */
     struct config_header_rule *headers; /* of all HTTP servers, before their own */
     size_t n_headers;
-    struct config_server *servers; /* in the order of the file, disabled ones left out */
+    uint64_t cache_max_size;        /* mcp.downstream_cache: instances of all servers together */
+    uint64_t cache_idle_timeout_ms; /* of servers that have no idle_timeout of their own */
+    struct config_server *servers;  /* in the order of the file, disabled ones left out */
     size_t n_servers;
     /* [security] */
     bool edit_mode;          /* writes are let through */
@@ -360,6 +391,8 @@ struct config {
     bool hide_denied;        /* what is locked is not listed; else it is, and says so */
     struct slice *whitelist; /* "server__tool"; with some, edit mode lets only these through */
     size_t n_whitelist;
+    struct slice *allow_networks; /* CIDR blocks that found addresses may be in, checked */
+    size_t n_allow_networks;
 
     atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
@@ -448,6 +481,11 @@ void config_compare(const struct config *old, const struct config *config, confi
                     void *context);
 /* Puts the old value back wherever a new one needs a restart. -ENOMEM. */
 MUST_CHECK int config_keep(struct config *config, const struct config *old);
+
+/* Calls `fn` for each URL that the configuration tells the gateway to connect to: of servers, of
+ * authorization servers and their keys, of token endpoints. Not its own. */
+void config_each_url(const struct config *config, void (*fn)(void *context, struct slice url),
+                     void *context);
 
 /* endpoints and their URLs */
 

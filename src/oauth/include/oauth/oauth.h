@@ -11,8 +11,8 @@
  *    after it was last confirmed. Then there are no keys, and who needs them is denied.
  *
  * What a server answers is hostile: the metadata's `issuer` has to be the configured one, byte for
- * byte (RFC 8414 section 3.3); jwks_uri has to be https, or of the same origin as a configured http
- * one; redirects are not followed; size, time and number of keys are limited.
+ * byte (RFC 8414 section 3.3); jwks_uri and redirects go by the rules of client/rules.h; size, time
+ * and number of keys are limited.
  *
  * Threading: oauth_new(), oauth_start(), oauth_free() on the loop's thread (or before it runs); the
  * rest from any.
@@ -35,7 +35,8 @@
 
 struct oauth;
 struct oauth_issuer;
-struct jose_keys; /* jose/keys.h */
+struct jose_keys;    /* jose/keys.h */
+struct client_rules; /* client/rules.h */
 
 struct oauth_options {
     const struct config_oauth *config; /* outlives it */
@@ -43,6 +44,8 @@ struct oauth_options {
     struct io_loop *loop; /* where it fetches */
     struct io_tls *tls;   /* for https; a reference is taken */
     struct slice version; /* of the gateway, for User-Agent */
+    /* For what metadata say; a reference is taken. NULL: anything goes. */
+    struct client_rules *rules;
     /* That of the configuration before: keys of issuers that are configured as they were are taken
      * over, so that a reload during an outage locks nobody out. NULL: there is none. */
     struct oauth *previous;
@@ -100,6 +103,9 @@ MUST_CHECK bool oauth_wait_for_keys(struct oauth_issuer *issuer, struct oauth_wa
  * nobody waited. Also while oauth_free() runs, and after it.
  */
 bool oauth_wait_cancel(struct oauth_wait *wait);
+
+/* The rules of a configuration for addresses that it does not name. -ENOMEM. */
+MUST_CHECK int oauth_rules_new(const struct config *config, struct client_rules **ret_rules);
 
 /* For status: {"issuer","keys","age_ms","error"} of each, as a JSON array. */
 int oauth_write_status(struct oauth *oauth, uint64_t now_ms, struct buf *out);

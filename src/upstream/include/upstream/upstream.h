@@ -33,6 +33,7 @@
 #include "io/spawner.h"
 #include "io/tls.h"
 #include "mcp/protocol.h"
+#include "oauth/token.h"
 #include "upstream/catalog.h"
 
 struct upstream_set;
@@ -202,26 +203,21 @@ MUST_CHECK int upstream_write_fields(const struct upstream *upstream, struct buf
                                      upstream_caller_field *caller, void *context);
 
 /*
- * Tokens of callers, for servers with auth.type = "forward". Whether a caller's token may be shown
- * to the server is for the gateway to judge; here it is sent, to that server and for its owner
- * only.
+ * Tokens of callers, for servers with auth.type "forward" (they are sent) and "exchange" (others
+ * are got for them). Whether a caller's token may be used so is for the gateway to judge; here it
+ * is, for that server and for its owner only.
  */
-struct upstream_credential;
-
-bool upstream_wants_credential(const struct upstream *upstream);
+bool upstream_wants_token(const struct upstream *upstream);
 /* Some upstream in the list does. */
-bool upstream_list_wants_credentials(const struct upstream_list *list);
+bool upstream_list_wants_tokens(const struct upstream_list *list);
 /*
  * The principal that the instance belongs to has shown this token, which ends then. A reference,
  * for the calls that came with it; and the instance uses it by itself (handshake, lists, streams,
  * the end of a session) as long as it has none that ends later. It starts now if it was waiting for
  * one. NULL: there is no memory. Any thread.
  */
-struct upstream_credential *upstream_instance_take_token(struct upstream_instance *instance,
-                                                         struct slice token, uint64_t ends_wall_ms);
-/* Accepts NULL. */
-struct upstream_credential *upstream_credential_unref(struct upstream_credential *credential);
-void upstream_credential_unrefp(struct upstream_credential **credential);
+struct oauth_token *upstream_instance_take_token(struct upstream_instance *instance,
+                                                 struct slice text, uint64_t ends_wall_ms);
 
 /* Calls. */
 
@@ -252,8 +248,8 @@ struct upstream_request {
     /* For HTTP: further header lines of this request, those of upstream_write_fields() included
      * when it has to be asked. */
     struct slice fields;
-    /* Where upstream_wants_credential(); a reference is taken. Without one nothing is sent. */
-    struct upstream_credential *credential;
+    /* Where upstream_wants_token(); a reference is taken. Without one nothing is sent. */
+    struct oauth_token *token;
     /* Asked again just before it leaves, on any thread, for it may have waited long for its
      * instance; NULL: nothing has to hold. */
     bool (*may_leave)(const void *context);

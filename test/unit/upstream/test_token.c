@@ -1,7 +1,6 @@
 /* Tokens of callers: which one an instance uses by itself, and that the others stay apart. */
 #include "base/clock.h"
 #include "base/limits.h"
-#include "credential.h"
 #include "private.h"
 #include "test.h"
 
@@ -54,34 +53,34 @@ static struct upstream_instance *get(struct fixture *f, const char *name, const 
 
 /* What the instance would send by itself. */
 static void check_current(struct upstream_instance *instance, const char *token) {
-    CLEANUP(upstream_credential_unrefp)
-    struct upstream_credential *credential = instance_credential(instance);
-    CHECK_INT(credential != NULL, token != NULL);
-    if (credential != NULL && token != NULL)
-        CHECK(credential_is(credential, slice_from_cstr(token)));
+    CLEANUP(oauth_token_unrefp)
+    struct oauth_token *kept = instance_token(instance);
+    CHECK_INT(kept != NULL, token != NULL);
+    if (kept != NULL && token != NULL)
+        CHECK(oauth_token_is(kept, slice_from_cstr(token)));
 }
 
 static void take(struct upstream_instance *instance, const char *token, uint64_t ends) {
     struct slice text = slice_from_cstr(token);
-    CLEANUP(upstream_credential_unrefp)
-    struct upstream_credential *credential = upstream_instance_take_token(instance, text, ends);
-    REQUIRE(credential != NULL);
-    CHECK(credential_is(credential, text)); /* the call's own, whatever the instance keeps */
+    CLEANUP(oauth_token_unrefp)
+    struct oauth_token *kept = upstream_instance_take_token(instance, text, ends);
+    REQUIRE(kept != NULL);
+    CHECK(oauth_token_is(kept, text)); /* the call's own, whatever the instance keeps */
 }
 
 static void test_line(void) {
-    struct upstream_credential *credential = credential_new(SLICE("a.b.c"), UINT64_MAX);
-    REQUIRE(credential != NULL);
-    CHECK_STR(credential_line(credential), "Authorization: Bearer a.b.c\r\n");
-    CHECK(credential_is(credential, SLICE("a.b.c")));
-    CHECK(!credential_is(credential, SLICE("a.b.d")) && !credential_is(credential, SLICE("a.b")) &&
-          !credential_is(credential, SLICE("")) && !credential_is(credential, SLICE("a.b.cc")));
-    CHECK(!credential_has_ended(credential) && credential_time_left(credential) == UINT64_MAX);
-    upstream_credential_unref(credential);
+    struct oauth_token *kept = oauth_token_new(SLICE("a.b.c"), UINT64_MAX);
+    REQUIRE(kept != NULL);
+    CHECK_STR(oauth_token_line(kept), "Authorization: Bearer a.b.c\r\n");
+    CHECK(oauth_token_is(kept, SLICE("a.b.c")));
+    CHECK(!oauth_token_is(kept, SLICE("a.b.d")) && !oauth_token_is(kept, SLICE("a.b")) &&
+          !oauth_token_is(kept, SLICE("")) && !oauth_token_is(kept, SLICE("a.b.cc")));
+    CHECK(!oauth_token_has_ended(kept) && oauth_token_time_left(kept) == UINT64_MAX);
+    oauth_token_unref(kept);
     /* What would be a second field. */
-    CHECK(credential_new(SLICE("a\r\nX: y"), UINT64_MAX) == NULL);
-    CHECK(credential_new(slice_make("a\0b", 3), UINT64_MAX) == NULL);
-    CHECK(upstream_credential_unref(NULL) == NULL);
+    CHECK(oauth_token_new(SLICE("a\r\nX: y"), UINT64_MAX) == NULL);
+    CHECK(oauth_token_new(slice_make("a\0b", 3), UINT64_MAX) == NULL);
+    CHECK(oauth_token_unref(NULL) == NULL);
 }
 
 static void test_which(void) {
@@ -104,7 +103,7 @@ static void test_which(void) {
     check_current(alice, "third");
     take(alice, "ended", now - 1);
     check_current(alice, "third");
-    instance_drop_credential(alice);
+    instance_drop_token(alice);
     check_current(alice, NULL);
     take(alice, "ended", now - 1);
     check_current(alice, NULL);
@@ -127,17 +126,17 @@ static void test_end(void) {
     CHECK(upstream_set_generation(f.set) > before);
     upstream_instance_status(alice, &status);
     CHECK(status.is_first_start);
-    instance_drop_credential(alice);
-    alice->credential = credential_new(SLICE("ended"), clock_wall_ms() - 1);
+    instance_drop_token(alice);
+    alice->token = oauth_token_new(SLICE("ended"), clock_wall_ms() - 1);
     before = upstream_set_generation(f.set);
     check_current(alice, NULL);
-    CHECK(alice->credential == NULL);
+    CHECK(alice->token == NULL);
     CHECK(upstream_set_generation(f.set) > before);
-    CHECK(instance_lacks_credential(alice));
-    CHECK(atomic_load(&alice->waits_for_credential));
+    CHECK(instance_lacks_token(alice));
+    CHECK(atomic_load(&alice->waits_for_token));
     take(alice, "next", clock_wall_ms() + 60000);
-    CHECK(!atomic_load(&alice->waits_for_credential)); /* it is told to start */
-    CHECK(!instance_lacks_credential(alice));
+    CHECK(!atomic_load(&alice->waits_for_token)); /* it is told to start */
+    CHECK(!instance_lacks_token(alice));
     upstream_instance_unref(alice);
     tear_down(&f);
 }
@@ -159,10 +158,10 @@ static void test_start(void) {
     struct stop stop = {.message.deliver = stop_loop, .loop = f.loop};
     struct upstream_instance *alice = get(&f, "f", "alice"), *plain = get(&f, "t", "alice");
     REQUIRE(alice != NULL && plain != NULL);
-    CHECK(upstream_wants_credential(alice->upstream) &&
-          !upstream_wants_credential(plain->upstream));
-    CHECK(upstream_list_wants_credentials(f.list));
-    CHECK(!instance_lacks_credential(plain));
+    CHECK(upstream_wants_token(alice->upstream) &&
+          !upstream_wants_token(plain->upstream));
+    CHECK(upstream_list_wants_tokens(f.list));
+    CHECK(!instance_lacks_token(plain));
     upstream_instance_start(alice);
     upstream_instance_start(plain);
     io_loop_post(f.loop, &stop.message); /* behind the two */
@@ -171,7 +170,7 @@ static void test_start(void) {
     CHECK(status.state != UPSTREAM_IDLE);
     upstream_instance_status(alice, &status);
     CHECK_INT(status.state, UPSTREAM_IDLE);
-    CHECK(atomic_load(&alice->waits_for_credential));
+    CHECK(atomic_load(&alice->waits_for_token));
     take(alice, "token", UINT64_MAX); /* it starts by itself */
     io_loop_post(f.loop, &stop.message);
     io_loop_run(f.loop);
@@ -201,14 +200,14 @@ static void test_post(void) {
     set_up(&f);
     struct upstream *upstream = upstream_list_find(f.list, SLICE("f"), NULL);
     struct route *route = route_new(&(struct route){.upstream = upstream});
-    struct upstream_credential *ended = credential_new(SLICE("x"), clock_wall_ms() - 1);
+    struct oauth_token *ended = oauth_token_new(SLICE("x"), clock_wall_ms() - 1);
     struct post_options options = {
         .worker = upstream_set_worker(f.set, 0), .route = route, .method = HTTP_METHOD_POST};
     CHECK_INT(post_start(&options, &events, NULL, &post), -EACCES);
-    options.credential = ended;
+    options.token = ended;
     CHECK_INT(post_start(&options, &events, NULL, &post), -EACCES);
     CHECK(post == NULL);
-    upstream_credential_unref(ended);
+    oauth_token_unref(ended);
     route_unref(route);
     tear_down(&f);
 }

@@ -1,0 +1,118 @@
+/*
+ * Tokens that the gateway gets for servers: with its own credentials (OAuth 2.1 section 4.2,
+ * "client_credentials"), or for a caller's token (RFC 8693, "exchange").
+ *
+ * One `struct oauth_tokens` has what fetching needs, on one loop. A source is one server's: whom to
+ * ask, as which client, for which resource; and the tokens it has got, each for one subject only:
+ * for the gateway itself, or for one access token of one caller. They are kept until they end, were
+ * not used for mcp.downstream_cache.idle_timeout, or there are more than its max_size; renewed in
+ * the background while they are used and their end comes near; dropped when the server refuses
+ * them.
+ *
+ * Whom to ask (MCP 2026-07-28, basic/authorization): the server's own metadata (RFC 9728) name its
+ * authorization servers, and have to name the resource that it is. The configured issuer has to be
+ * among them; without one the first that is used is kept, and no other one is ever shown the
+ * credentials. The issuer's metadata (RFC 8414) have to name that very issuer. Everything that is
+ * found so is dialled by the rules of client/rules.h.
+ *
+ * What an authorization server answers is hostile: size, time and forms are limited, token requests
+ * follow no redirect, error texts do not go to callers.
+ *
+ * Threading: oauth_tokens_new() and _free() on the loop's thread (or before it runs, after it
+ * stopped); the rest from any.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/slice.h"
+#include "config/config.h"
+#include "http/message.h"
+#include "io/loop.h"
+#include "io/tls.h"
+#include "oauth/token.h"
+
+struct oauth_tokens;
+struct oauth_source;
+
+struct oauth_tokens_options {
+    struct io_loop *loop; /* where it fetches */
+    struct log *log;
+    struct io_tls *tls;   /* for https; a reference is taken; may be NULL */
+    struct slice version; /* of the gateway, for User-Agent */
+};
+
+MUST_CHECK int oauth_tokens_new(const struct oauth_tokens_options *options,
+                                struct oauth_tokens **ret_tokens);
+/* Whoever waits is told that there is no token. Sources may outlive it, and have none then. Accepts
+ * NULL. */
+struct oauth_tokens *oauth_tokens_free(struct oauth_tokens *tokens);
+
+/*
+ * Of a server with auth.type exchange or client_credentials. References are taken of `config`, and
+ * it has `server`. OAUTH_E_SOURCE: its key cannot be used, *ret_reason (a fixed sentence) says why;
+ * -errno: the file cannot be read; -ENOMEM.
+ */
+enum { OAUTH_E_SOURCE = 1 };
+MUST_CHECK int oauth_source_new(struct oauth_tokens *tokens, struct config *config,
+                                const struct config_server *server,
+                                struct oauth_source **ret_source, const char **ret_reason);
+struct oauth_source *oauth_source_ref(struct oauth_source *source);
+/* Accepts NULL. */
+struct oauth_source *oauth_source_unref(struct oauth_source *source);
+
+/* Why there is no token. */
+enum oauth_lack {
+    OAUTH_LACK_REFUSED,     /* the authorization server gives none for this subject */
+    OAUTH_LACK_CLIENT,      /* it does not take the gateway, or what was configured is wrong */
+    OAUTH_LACK_UNREACHABLE, /* it did not answer, or with nonsense; it is tried again later */
+    OAUTH_LACK_MEMORY,
+};
+
+enum { OAUTH_LACK_REASON = 200 };
+
+/*
+ * Someone who waits for a token: inside a struct of their own, which has `message.deliver` and
+ * `loop`. When the message is delivered, `token` is a reference that is theirs, or NULL, and then
+ * `lack` and `reason` (for the operator: never a secret, bounded, printable) say why.
+ */
+struct oauth_token_wait {
+    struct io_message message;
+    struct io_loop *loop;
+    struct oauth_token *token;
+    enum oauth_lack lack;
+    char reason[OAUTH_LACK_REASON];
+    struct oauth_source *source; /* private from here on */
+    struct list_link link;
+    atomic_int state;
+};
+
+enum oauth_answer {
+    OAUTH_ANSWER_TOKEN, /* wait->token is there already: no message comes */
+    OAUTH_ANSWER_WAIT,  /* the message comes once, within LIMIT_TOKEN_FETCH_MS */
+    OAUTH_ANSWER_NONE,  /* as when the message comes without a token: it failed a moment ago */
+};
+
+/*
+ * The token for this subject: the caller's access token, or NULL for the gateway itself. `wait` is
+ * not waiting already. Never the token of another subject.
+ */
+MUST_CHECK enum oauth_answer oauth_source_get(struct oauth_source *source,
+                                              struct oauth_token *subject,
+                                              struct oauth_token_wait *wait);
+/* True: the message will not be delivered. False: it is under way, or was delivered, or nobody
+ * waited; then what is in `token` is the waiter's. */
+bool oauth_token_wait_cancel(struct oauth_token_wait *wait);
+
+/*
+ * The server has refused this token of the source: 401, or 403 with insufficient_scope (`head` is
+ * the answer's, of which WWW-Authenticate is read: RFC 6750 section 3, RFC 9728 section 5.1). It is
+ * dropped unless it was already. True: asking again may help (there was nothing newer before).
+ */
+MUST_CHECK bool oauth_source_refused(struct oauth_source *source, struct oauth_token *subject,
+                                     struct oauth_token *token, const struct http_head *head);

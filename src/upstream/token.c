@@ -1,0 +1,86 @@
+/*
+ * Tokens of callers, and which one an instance uses by itself.
+ *
+ * An instance belongs to one principal (share = "all" is refused for these servers), so whatever
+ * token is given to it is one of that principal. Clients renew their tokens during a session, and
+ * may have several: each call is sent with the one that came with it, and the handshake, lists and
+ * streams with the one that ends last. When that has ended they are not sent at all, until a caller
+ * brings another one.
+ */
+#include "private.h"
+
+bool upstream_wants_token(const struct upstream *upstream) {
+    enum config_upstream_auth type = upstream->config->auth_type;
+    return type == CONFIG_UPSTREAM_AUTH_FORWARD || type == CONFIG_UPSTREAM_AUTH_EXCHANGE;
+}
+
+/* With the lock: the one that has not ended; one that has is given up (*ret_ended). */
+static struct oauth_token *look(struct upstream_instance *instance,
+                                struct oauth_token **ret_ended) {
+    struct oauth_token *token = instance->token;
+    if (token == NULL || !oauth_token_has_ended(token))
+        return token;
+    *ret_ended = TAKE(instance->token);
+    upstream_note_change(instance->upstream);
+    return NULL;
+}
+
+struct oauth_token *instance_token(struct upstream_instance *instance) {
+    struct oauth_token *ended = NULL;
+    pthread_mutex_lock(&instance->upstream->mutex);
+    struct oauth_token *token = oauth_token_ref(look(instance, &ended));
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    oauth_token_unref(ended);
+    return token;
+}
+
+void instance_drop_token(struct upstream_instance *instance) {
+    pthread_mutex_lock(&instance->upstream->mutex);
+    struct oauth_token *token = TAKE(instance->token);
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    oauth_token_unref(token);
+}
+
+/* The flag is set before it looks, and read by those who bring one afterwards: so that one of the
+ * two sees the other. */
+bool instance_lacks_token(struct upstream_instance *instance) {
+    if (!upstream_wants_token(instance->upstream))
+        return false;
+    atomic_store(&instance->waits_for_token, true);
+    CLEANUP(oauth_token_unrefp)
+    struct oauth_token *token = instance_token(instance);
+    if (token == NULL)
+        return true;
+    atomic_store(&instance->waits_for_token, false);
+    return false;
+}
+
+void instance_keep_token(struct upstream_instance *instance, struct oauth_token *token) {
+    struct oauth_token *ended = NULL, *old = NULL;
+    if (token == NULL || oauth_token_has_ended(token))
+        return;
+    pthread_mutex_lock(&instance->upstream->mutex);
+    struct oauth_token *known = look(instance, &ended);
+    if (known == NULL) /* what upstream_instance_status() says of its start is something else now */
+        upstream_note_change(instance->upstream);
+    if (known == NULL || oauth_token_ends(token) >= oauth_token_ends(known)) {
+        old = known;
+        instance->token = oauth_token_ref(token);
+    }
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    oauth_token_unref(ended);
+    oauth_token_unref(old);
+    if (known == NULL && atomic_exchange(&instance->waits_for_token, false))
+        upstream_instance_start(instance);
+}
+
+struct oauth_token *upstream_instance_take_token(struct upstream_instance *instance,
+                                                 struct slice text, uint64_t ends_wall_ms) {
+    struct oauth_token *token = instance_token(instance);
+    if (token != NULL && oauth_token_is(token, text))
+        return token;
+    oauth_token_unref(token);
+    token = oauth_token_new(text, ends_wall_ms);
+    instance_keep_token(instance, token);
+    return token;
+}
