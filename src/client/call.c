@@ -172,7 +172,7 @@ int client_start(struct client *client, const struct client_request *request,
 struct client_failure client_failure_make(const struct client_call *call,
                                           enum client_failure_kind kind,
                                           const struct client_peer *peer, const char *what) {
-    enum { LABEL_SHOWN = 64 };
+    enum { LABEL_SHOWN = 56 };
     struct client_failure failure = {
         .kind = kind,
         .may_have_arrived = call->is_sent,

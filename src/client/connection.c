@@ -189,6 +189,28 @@ static void tunnel(struct client_connection *connection) {
 
 /* --- dialling --- */
 
+/*
+ * The address itself, of each attempt, just before it is connected to: what a name said at another
+ * time counts for nothing. Without a proxy the first hop is the origin.
+ */
+static bool may_dial(void *context, const struct io_address *address) {
+    const struct client_connection *connection = context;
+    const struct client_target *target = connection->target;
+    struct network network = io_address_network(address);
+    return target->rules == NULL || client_rules_allow(target->rules, &network, target->is_tls);
+}
+
+static bool is_refused(struct client_connection *connection, const struct io_dial_result *result) {
+    return result->error == -EACCES && !may_dial(connection, &result->peer);
+}
+
+static void report_refused(struct client_connection *connection, const struct io_address *address) {
+    char what[CLIENT_RULES_TEXT];
+    struct network network = io_address_network(address);
+    client_rules_explain(&network, connection->target->is_tls, what);
+    fail(connection, CLIENT_FAILED_REFUSED, first_hop(connection->target), what);
+}
+
 static void report_dial(struct client_connection *connection, const struct io_dial_result *result) {
     char what[128];
     const char *reason = result->reason != NULL ? result->reason : "no connection";
@@ -210,6 +232,10 @@ static void report_dial(struct client_connection *connection, const struct io_di
 
 static void on_dialled(void *context, const struct io_dial_result *result) {
     struct client_connection *connection = context;
+    if (result->fd < 0 && is_refused(connection, result)) {
+        report_refused(connection, &result->peer);
+        return;
+    }
     if (result->fd < 0) {
         report_dial(connection, result);
         return;
@@ -239,7 +265,7 @@ static void dial(struct client_connection *connection, uint64_t timeout_ms) {
     if (!target->is_tls || tls_for(connection) != NULL) {
         client_connection_enter(connection, CLIENT_DIALLING);
         int error = io_dial_start(connection->client->resolver, peer->host, peer->port, timeout_ms,
-                                  NULL, on_dialled, connection, &connection->dial);
+                                  may_dial, on_dialled, connection, &connection->dial);
         /* Now: the dial has made the loop look at the clock. */
         connection->deadline = io_loop_now(connection->client->loop) + timeout_ms;
         if (error == 0)

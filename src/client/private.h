@@ -1,7 +1,8 @@
 /*
  * What the files of client/ share. target.c and proxy.c: where a request goes, decided once and
- * immutable; client.c: the client and its pools; connection.c: from dialling to a connection that
- * can carry a request; answer.c: what comes back on it; call.c: one request and its end.
+ * immutable; rules.c: whether others may have named it; client.c: the client and its pools;
+ * connection.c: from dialling to a connection that can carry a request; answer.c: what comes back
+ * on it; call.c: one request and its end.
  */
 #pragma once
 
@@ -24,9 +25,10 @@ struct client_peer {
 struct client_target {
     bool is_tls, has_proxy;
     struct client_peer origin, proxy;
-    struct slice path;      /* origin-form: path and query */
-    struct slice fields;    /* the lines that each request to here begins with */
-    struct io_tls *tls;     /* its own; NULL: the client's */
+    struct slice path;          /* origin-form: path and query */
+    struct slice fields;        /* the lines that each request to here begins with */
+    struct io_tls *tls;         /* its own; NULL: the client's */
+    struct client_rules *rules; /* that it goes by; NULL: the configuration names it */
     struct secret *connect; /* the whole CONNECT request: it may carry a password; NULL: no proxy */
     /* Names the target in the keys of pools: unlike its address it is never used again. */
     unsigned char id[16];
@@ -57,6 +59,20 @@ MUST_CHECK int client_proxy_connect(const struct uri *proxy, struct slice author
 /* A list such as "example.com, 10.0.0.0/8,host:8080" has the host (and port) of `uri`. */
 bool client_no_proxy_has(struct slice list, const struct uri *uri);
 bool client_is_loopback(const struct uri *uri);
+
+/* rules.c */
+
+/* The configuration names the authority of `uri`. */
+bool client_rules_exempt(const struct client_rules *rules, const struct uri *uri, bool is_tls);
+/* Why a URL of others is refused whatever the address of its name is: a fixed sentence, or NULL. */
+const char *client_rules_refuse_url(const struct client_rules *rules, const struct uri *uri,
+                                    bool is_tls, bool has_proxy);
+bool client_rules_allow(const struct client_rules *rules, const struct network *address,
+                        bool is_tls);
+/* The sentence about an address that they do not allow: what it is, and the cure. */
+enum { CLIENT_RULES_TEXT = 160 };
+void client_rules_explain(const struct network *address, bool is_tls,
+                          char ret_text[CLIENT_RULES_TEXT]);
 
 /* client.c */
 

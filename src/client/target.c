@@ -1,4 +1,4 @@
-/* Targets: a URL, checked once, and the proxy in front of it. */
+/* Targets: a URL, checked once, the rules that it goes by, and the proxy in front of it. */
 #include <errno.h>
 
 #include "base/limits.h"
@@ -137,6 +137,15 @@ static int make(const struct client_target_options *options, struct client_targe
     struct client_proxy proxy CLEANUP(client_proxy_deinit) =
         client_proxy_choose(options, &uri, target->is_tls);
     target->has_proxy = proxy.url.len != 0;
+    if (options->rules != NULL && !client_rules_exempt(options->rules, &uri, target->is_tls)) {
+        const char *reason =
+            client_rules_refuse_url(options->rules, &uri, target->is_tls, target->has_proxy);
+        if (reason != NULL) {
+            *ret_reason = reason;
+            return CLIENT_E_INVALID;
+        }
+        target->rules = client_rules_ref(options->rules);
+    }
     if (target->has_proxy)
         error = client_proxy_parse(&proxy, ret_reason);
     if (error == 0)
@@ -168,6 +177,7 @@ struct client_target *client_target_free(struct client_target *target) {
         return NULL;
     secret_free(target->connect);
     io_tls_unref(target->tls);
+    client_rules_unref(target->rules);
     mem_free(target->text);
     mem_free(target);
     return NULL;

@@ -6,7 +6,7 @@
 #include "http/uri.h"
 #include "options.h"
 
-enum { SECRET_MIN = 32, NAME_MAX_LEN = 256, ORIGIN_MAX = 512 };
+enum { SECRET_MIN = 32, NAME_MAX_LEN = 256, ORIGIN_MAX = 512, CLIENT_TEXT_MAX = 8192 };
 
 const char *check_none(struct slice value) {
     return slice_eq(value, SLICE("I know"))
@@ -40,7 +40,8 @@ const char *check_scope(struct slice value) {
     return fine ? NULL : "must be one scope: printable ASCII without spaces, '\"' and '\\'";
 }
 
-static const char *check_safe_url(struct slice value, struct uri *ret_uri) {
+/* `plain`: what is said of http. */
+static const char *check_safe_url(struct slice value, const char *plain, struct uri *ret_uri) {
     struct uri uri;
     const char *reason;
     if (value.len > LIMIT_URI)
@@ -52,8 +53,7 @@ static const char *check_safe_url(struct slice value, struct uri *ret_uri) {
     if (uri.host.len == 0 || (!is_https && !is_http))
         return "it must begin with https://";
     if (!is_https && !option_uri_is_loopback(&uri))
-        return "it must begin with https:// (http:// is for hosts on this machine alone: whoever "
-               "is on the way could put another answer there)";
+        return plain;
     if (uri.has_userinfo)
         return "it must not hold a user name or password";
     if (uri.has_fragment)
@@ -62,18 +62,53 @@ static const char *check_safe_url(struct slice value, struct uri *ret_uri) {
     return NULL;
 }
 
+static const char plain_answer[] =
+    "it must begin with https:// (http:// is for hosts on this machine alone: whoever is on the "
+    "way could put another answer there)";
+
 const char *check_issuer_url(struct slice value) {
     struct uri uri;
-    return check_safe_url(value, &uri);
+    return check_safe_url(value, plain_answer, &uri);
+}
+
+/* RFC 8414 section 2. */
+const char *check_issuer(struct slice value) {
+    return check_resource(value);
+}
+
+const char *check_token_endpoint(struct slice value) {
+    struct uri uri;
+    return check_safe_url(value,
+                          "it must begin with https:// (http:// is for hosts on this machine "
+                          "alone: secrets would be sent unencrypted)",
+                          &uri);
 }
 
 /* RFC 9728 section 1.2, RFC 8707 section 2. */
 const char *check_resource(struct slice value) {
     struct uri uri = {.has_query = false};
-    const char *wrong = check_safe_url(value, &uri);
+    const char *wrong = check_safe_url(value, plain_answer, &uri);
     if (wrong == NULL && uri.has_query)
         return "it must not have a query (a ? and what follows)";
     return wrong;
+}
+
+/* RFC 8707 section 2. It is a name alone, which nobody connects to. */
+const char *check_resource_name(struct slice value) {
+    struct uri uri;
+    bool is_fine = value.len <= LIMIT_URI && uri_parse(value, &uri, NULL) == 0 &&
+                   !uri.has_userinfo && !uri.has_fragment;
+    return is_fine ? NULL
+                   : "must be an absolute URI without a fragment, such as "
+                     "\"https://mcp.example.com/mcp\"";
+}
+
+/* RFC 6749 appendix A.1 and A.2. A line end is one that a file or a variable had too much. */
+const char *check_client_text(struct slice value) {
+    bool is_fine = value.len > 0 && value.len <= CLIENT_TEXT_MAX;
+    for (size_t i = 0; i < value.len && is_fine; i++)
+        is_fine = value.ptr[i] >= 0x20 && value.ptr[i] < 0x7f;
+    return is_fine ? NULL : "must be printable ASCII without line ends, at most 8192 bytes";
 }
 
 /* RFC 7518 section 3.2: HS256 needs as many bits as its hash has. */

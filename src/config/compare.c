@@ -155,6 +155,13 @@ static const size_t server_strings[] = {
     NUMBER(user),
     NUMBER(stderr_file),
     NUMBER(auth_audience),
+    NUMBER(auth_client.issuer),
+    NUMBER(auth_client.token_endpoint),
+    NUMBER(auth_client.client_id),
+    NUMBER(auth_client.client_secret),
+    NUMBER(auth_client.key_path),
+    NUMBER(auth_client.key_id),
+    NUMBER(auth_client.resource),
     NUMBER(tls.ca_bundle),
     NUMBER(tls.client_cert),
     NUMBER(tls.client_key),
@@ -164,6 +171,7 @@ bool config_server_runs_alike(const struct config_server *a, const struct config
     bool is_same = a->enabled == b->enabled && a->protocol == b->protocol &&
                    a->stderr_kind == b->stderr_kind && a->share == b->share &&
                    a->isolation == b->isolation && a->auth_type == b->auth_type &&
+                   a->auth_client.method == b->auth_client.method &&
                    a->tls.is_set == b->tls.is_set && a->tls.verify_certs == b->tls.verify_certs &&
                    a->tls.accept_invalid_hostnames == b->tls.accept_invalid_hostnames;
     for (size_t i = 0; i < ARRAY_LEN(server_numbers) && is_same; i++)

@@ -53,6 +53,9 @@ static void wipe_servers(const struct config_server *servers, size_t n) {
             wipe(servers[i].env[k].value);
         wipe_rules(servers[i].headers, servers[i].n_headers);
         wipe(servers[i].auth_token);
+        wipe(servers[i].auth_client.client_secret);
+        wipe(servers[i].auth_client.resource); /* of the URL, like the audience */
+        wipe(servers[i].auth_audience);
         wipe(servers[i].proxy);
         wipe(servers[i].url);
     }

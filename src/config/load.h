@@ -51,8 +51,10 @@ void check_http(struct loader *l, const struct toml_node *root);
 /* Plain HTTP, to another machine. */
 bool http_is_sent_unencrypted(const struct config_server *server);
 bool http_sets_authorization(const struct config_header_rule *rules, size_t n);
-/* Those about their TLS and about callers' tokens (upstream.c). */
+/* Those about their TLS and about tokens for them (upstream.c, grant.c). */
 void check_upstreams(struct loader *l, const struct toml_node *root);
+/* Those about addresses that others name (outside.c). */
+void check_outside(struct loader *l, const struct toml_node *root);
 /* Those about who may call what (access.c). */
 void check_access(struct loader *l, const struct toml_node *root);
 /* Those about how often, and where that is counted (rate.c). */

@@ -136,7 +136,10 @@ option_check check_filled, check_listen_address, check_url_path, check_host, che
     check_header_name, check_header_value, check_network, check_none, check_hash, check_scope,
     check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
     check_field_name, check_origin, check_method, check_cors_header, check_whitelisted,
-    check_storage_url, check_key_prefix;
+    check_storage_url, check_key_prefix, check_issuer, check_token_endpoint, check_client_text,
+    check_resource_name;
+/* idle_timeout_ms of a server before that of mcp.downstream_cache takes its place. */
+#define IDLE_NOT_SET UINT64_MAX
 struct uri;
 /* Its host is this machine by every reading (http.c). */
 bool option_uri_is_loopback(const struct uri *uri);

@@ -146,11 +146,20 @@ static void check_paths(struct loader *l, const struct toml_node *root) {
                    "server.health.path must not lie inside mcp.path");
 }
 
+static void fill_idle_timeouts(struct config *config) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        if (config->servers[i].idle_timeout_ms == IDLE_NOT_SET)
+            config->servers[i].idle_timeout_ms = config->cache_idle_timeout_ms;
+    }
+}
+
 void check_config(struct loader *l, const struct toml_node *root) {
+    fill_idle_timeouts(l->config);
     check_paths(l, root);
     check_auth(l, root);
     check_http(l, root);
     check_upstreams(l, root);
+    check_outside(l, root);
     check_access(l, root);
     check_rates(l, root);
     if (l->config->mcp_enabled && loaded_server(l, 0) == NULL && l->n_errors == 0)

@@ -8,6 +8,7 @@
 
 static int make_oauth(struct gateway *gateway, const struct gw_generation *previous,
                       struct gw_generation *generation) {
+    struct client_rules *rules = NULL;
     struct oauth_options options = {
         .config = &generation->config->oauth,
         .log = gateway->log,
@@ -18,7 +19,12 @@ static int make_oauth(struct gateway *gateway, const struct gw_generation *previ
     };
     if (!generation->config->oauth.is_set || gateway->is_local)
         return 0;
-    return oauth_new(&options, &generation->oauth);
+    int error = oauth_rules_new(generation->config, &rules);
+    options.rules = rules;
+    if (error == 0)
+        error = oauth_new(&options, &generation->oauth);
+    oauth_rules_unref(rules);
+    return error;
 }
 
 int gw_generation_new(struct gateway *gateway, struct config *config,

@@ -17,6 +17,7 @@ struct route {
     struct slice rename_span;         /* in the document: the value to replace; empty: none */
     uint64_t patience_ms;             /* nobody has it, but somebody who may is still starting */
     struct slice down;                /* the upstream that would have it, but is down */
+    bool lacks_room;                  /* that one could not be made */
     struct policy_decision decision;  /* with item */
 };
 
@@ -84,6 +85,16 @@ static struct gw_view_item *find_unlisted(struct gw_view *view, struct slice uri
     return n_candidates == 1 ? candidate : NULL;
 }
 
+/* The caller may use the upstream that the name is of, and there was no room for it. */
+static bool would_be_there(const struct gw_view *view, const struct gw_call *call,
+                           struct slice name) {
+    const struct upstream *upstream =
+        call->only != NULL ? call->only
+                           : upstream_list_find(view->list, mcp_exposed_upstream(name), NULL);
+    return view->lacks_room && upstream != NULL &&
+           gw_policy_server(call->worker, upstream_name(upstream), view->identity) != NULL;
+}
+
 /* Nobody has it; but would somebody, were it up? Names tell by their prefix, URIs do not. */
 static void look_for_absent(struct route *route, struct gw_view *view, const struct gw_call *call,
                             const struct subject *subject) {
@@ -92,9 +103,11 @@ static void look_for_absent(struct route *route, struct gw_view *view, const str
     struct slice text = buf_slice(&subject->text);
     if (!mcp_list_info(subject->list)->is_named && call->only == NULL) {
         route->patience_ms = gw_view_patience(view, now, config->list_timeout_ms);
+        route->lacks_room = view->lacks_room;
         return;
     }
     const struct gw_view_item *item = gw_view_named(view, text);
+    route->lacks_room = item == NULL && would_be_there(view, call, text);
     if (item == NULL || item->status.catalog != NULL)
         return;
     route->patience_ms =
@@ -143,12 +156,14 @@ static void answer_unknown(struct gw_call *call, const struct subject *subject,
     struct slice name = buf_slice(&subject->text);
     const struct upstream *down =
         route->down.len != 0 ? upstream_list_find(call->worker->list, route->down, NULL) : NULL;
-    if (down != NULL && !gw_forward_check(call, down))
+    if (down != NULL && !gw_token_check(call, down))
         return; /* it waits for a token that it may have */
     if (route->down.len != 0) {
         buf_printf(&text, "the upstream %.*s is down; the gateway tries to start it again",
                    SLICE_ARGS(route->down));
         gw_call_refuse(call, MCP_E_UNAVAILABLE, buf_slice(&text));
+    } else if (route->lacks_room) {
+        gw_call_refuse(call, MCP_E_UNAVAILABLE, SLICE(UPSTREAM_LACKS_ROOM));
     } else if (subject->list == MCP_LIST_RESOURCES) {
         struct json_writer writer;
         json_writer_init(&writer, &data);
@@ -460,8 +475,8 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     if (error == 0)
         error = build_fields(call, message, route, &fields);
     if (error == 0)
-        error = gw_forward_take(call->exchange->caller, route->item->upstream,
-                                route->item->instance, &token);
+        error = gw_token_take(call->exchange->caller, route->item->upstream, route->item->instance,
+                              &token);
     if (error != 0)
         return error;
     request.token = token;
@@ -482,7 +497,7 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
 static void send(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
     if (!check_lock(call, route) || !check_scopes(call, route) ||
-        !check_mirrors(call, message, route) || !gw_forward_check(call, route->item->upstream) ||
+        !check_mirrors(call, message, route) || !gw_token_check(call, route->item->upstream) ||
         !check_arguments(call, message, route) || !take_units(call, message, route, subject))
         return;
     log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "call",

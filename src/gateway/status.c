@@ -4,11 +4,24 @@
 /* /ready is asked often, and by machines: no lists of names, no texts. */
 enum detail { DETAIL_BRIEF, DETAIL_ALL };
 
+static bool is_per_session(const struct gw_worker *worker, const struct upstream *upstream) {
+    return upstream_config(upstream)->share == CONFIG_SHARE_SESSION && !worker->gateway->is_local;
+}
+
 struct upstream_instance *gw_own_instance(struct gw_worker *worker, struct upstream *upstream) {
-    const struct gateway *gateway = worker->gateway;
-    if (upstream_config(upstream)->share == CONFIG_SHARE_SESSION && !gateway->is_local)
+    struct upstream_instance *instance = NULL;
+    if (is_per_session(worker, upstream) ||
+        upstream_get(upstream, worker->gateway->own->id, SLICE_EMPTY, worker->upstreams,
+                     &instance) != 0)
         return NULL;
-    return upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams);
+    return instance;
+}
+
+/* Whoever only asks how it is makes none: that could cost another principal's its place. */
+static struct upstream_instance *find_own(struct gw_worker *worker, struct upstream *upstream) {
+    return is_per_session(worker, upstream)
+               ? NULL
+               : upstream_find(upstream, worker->gateway->own->id, SLICE_EMPTY);
 }
 
 bool gateway_is_settled(struct gateway *gateway) {
@@ -88,11 +101,13 @@ static void write_health(struct json_writer *writer, struct upstream *upstream, 
     json_kv_u64(writer, SLICE("in_flight"), health.n_in_flight);
 }
 
+/* `instance` may be NULL: there is none. */
 static void write_instance(struct json_writer *writer, struct gw_worker *worker,
                            struct upstream *upstream, struct upstream_instance *instance,
                            const struct auth_identity *caller, enum detail detail) {
-    struct upstream_status status;
-    upstream_instance_status(instance, &status);
+    struct upstream_status status = {.state = UPSTREAM_IDLE};
+    if (instance != NULL)
+        upstream_instance_status(instance, &status);
     size_t n_tools = count_tools(worker, upstream, &status, caller);
     json_kv_string(writer, SLICE("state"), slice_from_cstr(upstream_state_name(status.state)));
     json_kv_u64(writer, SLICE("n_tools"), n_tools);
@@ -115,10 +130,10 @@ static void write_upstreams(struct json_writer *writer, struct gw_worker *worker
         struct upstream *upstream = upstream_list_at(worker->list, i);
         if (caller != NULL && gw_policy_server(worker, upstream_name(upstream), caller) == NULL)
             continue;
-        struct upstream_instance *instance = gw_own_instance(worker, upstream);
+        struct upstream_instance *instance = find_own(worker, upstream);
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
-        if (instance != NULL)
+        if (!is_per_session(worker, upstream))
             write_instance(writer, worker, upstream, instance, caller, detail);
         else
             json_kv_string(writer, SLICE("state"), SLICE("per session"));

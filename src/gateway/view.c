@@ -95,13 +95,14 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_calle
         item.policy = gw_policy_server(worker, upstream_name(item.upstream), caller->identity);
         if (item.policy == NULL)
             continue;
-        item.instance =
-            upstream_get(item.upstream, caller->principal->id, session, worker->upstreams);
-        if (item.instance == NULL) {       /* the gateway is stopping, or has no memory */
+        int error = upstream_get(item.upstream, caller->principal->id, session, worker->upstreams,
+                                 &item.instance);
+        if (error != 0) { /* no room for it, no memory, or the gateway is stopping */
+            view->lacks_room = view->lacks_room || error == UPSTREAM_E_ROOM;
             view->generation = UINT64_MAX; /* looks again next time */
             continue;
         }
-        gw_forward_offer(caller, item.upstream, item.instance);
+        gw_token_offer(caller, item.upstream, item.instance);
         upstream_instance_status(item.instance, &item.status);
         if (item.status.state == UPSTREAM_IDLE && item.status.catalog == NULL)
             upstream_instance_start(item.instance);
@@ -226,7 +227,7 @@ struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *c
                           : SLICE_EMPTY;
     struct gw_view *view = find_kept(views, caller, id, only);
     if (view != NULL) /* its instances may change by that */
-        gw_forward_offer_all(caller, view);
+        gw_token_offer_all(caller, view);
     if (view != NULL && view->generation != upstream_set_generation(set)) {
         drop(views, view);
         view = NULL;

@@ -349,9 +349,8 @@ void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *kn
             known != NULL && upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
         if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
-        struct upstream_instance *instance =
-            upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams);
-        if (instance != NULL)
+        struct upstream_instance *instance = NULL;
+        if (upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams, &instance) == 0)
             upstream_instance_start(instance);
         upstream_instance_unref(instance);
     }

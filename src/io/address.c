@@ -69,6 +69,24 @@ int io_address_parse(struct slice text, struct io_address *ret_address) {
     return 0;
 }
 
+struct network io_sockaddr_network(const struct sockaddr *address) {
+    struct network network = {.family_bits = 0};
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    if (address->sa_family == AF_INET) {
+        memcpy(&v4, address, sizeof v4);
+        network_from_bytes(&v4.sin_addr, NETWORK_V4_BITS, &network);
+    } else if (address->sa_family == AF_INET6) {
+        memcpy(&v6, address, sizeof v6);
+        network_from_bytes(&v6.sin6_addr, NETWORK_V6_BITS, &network);
+    }
+    return network;
+}
+
+struct network io_address_network(const struct io_address *address) {
+    return io_sockaddr_network(address_sockaddr(address));
+}
+
 void address_of_peer_v4(const struct in_addr *in, uint16_t port, struct io_address *ret_address) {
     set_v4(in, port, ret_address);
     if (in->s_addr == htonl(INADDR_ANY))

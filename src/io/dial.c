@@ -332,9 +332,10 @@ static void on_deadline(void *context) {
     struct io_dial *dial = context;
     if (dial->attempt_count == 0 && dial->refused == 0) {
         fail(dial, IO_DIAL_RESOLVE, -ETIMEDOUT, "the name server did not answer in time");
+    } else if (dial->attempt_count == 0) {
+        report_failure(dial); /* all that were found were refused */
     } else {
-        if (dial->attempt_count != 0)
-            dial->result.peer = dial->attempts[dial->attempt_count - 1]->address;
+        dial->result.peer = dial->attempts[dial->attempt_count - 1]->address;
         fail(dial, IO_DIAL_CONNECT, -ETIMEDOUT, reason_of(-ETIMEDOUT));
     }
 }

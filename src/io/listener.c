@@ -113,18 +113,6 @@ enum { ACCEPTS_PER_TURN = 64, PAUSE_MS = 100 };
 
 static void on_acceptable(void *context);
 
-static struct network describe_peer(const struct sockaddr_storage *storage) {
-    struct network peer = {.family_bits = 0};
-    const void *address = storage;
-    const struct sockaddr_in *v4 = address;
-    const struct sockaddr_in6 *v6 = address;
-    if (storage->ss_family == AF_INET)
-        network_from_bytes(&v4->sin_addr, NETWORK_V4_BITS, &peer);
-    else if (storage->ss_family == AF_INET6)
-        network_from_bytes(&v6->sin6_addr, NETWORK_V6_BITS, &peer);
-    return peer;
-}
-
 static void keep_reserve(struct io_listener *listener) {
     for (size_t i = 0; listener->full_fn != NULL && i < ARRAY_LEN(listener->reserve); i++) {
         if (listener->reserve[i] < 0 && io_null_open(&listener->reserve[i]) != 0)
@@ -173,7 +161,8 @@ static void on_acceptable(void *context) {
         int fd = accept4(listener->fd, (struct sockaddr *)(void *)&storage, &size,
                          SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            struct network peer = describe_peer(&storage);
+            struct network peer =
+                io_sockaddr_network((const struct sockaddr *)(const void *)&storage);
             listener->fn(listener->context, fd, &peer);
             continue;
         }

@@ -46,7 +46,7 @@ static void log_failure(struct oauth_issuer *issuer, const char *message, const 
 
 static void end_fetch(struct oauth_issuer *issuer) {
     issuer->is_fetching = false;
-    buf_reset(&issuer->get.body, 0);
+    oauth_fetch_forget(&issuer->fetch);
     arm(issuer);
 }
 
@@ -88,7 +88,7 @@ static void succeed(struct oauth_issuer *issuer, struct jose_keys *keys) {
         atomic_fetch_add(&issuer->generation, 1);
     }
     if (n_keys != 0)
-        oauth_schedule_succeeded(&issuer->schedule, now, issuer->get.lifetime_ms, random_u64());
+        oauth_schedule_succeeded(&issuer->schedule, now, issuer->fetch.lifetime_ms, random_u64());
     else
         oauth_schedule_emptied(&issuer->schedule, now, random_u64());
     snprintf(issuer->error, sizeof issuer->error, "%s", n_keys != 0 ? "" : nothing);
@@ -102,7 +102,7 @@ static void read_keys(struct oauth_issuer *issuer) {
     struct jose_keys *keys = NULL;
     struct jose_keys_report report = {.n_used = 0};
     const char *reason = "";
-    struct slice document = buf_slice(&issuer->get.body);
+    struct slice document = buf_slice(&issuer->fetch.body);
     if (issuer->document != NULL &&
         slice_eq(document, slice_make(issuer->document, issuer->document_len))) {
         succeed(issuer, NULL);
@@ -114,7 +114,7 @@ static void read_keys(struct oauth_issuer *issuer) {
         return;
     }
     size_t len = 0;
-    char *kept = buf_take(&issuer->get.body, &len);
+    char *kept = buf_take(&issuer->fetch.body, &len);
     if (kept == NULL) {
         jose_keys_unref(keys);
         fail(issuer, no_memory);
@@ -132,18 +132,18 @@ static void read_keys(struct oauth_issuer *issuer) {
 
 /* --- a fetch --- */
 
-static void get(struct oauth_issuer *issuer, struct slice url, bool is_at_keys) {
+static void get(struct oauth_issuer *issuer, struct slice url, bool is_at_keys, bool is_found) {
     issuer->is_at_keys = is_at_keys;
-    int error = oauth_get_start(&issuer->get, url);
+    int error = oauth_fetch_get(&issuer->fetch, url, is_found);
     if (error != 0)
-        fail(issuer, error > 0 ? issuer->get.reason : no_memory);
+        fail(issuer, error > 0 ? issuer->fetch.reason : no_memory);
 }
 
 static void get_metadata(struct oauth_issuer *issuer) {
     struct buf url CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI + KIB(1));
     int error = oauth_candidate(issuer->config->issuer, issuer->n_candidate, &url);
     if (error == 0)
-        get(issuer, buf_slice(&url), false);
+        get(issuer, buf_slice(&url), false, false);
     else if (error == OAUTH_E_END)
         fail(issuer, issuer->best);
     else
@@ -164,15 +164,16 @@ static void get_next_metadata(struct oauth_issuer *issuer, const char *reason, b
 static void read_metadata(struct oauth_issuer *issuer) {
     const char *reason = "";
     buf_reset(&issuer->jwks_uri, 0);
-    int error = oauth_metadata_read(issuer->oauth->reader, buf_slice(&issuer->get.body),
-                                    issuer->config->issuer, &issuer->jwks_uri, &reason);
+    int error = oauth_metadata_read(issuer->oauth->reader, buf_slice(&issuer->fetch.body),
+                                    issuer->config->issuer, OAUTH_JWKS_URI, &issuer->jwks_uri, NULL,
+                                    &reason);
     if (error > 0) {
         get_next_metadata(issuer, reason, false);
     } else if (error < 0) {
         fail(issuer, no_memory);
     } else {
         issuer->jwks_uri_ms = oauth_now(issuer->oauth);
-        get(issuer, buf_slice(&issuer->jwks_uri), true);
+        get(issuer, buf_slice(&issuer->jwks_uri), true, true);
     }
 }
 
@@ -183,9 +184,9 @@ static void on_got(void *context, enum oauth_got got) {
     else if (got == OAUTH_GOT_DOCUMENT)
         read_metadata(issuer);
     else if (got == OAUTH_GOT_ANOTHER && !issuer->is_at_keys)
-        get_next_metadata(issuer, issuer->get.reason, issuer->get.is_absent);
+        get_next_metadata(issuer, issuer->fetch.reason, issuer->fetch.is_absent);
     else
-        fail(issuer, issuer->get.reason);
+        fail(issuer, issuer->fetch.reason);
 }
 
 static void begin_fetch(struct oauth_issuer *issuer, uint64_t now_ms) {
@@ -194,9 +195,9 @@ static void begin_fetch(struct oauth_issuer *issuer, uint64_t now_ms) {
     issuer->n_candidate = 0;
     issuer->best[0] = '\0';
     if (!slice_is_empty(issuer->config->url))
-        get(issuer, issuer->config->url, true);
+        get(issuer, issuer->config->url, true, false);
     else if (buf_len(&issuer->jwks_uri) != 0 && now_ms - issuer->jwks_uri_ms < DISCOVERY_MS)
-        get(issuer, buf_slice(&issuer->jwks_uri), true);
+        get(issuer, buf_slice(&issuer->jwks_uri), true, true);
     else
         get_metadata(issuer);
 }
@@ -246,7 +247,7 @@ void oauth_issuer_tick(struct oauth_issuer *issuer) {
         return;
     uint64_t now = oauth_now(oauth);
     if (issuer->is_fetching && now >= issuer->limit_ms) {
-        oauth_get_stop(&issuer->get);
+        oauth_fetch_stop(&issuer->fetch);
         fail(issuer, "it did not answer in time");
     }
     pthread_mutex_lock(&oauth->mutex);
@@ -291,7 +292,7 @@ void oauth_issuer_init(struct oauth_issuer *issuer, struct oauth *oauth,
     atomic_init(&issuer->generation, 0);
     list_init(&issuer->waiting);
     buf_init(&issuer->jwks_uri, LIMIT_URI);
-    buf_init(&issuer->get.body, LIMIT_JWKS);
+    oauth_fetch_init(&issuer->fetch, LIMIT_JWKS);
 }
 
 int oauth_issuer_open(struct oauth_issuer *issuer) {
@@ -303,16 +304,17 @@ int oauth_issuer_open(struct oauth_issuer *issuer) {
     }
     if (issuer->is_remote) {
         issuer->timer = io_timer_new(oauth->loop, on_timer, issuer);
-        issuer->get.client = oauth->client;
-        issuer->get.version = slice_from_cstr(oauth->version);
-        issuer->get.on_done = on_got;
-        issuer->get.context = issuer;
+        issuer->fetch.client = oauth->client;
+        issuer->fetch.rules = oauth->rules;
+        issuer->fetch.version = slice_from_cstr(oauth->version);
+        issuer->fetch.on_done = on_got;
+        issuer->fetch.context = issuer;
     }
     return 0;
 }
 
 void oauth_issuer_deinit(struct oauth_issuer *issuer) {
-    oauth_get_deinit(&issuer->get);
+    oauth_fetch_deinit(&issuer->fetch);
     issuer->timer = io_timer_free(issuer->timer);
     issuer->keys = jose_keys_unref(issuer->keys);
     issuer->secret_keys = jose_keys_unref(issuer->secret_keys);

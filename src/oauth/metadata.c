@@ -1,13 +1,14 @@
 /*
- * Where an issuer's keys are. Its metadata is at an address that is made of its identifier, and has
- * to name that very identifier: so an issuer cannot speak for another one (RFC 8414 section 3.3,
- * section 6.2; OpenID Connect Discovery 1.0 section 4.3). The MCP specification (authorization,
- * "Authorization Server Metadata Discovery") gives the order of the addresses.
+ * Where an issuer's keys and its token endpoint are. Its metadata is at an address that is made of
+ * its identifier, and has to name that very identifier: so an issuer cannot speak for another one
+ * (RFC 8414 section 3.3, section 6.2; OpenID Connect Discovery 1.0 section 4.3). The MCP
+ * specification (authorization, "Authorization Server Metadata Discovery") gives the order of the
+ * addresses.
  */
 #include <errno.h>
 
 #include "base/limits.h"
-#include "private.h"
+#include "fetch.h"
 
 enum placement { INSERTED, APPENDED };
 
@@ -58,19 +59,43 @@ int oauth_candidate(struct slice issuer, unsigned n, struct buf *out) {
     return buf_append(out, well_known->placement == INSERTED ? path : well_known->name);
 }
 
+/* --- a document --- */
+
+struct endpoint {
+    struct slice name;
+    const char *is_missing, *is_no_url, *is_plain;
+};
+
+static const struct endpoint endpoints[] = {
+    [OAUTH_JWKS_URI] = {SLICE_INIT("jwks_uri"), "its metadata has no jwks_uri",
+                        "the jwks_uri of its metadata is no URL that can be fetched",
+                        "the jwks_uri of its metadata is not https"},
+    [OAUTH_TOKEN_ENDPOINT] = {SLICE_INIT("token_endpoint"), "its metadata has no token_endpoint",
+                              "the token_endpoint of its metadata is no URL that can be asked",
+                              "the token_endpoint of its metadata is not https"},
+};
+
+static const struct json_want want_strings[] = {{.key = NULL}};
+static const struct json_want want_members[] = {
+    {"token_endpoint_auth_methods_supported", want_strings},
+    {"grant_types_supported", want_strings},
+    {.key = NULL}};
+static const struct json_want want_metadata = {.key = NULL, .children = want_members};
+
 /* https, or where the operator has said already that http will do. */
-static const char *refuse_jwks_uri(struct slice text, const struct uri *issuer) {
+static const char *refuse_endpoint(const struct endpoint *endpoint, struct slice text,
+                                   const struct uri *issuer) {
     struct uri uri;
     if (text.len > LIMIT_URI || uri_parse(text, &uri, NULL) != 0 || !is_http_or_https(&uri) ||
         uri.has_userinfo || uri.has_fragment)
-        return "the jwks_uri of its metadata is no URL that can be fetched";
+        return endpoint->is_no_url;
     if (!slice_eq_nocase(uri.scheme, SLICE("https")) && !uri_same_origin(&uri, issuer))
-        return "the jwks_uri of its metadata is not https";
+        return endpoint->is_plain;
     return NULL;
 }
 
-static const char *find_jwks_uri(const struct json_reader *reader, struct slice issuer,
-                                 const struct json_node **ret_node) {
+static const char *find_endpoint(const struct json_reader *reader, const struct endpoint *endpoint,
+                                 struct slice issuer, const struct json_node **ret_node) {
     const struct json_node *root = json_root(reader);
     if (root->type != JSON_OBJECT)
         return "its metadata is no JSON object";
@@ -79,12 +104,43 @@ static const char *find_jwks_uri(const struct json_reader *reader, struct slice 
         return "its metadata names no issuer";
     if (!json_string_is(named, issuer))
         return "its metadata is that of another issuer";
-    *ret_node = json_member_typed(reader, root, SLICE("jwks_uri"), JSON_STRING);
-    return *ret_node == NULL ? "its metadata has no jwks_uri" : NULL;
+    *ret_node = json_member_typed(reader, root, endpoint->name, JSON_STRING);
+    return *ret_node == NULL ? endpoint->is_missing : NULL;
+}
+
+static bool list_has(const struct json_reader *reader, const struct json_node *list,
+                     struct slice text) {
+    for (const struct json_node *at = json_first(reader, list); at != NULL;
+         at = json_next(reader, at)) {
+        if (json_string_is(at, text))
+            return true;
+    }
+    return false;
+}
+
+static void read_details(const struct json_reader *reader, struct oauth_metadata *ret_metadata) {
+    static const struct slice methods[] = {SLICE_INIT("client_secret_basic"),
+                                           SLICE_INIT("client_secret_post"),
+                                           SLICE_INIT("private_key_jwt"), SLICE_INIT("none")};
+    const struct json_node *root = json_root(reader);
+    const struct json_node *list =
+        json_member_typed(reader, root, SLICE("token_endpoint_auth_methods_supported"), JSON_ARRAY);
+    struct oauth_metadata metadata = {.has_methods = list != NULL};
+    for (unsigned i = 0; i < ARRAY_LEN(methods) && list != NULL; i++)
+        metadata.methods |= list_has(reader, list, methods[i]) ? 1u << i : 0u;
+    list = json_member_typed(reader, root, SLICE("grant_types_supported"), JSON_ARRAY);
+    if (list != NULL) {
+        metadata.has_grants = true;
+        metadata.has_client_credentials = list_has(reader, list, SLICE("client_credentials"));
+        metadata.has_exchange =
+            list_has(reader, list, SLICE("urn:ietf:params:oauth:grant-type:token-exchange"));
+    }
+    *ret_metadata = metadata;
 }
 
 int oauth_metadata_read(struct json_reader *reader, struct slice document, struct slice issuer,
-                        struct buf *out, const char **ret_reason) {
+                        enum oauth_endpoint endpoint, struct buf *out,
+                        struct oauth_metadata *ret_metadata, const char **ret_reason) {
     const struct json_node *node = NULL;
     struct uri uri;
     struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_JWKS);
@@ -92,20 +148,22 @@ int oauth_metadata_read(struct json_reader *reader, struct slice document, struc
         *ret_reason = "the issuer is no URL that discovery knows";
         return OAUTH_E_INVALID;
     }
-    int error = json_read(reader, document, &json_want_root, NULL, NULL);
+    int error = json_read(reader, document, &want_metadata, NULL, NULL);
     if (error < 0)
         return error;
-    const char *reason =
-        error != 0 ? "its metadata is no JSON" : find_jwks_uri(reader, issuer, &node);
+    const char *reason = error != 0 ? "its metadata is no JSON"
+                                    : find_endpoint(reader, &endpoints[endpoint], issuer, &node);
     if (reason == NULL) {
         error = json_string_append(&text, node);
         if (error != 0)
             return error;
-        reason = refuse_jwks_uri(buf_slice(&text), &uri);
+        reason = refuse_endpoint(&endpoints[endpoint], buf_slice(&text), &uri);
     }
     if (reason != NULL) {
         *ret_reason = reason;
         return OAUTH_E_INVALID;
     }
+    if (ret_metadata != NULL)
+        read_details(reader, ret_metadata);
     return buf_append(out, buf_slice(&text));
 }

@@ -103,6 +103,7 @@ int oauth_new(const struct oauth_options *options, struct oauth **ret_oauth) {
     struct oauth *oauth CLEANUP(freep) = mem_xalloc(sizeof *oauth);
     oauth->log = options->log;
     oauth->loop = options->loop;
+    oauth->rules = options->rules != NULL ? client_rules_ref(options->rules) : NULL;
     oauth->wake.deliver = on_wake;
     oauth->n_issuers = config->n_issuers;
     oauth->issuers = mem_xalloc(config->n_issuers * sizeof oauth->issuers[0]);
@@ -140,6 +141,7 @@ struct oauth *oauth_free(struct oauth *oauth) {
     for (size_t i = 0; i < oauth->n_issuers; i++)
         oauth_issuer_deinit(&oauth->issuers[i]);
     oauth->client = client_free(oauth->client);
+    oauth->rules = client_rules_unref(oauth->rules);
     oauth->reader = json_reader_free(oauth->reader);
     if (!is_waking) /* else the message does it, when it is delivered */
         destroy(oauth);

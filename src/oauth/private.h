@@ -1,7 +1,8 @@
 /*
- * What the files of oauth/ share. schedule.c: when to fetch, sans-io; metadata.c: where the keys
- * are, sans-io; get.c: one document over HTTP; issuer.c: the upkeep of one issuer's keys; wait.c:
- * those who wait for them; oauth.c: the whole.
+ * What the files of oauth/ share about issuers of callers' tokens. schedule.c: when to fetch,
+ * sans-io; metadata.c: where the keys are, sans-io; fetch.c: one document over HTTP; issuer.c: the
+ * upkeep of one issuer's keys; wait.c: those who wait for them; oauth.c: the whole. tokens.h has
+ * what is about tokens for servers.
  */
 #pragma once
 
@@ -9,13 +10,12 @@
 #include <stdatomic.h>
 
 #include "client/client.h"
+#include "fetch.h"
 #include "http/message.h"
 #include "http/uri.h"
 #include "jose/keys.h"
 #include "json/reader.h"
 #include "oauth/oauth.h"
-
-enum { OAUTH_REASON = 200 };
 
 /* --- schedule.c: when to fetch. Times in milliseconds of one clock, all handed in. --- */
 
@@ -30,8 +30,6 @@ struct oauth_schedule {
     uint64_t asked_ms;         /* ... then */
 };
 
-/* How long an answer may be used, by its Cache-Control and Age (RFC 9111 sections 4.2, 5.2). */
-uint64_t oauth_lifetime(const struct http_head *head);
 /* `random` is uniform in all its bits: fetches of many gateways spread out. */
 void oauth_schedule_succeeded(struct oauth_schedule *schedule, uint64_t now_ms,
                               uint64_t lifetime_ms, uint64_t random);
@@ -44,46 +42,6 @@ bool oauth_schedule_is_stale(const struct oauth_schedule *schedule, uint64_t now
 enum oauth_ask { OAUTH_ASK_REFUSED, OAUTH_ASK_JOIN, OAUTH_ASK_START };
 /* A key is not there. OAUTH_ASK_START: is_running is set, and the caller has to begin. */
 enum oauth_ask oauth_schedule_ask(struct oauth_schedule *schedule, uint64_t now_ms);
-
-/* --- metadata.c: where the keys are --- */
-
-enum { OAUTH_E_INVALID = 1, OAUTH_E_END = 2 };
-
-/*
- * Appends the n-th address at which the metadata of `issuer` may be. OAUTH_E_END: there are no more
- * than n; OAUTH_E_INVALID: the issuer is no URL that discovery knows; or the error of the buffer.
- */
-MUST_CHECK int oauth_candidate(struct slice issuer, unsigned n, struct buf *out);
-/* Appends jwks_uri. OAUTH_E_INVALID: it is not to be used, *ret_reason says why; -ENOMEM. */
-MUST_CHECK int oauth_metadata_read(struct json_reader *reader, struct slice document,
-                                   struct slice issuer, struct buf *out, const char **ret_reason);
-
-/* --- get.c: one document --- */
-
-enum oauth_got {
-    OAUTH_GOT_DOCUMENT, /* in `body`, `lifetime_ms` */
-    OAUTH_GOT_ANOTHER,  /* `reason`; another address of the same server may do better */
-    OAUTH_GOT_NOTHING,  /* `reason`; it would not */
-};
-
-struct oauth_get {
-    struct client *client;
-    struct slice version; /* NUL-terminated slices of the owner */
-    void (*on_done)(void *context, enum oauth_got got);
-    void *context;
-    struct client_target *target; /* of the last request */
-    struct client_call *call;     /* NULL: none runs */
-    struct buf body;
-    uint64_t lifetime_ms;
-    bool is_absent; /* 404 and the like: the least that can be said */
-    char reason[OAUTH_REASON];
-};
-
-/* on_done is called once, never from inside; unless it is stopped. -ENOMEM; OAUTH_E_INVALID with
- * `reason`: no request can be made to that URL. */
-MUST_CHECK int oauth_get_start(struct oauth_get *get, struct slice url);
-void oauth_get_stop(struct oauth_get *get);
-void oauth_get_deinit(struct oauth_get *get);
 
 /* --- issuer.c --- */
 
@@ -104,7 +62,7 @@ struct oauth_issuer {
 
     /* The loop's. */
     struct io_timer *timer; /* for whatever is next */
-    struct oauth_get get;
+    struct oauth_fetch fetch;
     bool is_fetching;
     uint64_t limit_ms;       /* until when the fetch has to be done */
     bool is_at_keys;         /* the request that runs is for them, not for metadata */
@@ -128,7 +86,7 @@ MUST_CHECK int oauth_issuer_inherit(struct oauth_issuer *issuer, struct oauth_is
 /* Does all that is due now, and sets the timer for what is next. */
 void oauth_issuer_tick(struct oauth_issuer *issuer);
 
-/* --- wait.c; with oauth->mutex held --- */
+/* --- wait.c: those who wait for keys; with oauth->mutex held --- */
 
 void oauth_waiting_tell_all(struct oauth_issuer *issuer);
 void oauth_waiting_tell_late(struct oauth_issuer *issuer, uint64_t now_ms);
@@ -143,6 +101,7 @@ struct oauth {
     struct log *log;
     struct io_loop *loop;
     struct client *client;
+    struct client_rules *rules; /* or NULL */
     struct json_reader *reader; /* the loop's */
     char *version;
     struct oauth_issuer *issuers;

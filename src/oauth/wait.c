@@ -1,22 +1,48 @@
-/*
- * Those who wait for keys, from any thread. A waiter is in its issuer's list from
- * oauth_wait_for_keys() until it is told, or gives up; who of the two comes first is decided by one
- * atomic exchange of its state, because the waiter's memory may go right after it was told, and
- * the issuer's right after it has told everybody:
- *
- *   WAITING -> TOLD       by the one who tells, with the mutex held, who unlinks and posts it
- *   WAITING -> CANCELLED  by the waiter, who then takes the mutex and unlinks it. It stays in the
- *                         list meanwhile, and oauth_free() waits until the list is empty.
- */
+/* Those who wait (wait.h), and those of them who wait for keys. */
+#include "wait.h"
+
 #include "base/limits.h"
 #include "private.h"
 
 enum { IDLE, WAITING, TOLD, CANCELLED };
 
-static bool change_state(struct oauth_wait *wait, int to) {
+/* --- anybody --- */
+
+static bool change_state(struct oauth_waiter *waiter, int to) {
     int expected = WAITING;
-    return atomic_compare_exchange_strong(&wait->state, &expected, to);
+    return atomic_compare_exchange_strong(&waiter->state, &expected, to);
 }
+
+void oauth_waiter_enter(struct oauth_waiter *waiter, struct list *list, struct io_loop *loop,
+                        struct io_message *message, uint64_t deadline_ms) {
+    waiter->loop = loop;
+    waiter->message = message;
+    waiter->deadline_ms = deadline_ms;
+    atomic_store(&waiter->state, WAITING);
+    list_push_back(list, &waiter->link);
+}
+
+bool oauth_waiter_take(struct oauth_waiter *waiter) {
+    if (!change_state(waiter, TOLD))
+        return false;
+    list_remove(&waiter->link);
+    return true;
+}
+
+void oauth_waiter_post(struct oauth_waiter *waiter) {
+    io_loop_post(waiter->loop, waiter->message);
+}
+
+bool oauth_waiter_give_up(struct oauth_waiter *waiter) {
+    return change_state(waiter, CANCELLED);
+}
+
+uint64_t oauth_waiters_deadline(const struct list *list) {
+    struct list_link *link = list_first(list);
+    return link != NULL ? CONTAINER_OF(link, struct oauth_waiter, link)->deadline_ms : UINT64_MAX;
+}
+
+/* --- for keys --- */
 
 bool oauth_wait_for_keys(struct oauth_issuer *issuer, struct oauth_wait *wait) {
     struct oauth *oauth = issuer->oauth;
@@ -30,51 +56,44 @@ bool oauth_wait_for_keys(struct oauth_issuer *issuer, struct oauth_wait *wait) {
         if (ask == OAUTH_ASK_START || list_is_empty(&issuer->waiting))
             oauth_wake(oauth);
         wait->issuer = issuer;
-        wait->deadline_ms = now + LIMIT_JWKS_WAIT_MS;
-        atomic_store(&wait->state, WAITING);
-        list_push_back(&issuer->waiting, &wait->link);
+        oauth_waiter_enter(&wait->waiter, &issuer->waiting, wait->loop, &wait->message,
+                           now + LIMIT_JWKS_WAIT_MS);
     }
     pthread_mutex_unlock(&oauth->mutex);
     return ask != OAUTH_ASK_REFUSED;
 }
 
 bool oauth_wait_cancel(struct oauth_wait *wait) {
-    if (!change_state(wait, CANCELLED))
+    if (!oauth_waiter_give_up(&wait->waiter))
         return false;
     struct oauth *oauth = wait->issuer->oauth;
     pthread_mutex_lock(&oauth->mutex);
-    list_remove(&wait->link);
+    list_remove(&wait->waiter.link);
     pthread_cond_signal(&oauth->cancelled);
     pthread_mutex_unlock(&oauth->mutex);
     return true;
 }
 
-/* Afterwards it is not to be touched. */
-static void tell(struct oauth_wait *wait) {
-    if (!change_state(wait, TOLD))
-        return;
-    list_remove(&wait->link);
-    io_loop_post(wait->loop, &wait->message);
+static void tell_until(struct oauth_issuer *issuer, uint64_t deadline_ms) {
+    LIST_FOREACH_SAFE (&issuer->waiting, link, next) {
+        struct oauth_waiter *waiter = CONTAINER_OF(link, struct oauth_waiter, link);
+        if (waiter->deadline_ms > deadline_ms)
+            return;
+        if (oauth_waiter_take(waiter))
+            oauth_waiter_post(waiter);
+    }
 }
 
 void oauth_waiting_tell_all(struct oauth_issuer *issuer) {
-    LIST_FOREACH_SAFE (&issuer->waiting, link, next) {
-        tell(CONTAINER_OF(link, struct oauth_wait, link));
-    }
+    tell_until(issuer, UINT64_MAX);
 }
 
 void oauth_waiting_tell_late(struct oauth_issuer *issuer, uint64_t now_ms) {
-    LIST_FOREACH_SAFE (&issuer->waiting, link, next) {
-        struct oauth_wait *wait = CONTAINER_OF(link, struct oauth_wait, link);
-        if (wait->deadline_ms > now_ms)
-            return;
-        tell(wait);
-    }
+    tell_until(issuer, now_ms);
 }
 
 uint64_t oauth_waiting_deadline(const struct oauth_issuer *issuer) {
-    struct list_link *link = list_first(&issuer->waiting);
-    return link != NULL ? CONTAINER_OF(link, struct oauth_wait, link)->deadline_ms : UINT64_MAX;
+    return oauth_waiters_deadline(&issuer->waiting);
 }
 
 void oauth_waiting_drain(struct oauth_issuer *issuer) {

@@ -204,22 +204,6 @@ int pki_names_of(X509 *x509, struct pki_names *names) {
 
 /* --- this machine --- */
 
-static int network_of(const struct sockaddr *address, struct network *ret_network) {
-    if (address->sa_family == AF_INET) {
-        struct sockaddr_in v4;
-        memcpy(&v4, address, sizeof v4);
-        network_from_bytes(&v4.sin_addr, NETWORK_V4_BITS, ret_network);
-        return 0;
-    }
-    if (address->sa_family == AF_INET6) {
-        struct sockaddr_in6 v6;
-        memcpy(&v6, address, sizeof v6);
-        network_from_bytes(&v6.sin6_addr, NETWORK_V6_BITS, ret_network);
-        return 0;
-    }
-    return -EAFNOSUPPORT;
-}
-
 /* Only with an interface's name beside it does such an address mean something (RFC 4007), and a
  * certificate has no place for that; 169.254.0.0/16 changes and is no address to connect to. */
 static bool is_link_local(const struct network *address) {
@@ -235,9 +219,10 @@ MUST_CHECK static int add_interfaces(struct pki_names *names) {
     if (getifaddrs(&all) != 0)
         return 0; /* a machine that does not tell has its other names */
     for (const struct ifaddrs *one = all; one != NULL && error >= 0; one = one->ifa_next) {
-        struct network address;
-        if (one->ifa_addr != NULL && (one->ifa_flags & IFF_UP) != 0 &&
-            network_of(one->ifa_addr, &address) == 0 && !is_link_local(&address))
+        struct network address = {.family_bits = 0};
+        if (one->ifa_addr != NULL && (one->ifa_flags & IFF_UP) != 0)
+            address = io_sockaddr_network(one->ifa_addr);
+        if (address.family_bits != 0 && !is_link_local(&address))
             error = add_address(names, &address, &reason);
     }
     freeifaddrs(all);
@@ -247,14 +232,10 @@ MUST_CHECK static int add_interfaces(struct pki_names *names) {
 /* The address that is listened on, or what it stands for. */
 MUST_CHECK static int add_listen_address(struct pki_names *names, struct slice text) {
     struct io_address parsed;
-    struct sockaddr_storage storage;
-    struct network address;
     const char *reason;
     if (io_address_parse(text, &parsed) != 0)
         return 0;
-    memcpy(&storage, parsed.storage, sizeof storage);
-    if (network_of((const struct sockaddr *)&storage, &address) != 0)
-        return 0;
+    struct network address = io_address_network(&parsed);
     int error = add_address(names, &address, &reason);
     return error == PKI_E_INVALID ? add_interfaces(names) : error;
 }

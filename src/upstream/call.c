@@ -180,8 +180,7 @@ static bool may_leave(const struct upstream_call *call) {
 static void send(struct upstream_call *call) {
     struct upstream_instance *instance = call->instance;
     if (!may_leave(call)) {
-        finish(call, UPSTREAM_FAILED,
-               SLICE("it was locked while the call waited for the server; nothing was sent"));
+        finish(call, UPSTREAM_FAILED, SLICE(CALL_MAY_NOT_LEAVE));
         return;
     }
     if (instance_is_http(instance)) {
@@ -403,6 +402,30 @@ static struct slice keep(char **at, struct slice bytes) {
     return slice_make(begin, bytes.len);
 }
 
+/*
+ * Counts a call of this instance, which is not closed to make room from then on. When that has been
+ * decided already, it is a call of the one that its owner has now. A reference; *ret_refusal: there
+ * is none.
+ */
+static struct upstream_instance *enter(struct upstream_instance *instance,
+                                       struct upstream_worker *worker, struct slice *ret_refusal) {
+    instance_ref(instance);
+    while ((atomic_fetch_add(&instance->n_under_way, 1) & ROOM_CLAIMED) != 0) {
+        struct upstream_instance *next = NULL;
+        int error = set_get(instance->upstream, instance->owner, worker, &next);
+        if (error != 0) {
+            *ret_refusal = error == UPSTREAM_E_ROOM ? SLICE(UPSTREAM_LACKS_ROOM)
+                           : error == -ENOMEM       ? SLICE("the gateway is out of memory")
+                                                    : SLICE("the upstream is stopping");
+            break;
+        }
+        atomic_fetch_sub(&instance->n_under_way, 1);
+        upstream_instance_unref(instance);
+        instance = next;
+    }
+    return instance;
+}
+
 struct upstream_call *upstream_call_start(struct upstream_instance *instance,
                                           struct upstream_worker *worker,
                                           const struct upstream_request *request,
@@ -410,18 +433,19 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
                                           void *context) {
     size_t size = request->line.len + request->name.len + request->fields.len;
     struct upstream_call *call = mem_alloc(sizeof *call + size);
+    struct slice refusal = SLICE_EMPTY;
     if (call == NULL)
         return NULL;
+    instance = enter(instance, worker, &refusal);
     *call = (struct upstream_call){
         .worker = worker,
         .events = *events,
         .context = context,
-        .instance = instance_ref(instance),
+        .instance = instance,
         .request = *request,
         .final_message = {.deliver = deliver_final},
         .release_message = {.deliver = deliver_release},
     };
-    atomic_fetch_add(&instance->n_under_way, 1);
     call->n_bytes = size;
     budget_add(io_loop_budget(worker->loop), size);
     char *at = call->bytes;
@@ -430,8 +454,9 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
     call->request.fields = keep(&at, request->fields);
     oauth_token_ref(call->request.token);
     char text[PERMIT_REASON];
-    struct slice refusal = permit_take(&call->permit, instance->upstream, io_loop_now(worker->loop),
-                                       text, sizeof text);
+    if (refusal.len == 0)
+        refusal = permit_take(&call->permit, instance->upstream, io_loop_now(worker->loop), text,
+                              sizeof text);
     if (refusal.len != 0)
         call_fail_later(call, UPSTREAM_FAILED, refusal);
     else if (instance_is_http(instance))

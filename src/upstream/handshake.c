@@ -504,14 +504,13 @@ void handshake_failed(struct upstream_instance *instance, const struct transport
         end_list(instance);
     } else {
         bool is_refused = failure->status == 401 || failure->status == 403;
-        instance->is_refused = is_refused && upstream_wants_token(instance->upstream);
-        if (instance->is_refused)
-            snprintf(reason, sizeof reason, "it refuses the access token of its user (HTTP %u)",
-                     failure->status);
-        else if (is_refused)
-            snprintf(reason, sizeof reason,
-                     "it refuses the gateway's credentials (HTTP %u); set auth.token",
-                     failure->status);
+        bool is_of_caller = upstream_wants_token(instance->upstream);
+        instance->is_refused = failure->lacks_token || (is_refused && is_of_caller);
+        if (is_refused)
+            snprintf(reason, sizeof reason, "it refuses %s (HTTP %u)%s",
+                     is_of_caller ? "the access token of its user" : "the gateway's credentials",
+                     failure->status,
+                     instance->upstream->source == NULL && !is_of_caller ? "; set auth.token" : "");
         instance_give_up(instance, reason);
     }
 }

@@ -175,7 +175,8 @@ static void note_generation(atomic_uint_fast64_t *place, uint64_t generation) {
 static bool try_again(struct upstream_call *call, const struct post_end *end,
                       const struct transport_failure *failure) {
     struct upstream_instance *instance = call->instance;
-    bool is_unsent = !end->may_have_arrived && !end->can_reach && !end->is_ours;
+    bool is_unsent = !end->may_have_arrived && !end->can_reach && !end->is_ours &&
+                     end->obstacle == POST_NO_OBSTACLE;
     bool is_modern = mcp_revision_is_modern(call->route->revision);
     if (is_modern && failure->code == MCP_E_HEADER_MISMATCH)
         upstream_instance_refresh(instance, 1u << MCP_LIST_TOOLS); /* an annotation has changed */
@@ -207,7 +208,7 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
 
 /* What an answer other than a message says of the server. */
 static enum breaker_verdict verdict_of(const struct post_end *end, bool is_session_lost) {
-    if (end->is_ours)
+    if (end->is_ours || end->obstacle != POST_NO_OBSTACLE)
         return BREAKER_NOTHING;
     if (!end->can_reach && !end->may_have_arrived)
         return BREAKER_UNREACHABLE;
@@ -215,9 +216,31 @@ static enum breaker_verdict verdict_of(const struct post_end *end, bool is_sessi
     return is_refusal && !is_session_lost ? BREAKER_FINE : BREAKER_FAILED;
 }
 
+/* What the operator has to look at is in the log, and in `cardea status` where it lasts. */
+static const char *describe_lack(enum oauth_lack lack) {
+    switch (lack) {
+    case OAUTH_LACK_REFUSED:
+        return "the authorization server gives no token for this upstream to you; ask whoever runs "
+               "it for the right to use it, or sign in again";
+    case OAUTH_LACK_CLIENT:
+        return "the gateway gets no token for this upstream: its credentials are refused, or "
+               "configured wrongly; its operator finds the reason in the log";
+    case OAUTH_LACK_UNREACHABLE:
+        return "the gateway gets no token for this upstream: the authorization server does not "
+               "answer as it should; try again later";
+    case OAUTH_LACK_MEMORY:
+        return "the gateway is out of memory, and did not send the call; try again later";
+    }
+    return "";
+}
+
 static void describe(const struct upstream *upstream, const struct post_end *end,
                      bool is_session_lost, char *text, size_t size) {
-    if (end->is_ours && !end->may_have_arrived)
+    if (end->obstacle == POST_MAY_NOT_LEAVE)
+        snprintf(text, size, "%s", CALL_MAY_NOT_LEAVE);
+    else if (end->obstacle == POST_LACKS_TOKEN)
+        snprintf(text, size, "%s", describe_lack(end->lack));
+    else if (end->is_ours && !end->may_have_arrived)
         snprintf(text, size,
                  "the gateway is out of memory or file descriptors, and did not send the call; try "
                  "again later");
@@ -337,6 +360,8 @@ static int start_post(struct upstream_call *call) {
         .body = request->line,
         .token = request->token,
         .is_idempotent = call_may_repeat(call),
+        .may_leave = request->may_leave,
+        .may_leave_context = request->may_leave_context,
     };
     return post_start(&options, &events, call, &call->post);
 }

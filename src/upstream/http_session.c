@@ -76,6 +76,7 @@ struct transport_failure http_failure(struct json_reader *reader, const struct r
                                       const struct post_end *end) {
     struct transport_failure failure = {
         .status = end->status,
+        .lacks_token = end->obstacle == POST_LACKS_TOKEN,
         .reason = slice_from_cstr(end->reason),
     };
     struct mcp_message message;
@@ -217,13 +218,11 @@ static void open_stream(struct http *http) {
                                               .on_end = on_stream_end};
     CLEANUP(oauth_token_unrefp)
     struct oauth_token *token = instance_token(http->instance);
-    uint64_t left = token != NULL ? oauth_token_time_left(token) : UINT64_MAX;
     struct post_options options = {.worker = http->worker,
                                    .route = http->route,
                                    .method = HTTP_METHOD_GET,
                                    .token = token,
-                                   /* It is not read for longer than its token is good for. */
-                                   .most_ms = left != UINT64_MAX ? left : 0};
+                                   .ends_with_token = true};
     http->stream_since_ms = io_loop_now(http->worker->loop);
     int error = post_start(&options, &events, http, &http->stream);
     if (error != 0)
@@ -313,7 +312,9 @@ static struct route *route_for(struct http *http, enum mcp_method method) {
 /* Outside of whoever sends them. */
 static void on_refuse_timer(void *context) {
     struct http *http = context;
-    struct post_end end = {.reason = "there is no access token of its user to ask with"};
+    struct post_end end = {.obstacle = POST_LACKS_TOKEN,
+                           .lack = OAUTH_LACK_REFUSED,
+                           .reason = "there is no access token of its user to ask with"};
     LIST_FOREACH_SAFE (&http->items, link, tmp) {
         struct item *item = CONTAINER_OF(link, struct item, link);
         if (item->is_refused && !http->is_ending)

@@ -35,13 +35,24 @@ struct slice instance_name(const struct upstream_instance *instance) {
     return instance->upstream->config->name;
 }
 
+struct slice instance_owner_name(const struct upstream_instance *instance) {
+    enum { SHOWN = 8 };
+    struct slice owner = instance->owner;
+    bool is_session_id = instance->upstream->config->share == CONFIG_SHARE_SESSION &&
+                         !slice_starts_with(owner, SLICE(OWNER_IS_PRINCIPAL));
+    return is_session_id ? slice_sub(owner, 0, SHOWN) : owner;
+}
+
 static void set_state(struct upstream_instance *instance, enum upstream_state state) {
     pthread_mutex_lock(&instance->upstream->mutex);
     instance->state = state;
     upstream_note_change(instance->upstream);
     pthread_mutex_unlock(&instance->upstream->mutex);
+    atomic_store(&instance->is_starting, state == UPSTREAM_STARTING);
+    room_stir(&instance->upstream->set->room);
     log_write(instance_log(instance), LOG_DEBUG, "upstream", "state",
-              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner),
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("owner", instance_owner_name(instance)),
               LOG_CSTR("state", upstream_state_name(state)));
 }
 
@@ -178,8 +189,9 @@ static void fail(struct upstream_instance *instance, struct slice detail, struct
     pthread_mutex_unlock(&upstream->mutex);
     set_state(instance, UPSTREAM_BACKOFF);
     log_write(instance_log(instance), LOG_WARN, "upstream", "is down",
-              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner),
-              LOG_TEXT("reason", detail), LOG_NUM("retry_ms", delay));
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("owner", instance_owner_name(instance)), LOG_TEXT("reason", detail),
+              LOG_NUM("retry_ms", delay));
     io_timer_start(instance->retry_timer, delay);
     permit_blame(upstream, verdict, io_loop_now(instance->loop));
     calls_fail_all(instance, for_callers, verdict);
@@ -250,7 +262,8 @@ void instance_ready(struct upstream_instance *instance) {
     pthread_mutex_unlock(&instance->upstream->mutex);
     set_state(instance, UPSTREAM_READY);
     log_write(instance_log(instance), LOG_INFO, "upstream", "ready",
-              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner),
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("owner", instance_owner_name(instance)),
               LOG_TEXT("server", instance->catalog->server_name),
               LOG_TEXT("revision", mcp_revision_name(instance->catalog->revision)),
               LOG_NUM("tools", instance->catalog->lists[MCP_LIST_TOOLS]->n_items));
@@ -312,8 +325,10 @@ static void on_failed(void *context, uint64_t request, const struct transport_fa
 }
 
 void instance_call_over(struct upstream_instance *instance) {
-    if (atomic_fetch_sub(&instance->n_under_way, 1) == 1 &&
-        atomic_load(&instance->upstream->is_retired))
+    if (atomic_fetch_sub(&instance->n_under_way, 1) != 1)
+        return;
+    room_stir(&instance->upstream->set->room);
+    if (atomic_load(&instance->upstream->is_retired))
         instance_close(instance);
 }
 
@@ -330,7 +345,8 @@ void instance_renew(struct upstream_instance *instance) {
         return;
     log_write(instance_log(instance), LOG_INFO, "upstream",
               "the session is gone: opens another one",
-              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner));
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("owner", instance_owner_name(instance)));
     handshake_forget(instance);
     instance->transport->ops->agree(instance->transport, MCP_REVISION_NONE);
     instance->is_probing = true; /* it may be another server by now */
@@ -353,7 +369,9 @@ static void finish_closing(struct upstream_instance *instance) {
     instance_drop_token(instance);
     set_state(instance, UPSTREAM_CLOSED);
     set_instance_closed(instance->upstream->set, instance);
-    upstream_instance_unref(instance); /* its own: it lives until it is closed */
+    if ((atomic_load(&instance->n_under_way) & ROOM_CLAIMED) != 0)
+        instance_announce(instance, 0); /* whoever waits for it waits for the next one */
+    upstream_instance_unref(instance);  /* its own: it lives until it is closed */
 }
 
 /* What callers hear. A limit of ours is theirs to know; what else is wrong with it is the
@@ -520,7 +538,8 @@ static void on_tick(void *context) {
     }
     log_write(instance_log(instance), LOG_INFO, "upstream",
               "stops: nobody used it for idle_timeout",
-              LOG_TEXT("upstream", instance_name(instance)), LOG_TEXT("owner", instance->owner));
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("owner", instance_owner_name(instance)));
     instance->is_stopping_idle = true;
     set_state(instance, UPSTREAM_STOPPING);
     stop_transport(instance);
@@ -533,6 +552,7 @@ static void deliver_start(struct io_message *message) {
         CONTAINER_OF(message, struct upstream_instance, start_message);
     atomic_store(&instance->start_posted, false);
     instance_wake(instance);
+    room_stir(&instance->upstream->set->room);
     handshake_pause_over(instance); /* lists that waited for a token */
     upstream_instance_unref(instance);
 }
@@ -656,6 +676,14 @@ void instance_kill(struct upstream_instance *instance) {
 
 /* Birth and death. */
 
+/* Who knows a session's id, and is its principal, can go on with it. */
+static struct slice make_label(const struct upstream *upstream, struct slice owner) {
+    enum { SHOWN = 8 };
+    bool is_session =
+        upstream->config->share == CONFIG_SHARE_SESSION && slice_find_byte(owner, ':') == SIZE_MAX;
+    return is_session ? slice_sub(owner, 0, SHOWN) : owner;
+}
+
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
                                        struct upstream_worker *worker) {
     struct io_loop *loop = worker->loop;
@@ -677,8 +705,10 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     instance_follow_limits(instance);
     instance->partition = slice_make(text, name.len + 1 + owner.len);
     instance->owner = slice_from(instance->partition, name.len + 1);
+    instance->label = make_label(upstream, instance->owner);
     instance->worker = worker;
     instance->loop = loop;
+    atomic_init(&instance->last_used_ms, io_loop_now(loop));
     instance->is_first_start = true;
     instance->wanted_level = instance->sent_level = instance->told_level = -1;
     instance->start_message.deliver = deliver_start;

@@ -14,6 +14,7 @@
 #include "client/client.h"
 #include "http/message.h"
 #include "mcp/protocol.h"
+#include "oauth/source.h"
 
 struct upstream;
 struct upstream_worker;
@@ -34,17 +35,22 @@ struct route *route_new(const struct route *from);
 struct route *route_ref(struct route *route);
 struct route *route_unref(struct route *route);
 
+/* Why a request did not leave. */
+enum post_obstacle { POST_NO_OBSTACLE, POST_LACKS_TOKEN, POST_MAY_NOT_LEAVE };
+
 struct post_end {
     uint16_t status; /* of the answer; 0: there was none */
     /* Of an answer other than 200: the body when it is JSON (bounded), else empty. */
     struct slice body;
     bool may_have_arrived;
-    bool was_accepted;  /* an answer had begun, with status 200 */
-    bool can_reach;     /* false: no connection could be made */
-    bool is_cut;        /* the connection broke before the answer was whole */
-    bool was_reset;     /* ... after the request was sent once */
-    bool is_ours;       /* a limit or the memory of ours ended it */
-    const char *reason; /* for the operator; NUL-terminated */
+    bool was_accepted; /* an answer had begun, with status 200 */
+    bool can_reach;    /* false: no connection could be made */
+    bool is_cut;       /* the connection broke before the answer was whole */
+    bool was_reset;    /* ... after the request was sent once */
+    bool is_ours;      /* a limit or the memory of ours ended it */
+    enum post_obstacle obstacle;
+    enum oauth_lack lack; /* POST_LACKS_TOKEN: the kind of it */
+    const char *reason;   /* for the operator; NUL-terminated */
 };
 
 struct post_events {
@@ -70,13 +76,19 @@ struct post_options {
     struct slice fields;        /* further lines */
     bool has_rule_fields;       /* `fields` holds what the header rules make */
     struct slice body;
-    /* Where the upstream wants one, with which all of it is sent; a reference is taken. */
+    /* The caller's, where the upstream wants one: with it all of this is sent, or with what it is
+     * exchanged for; a reference is taken. */
     struct oauth_token *token;
     bool is_idempotent;
-    uint64_t most_ms; /* ends it when the answer takes longer; 0: the owner watches the time */
+    uint64_t most_ms;     /* ends it when the answer takes longer; 0: the owner watches the time */
+    bool ends_with_token; /* ends it when the token has ended that it was sent with */
+    /* Asked again just before it leaves, for it may wait for a token; NULL: nothing has to hold. */
+    bool (*may_leave)(const void *context);
+    const void *may_leave_context;
 };
 
-/* -ENOMEM, -EACCES (the upstream wants a credential, and there is none, or it has ended), or what
+/* -ENOMEM, -EACCES (the upstream wants a token of the caller's, and there is none, or it has
+ * ended), or what
  * client_start() says. */
 MUST_CHECK int post_start(const struct post_options *options, const struct post_events *events,
                           void *context, struct post **ret_post);

@@ -2,13 +2,16 @@
  * What the files of upstream/ share.
  *
  *     set.c        all upstreams        worker.c   what each loop has for them
+ *     owners.c     whose instance is which
  *     instance.c   one server for one owner: states, restarts, time
  *     handshake.c  its start and lists  inbound.c  what it sends
- *     transport.h  stdio_child.c (with children.c) and http_session.c (with post.c, fields.c)
+ *     transport.h  stdio_child.c (with children.c) and http_session.c (with fields.c)
+ *     post.c       one HTTP request (with post_token.c, post_answer.c), of a route.c
  *     call.c       calls through the home; http_call.c: from the worker where they were made
  *     catalog.c    what it offers (with list_page.c, list_text.c, shape.c)
  *     permit.c     who may call: max_in_flight, and the circuit breaker (breaker.c)
- *     credential.c  tokens of callers that are sent on
+ *     room.c       how many instances there may be, and which one goes
+ *     token.c      tokens of callers
  */
 #pragma once
 
@@ -23,8 +26,10 @@
 #include "json/reader.h"
 #include "mcp/bridge.h"
 #include "mcp/message.h"
+#include "oauth/source.h"
 #include "permit.h"
 #include "post.h"
+#include "room.h"
 #include "transport.h"
 #include "upstream/upstream.h"
 
@@ -42,6 +47,7 @@ struct upstream_set {
     struct upstream_worker *workers;   /* options.n_loops */
     struct mcp_implementation gateway; /* what servers are told of us */
     struct children *children;
+    struct oauth_tokens *tokens;
     pthread_mutex_t list_mutex;       /* guards `list`: a reload swaps it, any thread takes it */
     struct upstream_list *list;       /* the current one, with a reference */
     atomic_uint_fast64_t json_limits; /* of readers: depth and keys, 32 bits each */
@@ -50,6 +56,7 @@ struct upstream_set {
     atomic_size_t n_open;       /* instances that are not closed for good */
     pthread_mutex_t open_mutex; /* guards the list of them: homes add and remove, the end walks */
     struct list open;
+    struct room room; /* those of them that are not on their way out; same mutex */
     atomic_bool is_stopping; /* set under that mutex: none is added afterwards */
     void (*on_stopped)(void *context);
     void *stop_context;
@@ -80,6 +87,7 @@ struct upstream {
     atomic_bool is_retired;             /* set under the mutex: it gets no instance any more */
     /* Of HTTP servers; fixed at birth. */
     struct client_target *target; /* NULL: a child */
+    struct oauth_source *source;  /* of the tokens that it is sent; NULL: none are got for it */
     bool wants_caller_fields;
     struct slice rule_fields; /* whole lines of requests without a caller */
     struct buf fields;        /* their memory */
@@ -107,6 +115,7 @@ struct upstream_instance {
     struct upstream *upstream; /* a reference */
     struct slice partition;    /* owned memory: of kept connections */
     struct slice owner;        /* in there */
+    struct slice label;        /* the owner in the log; of a session's id the beginning alone */
     struct upstream_worker *worker;
     struct io_loop *loop; /* the worker's */
 
@@ -127,6 +136,8 @@ struct upstream_instance {
 
     /* The home's own. */
     struct list_link open_link; /* set->open_mutex */
+    size_t room_place;          /* likewise; room.c's */
+    atomic_bool is_starting;    /* as `state` says */
     struct io_message kill_message;
     atomic_bool kill_posted;
     struct io_message start_message, level_message, close_message, refresh_message, look_message;
@@ -156,7 +167,7 @@ struct upstream_instance {
     uint64_t retry_delay_ms, ready_since_ms;
     atomic_uint_fast64_t last_used_ms;
     atomic_size_t n_direct;    /* calls that run on their own workers */
-    atomic_size_t n_under_way; /* all calls, from their start to the end of their memory */
+    atomic_size_t n_under_way; /* all calls, from their start to the end of their memory; room.h */
     uint64_t reader_limits;    /* as set->json_limits were when the reader was last told */
     int sent_level;
     uint64_t level_id; /* of the request that tells it, while it runs */
@@ -229,12 +240,14 @@ void upstream_worker_note(struct upstream_worker *worker, struct route *route,
 void upstream_worker_farewell(struct upstream_worker *worker, struct route *route,
                               struct oauth_token *token);
 
-/* post.c */
+/* route.c */
 struct counted_route {
     atomic_uint refs;
     struct route route;
     char bytes[];
 };
+
+/* post.c */
 /* What still runs is dropped without an event. */
 void posts_free(struct upstream_worker *worker);
 
@@ -246,6 +259,10 @@ MUST_CHECK int http_session_start(struct upstream_instance *instance,
 /* instance.c, on the home */
 struct log *instance_log(const struct upstream_instance *instance);
 struct slice instance_name(const struct upstream_instance *instance);
+/* Before a principal where each session has an instance; no session's id has a colon. */
+#define OWNER_IS_PRINCIPAL "principal:"
+/* For the log: the id of a session is as good as a credential, and only begun. */
+struct slice instance_owner_name(const struct upstream_instance *instance);
 /* Ends the line, sends it and frees the buffer. id 0: no request. */
 int instance_send(struct upstream_instance *instance, uint64_t id, enum mcp_method method,
                   bool is_answer, struct buf *line);
@@ -339,6 +356,7 @@ bool calls_progress(struct upstream_instance *instance, struct slice token, stru
 bool calls_log(struct upstream_instance *instance, struct slice params);
 
 /* call.c, any thread that has the call */
+#define CALL_MAY_NOT_LEAVE "it was locked while the call waited for the server; nothing was sent"
 /*
  * Whether it may be sent once more though its answer was lost: the one rule for all transports.
  * Only what can be done twice without harm, once, and not when the caller has heard of it already.
@@ -367,10 +385,10 @@ void http_call_pause(struct upstream_call *call);
 /* Why a call would wait in vain now; empty: it would not. */
 struct slice instance_refusal(const struct upstream_instance *instance, char *text, size_t size);
 
-/* credential.c, any thread */
+/* token.c, any thread */
 #define LACKS_TOKEN                                                                                \
-    "the server is sent the access token of its caller (auth.type = \"forward\"), and there is "   \
-    "none, or it has ended"
+    "the server needs the access token of its caller (auth.type), and there is none, or it has "   \
+    "ended"
 /* What the instance sends by itself is sent with it. A reference; NULL: there is none that has not
  * ended. */
 struct oauth_token *instance_token(struct upstream_instance *instance);
@@ -384,4 +402,13 @@ void instance_drop_token(struct upstream_instance *instance);
 void upstream_permits_init(struct upstream *upstream);
 
 /* set.c, any thread */
+/* One of the set's open instances has gone; the last one's end is that of the set. */
+void set_let_go(struct upstream_set *set);
+
+/* owners.c, any thread */
+/* As upstream_get(), for the owner of an instance. */
+MUST_CHECK int set_get(struct upstream *upstream, struct slice owner,
+                       struct upstream_worker *worker, struct upstream_instance **ret_instance);
+/* max_size of the configuration may have changed. */
+void set_resize(struct upstream_set *set, size_t max);
 void set_instance_closed(struct upstream_set *set, struct upstream_instance *instance);

@@ -46,6 +46,23 @@ static int make_client_target(const struct config_server *server, struct client_
     return error;
 }
 
+/* Where the tokens come from that it is sent. */
+static int make_source(struct upstream_set *set, struct upstream *upstream,
+                       const char **ret_reason) {
+    enum config_upstream_auth type = upstream->config->auth_type;
+    if (type != CONFIG_UPSTREAM_AUTH_EXCHANGE && type != CONFIG_UPSTREAM_AUTH_CLIENT)
+        return 0;
+    int error = oauth_source_new(set->tokens, upstream->all, upstream->config, &upstream->source,
+                                 ret_reason);
+    if (error == OAUTH_E_SOURCE)
+        return -EINVAL;
+    if (error < 0 && error != -ENOMEM) {
+        *ret_reason = "its auth.client_key_path cannot be read";
+        return -EINVAL;
+    }
+    return error;
+}
+
 /* Where an HTTP server is, and what every request to it says. */
 static int make_target(struct upstream_set *set, struct upstream *upstream,
                        const char **ret_reason) {
@@ -69,7 +86,7 @@ static int make_target(struct upstream_set *set, struct upstream *upstream,
     }
     upstream->rule_fields = buf_slice(&upstream->fields);
     upstream->wants_caller_fields = fields_want_caller(upstream->all, server);
-    return 0;
+    return make_source(set, upstream, ret_reason);
 }
 
 bool upstream_wants_caller_fields(const struct upstream *upstream) {
@@ -94,6 +111,7 @@ struct upstream *upstream_unref(struct upstream *upstream) {
         return NULL;
     map_deinit(&upstream->instances);
     client_target_free(upstream->target);
+    oauth_source_unref(upstream->source);
     if (upstream->fields.data != NULL)
         secret_wipe(upstream->fields.data, upstream->fields.cap);
     buf_deinit(&upstream->fields);
@@ -173,6 +191,7 @@ static bool is_unchanged(const struct upstream *upstream, const struct config *c
                          const struct config_server *server) {
     const struct config *old = upstream->all;
     return config_server_runs_alike(upstream->config, server) &&
+           (upstream->source == NULL || config_same_outside(old, config)) &&
            (server->url.len == 0 ||
             config_headers_equal(old->headers, old->n_headers, config->headers, config->n_headers));
 }
@@ -275,9 +294,16 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
     pthread_mutex_init(&set->open_mutex, NULL);
     pthread_mutex_init(&set->list_mutex, NULL);
     list_init(&set->open);
+    atomic_init(&set->room.max, (size_t)options->config->cache_max_size);
     atomic_init(&set->json_limits, upstream_pack_limits(options->config));
     set->workers = mem_xalloc(options->n_loops * sizeof *set->workers);
-    int error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
+    struct oauth_tokens_options tokens = {.loop = options->loops[0],
+                                          .log = options->log,
+                                          .tls = options->tls,
+                                          .version = options->version};
+    int error = oauth_tokens_new(&tokens, &set->tokens);
+    if (error == 0)
+        error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
                              set, &set->children);
     for (size_t i = 0; i < options->n_loops && error == 0; i++)
         error = upstream_worker_init(&set->workers[i], set, options->loops[i]);
@@ -308,36 +334,9 @@ static void check_stopped(struct upstream_set *set) {
     io_loop_post(set->options.loops[0], &set->stopped_message);
 }
 
-/* False: the set is stopping. */
-static bool hold_open(struct upstream_set *set, struct upstream_instance *instance) {
-    pthread_mutex_lock(&set->open_mutex);
-    bool is_open = !atomic_load(&set->is_stopping);
-    if (is_open) {
-        atomic_fetch_add(&set->n_open, 1);
-        list_push_back(&set->open, &instance->open_link);
-    }
-    pthread_mutex_unlock(&set->open_mutex);
-    return is_open;
-}
-
-static void let_go(struct upstream_set *set) {
+void set_let_go(struct upstream_set *set) {
     atomic_fetch_sub(&set->n_open, 1);
     check_stopped(set);
-}
-
-void set_instance_closed(struct upstream_set *set, struct upstream_instance *instance) {
-    struct upstream *upstream = instance->upstream;
-    struct upstream_instance *removed = NULL;
-    pthread_mutex_lock(&upstream->mutex);
-    if (map_get(&upstream->instances, instance->owner) == instance)
-        removed = map_remove(&upstream->instances, instance->owner);
-    upstream_note_change(upstream);
-    pthread_mutex_unlock(&upstream->mutex);
-    pthread_mutex_lock(&set->open_mutex);
-    list_remove(&instance->open_link);
-    pthread_mutex_unlock(&set->open_mutex);
-    upstream_instance_unref(removed);
-    let_go(set);
 }
 
 void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *context), void *context) {
@@ -350,7 +349,7 @@ void upstream_set_stop(struct upstream_set *set, void (*on_stopped)(void *contex
     LIST_FOREACH_SAFE (&set->open, link, tmp) /* of upstreams that have retired, too */
         instance_close(CONTAINER_OF(link, struct upstream_instance, open_link));
     pthread_mutex_unlock(&set->open_mutex);
-    let_go(set);
+    set_let_go(set);
 }
 
 void upstream_set_kill(struct upstream_set *set) {
@@ -379,7 +378,9 @@ struct upstream_set *upstream_set_free(struct upstream_set *set) {
         upstream_worker_deinit(&set->workers[i]);
     upstream_list_unref(set->list);
     mem_free(set->workers);
+    oauth_tokens_free(set->tokens);
     children_free(set->children);
+    room_deinit(&set->room);
     pthread_mutex_destroy(&set->open_mutex);
     pthread_mutex_destroy(&set->list_mutex);
     io_tls_unref(set->options.tls);
@@ -401,70 +402,6 @@ struct slice upstream_name(const struct upstream *upstream) {
 
 const struct config_server *upstream_config(const struct upstream *upstream) {
     return upstream->config;
-}
-
-/*
- * Clients of 2026-07-28 have no session. Where each session has an instance of its own, those of
- * one principal share one, under a name that no session id has (put together in `text`).
- */
-static struct slice owner_of(const struct upstream *upstream, struct slice principal,
-                             struct slice session, struct buf *text) {
-    switch (upstream->config->share) {
-    case CONFIG_SHARE_PRINCIPAL:
-        return principal;
-    case CONFIG_SHARE_SESSION:
-        if (session.len != 0)
-            return session;
-        buf_append_cstr(text, "principal:");
-        (void)!buf_append(text, principal); /* the caller looks */
-        return buf_slice(text);
-    case CONFIG_SHARE_ALL:
-        break;
-    }
-    return SLICE_EMPTY;
-}
-
-struct upstream_instance *upstream_get(struct upstream *upstream, struct slice principal,
-                                       struct slice session, struct upstream_worker *worker) {
-    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
-    struct slice owner = owner_of(upstream, principal, session, &text);
-    struct upstream_set *set = upstream->set;
-    pthread_mutex_lock(&upstream->mutex);
-    struct upstream_instance *instance = map_get(&upstream->instances, owner);
-    if (instance == NULL && !atomic_load(&upstream->is_retired) &&
-        !atomic_load(&set->is_stopping) && buf_error(&text) == 0) {
-        instance = instance_new(upstream, owner, worker);
-        if (instance != NULL && map_set(&upstream->instances, owner, instance) != 0)
-            instance = instance_discard(instance);
-        if (instance != NULL && !hold_open(set, instance)) {
-            (void)map_remove(&upstream->instances, owner);
-            instance = instance_discard(instance);
-        }
-    }
-    if (instance != NULL)
-        instance_ref(instance);
-    pthread_mutex_unlock(&upstream->mutex);
-    return instance;
-}
-
-static void forget_session(struct upstream *upstream, struct slice session) {
-    if (upstream->config->share != CONFIG_SHARE_SESSION)
-        return;
-    pthread_mutex_lock(&upstream->mutex);
-    struct upstream_instance *instance = map_remove(&upstream->instances, session);
-    if (instance != NULL)
-        upstream_note_change(upstream);
-    pthread_mutex_unlock(&upstream->mutex);
-    if (instance != NULL)
-        instance_close(instance);
-    upstream_instance_unref(instance);
-}
-
-void upstream_set_forget_session(struct upstream_set *set, struct slice session) {
-    struct upstream_list *list = upstream_set_list(set);
-    for (size_t i = 0; i < list->n; i++)
-        forget_session(list->items[i].upstream, session);
-    upstream_list_unref(list);
 }
 
 void upstream_instance_status(struct upstream_instance *instance,

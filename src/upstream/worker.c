@@ -16,6 +16,7 @@ void upstream_worker_configure(struct upstream_worker *worker, const struct conf
     uint64_t packed = upstream_pack_limits(config);
     atomic_store(&worker->set->json_limits, packed); /* of instances, as they come to it */
     upstream_reader_limit(worker->reader, packed);
+    set_resize(worker->set, (size_t)config->cache_max_size);
 }
 
 int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,

@@ -385,7 +385,7 @@ test("cardea check tells of the rule that is relaxed, and refuses what cannot be
             /keep one of them/,
         ],
         [{ url: "http://a.example/mcp", auth: { type: "forward" } }, /needs an https URL/],
-        [{ url, auth: { type: "exchange" } }, /auth\.type must be "token" or "forward"/],
+        [{ url, auth: { type: "pass" } }, /auth\.type must be "token", "forward", "exchange" or "client_credentials"/],
         [{ url, auth: { token: "x", audience: "y" } }, /audience is for type = "forward"/],
         [{ url, auth: { token: "x", scopes: ["y"] } }, /scopes is for type = "forward"/],
     ];

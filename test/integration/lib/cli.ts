@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 
+import { checkCommand } from "./canary.ts";
 import { binary, writeConfig, type Config } from "./gateway.ts";
 import { within } from "./wait.ts";
 
@@ -29,6 +30,7 @@ export async function cardea(args: string[], options: { env?: NodeJS.ProcessEnv;
         const run = await within(ended, () => `cardea ${args.join(" ")} ends; ${stdout} ${stderr}`);
         const complaint = /(ERROR|WARNING): \w+Sanitizer|: runtime error: .*/.exec(run.stderr);
         if (complaint !== null) throw new Error(`a sanitizer complained:\n${run.stderr}`);
+        checkCommand(args, options.env ?? process.env, run.stdout + run.stderr);
         return run;
     } finally {
         child.kill("SIGKILL"); // nothing when it has ended

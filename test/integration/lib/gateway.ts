@@ -6,6 +6,7 @@ import type { TestContext } from "node:test";
 import type { SecureContextOptions } from "node:tls";
 import { fileURLToPath } from "node:url";
 
+import { Canary, report } from "./canary.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { Recording, within } from "./wait.ts";
 
@@ -80,6 +81,8 @@ export interface GatewayOptions {
     cwd?: string;
     /** how much of a long log is kept, in lines; by default all */
     keep?: number;
+    /** false, with the reason beside it: this one is not written down (see lib/canary.ts) */
+    canary?: false;
 }
 
 const alive = new Set<Gateway>();
@@ -102,9 +105,13 @@ export class Gateway {
     #ended = false;
     #killed = false;
     #stopped: Promise<void> | undefined;
+    /** what watches over its credentials; undefined: nothing does */
+    readonly canary: Canary | undefined;
 
-    constructor(child: ChildProcess, folder: string, dataDir: string, keep = Infinity) {
+    constructor(child: ChildProcess, folder: string, dataDir: string, keep = Infinity, canary?: Canary) {
         this.#keep = keep;
+        this.canary = canary;
+        if (child.pid !== undefined) canary?.started(child.pid);
         this.process = child;
         this.folder = folder;
         this.dataDir = dataDir;
@@ -175,6 +182,7 @@ export class Gateway {
     /** kill -9; what is left of the folder is removed by stop(). */
     async kill(): Promise<void> {
         this.#killed = true;
+        this.canary?.look(this.pid);
         this.process.kill("SIGKILL");
         await within(this.exited, "the killed gateway is gone");
     }
@@ -188,12 +196,17 @@ export class Gateway {
     async #stop(): Promise<void> {
         const killed = this.#killed;
         try {
-            if (!this.#ended) this.process.kill("SIGTERM");
+            if (!this.#ended) {
+                this.canary?.look(this.pid);
+                this.process.kill("SIGTERM");
+            }
             const { code, signal } = await within(this.exited, "the gateway ends after SIGTERM");
             if (!killed && (code !== 0 || signal !== null)) {
                 throw new Error(`the gateway ended with code ${code}, signal ${signal}`);
             }
             if (this.#complaint !== undefined) throw new Error(`a sanitizer complained: ${this.#complaint}`);
+            const leaks = this.canary?.end() ?? [];
+            if (leaks.length > 0) throw new Error(report(leaks));
         } catch (error) {
             throw new Error(`${String(error)}\n${this.tail()}`);
         } finally {
@@ -233,12 +246,14 @@ export function launchGateway(options: GatewayOptions): Gateway {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const file = writeConfig(folder, options.config);
     const args = ["serve", "-c", file, "--data-dir", dataDir, "-l", "127.0.0.1:0", "--log", "debug"];
+    const env = options.env ?? process.env;
+    const canary = options.canary === false || process.env.CARDEA_TEST_CANARY === "0" ? undefined : new Canary(join(folder, "canary"), env, dataDir);
     const child = spawn(binary(), [...args, "--log-style", "json", ...(options.args ?? [])], {
-        env: options.env ?? process.env,
+        env: canary?.env ?? env,
         cwd: options.cwd,
         stdio: ["ignore", "pipe", "pipe"],
     });
-    const gateway = new Gateway(child, folder, dataDir, options.keep);
+    const gateway = new Gateway(child, folder, dataDir, options.keep, canary);
     tails.push(() => gateway.tail());
     return gateway;
 }

@@ -43,7 +43,8 @@ static struct client_target *target_new(const char *url, const char *proxy) {
     return target;
 }
 
-static void world_open(struct world *world, const struct reply *replies, size_t n_replies) {
+MAYBE_UNUSED static void world_open(struct world *world, const struct reply *replies,
+                                    size_t n_replies) {
     char url[64];
     *world = (struct world){.client = NULL};
     guarded_new(&world->guarded);
@@ -135,7 +136,7 @@ static void exchange_on_failed(void *context, const struct client_failure *failu
         [CLIENT_FAILED_RESOLVE] = "resolve", [CLIENT_FAILED_CONNECT] = "connect",
         [CLIENT_FAILED_PROXY] = "proxy",     [CLIENT_FAILED_TLS] = "tls",
         [CLIENT_FAILED_RESET] = "reset",     [CLIENT_FAILED_PROTOCOL] = "protocol",
-        [CLIENT_FAILED_MEMORY] = "memory",
+        [CLIENT_FAILED_MEMORY] = "memory",   [CLIENT_FAILED_REFUSED] = "refused",
     };
     struct exchange *exchange = context;
     /* "127.0.0.1:port: " changes from run to run; what is behind it is what counts. */

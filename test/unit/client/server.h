@@ -219,16 +219,21 @@ static void server_stop_listening(struct server *server) {
     server->listener = io_listener_free(server->listener);
 }
 
-static void server_start(struct server *server, struct guarded *guarded,
-                         const struct reply *replies, size_t n_replies) {
+static void server_start_at(struct server *server, struct guarded *guarded, struct slice address,
+                            const struct reply *replies, size_t n_replies) {
     int fd;
     *server = (struct server){
         .guarded = guarded, .replies = replies, .n_replies = n_replies, .got = BUF_INIT(MIB(64))};
     list_init(&server->peers);
-    if (io_address_parse(SLICE("127.0.0.1:0"), &server->address) != 0 ||
+    if (io_address_parse(address, &server->address) != 0 ||
         io_listen_socket(&server->address, false, &fd) != 0 ||
         io_listener_new(guarded->loop, fd, server_on_accept, server, &server->listener) != 0)
         CANNOT_GO_ON();
+}
+
+static void server_start(struct server *server, struct guarded *guarded,
+                         const struct reply *replies, size_t n_replies) {
+    server_start_at(server, guarded, SLICE("127.0.0.1:0"), replies, n_replies);
 }
 
 /* Closes all connections; the listener stays. */

@@ -25,6 +25,8 @@ static const char *test_getenv(void *context, const char *name) {
         {"SHARE", "all"},
         {"WAIT", "5s"},
         {"GITHUB_TOKEN", "gh0_s3cr3t"},
+        {"CLIENT_SECRET", "cl1_s3cr3t"},
+        {"WIKI_TOKEN", "wk0_s3cr3t"},
         {"SIGNING", "0123456789abcdef0123456789abcdef"}, /* 32 bytes */
     };
     (void)context;

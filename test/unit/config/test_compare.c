@@ -35,6 +35,13 @@ static bool loads(const struct loaded *l, const char *what) {
 #define ROW(key, limit, interval) key " = { limit = " limit ", interval = \"" interval "\" }"
 #define HTTPS                     "[mcp.servers.a]\nurl = \"https://127.0.0.1:1/mcp\"\n"
 #define HTTP                      "[mcp.servers.a]\nurl = \"http://127.0.0.1:1/mcp\"\n"
+#define PROOF(type)               "auth.type = \"" type "\"\nauth.client_secret = \"x\"\n"
+#define IDENTIFIER                "auth.type = \"client_credentials\"\nauth.client_id = \"x\"\n"
+#define CLIENT                    PROOF("client_credentials") "auth.client_id = \"x\"\n"
+#define EXCHANGE                  PROOF("exchange") "auth.client_id = \"x\"\n"
+#define OAUTH_HTTP                                                                                 \
+    "[server.oauth]\nissuer = \"https://id.example\"\n"                                            \
+    "protected_resource.resource = \"https://gw.example\"\n" HTTP
 
 static const struct server_sample {
     const char *key;                 /* below mcp.servers.* */
@@ -51,6 +58,22 @@ static const struct server_sample {
      "auth = { type = \"forward\", audience = \"b\" }"},
     {"auth.scopes", HTTP, "auth = { type = \"forward\", scopes = [\"a\"] }",
      "auth = { type = \"forward\", scopes = [\"a\", \"b\"] }"},
+    {"auth.audience", OAUTH_HTTP EXCHANGE, "auth.audience = \"a\"", "auth.audience = \"b\""},
+    {"auth.scopes", HTTP CLIENT, "", "auth.scopes = [\"a\"]"},
+    {"auth.issuer", HTTP CLIENT, "", "auth.issuer = \"https://a\""},
+    {"auth.issuer", OAUTH_HTTP EXCHANGE, "", "auth.issuer = \"https://a\""},
+    {"auth.token_endpoint", HTTP CLIENT "auth.issuer = \"https://a\"\n", "",
+     "auth.token_endpoint = \"https://a\""},
+    {"auth.client_id", HTTP PROOF("client_credentials"), "auth.client_id = \"a\"",
+     "auth.client_id = \"b\""},
+    {"auth.client_secret", HTTP IDENTIFIER, "auth.client_secret = \"a\"",
+     "auth.client_secret = \"b\""},
+    {"auth.client_key_path", HTTP IDENTIFIER, "auth.client_key_path = \"/a\"",
+     "auth.client_key_path = \"/b\""},
+    {"auth.client_key_id", HTTP IDENTIFIER "auth.client_key_path = \"/a\"\n", "",
+     "auth.client_key_id = \"b\""},
+    {"auth.client_auth", HTTP CLIENT, "", "auth.client_auth = \"client_secret_post\""},
+    {"auth.resource", HTTP CLIENT, "", "auth.resource = \"https://a\""},
     {"tls", HTTPS, "", "tls = {}"},
     {"tls.verify_certs", HTTPS, "tls = {}", "tls.verify_certs = false"},
     {"tls.accept_invalid_hostnames", HTTPS, "tls = {}", "tls.accept_invalid_hostnames = true"},
@@ -193,7 +216,7 @@ static void test_servers(void) {
         CHECK(is_seen);
     }
     /* Whoever adds a member is led here: compare it in config_server_equal(). */
-    CHECK_INT(sizeof(struct config_server), 592);
+    CHECK_INT(sizeof(struct config_server), 712);
     CHECK_INT(sizeof(struct config_header_rule), 56);
     CHECK_INT(sizeof(struct config_tool), 96);
     CHECK_INT(sizeof(struct config_argument), 96);
@@ -373,6 +396,13 @@ static const struct sample {
     {"mcp.enabled", NULL, false, "[mcp]\n", "", "enabled = false"},
     {"mcp.path", NULL, false, "[mcp]\n", "", "path = \"/m\""},
     {"mcp.list_timeout", NULL, false, "[mcp]\n", "", "list_timeout = \"7s\""},
+    {"mcp.downstream_cache.max_size", NULL, false, "[mcp.downstream_cache]\n", "", "max_size = 7"},
+    {"mcp.downstream_cache.idle_timeout", NULL, false, "[mcp.downstream_cache]\n", "",
+     "idle_timeout = \"7s\""},
+    {"security.allow_networks", NULL, false, "[security]\n", "",
+     "allow_networks = [\"10.0.0.0/8\"]"},
+    {"security.allow_networks", NULL, false, "[security]\n", "allow_networks = [\"10.0.0.0/9\"]",
+     "allow_networks = [\"10.0.0.0/8\"]"},
     {"mcp.headers", NULL, false, "[mcp]\n", "",
      "headers = [{ rule = \"remove\", name = \"X-A\" }]"},
     {"mcp.headers.rule", "mcp.headers", false, "[mcp]\n",

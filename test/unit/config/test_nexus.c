@@ -94,8 +94,8 @@ static const struct {
     {"mcp.path = '/mcp'", FINE, NULL},
     {"mcp.enable_structured_content = false", WARNS, "mcp.enable_structured_content"},
     {"[[mcp.headers]]\nrule = 'insert'\nname = 'X'\nvalue = 'y'", FINE, NULL},
-    {"mcp.downstream_cache.max_size = 1000", WARNS, "mcp.downstream_cache"},
-    {"mcp.downstream_cache.idle_timeout = '10m'", WARNS, "mcp.downstream_cache"},
+    {"mcp.downstream_cache.max_size = 1000", FINE, NULL},
+    {"mcp.downstream_cache.idle_timeout = '10m'", FINE, NULL},
     /* [mcp.servers.X] */
     {"mcp.servers.b = { cmd = ['x'], env = { A = '1' }, cwd = '/tmp' }", FINE, NULL},
     {"mcp.servers.b = { cmd = ['x'], stderr = 'null' }", FINE, NULL},
@@ -304,9 +304,7 @@ static const struct {
      "[mcp.downstream_cache]\n"
      "max_size = 1000\n"
      "idle_timeout = \"10m\"\n",
-     NO_SERVERS
-     "1:6: warning: mcp.downstream_cache has no effect: what is kept is set for each server, "
-     "with share, max_instances and idle_timeout\n"},
+     NO_SERVERS},
     {"exporter",
      "[telemetry.exporters.otlp]\n"
      "enabled = true\n"
@@ -438,6 +436,11 @@ static void check_servers(void) {
     CHECK_STR(l.config->servers[1].name, "gitlab");
     CHECK_STR(l.config->servers[1].url, "https://gitlab.company.com/mcp");
     unload(&l);
+    l = load_example("cache", "[mcp.servers.github]\nurl = \"https://api.github.com/mcp\"\n");
+    REQUIRE(l.config != NULL && l.config->n_servers == 1);
+    CHECK_INT(l.config->cache_max_size, 1000);
+    CHECK_INT(l.config->servers[0].idle_timeout_ms, 600000);
+    unload(&l);
     l = load_example("first steps", "");
     REQUIRE(l.config != NULL && l.config->n_servers == 1);
     CHECK_STR(l.config->servers[0].auth_token, "gh0_s3cr3t");
@@ -492,6 +495,7 @@ static void test_examples(void) {
     check_example(EXAMPLES "quickstart.toml", 2);
     check_example(EXAMPLES "oauth.toml", 1);
     check_example(EXAMPLES "access.toml", 1);
+    check_example(EXAMPLES "upstream-tokens.toml", 4);
 }
 
 /* What a guide shows is whole files, and they load. */
@@ -520,7 +524,7 @@ static void check_guide(const char *path, size_t least) {
 }
 
 static void test_guides(void) {
-    check_guide(GUIDES "AUTHENTICATION.md", 7);
+    check_guide(GUIDES "AUTHENTICATION.md", 13);
     check_guide(GUIDES "TLS.md", 4);
     check_guide(GUIDES "ACCESS.md", 6);
 }

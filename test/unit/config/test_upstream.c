@@ -69,12 +69,15 @@ static const struct {
      "7:6: error: mcp.servers.a.auth.type = \"forward\" and a rule of headers are both about "
      "Authorization; keep one of them\n" RELAXED("7:6")},
     {"token", WEB "auth = { type = \"token\", token = \"{{ env.TOKEN }}\" }\n", ""},
-    {"another type", WEB "auth.type = \"exchange\"\n",
-     "3:13: error: mcp.servers.a.auth.type must be \"token\" or \"forward\"\n"},
+    {"another type", WEB "auth.type = \"basic\"\n",
+     "3:13: error: mcp.servers.a.auth.type must be \"token\", \"forward\", \"exchange\" or "
+     "\"client_credentials\"\n"},
     {"an audience alone", WEB "auth.audience = \"x\"\n",
-     "3:6: error: mcp.servers.a.auth.audience is for type = \"forward\"\n"},
+     "3:6: error: mcp.servers.a.auth.audience is for type = \"forward\" and \"exchange\"; "
+     "\"client_credentials\" has resource\n"},
     {"scopes alone", WEB "auth.scopes = [\"x\"]\n",
-     "3:6: error: mcp.servers.a.auth.scopes is for type = \"forward\"\n"},
+     "3:6: error: mcp.servers.a.auth.scopes is for type = \"forward\", \"exchange\" and "
+     "\"client_credentials\"\n"},
     {"a scope that is two", OAUTH WEB FORWARD "auth.scopes = [\"x y\"]\n", NULL},
     {"an empty audience", OAUTH WEB FORWARD "auth.audience = \"\"\n", NULL},
 };

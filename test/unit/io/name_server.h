@@ -17,7 +17,7 @@
 #include "io/stream.h"
 #include "test.h"
 
-enum { DNS_A = 1, DNS_AAAA = 28 };
+enum { DNS_A = 1, DNS_CNAME = 5, DNS_AAAA = 28 };
 
 enum zone_action {
     ZONE_ANSWER,
@@ -30,6 +30,8 @@ enum zone_action {
     ZONE_CUT,      /* the bytes of the answer up to the number in the name's first label */
     ZONE_FLIPPED,  /* one byte of the answer is another, at that number */
     ZONE_MANY,     /* 40 addresses 127.0.1.x */
+    ZONE_IN_TURN,  /* one address for each question, the last one from then on; to be kept 0 s */
+    ZONE_ALIAS,    /* those that are no addresses are aliases, each of the one before it */
     ZONE_LONG,     /* the same 2000 bytes without sense, behind the right id */
 };
 
@@ -43,6 +45,7 @@ struct zone_row {
 struct name_server {
     const struct zone_row *zone;
     size_t zone_len;
+    unsigned turns[64]; /* how often each row was asked for */
     struct io_loop *loop;
     int fd;
     struct io_watch *watch;
@@ -87,19 +90,86 @@ static const struct zone_row *find_zone(const struct name_server *server, const 
     return NULL;
 }
 
-static size_t add_record(unsigned char *out, size_t at, int type, const void *data, size_t len) {
-    unsigned char head[12] = {0xc0, 12, 0, (unsigned char)type, 0, 1, 0, 0,
-                              0,    60, 0, (unsigned char)len};
+/* `owner` is where its name stands in the packet. */
+static size_t add_record_of(unsigned char *out, size_t at, size_t owner, int type, const void *data,
+                            size_t len, unsigned char ttl) {
+    unsigned char head[12] = {(unsigned char)(0xc0 | owner >> 8),
+                              (unsigned char)owner,
+                              0,
+                              (unsigned char)type,
+                              0,
+                              1,
+                              0,
+                              0,
+                              0,
+                              ttl,
+                              0,
+                              (unsigned char)len};
     memcpy(out + at, head, sizeof head);
     memcpy(out + at + sizeof head, data, len);
     return at + sizeof head + len;
 }
 
-static size_t add_addresses(const struct zone_row *row, int type, unsigned char *out, size_t at,
-                            unsigned char *count) {
+static size_t add_record(unsigned char *out, size_t at, int type, const void *data, size_t len) {
+    return add_record_of(out, at, 12, type, data, len, 60);
+}
+
+/* "a.b" as labels. */
+static size_t write_labels(const char *name, unsigned char *out) {
+    size_t at = 0;
+    while (*name != '\0') {
+        size_t len = strcspn(name, ".");
+        out[at++] = (unsigned char)len;
+        memcpy(out + at, name, len);
+        at += len;
+        name += len + (name[len] == '.');
+    }
+    out[at] = 0;
+    return at + 1;
+}
+
+static bool parse_record(int type, const char *text, unsigned char address[16]) {
+    return inet_pton(type == DNS_A ? AF_INET : AF_INET6, text, address) == 1;
+}
+
+static size_t add_in_turn(struct name_server *server, const struct zone_row *row, int type,
+                          unsigned char *out, size_t at, unsigned char *count) {
+    unsigned char address[16];
+    size_t n = 0, turn = server->turns[row - server->zone]++;
+    while (n < ARRAY_LEN(row->addresses) && row->addresses[n] != NULL)
+        n++;
+    if (!parse_record(type, row->addresses[turn < n ? turn : n - 1], address))
+        return at;
+    ++*count;
+    return add_record_of(out, at, 12, type, address, type == DNS_A ? 4 : 16, 0);
+}
+
+static size_t add_aliases(const struct zone_row *row, int type, unsigned char *out, size_t at,
+                          unsigned char *count) {
+    size_t owner = 12;
+    for (size_t i = 0; i < ARRAY_LEN(row->addresses) && row->addresses[i] != NULL; i++) {
+        unsigned char data[256];
+        if (parse_record(type, row->addresses[i], data)) {
+            at = add_record_of(out, at, owner, type, data, type == DNS_A ? 4 : 16, 0);
+        } else {
+            size_t len = write_labels(row->addresses[i], data);
+            at = add_record_of(out, at, owner, DNS_CNAME, data, len, 0);
+            owner = at - len;
+        }
+        ++*count;
+    }
+    return at;
+}
+
+static size_t add_addresses(struct name_server *server, const struct zone_row *row, int type,
+                            unsigned char *out, size_t at, unsigned char *count) {
+    if (row->action == ZONE_IN_TURN)
+        return add_in_turn(server, row, type, out, at, count);
+    if (row->action == ZONE_ALIAS)
+        return add_aliases(row, type, out, at, count);
     for (size_t i = 0; i < ARRAY_LEN(row->addresses) && row->addresses[i] != NULL; i++) {
         unsigned char address[16];
-        if (inet_pton(type == DNS_A ? AF_INET : AF_INET6, row->addresses[i], address) != 1)
+        if (!parse_record(type, row->addresses[i], address))
             continue; /* a row for both types */
         at = add_record(out, at, type, address, type == DNS_A ? 4 : 16);
         ++*count;
@@ -131,13 +201,15 @@ static size_t name_server_answer(struct name_server *server, const unsigned char
                                                                                                 : 0;
         return at;
     }
-    at = add_addresses(row, type, out, at, &out[7]);
+    at = add_addresses(server, row, type, out, at, &out[7]);
     size_t number = (size_t)strtoul(name, NULL, 10);
     switch (row->action) {
     case ZONE_ANSWER:
     case ZONE_LATE:
     case ZONE_NODATA:
     case ZONE_MANY:
+    case ZONE_IN_TURN:
+    case ZONE_ALIAS:
         return at;
     case ZONE_SERVFAIL:
         out[3] |= 2;

@@ -94,11 +94,12 @@ static void test_order(void) {
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         test_row(rows[i].host);
         struct call call = {.allowed_from = 100}; /* nothing is connected to */
-        /* Where one kind never comes, the other is refused meanwhile and the time ends the dial. */
+        /* Where one kind never comes, the time ends the dial; that the other one was refused is
+         * still what there is to say. */
         bool is_half = strcmp(rows[i].host, "no-six.test") == 0;
         call_start(&call, &dialer, slice_from_cstr(rows[i].host), 80, is_half ? 300 : 5000);
         guarded_run(&dialer.guarded);
-        CHECK_INT(call.result.error, is_half ? -ETIMEDOUT : -EACCES);
+        CHECK_INT(call.result.error, -EACCES);
         CHECK_INT(call.result.step, IO_DIAL_CONNECT);
         check_seen(&call, rows[i].expected, 80);
         call_close(&call);

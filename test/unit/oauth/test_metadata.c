@@ -89,7 +89,8 @@ static void check_row(struct json_reader *reader, const struct row *row) {
     struct buf uri CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI);
     const char *reason = NULL;
     struct slice document = slice_from_cstr(row->document);
-    int error = oauth_metadata_read(reader, document, slice_from_cstr(row->issuer), &uri, &reason);
+    int error = oauth_metadata_read(reader, document, slice_from_cstr(row->issuer), OAUTH_JWKS_URI,
+                                    &uri, NULL, &reason);
     test_row(row->document);
     if (row->expect[0] == '=') {
         CHECK_INT(error, 0);
@@ -178,8 +179,8 @@ static void test_cut_off(void) {
     for (size_t at = 0; at < whole.len; at++) {
         struct buf uri CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI);
         const char *reason = NULL;
-        CHECK_INT(oauth_metadata_read(reader, slice_sub(whole, 0, at), slice_from_cstr(AS), &uri,
-                                      &reason),
+        CHECK_INT(oauth_metadata_read(reader, slice_sub(whole, 0, at), slice_from_cstr(AS),
+                                      OAUTH_JWKS_URI, &uri, NULL, &reason),
                   OAUTH_E_INVALID);
     }
 }
@@ -196,8 +197,8 @@ static void test_a_long_jwks_uri(void) {
         memcpy(document, head, sizeof head);
         memset(document + sizeof head - 1, 'k', len - BEGUN);
         memcpy(document + sizeof head - 1 + len - BEGUN, "\"}", 3);
-        CHECK_INT(oauth_metadata_read(reader, slice_from_cstr(document), slice_from_cstr(AS), &uri,
-                                      &reason),
+        CHECK_INT(oauth_metadata_read(reader, slice_from_cstr(document), slice_from_cstr(AS),
+                                      OAUTH_JWKS_URI, &uri, NULL, &reason),
                   len <= LIMIT_URI ? 0 : OAUTH_E_INVALID);
         CHECK_INT(buf_len(&uri), len <= LIMIT_URI ? len : 0);
     }
@@ -210,8 +211,9 @@ static void read_once(void *arg) {
     const char *reason = NULL;
     int error = json_reader_new(&reader);
     if (error == 0)
-        error = oauth_metadata_read(reader, slice_from_cstr(row->document),
-                                    slice_from_cstr(row->issuer), &uri, &reason);
+        error =
+            oauth_metadata_read(reader, slice_from_cstr(row->document),
+                                slice_from_cstr(row->issuer), OAUTH_JWKS_URI, &uri, NULL, &reason);
     CHECK(error == -ENOMEM || error == 0);
     CHECK(error != 0 || buf_len(&uri) != 0);
 }

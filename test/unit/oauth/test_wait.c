@@ -96,7 +96,7 @@ static void test_patience_by_the_timer(void) {
     world_run_until_requests(&world, 1);
     world_settle(&world);
     CHECK(waiter_start(&waiter, &world));
-    waiter.wait.deadline_ms = world.now; /* it has waited that long already */
+    waiter.wait.waiter.deadline_ms = world.now; /* it has waited that long already */
     guarded_run(&world.guarded);
     CHECK_INT(waiter.n_told, 1);
     world_close(&world);

@@ -148,6 +148,14 @@ static void test_refused(void) {
     tear_down(&f);
 }
 
+static struct upstream_instance *get(struct upstream *upstream, const char *principal,
+                                     struct upstream_worker *worker) {
+    struct upstream_instance *instance = NULL;
+    if (upstream_get(upstream, slice_from_cstr(principal), SLICE_EMPTY, worker, &instance) != 0)
+        CANNOT_GO_ON();
+    return instance;
+}
+
 /* No instance any more, and those that nobody uses close; the name belongs to another one. */
 static void test_retired(void) {
     struct fixture f;
@@ -155,9 +163,9 @@ static void test_retired(void) {
     struct upstream_worker *worker = upstream_set_worker(f.set, 0);
     struct upstream_list *old = upstream_set_list(f.set);
     struct upstream *a = upstream_list_at(old, 0), *b = upstream_list_at(old, 1);
-    struct upstream_instance *of_a = upstream_get(a, SLICE("p"), SLICE_EMPTY, worker);
-    struct upstream_instance *of_b = upstream_get(b, SLICE("p"), SLICE_EMPTY, worker);
-    struct upstream_instance *busy = upstream_get(b, SLICE("q"), SLICE_EMPTY, worker);
+    struct upstream_instance *of_a = get(a, "p", worker);
+    struct upstream_instance *of_b = get(b, "p", worker);
+    struct upstream_instance *busy = get(b, "q", worker);
     CHECK(upstream_list_has_sessions(old));
     atomic_fetch_add(&busy->n_under_way, 1); /* as a call does */
     struct upstream_list *list = prepare(&f, A B2);
@@ -169,8 +177,10 @@ static void test_retired(void) {
     CHECK(!atomic_load(&of_a->close_posted));
     CHECK(atomic_load(&of_b->close_posted));
     CHECK(!atomic_load(&busy->close_posted));
-    CHECK(upstream_get(b, SLICE("p2"), SLICE_EMPTY, worker) == NULL);
-    struct upstream_instance *known = upstream_get(a, SLICE("p"), SLICE_EMPTY, worker);
+    struct upstream_instance *none = NULL;
+    CHECK_INT(upstream_get(b, SLICE("p2"), SLICE_EMPTY, worker, &none), -ECANCELED);
+    CHECK(none == NULL);
+    struct upstream_instance *known = get(a, "p", worker);
     CHECK(known == of_a);
     instance_call_over(busy);
     CHECK(atomic_load(&busy->close_posted));

@@ -47,8 +47,11 @@ static void tear_down(struct fixture *f) {
 
 static struct upstream_instance *get(struct fixture *f, const char *name, const char *principal) {
     struct upstream *upstream = upstream_list_find(f->list, slice_from_cstr(name), NULL);
-    return upstream_get(upstream, slice_from_cstr(principal), SLICE_EMPTY,
-                        upstream_set_worker(f->set, 0));
+    struct upstream_instance *instance = NULL;
+    if (upstream_get(upstream, slice_from_cstr(principal), SLICE_EMPTY,
+                     upstream_set_worker(f->set, 0), &instance) != 0)
+        CANNOT_GO_ON();
+    return instance;
 }
 
 /* What the instance would send by itself. */

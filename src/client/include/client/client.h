@@ -106,7 +106,7 @@ struct client_failure {
     /* False: no byte of the request has left, so it may be sent again whatever it is. */
     bool may_have_arrived;
     bool was_repeated; /* it was sent twice, and both may have arrived */
-    char reason[160];  /* for the operator: names host and step, never a secret */
+    char reason[200];  /* for the operator: names host and step, never a secret */
 };
 
 struct client_events {

@@ -16,6 +16,7 @@
 
 struct io_stream;
 struct io_listener;
+struct sockaddr;
 
 struct io_stream_events {
     /* Bytes came; they are valid during the call. The stream may be freed inside. */
@@ -85,6 +86,9 @@ struct io_address {
 
 /* "127.0.0.1:8000", "[::1]:8000": numeric only. -EINVAL. */
 MUST_CHECK int io_address_parse(struct slice text, struct io_address *ret_address);
+/* The address without its port, to compare; family_bits is 0 when it is neither IPv4 nor IPv6. */
+struct network io_address_network(const struct io_address *address);
+struct network io_sockaddr_network(const struct sockaddr *address);
 
 /*
  * A listening socket with SO_REUSEPORT, so that each worker has one of its own on the same address.

@@ -19,19 +19,18 @@
  */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 #include "base/compiler.h"
-#include "base/list.h"
 #include "base/log.h"
 #include "base/slice.h"
 #include "config/config.h"
 #include "io/loop.h"
 #include "io/tls.h"
+#include "oauth/waiter.h"
 
 struct oauth;
 struct oauth_issuer;
@@ -85,9 +84,7 @@ struct oauth_wait {
     struct io_message message; /* delivered on `loop`; `deliver` is the waiter's */
     struct io_loop *loop;
     struct oauth_issuer *issuer; /* private from here on */
-    struct list_link link;
-    uint64_t deadline_ms;
-    atomic_int state;
+    struct oauth_waiter waiter;
 };
 
 /*
@@ -106,6 +103,8 @@ bool oauth_wait_cancel(struct oauth_wait *wait);
 
 /* The rules of a configuration for addresses that it does not name. -ENOMEM. */
 MUST_CHECK int oauth_rules_new(const struct config *config, struct client_rules **ret_rules);
+/* The caller's reference, for those who do not know client/. Accepts NULL. */
+struct client_rules *oauth_rules_unref(struct client_rules *rules);
 
 /* For status: {"issuer","keys","age_ms","error"} of each, as a JSON array. */
 int oauth_write_status(struct oauth *oauth, uint64_t now_ms, struct buf *out);

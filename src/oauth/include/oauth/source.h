@@ -23,12 +23,10 @@
  */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
-#include "base/list.h"
 #include "base/log.h"
 #include "base/slice.h"
 #include "config/config.h"
@@ -36,6 +34,7 @@
 #include "io/loop.h"
 #include "io/tls.h"
 #include "oauth/token.h"
+#include "oauth/waiter.h"
 
 struct oauth_tokens;
 struct oauth_source;
@@ -87,9 +86,9 @@ struct oauth_token_wait {
     struct oauth_token *token;
     enum oauth_lack lack;
     char reason[OAUTH_LACK_REASON];
-    struct oauth_source *source; /* private from here on */
-    struct list_link link;
-    atomic_int state;
+    struct oauth_source *source; /* private from here on; a reference while it waits */
+    const void *subject;
+    struct oauth_waiter waiter;
 };
 
 enum oauth_answer {

@@ -134,11 +134,26 @@ const struct config_server *upstream_config(const struct upstream *upstream);
 /*
  * The instance that serves this principal and session (empty for clients without one, who share one
  * a principal where `share` is "session"), with a reference. Made when there is none, with `worker`
- * as its home; not started yet (a call starts it, or upstream_instance_start()). NULL when the set
- * is stopping, or the upstream has retired.
+ * as its home; not started yet (a call starts it, or upstream_instance_start()).
+ *
+ * There are never more than mcp.downstream_cache.max_size, of all upstreams together: the one that
+ * was unused longest, has no call under way and is not starting, is closed and forgotten to make
+ * room. Whoever has a reference to that one may use it as before: a call by it goes to the one that
+ * its owner has then.
+ *
+ * -ECANCELED: the set is stopping, or the upstream has retired. UPSTREAM_E_ROOM: none can go, the
+ * caller is told UPSTREAM_LACKS_ROOM. -ENOMEM.
  */
-struct upstream_instance *upstream_get(struct upstream *upstream, struct slice principal,
-                                       struct slice session, struct upstream_worker *worker);
+enum { UPSTREAM_E_ROOM = 1 };
+#define UPSTREAM_LACKS_ROOM                                                                        \
+    "the gateway may keep no more sessions and processes of its servers "                          \
+    "(mcp.downstream_cache.max_size), and all of them are in use; try again later"
+MUST_CHECK int upstream_get(struct upstream *upstream, struct slice principal, struct slice session,
+                            struct upstream_worker *worker,
+                            struct upstream_instance **ret_instance);
+/* The same, but never made: NULL when there is none. */
+struct upstream_instance *upstream_find(struct upstream *upstream, struct slice principal,
+                                        struct slice session);
 struct upstream_instance *upstream_instance_unref(struct upstream_instance *instance);
 void upstream_instance_start(struct upstream_instance *instance);
 /* A session ended: instances of its own stop. */

@@ -1,0 +1,314 @@
+/* What becomes of a JSON-RPC message: a call, and what its caller sees. */
+#pragma once
+
+#include "request.h"
+
+/* call.c */
+
+/* One request of a client that is being answered. */
+struct gw_call {
+    struct list_link link;          /* in worker->calls */
+    struct list_link exchange_link; /* in exchange->calls */
+    struct gw_worker *worker;
+    uint64_t serial;
+    struct gw_exchange *exchange;
+    struct gw_principal *principal;
+    struct gw_session *session; /* a reference; NULL for initialize */
+    struct upstream *only;      /* of the endpoint; NULL: the merged one */
+    enum mcp_method method;
+    enum mcp_revision revision;          /* that the client speaks: the session's, or 2026-07-28 */
+    enum mcp_revision upstream_revision; /* that the request was written for, with upstream_call */
+    int log_level; /* 2026-07-28: what this request wants to hear; -1: nothing */
+    char *id;      /* owned: as the client wrote it */
+    size_t id_len;
+    char *token; /* owned: the client's progress token as written; NULL: none */
+    size_t token_len;
+    char *uri; /* owned: of resources/read, JSON as written; NULL: none */
+    size_t uri_len;
+    uint64_t began_ms;
+    struct gw_wait *wait; /* NULL: does not wait for a slot */
+    bool has_slot;        /* counts as running for its principal */
+    bool is_to_child;     /* whose output cannot be stopped for one caller */
+    bool has_refreshed;   /* asked upstreams to read their lists again */
+    struct upstream_call *upstream_call;
+    struct upstream_instance *instance; /* a reference, with upstream_call */
+    /* Waiting for upstreams that start: tried again by gw_calls_recheck(), for the last time when
+     * the timer fires. */
+    void (*resume)(struct gw_call *call, bool is_late);
+    struct list_link waiter_link;
+    struct io_timer *wait_timer;
+    struct gw_units *units; /* owned: it waits for its limits, or has */
+    char *document;         /* owned: the message, while the call waits */
+    size_t document_len;
+    enum mcp_list list;
+    uint32_t from_upstream, from_item; /* where the page begins */
+};
+
+/* The exchange counts it already. NULL: it has been refused. */
+struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_message *message,
+                            enum mcp_revision revision);
+struct slice gw_call_id(const struct gw_call *call);
+/* What resources/read is to read, JSON as written; else empty. */
+struct slice gw_call_uri(const struct gw_call *call);
+/* The head of the HTTP request, until that is answered; NULL: the client is gone. */
+const struct http_head *gw_call_head(const struct gw_call *call);
+/* The Mcp-Param-* fields of the request, until it is answered; `max`: LIMIT_HTTP_FIELDS are all. */
+size_t gw_call_param_fields(const struct gw_call *call, struct mcp_param_field *fields, size_t max);
+/*
+ * The call of a client of 2026-07-28 wants log messages, which a server of the era before sends by
+ * the level of its session: that is made verbose enough. Whoever asked for less is given less.
+ */
+void gw_call_want_logs(const struct gw_call *call, const struct upstream *upstream,
+                       struct upstream_instance *instance);
+/* A result in the words of revision `from`; the client gets it in those of its own. */
+void gw_call_answer_result(struct gw_call *call, struct slice result, enum mcp_revision from);
+/* An upstream's error object, likewise; `uri`: what was to be read, JSON as written, or empty. */
+void gw_call_answer_error_object(struct gw_call *call, struct slice error, struct slice uri,
+                                 enum mcp_revision from);
+/* An error of ours; those of 2026-07-28 that have an HTTP status of their own get it. */
+void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct slice text,
+                          struct slice data);
+/* A refusal in the form that its method has: isError for tools, an error for others. */
+void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text);
+/* Sends these pieces, a whole message in at most GW_PIECES, as the answer; the call is gone then.
+ */
+void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts);
+/* The same with what stands in worker->scratch. */
+void gw_call_answer_scratch(struct gw_call *call);
+/* Empty, for one message to be put together in it. */
+struct buf *gw_worker_scratch(struct gw_worker *worker);
+/* What we are, as told to clients and upstreams. */
+struct mcp_implementation gw_implementation(const struct gateway *gateway);
+void gw_write_implementation(struct json_writer *writer, const struct gateway *gateway);
+/* Members that results have in 2026-07-28; `is_cached`: with those of what clients may keep. */
+void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
+                             bool is_cached);
+/* The session ends: what it has running is cancelled, wherever it runs. */
+void gw_session_cancel_calls(struct gw_session *session);
+/* The call is cancelled on its worker, which may be another one. */
+void gw_call_order_cancel(const struct gw_call_place *place, struct slice reason);
+void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reason);
+/* Waits until an upstream changes, at most `most_ms` in all. */
+void gw_call_wait(struct gw_call *call, void (*resume)(struct gw_call *call, bool is_late),
+                  uint64_t most_ms);
+/* It waits for no upstream any more; its document stays. */
+void gw_call_rest(struct gw_call *call);
+/* It waits no more; its document is gone. */
+void gw_call_stop_waiting(struct gw_call *call);
+/* Keeps the message as call->document: the reader's tape and the request's body will be gone.
+ * False: there is no memory, and the call has been refused. */
+bool gw_call_keep(struct gw_call *call, const struct mcp_message *message);
+void gw_calls_recheck(struct gw_worker *worker);
+
+struct gw_view_item {
+    struct upstream *upstream;
+    struct upstream_instance *instance; /* a reference */
+    struct upstream_status status;      /* its catalog is a reference */
+    const struct policy_server *policy; /* of the worker's generation */
+};
+
+struct gw_uris;
+
+/* Where an item is in a view. */
+struct gw_place {
+    uint32_t upstream, item;
+};
+
+struct gw_places {
+    struct gw_place *items; /* owned; in order */
+    size_t n, cap;
+};
+
+/* The upstreams that a caller sees, in the order of the file, started where they never ran. */
+struct gw_view {
+    struct list_link link; /* in worker->views.recent */
+    unsigned refs;
+    /* Whose it is; both are references. */
+    struct gw_principal *principal;
+    struct auth_identity *identity;
+    struct policy_caller caller; /* the identity, for policy/ */
+    const struct upstream *only;
+    char session[GW_SESSION_ID_CHARS + 1]; /* empty: of all of the principal's sessions */
+    uint64_t generation;                   /* of the set: while it has this one, the view is true */
+    const struct upstream_list *list; /* the worker's; when it has another one, views are dropped */
+    struct gw_view_item *items;
+    size_t n;
+    size_t n_starting;                       /* that have never been up yet */
+    bool lacks_room;                         /* some are not in it (UPSTREAM_E_ROOM) */
+    uint64_t fresh_until_ms[MCP_LIST_COUNT]; /* no list can be stale before */
+    const struct hash_key *key;
+    struct gw_uris *uris[MCP_LIST_COUNT]; /* made when they are asked for, as what follows */
+    struct gw_places hidden, locked;      /* tools that lists leave out, or show as locked */
+    bool tools_are_known, edit_was_open;  /* ... while edit mode is as it was */
+};
+
+/* message.c */
+
+/* A POST whose body is whole. */
+void gw_message_run(struct gw_exchange *exchange);
+/* An answer with this status, the message's id (empty: none) and an error. */
+void gw_message_refuse(struct gw_exchange *exchange, uint16_t status, struct slice id,
+                       enum mcp_error_code code, const char *reason, struct slice data);
+
+/* modern.c */
+
+/* Whether the text names a revision without sessions: 2026-07-28 or one that comes after it. */
+bool gw_version_is_modern(struct slice version);
+/* Takes a message of 2026-07-28; false: it is of the era before. */
+bool gw_modern_run(struct gw_exchange *exchange, const struct mcp_message *message);
+
+/* methods.c */
+
+/* By the table; what upstreams are known not to have is not looked at. */
+bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision);
+/* The upstream of an endpoint of one is known to lack the capability that the method needs. */
+bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view);
+void gw_method_run(struct gw_call *call, const struct mcp_message *message);
+
+/* view.c */
+
+void gw_views_init(struct gw_views *views);
+/* Those that are not of this generation of the set. */
+void gw_views_drop_old(struct gw_views *views, uint64_t generation);
+void gw_views_drop_all(struct gw_views *views);
+/* With a reference, for this worker alone. */
+struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *caller,
+                             const struct gw_session *session, struct upstream *only);
+void gw_view_close(struct gw_view *view);
+/* After `items` were put in: what the view knows of all of them. */
+void gw_view_summarise(struct gw_view *view);
+void gw_view_forget_uris(struct gw_view *view);
+/* The upstream that a tool or prompt of this name would be from. NULL: none. */
+struct gw_view_item *gw_view_named(const struct gw_view *view, struct slice name);
+/* By the name, URI or template that clients see. NULL: nobody has it. */
+struct gw_view_item *gw_view_find(struct gw_view *view, enum mcp_list list, struct slice name,
+                                  const struct catalog_item **ret_found);
+/* The items that lists leave out because an earlier upstream has them, in order. -ENOMEM. */
+MUST_CHECK int gw_view_repeated(struct gw_view *view, enum mcp_list list,
+                                const struct gw_place **ret_places, size_t *ret_n);
+/* The caller may know of items of this list (tools: of some of them). */
+bool gw_view_item_has(const struct gw_view *view, const struct gw_view_item *item,
+                      enum mcp_list list);
+/* How long lists wait for an upstream that has never been up yet; 0: they do not. */
+uint64_t gw_view_patience(const struct gw_view *view, uint64_t now_ms, uint64_t most_ms);
+uint64_t gw_view_item_patience(const struct gw_view_item *item, uint64_t now_ms, uint64_t most_ms);
+bool gw_view_item_can_refresh(const struct gw_view_item *item);
+/*
+ * Servers of 2026-07-28 say how long their lists are fresh. Asks those of the view whose lists (a
+ * mask) are not to read them again, once a call; what was read since the call began is fresh
+ * enough. Returns how long the call may gw_call_wait() for them; 0: it need not.
+ */
+uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask);
+
+/* lists.c */
+
+enum { GW_PAGE_ITEMS = 1000 };
+#define GW_PAGE_BYTES MIB(4)
+
+/* A page of a list: slices of the lists' texts, the first of them for what comes before. */
+struct gw_page {
+    struct slice parts[3 * GW_PAGE_ITEMS + 2]; /* a locked item has three */
+    size_t n_parts, n_items;
+    size_t len; /* of the answer so far */
+    bool is_full;
+    struct gw_place next;       /* when it is full */
+    struct json_reader *reader; /* finds where a locked item says so; NULL: none does */
+};
+
+void gw_page_init(struct gw_page *page, size_t len);
+/* Cuts the page that begins at this place. -ENOMEM. */
+MUST_CHECK int gw_page_cut(struct gw_view *view, enum mcp_list list, struct gw_place from,
+                           enum mcp_revision to, struct gw_page *page);
+void gw_list_start(struct gw_call *call, const struct mcp_message *message);
+
+/* route.c */
+void gw_route_start(struct gw_call *call, const struct mcp_message *message);
+/* From call->document: what it waited for is there. */
+void gw_route_go_on(struct gw_call *call);
+/* Of one that has waited: who asks is asked again, for a reload may have taken token or groups.
+ * False: it has been refused. */
+bool gw_call_may_go_on(struct gw_call *call);
+
+/* notify.c */
+void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,
+                       unsigned list_mask);
+/* These lists are others now for the client of this session. */
+void gw_notify_lists(struct gw_session *session, unsigned list_mask);
+/* Every worker looks again at what waits for upstreams, and drops what it has kept of them. */
+void gw_notify_recheck(struct gateway *gateway);
+void gw_notify_log(void *context, const struct upstream *upstream, struct slice owner, int level,
+                   struct slice params);
+/* The session's GET stream has just been opened on this worker, or something waits for it. */
+void gw_notify_flush(struct gw_worker *worker, struct gw_session *session);
+/* Asks the worker of the session's stream to end it. */
+void gw_notify_end_stream(struct gw_session *session);
+
+/* waiting.c */
+void gw_waits_init(struct gw_worker *worker);
+void gw_waits_deinit(struct gw_worker *worker);
+/* Routes the call to its upstream as soon as its principal has a slot. */
+void gw_call_start(struct gw_call *call, const struct mcp_message *message);
+/* The call ends: it gives its slot to the next one, or its place in the queue up. */
+void gw_call_leave_slot(struct gw_call *call);
+
+/* pressure.c */
+bool gw_exchange_is_clogged(const struct gw_exchange *exchange);
+/* Its connection is clogged, or has drained. */
+void gw_exchange_clog(struct gw_exchange *exchange, bool is_clogged);
+/* A notification that need not be: true, and counted, when the client does not read. */
+bool gw_exchange_drops(struct gw_exchange *exchange);
+/* For the log, at the end. */
+void gw_exchange_tell_dropped(const struct gw_exchange *exchange);
+
+/* token.c */
+/* Whether the caller's access token may go to that upstream, where it wants one. False: the call
+ * has been refused, with the rule and the cure. */
+bool gw_token_check(struct gw_call *call, const struct upstream *upstream);
+/* The credential that a call is sent with, a reference; untouched where none is wanted or may be
+ * had. -ENOMEM. */
+MUST_CHECK int gw_token_take(const struct gw_caller *caller, const struct upstream *upstream,
+                             struct upstream_instance *instance, struct oauth_token **ret_token);
+/* The caller has come with a token that its instance may use by itself, if it may have it. */
+void gw_token_offer(const struct gw_caller *caller, const struct upstream *upstream,
+                    struct upstream_instance *instance);
+/* To all of the view, which belongs to the caller's principal. */
+void gw_token_offer_all(const struct gw_caller *caller, const struct gw_view *view);
+
+/* access.c */
+MUST_CHECK int gw_policy_new(struct config *config, struct gw_policy **ret_policy);
+struct gw_policy *gw_policy_ref(struct gw_policy *policy);
+struct gw_policy *gw_policy_unref(struct gw_policy *policy);
+/* The newest, with a reference; any thread. NULL: there is none yet. */
+struct gw_policy *gw_policy_newest(struct gateway *gateway);
+void gw_policy_adopt(struct gateway *gateway, struct gw_policy *policy);
+/* The caller may know of something of the server. */
+bool gw_policy_lets_know(const struct gw_policy *policy, struct slice server,
+                         const struct auth_identity *identity);
+/* And not only of some of its tools. */
+bool gw_policy_lets_know_all(const struct gw_policy *policy, struct slice server,
+                             const struct auth_identity *identity);
+/* Points into the identity. */
+struct policy_caller gw_policy_caller(const struct auth_identity *identity);
+/* NULL: there is no such server for this caller. */
+const struct policy_server *gw_policy_server(const struct gw_worker *worker, struct slice name,
+                                             const struct auth_identity *identity);
+/* `found` NULL: a resource that nobody lists. */
+struct policy_item gw_policy_item(struct gw_worker *worker, const struct gw_view_item *item,
+                                  enum mcp_list list, const struct catalog_item *found);
+struct policy_decision gw_decide(struct gw_worker *worker, const struct gw_view *view,
+                                 const struct gw_view_item *item, enum mcp_list list,
+                                 const struct catalog_item *found);
+/* Fills view->hidden and view->locked. -ENOMEM. */
+MUST_CHECK int gw_view_find_tools(struct gw_worker *worker, struct gw_view *view);
+void gw_view_forget_tools(struct gw_view *view);
+
+/* units.c */
+struct gw_units *gw_units_free(struct gw_units *units);
+/* Of the limits of requests. LIMITS_WAITS: gw_exchange_go_on() comes. What it waited for is in the
+ * answer when it is asked again. */
+enum limits_verdict gw_exchange_take_units(struct gw_exchange *exchange, struct gw_units *ret);
+/* False: it has been refused, or waits, and gw_route_go_on() comes. */
+bool gw_call_take_units(struct gw_call *call, const struct mcp_message *message,
+                        const struct policy_server *server, const struct policy_item *item);
+/* Whole seconds, rounded up. */
+uint64_t gw_units_seconds(uint64_t ms);

@@ -1,0 +1,189 @@
+/* A connection, and one HTTP request on it. */
+#pragma once
+
+#include "state.h"
+
+/* connection.c */
+
+/* What a connection begins with, before HTTP. */
+enum gw_opening {
+    GW_OPENING_PROXY, /* the PROXY header has to come */
+    GW_OPENING_TLS,   /* the handshake is under way */
+    GW_OPENED,
+};
+
+struct gw_connection {
+    struct list_link link;
+    struct gw_worker *worker;
+    struct io_stream *stream;
+    struct http_parser *parser;
+    struct gw_exchange *exchange; /* the one being received or answered */
+    struct gw_caller *caller;     /* of the last request; a reference, or NULL */
+    struct buf pipelined;         /* what came while the exchange was being answered */
+    struct network peer;          /* who is connected to us */
+    struct network client; /* it, or whom its PROXY header names: an address that is counted */
+    bool is_from_proxy;    /* there was such a header */
+    bool is_counted;       /* among the peers */
+    uint64_t tls_number;   /* the worker's, when the handshake began */
+    bool is_health_only;   /* of the listener for health checks: nothing else is served */
+    enum gw_opening opening;
+    struct io_timer *timer;           /* of what is to come; of the end */
+    struct io_timer *write_timer;     /* of what is to be read; NULL: never needed so far */
+    uint64_t delivered, progress_ms;  /* how much of it, and when it last became more */
+    uint64_t body_began_ms, body_len; /* of the body that comes in; 0: not yet timed */
+    bool is_busy;       /* the request is whole, the answer is not, or has to drain first */
+    bool is_paused;     /* enough was pipelined */
+    bool is_held;       /* a call of it waits for its turn: nothing is read */
+    bool is_clogged;    /* the client does not read what waits for it */
+    bool is_draining;   /* answered; goes on when it is clogged no more */
+    bool closes;        /* after what is queued */
+    bool is_aborted;    /* at once */
+    bool is_reading;    /* inside the feeding loop */
+    bool is_head_timed; /* the timer runs for the whole head, however it drips in */
+};
+
+/* Takes the descriptor and the place among the peers over. */
+void gw_connection_new(struct gw_worker *worker, int fd, const struct network *peer,
+                       bool is_health_only);
+/* Bytes of HTTP. */
+void gw_connection_read(struct gw_connection *connection, struct slice bytes);
+struct gw_connection *gw_connection_free(struct gw_connection *connection);
+/* Writes; closes the connection when the client does not read or is gone (returns false then). */
+bool gw_connection_write(struct gw_connection *connection, const struct slice *pieces,
+                         size_t n_pieces);
+/* Reads nothing from the client for now, or again. */
+void gw_connection_hold(struct gw_connection *connection, bool on);
+/* Ends the connection soon: what should have been written cannot be. */
+void gw_connection_abort(struct gw_connection *connection);
+/* The answer is whole: next request, or the end. */
+void gw_connection_answered(struct gw_connection *connection, bool keep_alive);
+/* The connection ends when what is queued is out; the client gets a moment to read it. */
+void gw_connection_close(struct gw_connection *connection);
+
+/* opening.c */
+
+/* The stream is there, and its timer runs for header_timeout. May free the connection. */
+void gw_opening_begin(struct gw_connection *connection);
+/* Bytes that came before it was open, in the clear. */
+void gw_opening_read(struct gw_connection *connection, struct slice bytes);
+/* The time is over. */
+void gw_opening_late(struct gw_connection *connection);
+/* The worker has another TLS context: clients whose authority is gone, go. */
+void gw_opening_recheck(struct gw_worker *worker);
+
+/* exchange.c */
+
+/* Where answers and notifications of a call go; never called from inside the call's making. */
+struct gw_exchange {
+    struct gw_worker *worker;
+    struct gw_connection *connection; /* NULL: the client is gone */
+    struct gw_principal *principal;   /* the caller's */
+    struct gw_session *session;       /* a reference */
+    struct upstream *only;            /* a reference; NULL: the merged endpoint */
+    struct buf body;
+    struct network client;            /* its address, by server.client_ip */
+    bool is_from_proxy;               /* a trusted one: what it says of the client counts */
+    bool is_cors;                     /* of a page whose origin [server.cors] allows */
+    struct buf early;                 /* an answer that was decided before the body was read */
+    bool is_refused;                  /* there is one */
+    bool is_hurried;                  /* which does not wait for a body that may never come */
+    struct gw_units *units;           /* owned: it waits for its limits, or has */
+    size_t phase;                     /* of the head: the one that is at work */
+    bool is_waiting;                  /* it waits; the body is kept */
+    bool is_whole;                    /* the body has come meanwhile */
+    bool has_waited;                  /* for keys: not again */
+    uint64_t judged_ms;               /* when its head was let in */
+    struct gw_authn_wait *authn_wait; /* NULL: does not */
+    struct gw_caller *caller;         /* a reference; NULL: not known yet */
+    enum http_method method;
+    bool keep_alive, is_http10;
+    bool has_version_header;
+    enum mcp_revision version_header;
+    bool version_header_known;
+    bool version_header_is_modern;            /* also a revision that comes after ours */
+    char session_id[GW_SESSION_ID_CHARS + 1]; /* as sent, empty when absent */
+    bool session_id_sent, session_id_malformed;
+    bool is_answered, streams, is_batch, is_get_stream;
+    bool returns_session; /* the answer names the new session */
+    bool is_modern;       /* of 2026-07-28: hanging up cancels its call */
+    uint64_t serial;      /* of that call */
+    uint16_t status;      /* of an answer that is no stream; 0: 200 */
+    struct buf fields;    /* of the same, further ones; mostly none */
+    size_t n_calls;       /* running or waiting */
+    struct list calls;    /* those of them that were made so far */
+    size_t n_waiting;     /* for a slot */
+    size_t n_dropped;     /* notifications that the client did not read */
+    struct io_timer *alive_timer;
+};
+
+/* NULL: there is no memory. */
+struct gw_exchange *gw_exchange_new(struct gw_connection *connection);
+void gw_exchange_unref_connection(struct gw_exchange *exchange);
+/* A whole answer into exchange->early, which is sent when the body was read and forgotten. The
+ * fields are whole lines. */
+void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
+                             struct slice extra_fields, struct slice body);
+/* The lines that browsers are told with which pages may read the answer, and to come by TLS only.
+ */
+void gw_exchange_append_border(const struct gw_exchange *exchange, struct buf *out);
+/* The request is whole. */
+void gw_exchange_run(struct gw_exchange *exchange);
+/* A message for the client that does not end the exchange. */
+void gw_exchange_notify(struct gw_exchange *exchange, struct slice json);
+/* An answer that is no stream has status 403 and says in its head what is needed. */
+void gw_exchange_challenge(struct gw_exchange *exchange, const char *error,
+                           const struct slice *scopes, size_t n_scopes);
+/* The answer to one of its calls, in at most GW_PIECES pieces (none: it gets no answer); the last
+ * one ends it. */
+void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces);
+void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_error_code code,
+                        const char *text);
+void gw_exchange_end_stream(struct gw_exchange *exchange);
+/* 202 without a body: notifications and answers were taken. */
+void gw_exchange_accepted(struct gw_exchange *exchange);
+/* An answer with this status and JSON body, before any call was started. */
+void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, struct slice json);
+/* Looks up the session that the header fields name; false: it has been refused. */
+bool gw_exchange_has_session(struct gw_exchange *exchange);
+/* A call runs on: a stream with comments begins when nothing is said for a while. */
+void gw_exchange_wait(struct gw_exchange *exchange);
+/* An answer before there is an exchange; ends the connection. */
+void gw_connection_refuse(struct gw_connection *connection, struct http_refusal refusal);
+
+/* phases.c */
+
+/* It is refused and hurried, and its body has not come whole: answers, and ends the connection. */
+void gw_exchange_hurry(struct gw_exchange *exchange);
+
+/* The phases that need the head only. */
+void gw_exchange_head(struct gw_exchange *exchange, const struct http_head *head);
+/* What a phase waited for is there: that phase runs again, and those behind it. From the loop,
+ * never from inside a phase. */
+void gw_exchange_go_on(struct gw_exchange *exchange);
+
+/* authn.c */
+/* AUTH_OK: exchange->caller and principal are set. */
+enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct http_head *head,
+                                  bool is_last, struct auth_answer *ret_answer);
+/* A stream that is open for long: whether its request would be let in now. */
+bool gw_authn_still_holds(struct gw_exchange *exchange);
+/* gw_exchange_go_on() comes when the issuer has been asked for keys. False: it is not asked now. */
+bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer);
+void gw_authn_cancel(struct gw_exchange *exchange);
+/* The worker has another generation: whoever waits is looked at again. */
+void gw_authn_restart(struct gw_worker *worker);
+
+/* challenge.c */
+/* WWW-Authenticate, and Cache-Control: `error` of RFC 6750 section 3.1, NULL without credentials;
+ * the scopes that the operation needs beside those that all do. */
+void gw_challenge_write(struct buf *out, const struct gw_worker *worker, struct slice path,
+                        const char *error, const struct slice *scopes, size_t n_scopes);
+
+/* metadata.c */
+
+/* The body of the answer to a request for metadata. False: there are none at this path. */
+bool gw_write_metadata(const struct gw_worker *worker, struct slice path, struct buf *out);
+
+/* Where the metadata are of the endpoint that the request's path names, else those of the
+ * configured resource. 0, -ENOENT without server.oauth, the buffer's error. */
+MUST_CHECK int gw_metadata_url(const struct gw_worker *worker, struct slice path, struct buf *out);
