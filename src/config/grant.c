@@ -56,15 +56,17 @@ static void check_way(struct loader *l, const struct upstream_place *at,
 
 /* --- whom it asks --- */
 
-/* How many issuers of [server.oauth] have an `issuer`, and the first of them. */
-static size_t find_issuers(const struct config_oauth *oauth, struct slice *ret_first) {
+/* How many issuers of [server.oauth] have an `issuer`, and the last of them. */
+static size_t find_issuers(const struct config_oauth *oauth, struct slice *ret_last) {
     size_t n = 0;
     for (size_t i = 0; i < oauth->n_issuers; i++) {
-        if (oauth->issuers[i].issuer.len != 0 && n++ == 0)
-            *ret_first = oauth->issuers[i].issuer;
+        if (oauth->issuers[i].issuer.len == 0)
+            continue;
+        *ret_last = oauth->issuers[i].issuer;
+        n++;
     }
     if (oauth->n_issuers == 0 && oauth->own.issuer.len != 0) { /* refused for something else */
-        *ret_first = oauth->own.issuer;
+        *ret_last = oauth->own.issuer;
         n = 1;
     }
     return n;

@@ -43,6 +43,11 @@ static bool is_page(const struct http_head *head) {
            slice_eq_nocase(type, SLICE("application/xhtml+xml"));
 }
 
+/* Which may have no end: some servers of MCP answer any GET so. */
+static bool is_stream(const struct http_head *head) {
+    return slice_eq_nocase(http_content_type(head), SLICE("text/event-stream"));
+}
+
 /* RFC 9110 sections 15.4.2 to 15.4.4, 15.4.8, 15.4.9. */
 static bool is_redirect(const struct http_head *head) {
     return head->status == 301 || head->status == 302 || head->status == 303 ||
@@ -214,21 +219,26 @@ static void on_head(void *context, const struct http_head *head) {
         refuse_status(fetch, head);
     else if (is_page(head) && head->status == 200)
         refuse(fetch, OAUTH_GOT_ANOTHER, "it answers with a web page");
+    else if (is_stream(head))
+        refuse(fetch, OAUTH_GOT_ANOTHER, "it answers with a stream of events");
     else
         fetch->lifetime_ms = oauth_lifetime(head);
 }
 
 /* --- for the others --- */
 
+static int explain(struct oauth_fetch *fetch, int error) {
+    if (error != -E2BIG)
+        return error;
+    snprintf(fetch->reason, sizeof fetch->reason, "the request would be longer than the limit");
+    return OAUTH_E_INVALID;
+}
+
 int oauth_fetch_get(struct oauth_fetch *fetch, struct slice url, bool is_found) {
     fetch->is_post = false;
     fetch->is_found = is_found;
     int error = begin(fetch, url);
-    if (error == -E2BIG) {
-        snprintf(fetch->reason, sizeof fetch->reason, "the URL is longer than the limit");
-        return OAUTH_E_INVALID;
-    }
-    return error != 0 ? error : start(fetch, SLICE_EMPTY, SLICE_EMPTY);
+    return explain(fetch, error != 0 ? error : start(fetch, SLICE_EMPTY, SLICE_EMPTY));
 }
 
 int oauth_fetch_post(struct oauth_fetch *fetch, struct slice url, bool is_found,
@@ -241,7 +251,7 @@ int oauth_fetch_post(struct oauth_fetch *fetch, struct slice url, bool is_found,
     /* In one piece, so that no copy of a token stays behind when the buffer grows. */
     if (error == 0 && buf_reserve(&fetch->body, fetch->body.max) == NULL)
         error = buf_error(&fetch->body);
-    return error != 0 ? error : start(fetch, authorization, form);
+    return explain(fetch, error != 0 ? error : start(fetch, authorization, form));
 }
 
 void oauth_fetch_stop(struct oauth_fetch *fetch) {

@@ -1,6 +1,7 @@
 /*
  * A request for a token, and what its answer means: RFC 6749 sections 4.4 and 5 (client
- * credentials), RFC 8693 (exchange), RFC 8707 (resource), RFC 7523 section 2.2 (assertions). No I/O.
+ * credentials), RFC 8693 (exchange), RFC 8707 (resource), RFC 7523 section 2.2 (assertions). No
+ * I/O.
  *
  * Answers are hostile. What cannot be a Bearer token is no token; an error is one of the codes that
  * are registered, or "an error that is not known": so no text of the server's gets into a reason.
@@ -154,11 +155,12 @@ int grant_write(const struct grant *grant, struct buf *form, struct buf *authori
     }
     add_given(form, "scope", grant->scopes);
     int error = add_client(grant, form, authorization, ret_reason);
-    if (error == -E2BIG) {
-        *ret_reason = "the request would be longer than the limit";
-        return OAUTH_E_INVALID;
-    }
-    return error != 0 ? error : buf_error(form);
+    if (error == 0)
+        error = buf_error(form);
+    if (error != -E2BIG)
+        return error;
+    *ret_reason = "the request would be longer than the limit";
+    return OAUTH_E_INVALID;
 }
 
 /* --- a token --- */
@@ -178,11 +180,11 @@ static bool read_lifetime(const struct json_node *node, uint64_t *ret_ms) {
         if (seconds <= TOKENS_LIFETIME_MAX_MS)
             seconds = seconds * 10 + (uint64_t)(text.ptr[n] - '0');
     }
-    if (n == 0 || (n < text.len && text.ptr[n] != '.') ||
-        slice_find_byte(text, 'e') != SIZE_MAX || slice_find_byte(text, 'E') != SIZE_MAX)
+    if (n == 0 || (n < text.len && text.ptr[n] != '.') || slice_find_byte(text, 'e') != SIZE_MAX ||
+        slice_find_byte(text, 'E') != SIZE_MAX)
         return true;
-    *ret_ms = seconds < TOKENS_LIFETIME_MAX_MS / 1000 ? seconds * 1000
-                                                      : (uint64_t)TOKENS_LIFETIME_MAX_MS;
+    *ret_ms =
+        seconds < TOKENS_LIFETIME_MAX_MS / 1000 ? seconds * 1000 : (uint64_t)TOKENS_LIFETIME_MAX_MS;
     return seconds != 0;
 }
 
@@ -222,8 +224,8 @@ int grant_read(struct json_reader *reader, struct slice document, bool is_exchan
     if (error < 0)
         return error;
     const struct json_node *root = error == 0 ? json_root(reader) : NULL;
-    const char *reason = root != NULL ? check_answer(reader, root, is_exchange, issuer)
-                                      : "its answer is no JSON";
+    const char *reason =
+        root != NULL ? check_answer(reader, root, is_exchange, issuer) : "its answer is no JSON";
     if (reason == NULL &&
         !read_lifetime(json_member(reader, root, SLICE("expires_in")), &lifetime_ms))
         reason = "the token of its answer has ended already";
@@ -270,7 +272,8 @@ static const struct code codes[] = {
     {SLICE_INIT("temporarily_unavailable"), false, false},
 };
 
-static const struct code *find_code(const struct json_reader *reader, const struct json_node *root) {
+static const struct code *find_code(const struct json_reader *reader,
+                                    const struct json_node *root) {
     const struct json_node *error =
         root->type == JSON_OBJECT ? json_member(reader, root, SLICE("error")) : NULL;
     for (size_t i = 0; i < ARRAY_LEN(codes) && error != NULL; i++) {
@@ -297,9 +300,8 @@ static bool is_busy(unsigned status, const struct code *code) {
 }
 
 enum grant_blame grant_read_error(struct json_reader *reader, struct slice document,
-                                  unsigned status, bool is_exchange,
-                                  struct tokens_failure *failure, bool *ret_is_about_scope,
-                                  struct buf *ret_description) {
+                                  unsigned status, bool is_exchange, struct tokens_failure *failure,
+                                  bool *ret_is_about_scope, struct buf *ret_description) {
     char reason[OAUTH_LACK_REASON];
     const struct code *code = NULL;
     bool has_error = json_read(reader, document, &json_want_root, NULL, NULL) == 0;

@@ -19,9 +19,9 @@ struct oauth_token {
     char line[];
 };
 
-static bool is_token_byte(unsigned char c) {
+static bool is_token_byte(char c) {
     bool is_alpha = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    return is_alpha || (c >= '0' && c <= '9') || memchr("-._~+/", c, 6) != NULL;
+    return is_alpha || (c >= '0' && c <= '9') || slice_find_byte(SLICE("-._~+/"), c) != SIZE_MAX;
 }
 
 /* b64token of RFC 6750 section 2.1: no byte of it means anything in a header field. */
@@ -30,7 +30,7 @@ static bool is_token(struct slice text) {
     while (len != 0 && text.ptr[len - 1] == '=')
         len--;
     for (size_t i = 0; i < len; i++) {
-        if (!is_token_byte((unsigned char)text.ptr[i]))
+        if (!is_token_byte(text.ptr[i]))
             return false;
     }
     return len != 0 && text.len <= LIMIT_JWT;

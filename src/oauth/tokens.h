@@ -36,8 +36,8 @@ enum {
     TOKENS_REFUSED_MS = 5 * 1000,              /* that a refusal of a subject is remembered */
     TOKENS_PAUSE_MS = 1000,                    /* the first one after a failure */
     TOKENS_METADATA_MS = 3600 * 1000,          /* that metadata are taken for true */
-    TOKENS_DROPS = 3,            /* tokens that a server may refuse in a row, and ... */
-    TOKENS_DROP_MS = 10 * 1000,  /* ... how long it takes until it may refuse one more */
+    TOKENS_DROPS = 3,              /* tokens that a server may refuse in a row, and ... */
+    TOKENS_DROP_MS = 10 * 1000,    /* ... how long it takes until it may refuse one more */
     TOKENS_DENIED_MS = 600 * 1000, /* that denied scopes are not asked for again */
 };
 
@@ -45,7 +45,7 @@ struct oauth_tokens {
     atomic_uint refs; /* of the owner, of each source, of a message that is under way */
     struct log *log;
     struct io_loop *loop;
-    struct client *client;      /* the loop's, as is the reader */
+    struct client *client; /* the loop's, as is the reader */
     struct json_reader *reader;
     char *version;
     pthread_mutex_t mutex; /* guards what follows; taken behind source->mutex */
@@ -77,25 +77,25 @@ struct tokens_failure {
 enum subject_state { SUBJECT_IDLE, SUBJECT_QUEUED, SUBJECT_RUNNING };
 
 struct oauth_subject {
-    struct list_link by_use; /* in source->by_use */
-    struct list_link queued; /* in source->queue */
+    struct list_link by_use;     /* in source->by_use */
+    struct list_link queued;     /* in source->queue */
     struct oauth_token *subject; /* the caller's; NULL: the gateway itself */
     char key[16];                /* in source->subjects */
     enum subject_state state;
-    bool is_renewed;  /* its request is one for which nobody waits */
+    bool is_renewed; /* its request is one for which nobody waits */
     uint64_t used_ms;
     /* The token that there is. */
     struct oauth_token *token;
     uint64_t ends_ms, lifetime_ms;
-    bool is_bound; /* it ends because the subject does: no other one would last longer */
+    bool is_bound;    /* it ends because the subject does: no other one would last longer */
     struct buf asked; /* for which scopes */
     struct tokens_failure failure;
     /* What the server has refused. */
     unsigned n_drops;
     uint64_t dropped_ms;
-    struct buf wanted;  /* scopes that it needs beyond those of the source; empty: none */
-    bool is_stepping;   /* they have not been granted yet */
-    struct buf denied;  /* scopes that were not */
+    struct buf wanted; /* scopes that it needs beyond those of the source; empty: none */
+    bool is_stepping;  /* they have not been granted yet */
+    struct buf denied; /* scopes that were not */
     uint64_t denied_ms;
 };
 
@@ -111,6 +111,8 @@ void subject_enqueue(struct oauth_source *source, struct oauth_subject *subject,
 /* Tells those who wait for it: what is in `token` (or why there is none). */
 void subject_tell(struct oauth_source *source, const struct oauth_subject *subject,
                   struct oauth_token *token, const struct tokens_failure *failure);
+void subjects_tell_late(struct oauth_source *source, uint64_t now_ms);
+void subjects_tell_all(struct oauth_source *source, const struct tokens_failure *failure);
 bool subject_is_awaited(const struct oauth_source *source, const struct oauth_subject *subject);
 /* Forgets those that were not used for long, and those that are too many. */
 void subjects_sweep(struct oauth_source *source, uint64_t now_ms);
@@ -133,7 +135,7 @@ struct discovery {
     struct oauth_fetch fetch;
     uint64_t limit_ms;
     unsigned n_candidate;
-    bool is_at_named; /* the address is one that the server's challenge has named */
+    bool is_at_named;        /* the address is one that the server's challenge has named */
     char best[OAUTH_REASON]; /* of what the candidates said so far */
     bool best_is_absent;
     /* What was found. */
@@ -151,6 +153,9 @@ void discovery_deinit(struct oauth_source *source);
 /* True: whom to ask is known. False: a search runs, at the end of which discovery_found() or
  * source_fail() is called. */
 bool discovery_ensure(struct oauth_source *source, uint64_t now_ms);
+/* Does what is due; UINT64_MAX: nothing will be. */
+void discovery_tick(struct oauth_source *source, uint64_t now_ms);
+uint64_t discovery_next(const struct oauth_source *source);
 void discovery_forget(struct oauth_source *source);
 void discovery_stop(struct oauth_source *source);
 /* The issuer, or the token endpoint where none is configured: the audience of assertions. */
@@ -182,9 +187,8 @@ MUST_CHECK int grant_read(struct json_reader *reader, struct slice document, boo
  * the server has to say about it, for the log alone. */
 enum grant_blame { GRANT_BLAME_SUBJECT, GRANT_BLAME_SOURCE };
 enum grant_blame grant_read_error(struct json_reader *reader, struct slice document,
-                                  unsigned status, bool is_exchange,
-                                  struct tokens_failure *failure, bool *ret_is_about_scope,
-                                  struct buf *ret_description);
+                                  unsigned status, bool is_exchange, struct tokens_failure *failure,
+                                  bool *ret_is_about_scope, struct buf *ret_description);
 
 /* --- request.c --- */
 
@@ -211,8 +215,8 @@ void source_stop(struct oauth_source *source);
 /* --- source.c --- */
 
 struct oauth_source {
-    struct oauth_tokens *tokens; /* a reference */
-    atomic_uint refs;            /* the last one goes with tokens->mutex held */
+    struct oauth_tokens *tokens;  /* a reference */
+    atomic_uint refs;             /* the last one goes with tokens->mutex held */
     struct list_link link, woken; /* in tokens->sources; in tokens->woken, or dead */
     struct config *config;        /* a reference */
     const struct config_server *server;

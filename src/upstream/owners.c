@@ -38,6 +38,16 @@ static struct slice owner_of(const struct upstream *upstream, struct slice princ
 
 enum hold { HOLD_FINE, HOLD_STOPPING, HOLD_FULL, HOLD_NO_MEMORY };
 
+/* Whether it is worth to make one; by the time that it is made it may be another matter. */
+static enum hold expect(struct upstream_set *set) {
+    pthread_mutex_lock(&set->open_mutex);
+    enum hold hold = atomic_load(&set->is_stopping) ? HOLD_STOPPING
+                     : !room_has_place(&set->room)  ? HOLD_FULL
+                                                    : HOLD_FINE;
+    pthread_mutex_unlock(&set->open_mutex);
+    return hold;
+}
+
 static enum hold hold_open(struct upstream_set *set, struct upstream_instance *instance) {
     enum hold hold = HOLD_FINE;
     pthread_mutex_lock(&set->open_mutex);
@@ -141,12 +151,14 @@ static struct upstream_instance *look(struct upstream *upstream, struct slice ow
 /* With the lock. */
 static enum hold make(struct upstream *upstream, struct slice owner, struct upstream_worker *worker,
                       struct upstream_instance **ret_instance) {
+    enum hold hold = expect(upstream->set);
+    if (hold != HOLD_FINE)
+        return hold;
     struct upstream_instance *instance = instance_new(upstream, owner, worker);
     if (instance == NULL)
         return HOLD_NO_MEMORY;
-    enum hold hold = map_set(&upstream->instances, owner, instance) == 0
-                         ? hold_open(upstream->set, instance)
-                         : HOLD_NO_MEMORY;
+    hold = map_set(&upstream->instances, owner, instance) == 0 ? hold_open(upstream->set, instance)
+                                                               : HOLD_NO_MEMORY;
     if (hold == HOLD_FINE) {
         *ret_instance = instance;
     } else {

@@ -88,13 +88,14 @@ struct upstream_instance *room_claim(struct room *room, uint64_t now_ms) {
     if (atomic_load(&room->is_full))
         return NULL;
     atomic_store(&room->is_full, true);
-    while (n != 0 && found == NULL) {
+    while (n != 0) {
         struct room_entry first = room->heap[0];
         uint64_t used_ms = atomic_load(&first.instance->last_used_ms);
         if (used_ms > first.used_ms) {
             move_down(room, n, 0, (struct room_entry){used_ms, first.instance});
         } else if (claim(first.instance)) {
             found = first.instance;
+            break;
         } else {
             struct room_entry last = room->heap[--n];
             if (n != 0)

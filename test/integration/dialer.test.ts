@@ -4,157 +4,15 @@
  * address was and which line would open it.
  */
 import assert from "node:assert/strict";
-import http from "node:http";
-import https from "node:https";
-import net from "node:net";
 import { after, before, describe, test, type TestContext } from "node:test";
 
 import { FORMS, type Form } from "./lib/addresses.ts";
-import { startGateway, type Config, type Gateway, type LogEntry, type Value } from "./lib/gateway.ts";
-import { makeKey } from "./lib/issuer.ts";
-import { Authority, type Certificate } from "./lib/tls.ts";
-import { Recording, within } from "./lib/wait.ts";
+import { Canary, Liar, tell, tellTokens, type TellOptions, type Way } from "./lib/strangers.ts";
+import { Authority } from "./lib/tls.ts";
+import { within } from "./lib/wait.ts";
 
 /** Of one gateway (LIMIT_ISSUERS is 32). */
 const ISSUERS = 30;
-
-const KEYS = (() => {
-    const { kty, n, e, kid, use, alg } = makeKey();
-    return JSON.stringify({ keys: [{ kty, n, e, kid, use, alg }] });
-})();
-
-/** Counts whoever comes to a port of this machine, by whichever address. It answers a request for keys. */
-class Canary {
-    readonly seen = new Recording<string>("connection to the canary");
-    readonly asked = new Recording<string>("request to the canary");
-    port = 0;
-    #server: http.Server;
-    #sockets = new Set<net.Socket>();
-
-    constructor(certificate?: Certificate) {
-        const answer: http.RequestListener = (request, response) => {
-            this.asked.push(request.url!);
-            response.writeHead(200, { "Content-Type": "application/json" }).end(KEYS);
-        };
-        this.#server = certificate === undefined ? http.createServer(answer) : https.createServer(certificate, answer);
-    }
-
-    async up(): Promise<void> {
-        this.#server.on("connection", (socket) => {
-            this.seen.push(`${socket.localAddress}:${socket.localPort}`);
-            this.#sockets.add(socket);
-            socket.on("error", () => {});
-        });
-        this.#server.on("clientError", (_error, socket) => socket.destroy());
-        await new Promise<void>((resolve) => this.#server.listen(0, "::", resolve));
-        this.port = (this.#server.address() as net.AddressInfo).port;
-    }
-
-    fill(text: string): string {
-        return text.replaceAll("PORT", String(this.port));
-    }
-
-    async down(): Promise<void> {
-        const closed = new Promise((resolve) => this.#server.close(resolve));
-        for (const socket of this.#sockets) socket.destroy();
-        await within(closed, "the canary is gone");
-    }
-
-    /** Nobody came, and nobody is under way: the probe is accepted behind whoever came before it. */
-    async isUnseen(): Promise<void> {
-        const before = this.seen.items.length;
-        const probe = net.connect(this.port, "127.0.0.1");
-        await this.seen.waitFor(() => true, before);
-        probe.destroy();
-        const visitors = this.seen.items.splice(0);
-        assert.equal(visitors.length, 1, `nobody but the probe: ${visitors.join(" ")}`);
-    }
-}
-
-/** Says what the test has it say: the n-th text is where /keys/n leads, and the jwks_uri of the issuer /i/n. */
-class Liar {
-    texts: string[] = [];
-    /** how often /keys/n redirects to itself before it leads anywhere */
-    detours = 0;
-    port = 0;
-    #host: string;
-    #server = http.createServer((request, response) => {
-        const url = new URL(request.url!, "http://liar");
-        const [, kind, number] = /\/(i|keys)\/(\d+)$/.exec(url.pathname) ?? [];
-        const text = this.texts[Number(number)] ?? "";
-        const detours = Number(url.searchParams.get("n") ?? 0);
-        if (kind === "i") {
-            const document = { issuer: `${this.url}/i/${number}`, jwks_uri: text };
-            response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(document));
-        } else if (kind === "keys") {
-            // A field is bytes: they are UTF-8 here, as careless servers send them.
-            const location = detours < this.detours ? `${url.pathname}?n=${detours + 1}` : Buffer.from(text).toString("latin1");
-            response.writeHead(302, { Location: location }).end();
-        } else {
-            response.writeHead(url.pathname === "/good" ? 200 : 404, { "Content-Type": "application/json" }).end(KEYS);
-        }
-    });
-
-    constructor(host = "127.0.0.1") {
-        this.#host = host;
-    }
-
-    get url(): string {
-        return `http://${this.#host}:${this.port}`;
-    }
-
-    async up(): Promise<void> {
-        await new Promise<void>((resolve) => this.#server.listen(0, this.#host, resolve));
-        this.port = (this.#server.address() as net.AddressInfo).port;
-    }
-
-    async down(): Promise<void> {
-        this.#server.closeAllConnections();
-        await new Promise((resolve) => this.#server.close(resolve));
-    }
-}
-
-type Way = "jwks_uri" | "redirect";
-
-const issuerOf = (liar: Liar, way: Way, n: number): { [key: string]: Value } =>
-    way === "jwks_uri"
-        ? { issuer: `${liar.url}/i/${n}` }
-        : { url: `${liar.url}/keys/${n}`, expected_issuer: `https://issuer-${n}.test` };
-
-const labelOf = (liar: Liar, way: Way, n: number): string => `${liar.url}/${way === "jwks_uri" ? "i" : "keys"}/${n}`;
-
-function configOf(issuers: { [key: string]: Value }[], security: { [key: string]: Value } = {}): Config {
-    const [first, ...others] = issuers;
-    const all = { ...first, expected_audience: "x", protected_resource: { resource: "http://127.0.0.1:1/mcp" } };
-    const rest = others.map((each) => ({ ...each, expected_audience: "x" }));
-    return { server: { oauth: { ...all, issuers: rest } }, security, servers: {} };
-}
-
-const isOutcome = (entry: LogEntry): boolean =>
-    entry.message === "keys cannot be fetched" || entry.message === "keys fetched" || entry.message === "there are no keys";
-
-/** What became of the n-th issuer. */
-const outcome = (gateway: Gateway, label: string): Promise<LogEntry> =>
-    gateway.waitForLog((entry) => isOutcome(entry) && entry.issuer === label);
-
-interface TellOptions {
-    security?: { [key: string]: Value };
-    /** issuers besides, which are fine */
-    more?: { [key: string]: Value }[];
-    env?: NodeJS.ProcessEnv;
-}
-
-/** Starts a gateway for whom each text is one issuer's; what became of each. */
-async function tell(t: TestContext, liar: Liar, way: Way, texts: string[], options: TellOptions = {}): Promise<LogEntry[]> {
-    const { security, more = [], env } = options;
-    liar.texts = texts;
-    const issuers = texts.map((_text, n) => issuerOf(liar, way, n));
-    const gateway = await startGateway({ config: configOf([...issuers, ...more], security), env }, t);
-    const labels = [...texts.map((_text, n) => labelOf(liar, way, n)), ...more.map((each) => String(each.url))];
-    const outcomes = await Promise.all(labels.map((label) => outcome(gateway, label)));
-    await gateway.stop();
-    return outcomes;
-}
 
 /** White space at the end of a field is not part of its value. */
 const fits = (form: Form, way: Way): boolean => way === "jwks_uri" || !form.url.endsWith(" ");
@@ -220,6 +78,59 @@ describe("addresses that nobody configured", () => {
         }
     }
 
+    for (const way of ["token_endpoint", "authorization_servers"] as const) {
+        for (let from = 0; from < FORMS.length; from += ISSUERS) {
+            const some = FORMS.slice(from, from + ISSUERS);
+            test(`as ${way}: forms ${from} to ${from + some.length - 1}`, async (t) => {
+                const { gateway, told } = await tellTokens(t, liar, way, some.map((form) => filled(form.url)));
+                await gateway.stop();
+                for (const [n, form] of some.entries()) {
+                    const { message, reason } = told[n]!;
+                    assert.equal(message, "there is no token for the server", `${form.url}: ${JSON.stringify(told[n])}`);
+                    // What is no issuer's name is none that the server has named.
+                    const says = `${way}: ${String(reason)}`;
+                    if (!/^authorization_servers: .*name no authorization server/.test(says)) assert.match(says, form.says, form.url);
+                }
+                await canary.isUnseen();
+            });
+        }
+    }
+
+    test("as resource_metadata of a challenge", async (t) => {
+        const forms = FORMS.filter((form) => /^[!-\[\]-~]+$/.test(form.url)); // what needs no escape in a quoted string
+        for (let from = 0; from < forms.length; from += ISSUERS) {
+            const some = forms.slice(from, from + ISSUERS);
+            liar.requests.items.splice(0);
+            const { gateway, told } = await tellTokens(t, liar, "resource_metadata", some.map((form) => filled(form.url)));
+            for (const [n, { message, reason }] of told.entries()) {
+                assert.equal(message, "token got for the server", `${some[n]!.url}: ${reason}`);
+                // The first token was refused, and the challenge was read: what it names is of no use, so the server is asked
+                // for metadata where they are, if they are looked for at all, and then there is another token.
+                const isDialled = some[n]!.says.source.includes("nobody configured");
+                const line = isDialled ? `GET /.well-known/oauth-protected-resource/rm/${n}` : `POST /rm/${n}`;
+                const count = (): number => liar.requests.items.filter((each) => each === line).length;
+                await within(liar.requests.waitFor((each) => each === line && count() >= 2), `${some[n]!.url} is read`);
+            }
+            await gateway.stop();
+            await canary.isUnseen();
+        }
+    });
+
+    test("a token endpoint that redirects is not followed, not even to where it might have been itself", async (t) => {
+        const hop = new Liar("127.0.0.1", authority.sign("IP:127.0.0.1"));
+        await hop.up();
+        t.after(() => hop.down());
+        hop.texts = [secure.fill("https://127.0.0.1:PORT/token"), secure.fill("https://10.0.0.1:PORT/token")];
+        const env = { ...process.env, SSL_CERT_FILE: authority.file };
+        const security = { allow_networks: ["127.0.0.0/8"] };
+        const endpoints = hop.texts.map((_text, n) => `${hop.url}/keys/${n}`);
+        const { gateway, told } = await tellTokens(t, liar, "token_endpoint", endpoints, { env, security });
+        await gateway.stop();
+        for (const { reason } of told) assert.match(String(reason), /it redirects, which is not followed/);
+        assert.ok(hop.requests.items.includes("POST /keys/0"));
+        await secure.isUnseen();
+    });
+
     test("at the end of a chain of redirects that are fine", async (t) => {
         for (const [detours, says] of [
             [1, /a loopback address, which nobody configured/],
@@ -270,7 +181,7 @@ describe("addresses that nobody configured", () => {
                 ["https://127.0.0.1:PORT/a", true],
                 ["https://127.1.2.3:PORT/b", true],
                 ["https://[::1]:PORT/c", true],
-                ["https://[::ffff:127.0.0.1]:PORT/d", true],
+                ["https://[::ffff:127.0.0.1]:PORT/d", /the certificate is not for this IP address/], // it was reached
                 ["https://localhost:PORT/e", true],
                 ...CLOSED,
             ]);

@@ -8,7 +8,7 @@ import { describe, test, type TestContext } from "node:test";
 import { legacyOnly, modernOnly, startHttp, type HttpFixture, type HttpOptions } from "./fixtures/http-server.ts";
 import { startControl, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Config, type Gateway, type Value } from "./lib/gateway.ts";
-import { openSession, text } from "./lib/http.ts";
+import { openSession, text, type Session } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
 import { as, Tokens } from "./lib/principals.ts";
 import { random } from "./lib/random.ts";
@@ -179,7 +179,7 @@ describe("mcp.downstream_cache.max_size", { concurrency: 2 }, () => {
         const tokens = users("alice");
         const servers = { http: { url: fixture.url, share: "session" } };
         const gateway = await startGateway({ config: configOf(tokens, { max_size: 2 }, servers) }, t);
-        const sessions = [];
+        const sessions: Session[] = [];
         for (let i = 0; i < 3; i++) sessions.push(await openSession(tokens.as(gateway, "alice"), "/mcp/http"));
         const of = async (at: number, mark: string): Promise<string> => {
             assert.equal(await said(await sessions[at]!.call("echo", { text: mark })), mark);

@@ -14,6 +14,7 @@ import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 
+import { watch } from "./lib/canary.ts";
 import { cardea, prepared, type Run } from "./lib/cli.ts";
 import { binary, launchGateway, startGateway, type Gateway, type GatewayOptions } from "./lib/gateway.ts";
 import { initialize } from "./lib/http.ts";
@@ -308,10 +309,13 @@ describe("the welcome", () => {
             const file = join(folder, "cardea.toml");
             writeFileSync(file, `[server]\nlisten_address = "${listen}"\nworkers = 1\n[mcp.servers]\n`);
             const token = "a token that is long enough for anybody";
+            const env = { ...process.env, MCP_API_TOKEN: token.replaceAll(" ", "-") };
+            const canary = watch(join(folder, "canary"), env, join(folder, "data"));
             const child = spawn(binary(), ["serve", "-c", file, "--data-dir", join(folder, "data")], {
-                env: { ...process.env, MCP_API_TOKEN: token.replaceAll(" ", "-") },
+                env: canary?.env ?? env,
                 stdio: ["ignore", "pipe", "ignore"],
             });
+            canary?.started(child.pid!);
             let printed = "";
             child.stdout.setEncoding("utf8").on("data", (chunk: string) => (printed += chunk));
             try {
@@ -342,6 +346,7 @@ describe("the welcome", () => {
                 child.kill("SIGTERM");
                 await once(child, "exit");
             }
+            assert.deepEqual(canary?.end() ?? [], []);
         });
     }
 });

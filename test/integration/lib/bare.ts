@@ -6,6 +6,7 @@ import net from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 
+import { report, watch } from "./canary.ts";
 import { binary, writeConfig, type Config } from "./gateway.ts";
 import { send, type Answer } from "./http.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
@@ -37,11 +38,13 @@ export async function startBare(config: Config, stderr: number, t: TestContext, 
     const dataDir = join(folder, "data");
     mkdirSync(dataDir, { mode: 0o700 });
     const file = writeConfig(folder, config);
+    const canary = watch(join(folder, "canary"), process.env, dataDir);
     const child = spawn(
         binary(),
         ["serve", "-c", file, "--data-dir", dataDir, "-l", `127.0.0.1:${port}`, "--log-style", "json", ...args],
-        { stdio: ["ignore", "ignore", stderr] },
+        { env: canary?.env ?? process.env, stdio: ["ignore", "ignore", stderr] },
     );
+    if (child.pid !== undefined) canary?.started(child.pid);
     const exited = once(child, "close") as Promise<[number | null, string | null]>;
     const bare: Bare = {
         process: child,
@@ -58,7 +61,9 @@ export async function startBare(config: Config, stderr: number, t: TestContext, 
     t.after(async () => {
         child.kill("SIGKILL");
         await exited;
+        const leaks = canary?.end() ?? [];
         removeFolder(folder);
+        if (leaks.length > 0) throw new Error(report(leaks));
     });
     await until(async () => {
         if (child.exitCode !== null) throw new Error(`the gateway ended with ${child.exitCode}`);

@@ -6,7 +6,7 @@ import type { TestContext } from "node:test";
 import type { SecureContextOptions } from "node:tls";
 import { fileURLToPath } from "node:url";
 
-import { Canary, report } from "./canary.ts";
+import { report, watch, type Canary } from "./canary.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { Recording, within } from "./wait.ts";
 
@@ -247,7 +247,7 @@ export function launchGateway(options: GatewayOptions): Gateway {
     const file = writeConfig(folder, options.config);
     const args = ["serve", "-c", file, "--data-dir", dataDir, "-l", "127.0.0.1:0", "--log", "debug"];
     const env = options.env ?? process.env;
-    const canary = options.canary === false || process.env.CARDEA_TEST_CANARY === "0" ? undefined : new Canary(join(folder, "canary"), env, dataDir);
+    const canary = options.canary === false ? undefined : watch(join(folder, "canary"), env, dataDir);
     const child = spawn(binary(), [...args, "--log-style", "json", ...(options.args ?? [])], {
         env: canary?.env ?? env,
         cwd: options.cwd,

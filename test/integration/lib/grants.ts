@@ -10,6 +10,7 @@
 import { createPrivateKey, randomUUID, type JsonWebKeyInput } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import http from "node:http";
+import https from "node:https";
 import net from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -90,19 +91,26 @@ abstract class Place {
     gate: Promise<void> | undefined;
     protected path: string;
     #host: string;
+    #scheme: string;
     #listener: http.Server;
     #sockets = new Set<net.Socket>();
     #port = 0;
 
-    constructor(path: string, host = "127.0.0.1") {
+    /** that were opened to it */
+    connections = 0;
+
+    constructor(path: string, host = "127.0.0.1", tls?: https.ServerOptions) {
         this.path = path;
         this.#host = host;
-        this.#listener = http.createServer((request, response) => {
+        this.#scheme = tls === undefined ? "http" : "https";
+        const listen = (request: http.IncomingMessage, response: http.ServerResponse) => {
             this.requests.push(`${request.method} ${request.url}`);
             if (this.gate === undefined) void this.serve(request, response);
             else void this.gate.then(() => this.serve(request, response));
-        });
-        this.#listener.on("connection", (socket) => {
+        };
+        this.#listener = tls === undefined ? http.createServer(listen) : https.createServer(tls, listen);
+        this.#listener.on("connection", (socket: net.Socket) => {
+            this.connections++;
             this.#sockets.add(socket);
             socket.once("close", () => this.#sockets.delete(socket));
         });
@@ -130,7 +138,7 @@ abstract class Place {
             });
         });
         this.#port = (this.#listener.address() as net.AddressInfo).port;
-        this.url = `http://${this.#host}:${this.#port}${this.path}`;
+        this.url = `${this.#scheme}://${this.#host}:${this.#port}${this.path}`;
         this.begin();
     }
 
@@ -445,8 +453,13 @@ export function grant(response: http.ServerResponse, more: { [name: string]: unk
     json(response, { access_token: `opaque-${randomUUID()}`, token_type: "Bearer", expires_in: 600, ...more });
 }
 
-export async function startFakeGrantor(t: TestContext | undefined, path = "", host?: string): Promise<FakeGrantor> {
-    const grantor = new FakeGrantor(path, host);
+export async function startFakeGrantor(
+    t: TestContext | undefined,
+    path = "",
+    host?: string,
+    tls?: https.ServerOptions,
+): Promise<FakeGrantor> {
+    const grantor = new FakeGrantor(path, host, tls);
     await grantor.up();
     t?.after(() => grantor.down());
     return grantor;

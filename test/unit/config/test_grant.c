@@ -140,6 +140,10 @@ static void test_whom(void) {
          "[server.oauth]\nissuer = \"https://id.example\"\n" WEB EXCHANGE ID SECRET,
          "1:9: error: server.oauth needs protected_resource.resource: the URL by which clients "
          "know the gateway, such as \"https://gw.example.com/mcp\"\n"},
+        {"its issuer broken",
+         "[server.oauth]\nissuer = \"https://id.example\"\nalgorithms = [\"HS256\"]\n"
+         "protected_resource.resource = \"https://gw.example\"\n" WEB EXCHANGE ID SECRET,
+         "3:15: error: server.oauth.algorithms[0] needs a secret of at least 32 bytes\n"},
     };
     check_rows(rows, ARRAY_LEN(rows));
 }
