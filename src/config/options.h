@@ -140,6 +140,8 @@ option_check check_filled, check_listen_address, check_url_path, check_host, che
     check_resource_name;
 /* idle_timeout_ms of a server before that of mcp.downstream_cache takes its place. */
 #define IDLE_NOT_SET UINT64_MAX
+/* max_instances where the file has none: it goes by the kind of server. */
+#define INSTANCES_NOT_SET UINT64_MAX
 struct uri;
 /* Its host is this machine by every reading (http.c). */
 bool option_uri_is_loopback(const struct uri *uri);

@@ -138,7 +138,7 @@ const struct option option_mcp_rows[] = {
     {.path = "mcp.downstream_cache.max_size",
      .type = OPTION_INTEGER,
      OF_CONFIG(cache_max_size),
-     .fallback = 1000,
+     .fallback = 10000,
      .min = 1,
      .max = 1000000,
      .doc = "Sessions and processes of all servers together, and tokens of each server. When "
@@ -383,10 +383,12 @@ const struct option option_mcp_rows[] = {
     {.path = SERVER ".max_instances",
      .type = OPTION_INTEGER,
      OF_SERVER(max_instances),
-     .fallback = 16,
+     .fallback = INSTANCES_NOT_SET,
      .min = 1,
      .max = 10000,
-     .doc = "Processes of this server, or sessions with it, that may be there at once."},
+     .has_no_default = true,
+     .doc = "Processes of this server, or sessions with it, that may be there at once. When not "
+            "set, 16 processes or 1000 sessions."},
     {.path = SERVER ".idle_timeout",
      .type = OPTION_DURATION,
      OF_SERVER(idle_timeout_ms),

@@ -146,6 +146,16 @@ static void check_paths(struct loader *l, const struct toml_node *root) {
                    "server.health.path must not lie inside mcp.path");
 }
 
+/* A process costs what a session does not. */
+static void fill_max_instances(struct config *config) {
+    enum { PROCESSES = 16, SESSIONS = 1000 };
+    for (size_t i = 0; i < config->n_servers; i++) {
+        struct config_server *server = &config->servers[i];
+        if (server->max_instances == INSTANCES_NOT_SET)
+            server->max_instances = server->url.len != 0 ? SESSIONS : PROCESSES;
+    }
+}
+
 static void fill_idle_timeouts(struct config *config) {
     for (size_t i = 0; i < config->n_servers; i++) {
         if (config->servers[i].idle_timeout_ms == IDLE_NOT_SET)
@@ -155,6 +165,7 @@ static void fill_idle_timeouts(struct config *config) {
 
 void check_config(struct loader *l, const struct toml_node *root) {
     fill_idle_timeouts(l->config);
+    fill_max_instances(l->config);
     check_paths(l, root);
     check_auth(l, root);
     check_http(l, root);

@@ -1,6 +1,6 @@
 /*
- * The requests for tokens that run, and the turns of those that wait. Everything here runs on the
- * loop; what others look at is changed under the mutex, in one go when a request has ended.
+ * The requests for tokens: how one begins, and how it ends. Everything here runs on the loop; what
+ * others look at is changed under the mutex, in one go when a request has ended.
  *
  * What becomes of it:
  *
@@ -12,8 +12,6 @@
  *   use               so no caller stops them with a token on which the server stumbles
  *   no answer, or     the source is left alone, twice as long each time: all who wait for it are
  *   none for us       told
- *
- * A source has a timer for all that can be next; source_tick() does what is due by the clock.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -69,8 +67,7 @@ static void end(struct token_request *request) {
     request_free(request);
 }
 
-/* With the mutex held. All whose turn has not come. */
-static void tell_queue(struct oauth_source *source, const struct tokens_failure *failure) {
+void requests_tell_queue(struct oauth_source *source, const struct tokens_failure *failure) {
     struct list_link *link;
     while ((link = list_pop_front(&source->queue)) != NULL) {
         struct oauth_subject *subject = CONTAINER_OF(link, struct oauth_subject, queued);
@@ -84,7 +81,7 @@ static void fail_source(struct oauth_source *source, const struct tokens_failure
     pthread_mutex_lock(&source->mutex);
     tokens_failure_set(&source->failure, failure->lack, failure->reason);
     tokens_failure_pause(&source->failure, tokens_now(source->tokens));
-    tell_queue(source, &source->failure);
+    requests_tell_queue(source, &source->failure);
     pthread_mutex_unlock(&source->mutex);
 }
 
@@ -248,6 +245,31 @@ static void read_token(struct token_request *request) {
         succeed(request, token, lifetime_ms, is_bound);
 }
 
+/* It may repeat what it was sent. A long word can be a token, or a form of a secret. */
+static bool may_be_shown(const struct oauth_source *source, struct slice description) {
+    enum { WORD_MAX = 40 };
+    struct slice secret = source->server->auth_client.client_secret;
+    size_t len = 0;
+    if (!slice_is_empty(secret) && slice_find(description, secret) != SIZE_MAX)
+        return false;
+    for (size_t i = 0; i < description.len; i++) {
+        len = (unsigned char)description.ptr[i] > ' ' ? len + 1 : 0;
+        if (len > WORD_MAX)
+            return false;
+    }
+    return true;
+}
+
+static void log_description(const struct oauth_source *source, struct slice description) {
+    bool is_shown = may_be_shown(source, description);
+    if (description.len != 0)
+        log_write(source->tokens->log, LOG_DEBUG, "oauth", "what the authorization server says",
+                  LOG_TEXT("server", source->server->name),
+                  LOG_TEXT("description", is_shown
+                                              ? slice_sub(description, 0, 500)
+                                              : SLICE("(not shown: it may hold a credential)")));
+}
+
 static void read_error(struct token_request *request) {
     struct oauth_source *source = request->source;
     struct buf description CLEANUP(buf_deinit) = BUF_INIT(LIMIT_TOKEN_ANSWER);
@@ -257,10 +279,7 @@ static void read_error(struct token_request *request) {
     enum grant_blame blame =
         grant_read_error(source->tokens->reader, buf_slice(&request->fetch.body), status,
                          source_is_exchange(source), &failure, &is_about_scope, &description);
-    if (buf_len(&description) != 0)
-        log_write(source->tokens->log, LOG_DEBUG, "oauth", "what the authorization server says",
-                  LOG_TEXT("server", source->server->name),
-                  LOG_TEXT("description", slice_sub(buf_slice(&description), 0, 500)));
+    log_description(source, buf_slice(&description));
     if (status == 404 || status == 405 || status == 410)
         discovery_forget(source);
     if (is_about_scope && step_back(request, &failure))
@@ -377,8 +396,7 @@ static struct oauth_subject *take_turn(struct oauth_source *source, struct token
     return NULL;
 }
 
-/* False: nobody's turn has come. */
-static bool start_one(struct oauth_source *source, uint64_t now_ms) {
+bool requests_start_one(struct oauth_source *source, uint64_t now_ms) {
     CLEANUP(request_freep) struct token_request *request = NULL;
     const char *reason = no_memory;
     if (request_new(source, &request) != 0) {
@@ -406,45 +424,9 @@ static bool start_one(struct oauth_source *source, uint64_t now_ms) {
     return true;
 }
 
-/* --- turns and time --- */
+/* --- for turns.c --- */
 
-static bool has_queue(struct oauth_source *source, uint64_t now_ms) {
-    pthread_mutex_lock(&source->mutex);
-    bool has_queue = !list_is_empty(&source->queue);
-    if (has_queue && tokens_failure_lasts(&source->failure, now_ms)) {
-        tell_queue(source, &source->failure);
-        has_queue = false;
-    }
-    pthread_mutex_unlock(&source->mutex);
-    return has_queue;
-}
-
-static void start_all(struct oauth_source *source, uint64_t now_ms) {
-    while (source->n_running < LIMIT_TOKEN_REQUESTS && has_queue(source, now_ms) &&
-           discovery_ensure(source, now_ms) && start_one(source, now_ms))
-        ;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
-
-static void arm(struct oauth_source *source, uint64_t now_ms) {
-    uint64_t next = discovery_next(source);
-    struct list_link *first = list_first(&source->running);
-    if (first != NULL)
-        next = min_u64(next, CONTAINER_OF(first, struct token_request, link)->limit_ms);
-    pthread_mutex_lock(&source->mutex);
-    next = min_u64(next, oauth_waiters_deadline(&source->waiting));
-    next = min_u64(next, subjects_next(source));
-    pthread_mutex_unlock(&source->mutex);
-    if (next != UINT64_MAX)
-        io_timer_start(source->timer, next > now_ms ? next - now_ms : 0);
-    else
-        io_timer_stop(source->timer);
-}
-
-static void end_late(struct oauth_source *source, uint64_t now_ms) {
+void requests_end_late(struct oauth_source *source, uint64_t now_ms) {
     LIST_FOREACH_SAFE (&source->running, link, next) {
         struct token_request *request = CONTAINER_OF(link, struct token_request, link);
         if (request->limit_ms > now_ms)
@@ -454,38 +436,7 @@ static void end_late(struct oauth_source *source, uint64_t now_ms) {
     }
 }
 
-static void on_timer(void *context) {
-    source_tick(context);
-}
-
-void source_tick(struct oauth_source *source) {
-    if (source->timer == NULL)
-        source->timer = io_timer_new(source->tokens->loop, on_timer, source);
-    uint64_t now = tokens_now(source->tokens);
-    end_late(source, now);
-    discovery_tick(source, now);
-    pthread_mutex_lock(&source->mutex);
-    subjects_tell_late(source, now);
-    subjects_sweep(source, now);
-    pthread_mutex_unlock(&source->mutex);
-    start_all(source, now);
-    arm(source, now);
-}
-
-void source_found(struct oauth_source *source) {
-    const struct oauth_metadata *metadata = &source->discovery.metadata;
-    bool is_there =
-        source_is_exchange(source) ? metadata->has_exchange : metadata->has_client_credentials;
-    bool is_hinted = metadata->has_grants && !is_there;
-    log_write(source->tokens->log, is_hinted ? LOG_WARN : LOG_DEBUG, "oauth",
-              is_hinted ? "the authorization server does not list this kind of grant"
-                        : "authorization server found",
-              LOG_TEXT("server", source->server->name),
-              LOG_TEXT("issuer", discovery_audience(source)));
-}
-
-void source_stop(struct oauth_source *source) {
-    discovery_stop(source);
+void requests_stop(struct oauth_source *source) {
     LIST_FOREACH_SAFE (&source->running, link, next) {
         struct token_request *request = CONTAINER_OF(link, struct token_request, link);
         pthread_mutex_lock(&source->mutex);
@@ -493,5 +444,4 @@ void source_stop(struct oauth_source *source) {
         pthread_mutex_unlock(&source->mutex);
         end(request);
     }
-    source->timer = io_timer_free(source->timer);
 }

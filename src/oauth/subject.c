@@ -301,12 +301,12 @@ static bool is_idle(const struct oauth_source *source, const struct oauth_subjec
 void subjects_sweep(struct oauth_source *source, uint64_t now_ms) {
     LIST_FOREACH_SAFE (&source->by_use, link, next) {
         struct oauth_subject *subject = CONTAINER_OF(link, struct oauth_subject, by_use);
-        bool is_one_too_many = source->subjects.count > source->config->cache_max_size;
-        if (!is_one_too_many && !is_idle(source, subject, now_ms))
+        bool is_old = is_idle(source, subject, now_ms);
+        bool is_one_too_many =
+            source->subjects.count > source->config->cache_max_size && next != &source->by_use.ring;
+        if (!is_old && !is_one_too_many)
             return;
-        if (subject->state == SUBJECT_IDLE && next != &source->by_use.ring)
-            forget(source, subject);
-        else if (subject->state == SUBJECT_IDLE && is_idle(source, subject, now_ms))
+        if (subject->state == SUBJECT_IDLE)
             forget(source, subject);
     }
 }

@@ -4,8 +4,9 @@
  *     source.c     the life of a source, of all of them, and their way onto the loop
  *     subject.c    the tokens that there are, one for each subject, and when they are of use; any
  *                  thread
- *     challenge.c  what a server says when it refuses one; any thread
- *     request.c    the requests that run, the turns of those that wait, time; the loop's
+ *     refused.c    what a server says when it refuses one; any thread
+ *     request.c    one request, and what becomes of its answer; the loop's
+ *     turns.c      the turns of those that wait, and time; the loop's
  *     discover.c   whom to ask: the server's metadata, then the issuer's; the loop's
  *     grant.c      what is sent to a token endpoint, and what its answer means; without I/O
  *
@@ -27,7 +28,7 @@
 #include "jose/sign.h"
 #include "oauth/oauth.h"
 #include "oauth/source.h"
-#include "wait.h"
+#include "waiters.h"
 
 enum {
     TOKENS_LIFETIME_MS = 300 * 1000,           /* of a token that has no expires_in */
@@ -101,10 +102,11 @@ struct oauth_subject {
 
 struct oauth_source;
 
-/* The one of a subject, perhaps a new one. NULL: there is no memory. */
-struct oauth_subject *subject_get(struct oauth_source *source, struct oauth_token *subject);
+/* The one of a caller's token (NULL: the gateway itself), perhaps a new one. NULL: there is no
+ * memory. */
+struct oauth_subject *subject_get(struct oauth_source *source, struct oauth_token *token);
 /* The one that there is, or NULL. */
-struct oauth_subject *subject_find(const struct oauth_source *source, struct oauth_token *subject);
+struct oauth_subject *subject_find(const struct oauth_source *source, struct oauth_token *token);
 void subject_drop_token(struct oauth_subject *subject);
 /* Puts it at the end of the queue, if it is not in there and not running. */
 void subject_enqueue(struct oauth_source *source, struct oauth_subject *subject, bool is_renewal);
@@ -203,10 +205,21 @@ struct token_request {
     uint64_t begun_ms; /* the answer's expires_in counts from then on */
 };
 
+/* Begins the one whose turn it is. False: it is nobody's. */
+bool requests_start_one(struct oauth_source *source, uint64_t now_ms);
+/* Those whose time is over have failed. */
+void requests_end_late(struct oauth_source *source, uint64_t now_ms);
+/* Ends all, without telling anybody. */
+void requests_stop(struct oauth_source *source);
+/* With source->mutex held. All whose turn has not come hear of a failure. */
+void requests_tell_queue(struct oauth_source *source, const struct tokens_failure *failure);
+/* All that waits for its turn has failed. Begins a pause. */
+void source_fail(struct oauth_source *source, enum oauth_lack lack, const char *reason);
+
+/* --- turns.c --- */
+
 /* Does all that is due now, and sets the timer for what is next. The loop's thread. */
 void source_tick(struct oauth_source *source);
-/* Metadata and all that waits for its turn have failed. Begins a pause. */
-void source_fail(struct oauth_source *source, enum oauth_lack lack, const char *reason);
 /* Whom to ask is known. */
 void source_found(struct oauth_source *source);
 /* Ends all that runs, without telling anybody. */

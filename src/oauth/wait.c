@@ -1,8 +1,7 @@
-/* Those who wait (wait.h), and those of them who wait for keys. */
-#include "wait.h"
-
+/* Those who wait (waiters.h), and those of them who wait for keys. */
 #include "base/limits.h"
 #include "private.h"
+#include "waiters.h"
 
 enum { IDLE, WAITING, TOLD, CANCELLED };
 

@@ -56,7 +56,7 @@ struct upstream_set {
     atomic_size_t n_open;       /* instances that are not closed for good */
     pthread_mutex_t open_mutex; /* guards the list of them: homes add and remove, the end walks */
     struct list open;
-    struct room room; /* those of them that are not on their way out; same mutex */
+    struct room room;        /* those of them that are not on their way out; same mutex */
     atomic_bool is_stopping; /* set under that mutex: none is added afterwards */
     void (*on_stopped)(void *context);
     void *stop_context;

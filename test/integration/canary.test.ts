@@ -3,6 +3,7 @@
  * and by real gateways that are made to leak; and what is right is not complained of.
  */
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -79,6 +80,15 @@ const request = (fields: string, body = ""): string =>
 const answer = (body: string, fields = ""): string =>
     `HTTP/1.1 200 OK\r\n${fields}Content-Length: ${body.length}\r\n\r\n${body}`;
 const base64 = (text: string) => Buffer.from(text).toString("base64");
+const pem = {
+    publicKeyEncoding: { type: "spki", format: "pem" },
+    privateKeyEncoding: { type: "pkcs8", format: "pem" },
+} as const;
+const keys = {
+    rsa: generateKeyPairSync("rsa", { modulusLength: 2048, ...pem }),
+    ec: generateKeyPairSync("ec", { namedCurve: "P-256", ...pem }),
+    ed25519: generateKeyPairSync("ed25519", pem),
+};
 const given = jwt("given");
 const got = (resource: string) =>
     to(9000, request("", `grant_type=x&resource=${encodeURIComponent(resource)}`), answer(`{"access_token":"${given}"}`));
@@ -117,6 +127,11 @@ describe("in a record", () => {
         },
         "a password": {
             peers: [client(`Authorization: Basic ${base64("me:my-long-password")}\r\n`), to(9001, request("", "my-long-password"))],
+            credential: /^auth/,
+            place: /9001/,
+        },
+        "a token that was shown many times": {
+            peers: [...Array.from({ length: 20_000 }, () => bearer), to(9001, request("", TOKEN))],
             credential: /^auth/,
             place: /9001/,
         },
@@ -245,14 +260,19 @@ describe("in a record", () => {
             credential: /^the local token/,
             place: /9001/,
         },
-        "a private key in the log": {
-            peers: [
-                { text: "file /x/key.pem", heard: "-----BEGIN PRIVATE KEY-----\nMIIEfirst\nMIIEsecondline\nMIIEthirdline\n-----END PRIVATE KEY-----\n" },
-                { text: "stderr", said: "MIIEsecondline" },
-            ],
-            credential: /^the private key \/x\/key\.pem/,
-            place: /stderr/,
-        },
+        ...Object.fromEntries(
+            Object.entries(keys).map(([type, { privateKey }]) => [
+                `a line of a private key in the log: ${type}`,
+                {
+                    peers: [
+                        { text: "file /x/key.pem", heard: privateKey },
+                        { text: "stderr", said: privateKey.split("\n")[type === "rsa" ? 10 : 1]! },
+                    ],
+                    credential: /^the private key \/x\/key\.pem/,
+                    place: /stderr/,
+                },
+            ]),
+        ),
         "a server's session at a client": {
             peers: [
                 to(9001, request(""), answer("{}", "Mcp-Session-Id: 5e55-10n-0f-0ne\r\n")),
@@ -308,6 +328,15 @@ describe("in a record", () => {
             },
         ],
         "the local token in its file": [{ text: "file /x/data/token", said: "0123456789abcdef\n", heard: "0123456789abcdef\n" }],
+        ...Object.fromEntries(
+            Object.entries(keys).map(([type, { publicKey, privateKey }]) => [
+                `a public key in the log: ${type}`,
+                [
+                    { text: "file /x/key.pem", heard: privateKey },
+                    { text: "stderr", said: publicKey },
+                ],
+            ]),
+        ),
         "what a server tells": [
             to(9001, request(`Authorization: Bearer ${SECRET}\r\n`), answer(`{"echo":"${SECRET}"}`)),
             client("", answer(`{"echo":"${SECRET}"}`)),

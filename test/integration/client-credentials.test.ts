@@ -110,7 +110,8 @@ describe("the gateway proves itself", { concurrency: 2 }, () => {
             await hello(here.gateway);
             const [grant, ...more] = here.grantor.grants.items;
             assert.equal(more.length, 0);
-            const grant_type = "client_credentials", scope = "mcp:use files:read";
+            const grant_type = "client_credentials",
+                scope = "mcp:use files:read";
             assert.deepEqual(fields(grant!), { grant_type, resource: here.guarded.url, scope });
             assert.deepEqual(decoded(grant!.authorization), [CLIENTS.basic, SECRET]);
             isProper(here.guarded);
@@ -138,7 +139,8 @@ describe("the gateway proves itself", { concurrency: 2 }, () => {
 
     for (const alg of ["ES256", "RS256", "EdDSA"] as const) {
         test(`with a key: ${alg}`, async (t) => {
-            const id = CLIENTS[alg], { kid } = clientKey(id);
+            const id = CLIENTS[alg],
+                { kid } = clientKey(id);
             const grantor = await startGrantor(t, { path: "/tenant", lifetime: 3 });
             const guarded = await startGuarded(t, { grantor });
             const file = keyFile(t, id);
@@ -317,10 +319,10 @@ describe("a token ends", { concurrency: 2 }, () => {
             const end = Date.now() + 10_000;
             const work = async (mine: (typeof ERAS)[number]) => {
                 const ask = await client(gateway, mine, "srv");
-                for (let n = 0; Date.now() < end; n++) {
-                    assert.equal(await said(call(ask, "echo", { text: `${n}` })), `${n}`);
-                    await new Promise((resolve) => setTimeout(resolve, 30)); // a call now and then
-                }
+                await until(async () => {
+                    assert.equal(await said(call(ask, "echo", { text: mine })), mine);
+                    return Date.now() >= end;
+                }, "ten seconds of calls");
             };
             await Promise.all([work("legacy"), work("modern"), work("modern")]);
             isProper(guarded);
@@ -370,7 +372,10 @@ describe("a server refuses a token", { concurrency: 2 }, () => {
             for (let round = 1; round <= 3; round++) {
                 guarded.revoked.add(guarded.served.at(-1)!.token!);
                 const all = Array.from({ length: 10 }, (_, n) => said(call(ask, "echo", { text: `${n}` })));
-                assert.deepEqual(await Promise.all(all), Array.from({ length: 10 }, (_, n) => `${n}`));
+                assert.deepEqual(
+                    await Promise.all(all),
+                    Array.from({ length: 10 }, (_, n) => `${n}`),
+                );
                 assert.equal(grantor.grants.items.length, 1 + round, "one token for all of them");
             }
             const runs = guarded.fixture.brain.runs.get("echo");
@@ -432,10 +437,10 @@ describe("the authorization server", { concurrency: 2 }, () => {
         await said(call(ask, "echo", { text: "x" }));
         await here.grantor.down();
         const { exp } = here.guarded.served.at(-1)!.claims as { exp: number };
-        while (Date.now() < exp * 1000 - 2000) {
+        await until(async () => {
             await said(call(ask, "echo", { text: "x" }));
-            await new Promise((resolve) => setTimeout(resolve, 50));
-        }
+            return Date.now() >= exp * 1000 - 2000;
+        }, "most of its life");
         await until(async () => (await call(ask, "echo", { text: "x" })).result?.isError === true, "it has ended");
         assert.match(await refusal(call(ask, "echo", { text: "x" })), NO_TOKEN);
         await here.grantor.up();
@@ -551,7 +556,8 @@ test("who is told what: tools, call, status, /ready", async (t) => {
 });
 
 test("the commands get a token by themselves where no gateway runs", async (t) => {
-    const grantor = await startGrantor(t), guarded = await startGuarded(t, { grantor });
+    const grantor = await startGrantor(t),
+        guarded = await startGuarded(t, { grantor });
     const folder = temporaryFolder();
     t.after(() => removeFolder(folder));
     const good = { servers: { srv: { url: guarded.url, auth: credentials(grantor.url) } } };
@@ -579,12 +585,18 @@ test("cardea check refuses what cannot work", async (t) => {
     const folder = temporaryFolder();
     t.after(() => removeFolder(folder));
     const key = keyFile(t, CLIENTS.ES256);
-    const type = "client_credentials", issuer = "https://id.example", client_id = "x", client_secret = "y";
+    const type = "client_credentials",
+        issuer = "https://id.example",
+        client_id = "x",
+        client_secret = "y";
     const url = "https://a.example/mcp";
     const rows: [ServerConfig, RegExp][] = [
         [{ url, auth: { type, issuer, client_secret } }, /client_id/],
         [{ url, auth: { type, issuer, client_id } }, /client_secret|client_key_path/],
-        [{ url, auth: { type, issuer, client_id, client_secret, client_key_path: key } }, /client_key_path|client_secret/],
+        [
+            { url, auth: { type, issuer, client_id, client_secret, client_key_path: key } },
+            /client_key_path|client_secret/,
+        ],
         [{ url, auth: { type, issuer: "http://id.example", client_id, client_secret } }, /https/],
         [{ url, auth: { type, issuer: `${issuer}#x`, client_id, client_secret } }, /fragment/],
         [{ url, auth: { type, issuer, token_endpoint: "ftp://x", client_id, client_secret } }, /https/],
@@ -595,7 +607,11 @@ test("cardea check refuses what cannot work", async (t) => {
         [{ url, auth: { type, issuer, client_id, client_secret, resource: "x y" } }, /resource/],
         [{ url: "http://a.example/mcp", auth: { type, issuer, client_id, client_secret } }, /https/],
         [
-            { url, headers: [{ rule: "insert", name: "Authorization", value: "x" }], auth: { type, issuer, client_id, client_secret } },
+            {
+                url,
+                headers: [{ rule: "insert", name: "Authorization", value: "x" }],
+                auth: { type, issuer, client_id, client_secret },
+            },
             /Authorization|keep one/,
         ],
     ];

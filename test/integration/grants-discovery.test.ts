@@ -64,11 +64,15 @@ async function start(t: TestContext, options: Options = {}): Promise<Here> {
 
 async function works(here: Here): Promise<void> {
     assert.equal(await said(call(await client(here.gateway, "modern", "srv"), "echo", { text: "hi" })), "hi");
-    assert.equal(here.guarded.visits.items.filter((visit) => visit.status !== 200 && visit.token !== undefined).length, 0);
+    assert.equal(
+        here.guarded.visits.items.filter((visit) => visit.status !== 200 && visit.token !== undefined).length,
+        0,
+    );
 }
 
 const line = (entry: LogEntry): string => JSON.stringify(entry);
-const isAbout = (entry: LogEntry): boolean => entry.upstream === "srv" || entry.server === "srv" || /"srv"/.test(line(entry));
+const isAbout = (entry: LogEntry): boolean =>
+    entry.upstream === "srv" || entry.server === "srv" || /"srv"/.test(line(entry));
 
 /** Calls are refused, and the log has the reason. */
 async function fails(here: Here, reason: RegExp): Promise<string> {
@@ -92,12 +96,14 @@ function isUnheard(...grantors: FakeGrantor[]): void {
 }
 
 describe("metadata of an authorization server are looked for", { concurrency: 2 }, () => {
-    const gets = ({ grantor }: Here) => grantor.asked.items.filter(({ method }) => method === "GET").map(({ path }) => path);
+    const gets = ({ grantor }: Here) =>
+        grantor.asked.items.filter(({ method }) => method === "GET").map(({ path }) => path);
 
     test("where RFC 8414 puts them", async (t) => {
         const here = await start(t);
         await works(here);
         assert.deepEqual(gets(here), ["/.well-known/oauth-authorization-server"]);
+        assert.ok(here.grantor.hasHeard(SECRET) && here.grantor.hasHeard(CLIENTS.basic), "so it would be noticed");
     });
 
     test("where OpenID Connect puts them", async (t) => {
@@ -127,7 +133,8 @@ describe("metadata of an authorization server are looked for", { concurrency: 2 
 
     test("of a real one that has a path, or OpenID Connect alone", async (t) => {
         for (const options of [{ path: "/tenant" }, { openid: true }, { path: "/realms/one", openid: true }]) {
-            const grantor = await startGrantor(t, options), guarded = await startGuarded(t, { grantor });
+            const grantor = await startGrantor(t, options),
+                guarded = await startGuarded(t, { grantor });
             const servers = { srv: { url: guarded.url, auth: credentials(grantor.url) } };
             const gateway = await startGateway({ config: { servers } }, t);
             assert.equal(await said(call(await client(gateway, "modern", "srv"), "echo", { text: "hi" })), "hi");
@@ -135,7 +142,8 @@ describe("metadata of an authorization server are looked for", { concurrency: 2 
     });
 
     test("not at all, where the configuration has the token endpoint", async (t) => {
-        const grantor = await startFakeGrantor(t), guarded = await startGuarded(t, { ...modernOnly, metadata: false });
+        const grantor = await startFakeGrantor(t),
+            guarded = await startGuarded(t, { ...modernOnly, metadata: false });
         grantor.documents.clear();
         const auth = credentials(undefined, { token_endpoint: `${grantor.url}/own/token?x=1` });
         const gateway = await startGateway({ config: { servers: { srv: { url: guarded.url, auth } } } }, t);
@@ -174,20 +182,37 @@ describe("metadata of a server", { concurrency: 2 }, () => {
         assert.deepEqual(here.guarded.looks.items.slice(0, 2), [pathDocument, rootDocument]);
     });
 
-    test("where its challenge points", async (t) => {
-        const here = await start(t, {
-            ...found,
-            documents: ["/deep/metadata.json"],
-            before: (_grantor, guarded) => {
-                guarded.challenge = `realm="a \\"b\\", c", resource_metadata="${guarded.origin}/deep/metadata.json"`;
-            },
-        });
-        await until(
-            async () => (await call(await client(here.gateway, "modern", "srv"), "echo", { text: "x" })).result?.isError !== true,
-            "it works",
-        );
+    test("where its challenge points, once it has refused a token", async (t) => {
+        const here = await start(t, { ...found, metadata: { scopes_supported: ["mcp:use"] } });
         await works(here);
-        assert.equal(here.guarded.looks.items.at(-1), "/deep/metadata.json");
+        const { guarded, grantor } = here;
+        guarded.documents = new Set(["/deep/metadata.json"]);
+        guarded.metadata = { authorization_servers: [grantor.url], scopes_supported: ["files:read"] };
+        guarded.challenge = `realm="a \\"b\\", c", resource_metadata="${guarded.origin}/deep/metadata.json"`;
+        guarded.revoked.add(guarded.served.at(-1)!.token!);
+        assert.equal(await said(call(await client(here.gateway, "modern", "srv"), "echo", { text: "hi" })), "hi");
+        assert.equal(guarded.looks.items.at(-1), "/deep/metadata.json");
+        assert.deepEqual(
+            grantor.tokens.map(({ form }) => form.get("scope")),
+            ["mcp:use", "files:read"],
+        );
+    });
+
+    test("where a challenge points that is about another server: nobody is asked there", async (t) => {
+        const evil = await startFakeGrantor(t);
+        const here = await start(t, found);
+        await works(here);
+        const { guarded } = here;
+        evil.on = (asked, response) => {
+            if (asked.path !== "/theirs") return false;
+            json(response, { resource: guarded.url, authorization_servers: [evil.url] });
+            return true;
+        };
+        guarded.documents = new Set();
+        guarded.challenge = `resource_metadata="${evil.url}/theirs"`;
+        guarded.revoked.add(guarded.served.at(-1)!.token!);
+        await refusal(call(await client(here.gateway, "modern", "srv"), "echo", { text: "hi" }));
+        isUnheard(evil);
     });
 
     test("none: nobody is asked without an issuer, and the log says so", async (t) => {
@@ -214,7 +239,8 @@ describe("metadata of a server", { concurrency: 2 }, () => {
                 const here = await start(t, {
                     issuer,
                     security: LOOPBACK,
-                    before: (_grantor, guarded) => void (guarded.metadata = { ...guarded.metadata, resource: resource(guarded) }),
+                    before: (_grantor, guarded) =>
+                        void (guarded.metadata = { ...guarded.metadata, resource: resource(guarded) }),
                 });
                 await fails(here, /resource/).catch((error: Error) => {
                     throw new Error(`${name}: ${error.message}`);
@@ -238,7 +264,8 @@ describe("metadata of a server", { concurrency: 2 }, () => {
         for (const resource of [(guarded: Guarded) => guarded.origin, (guarded: Guarded) => `${guarded.origin}/`]) {
             const here = await start(t, {
                 ...found,
-                before: (_grantor, guarded) => void (guarded.metadata = { ...guarded.metadata, resource: resource(guarded) }),
+                before: (_grantor, guarded) =>
+                    void (guarded.metadata = { ...guarded.metadata, resource: resource(guarded) }),
             });
             await works(here);
         }
@@ -270,7 +297,8 @@ describe("metadata of a server", { concurrency: 2 }, () => {
             (url: string) => `${url}?x`,
         ]) {
             const here = await start(t, {
-                before: (grantor, guarded) => void (guarded.metadata = { authorization_servers: [change(grantor.url)] }),
+                before: (grantor, guarded) =>
+                    void (guarded.metadata = { authorization_servers: [change(grantor.url)] }),
             });
             await fails(here, /authorization_servers|authorization server/);
             isUnheard(here.grantor);
@@ -317,7 +345,15 @@ describe("metadata of a server", { concurrency: 2 }, () => {
     });
 
     test("that are no document: a configured issuer is asked, or nobody; the gateway lives", async (t) => {
-        const bodies = ["", "x", "[]", "null", `{"resource":`, `{"resource": "a", "resource": "b"}`, "x".repeat(1 << 20)];
+        const bodies = [
+            "",
+            "x",
+            "[]",
+            "null",
+            `{"resource":`,
+            `{"resource": "a", "resource": "b"}`,
+            "x".repeat(1 << 20),
+        ];
         for (const body of bodies) {
             const grantor = await startFakeGrantor(t);
             const guarded = await startGuarded(t, modernOnly);
@@ -503,18 +539,28 @@ describe("what is found is dialled by the rules", { concurrency: 2 }, () => {
 });
 
 describe("an authorization server that answers", { concurrency: 3 }, () => {
-    const answer = (body: unknown, status?: number) => (_asked: unknown, response: http.ServerResponse) => json(response, body, status);
+    const answer = (body: unknown, status?: number) => (_asked: unknown, response: http.ServerResponse) =>
+        json(response, body, status);
     const token = { access_token: "abc", token_type: "Bearer", expires_in: 600 };
     const bad: [string, FakeGrantor["answer"]][] = [
         ["no JSON", answer("token=abc")],
         ["nothing", (_asked, response) => response.writeHead(200, { "Content-Type": "application/json" }).end()],
         ["an array", answer([token])],
         ["null", answer("null")],
-        ["a form", (_asked, response) => response.writeHead(200, { "Content-Type": "application/x-www-form-urlencoded" }).end("access_token=abc&token_type=Bearer")],
+        [
+            "a form",
+            (_asked, response) =>
+                response
+                    .writeHead(200, { "Content-Type": "application/x-www-form-urlencoded" })
+                    .end("access_token=abc&token_type=Bearer"),
+        ],
         ["half a document", answer('{"access_token": "abc", "token_type": "Bea')],
         ["1 MB", answer({ ...token, pad: "x".repeat(1 << 20) })],
         ["1 MB of token", answer({ ...token, access_token: "x".repeat(1 << 20) })],
-        ["a very deep document", answer(`{"access_token":"abc","token_type":"Bearer","x":${"[".repeat(5000)}${"]".repeat(5000)}}`)],
+        [
+            "a very deep document",
+            answer(`{"access_token":"abc","token_type":"Bearer","x":${"[".repeat(5000)}${"]".repeat(5000)}}`),
+        ],
         ["no token", answer({ token_type: "Bearer", expires_in: 600 })],
         ["an empty token", answer({ ...token, access_token: "" })],
         ["a number as token", answer({ ...token, access_token: 17 })],
@@ -538,7 +584,13 @@ describe("an authorization server that answers", { concurrency: 3 }, () => {
         ["201 with a token", answer(token, 201)],
         ["a token with 400", answer(token, 400)],
         ["a reset", (_asked, response) => response.destroy()],
-        ["half an answer", (_asked, response) => void response.writeHead(200, { "Content-Length": "500", "Content-Type": "application/json" }).write('{"access_token":', () => response.destroy())],
+        [
+            "half an answer",
+            (_asked, response) =>
+                void response
+                    .writeHead(200, { "Content-Length": "500", "Content-Type": "application/json" })
+                    .write('{"access_token":', () => response.destroy()),
+        ],
     ];
     for (const [name, lie] of bad) {
         test(`${name}: the call is refused, and the next good answer is used`, async (t) => {
@@ -551,7 +603,9 @@ describe("an authorization server that answers", { concurrency: 3 }, () => {
             assert.ok(asked <= 5, `asked ${asked} times`);
             here.grantor.answer = (_asked, response) => grant(response);
             await until(
-                async () => (await call(await client(here.gateway, "modern", "srv"), "echo", { text: "hi" })).result?.isError !== true,
+                async () =>
+                    (await call(await client(here.gateway, "modern", "srv"), "echo", { text: "hi" })).result
+                        ?.isError !== true,
                 "it works when the answer is good",
             );
             for (const { request } of here.guarded.visits.items) assert.equal(request.field("x-evil"), undefined);
@@ -563,7 +617,10 @@ describe("an authorization server that answers", { concurrency: 3 }, () => {
         ["a type in small letters", { ...token, token_type: "bearer" }],
         ["a lifetime of a thousand years", { ...token, expires_in: 31_536_000_000 }],
         ["a lifetime of more than any", '{"access_token":"abc","token_type":"Bearer","expires_in":1e300}'],
-        ["more than is asked for", { ...token, refresh_token: "never used", id_token: "x", scope: "a b", extra: { a: [1] } }],
+        [
+            "more than is asked for",
+            { ...token, refresh_token: "never used", id_token: "x", scope: "a b", extra: { a: [1] } },
+        ],
         ["a token of 8 KiB", { ...token, access_token: "x".repeat(8000) }],
     ];
     for (const [name, body] of fine) {
@@ -610,7 +667,11 @@ describe("an authorization server that answers", { concurrency: 3 }, () => {
         const here = await start(t, {
             before: (grantor) => {
                 grantor.answer = (asked, response) =>
-                    json(response, { error: "invalid_client", error_description: `${description}${asked.headers.authorization}` }, 401);
+                    json(
+                        response,
+                        { error: "invalid_client", error_description: `${description}${asked.headers.authorization}` },
+                        401,
+                    );
             },
         });
         const text = await refusal(call(await client(here.gateway, "modern", "srv"), "echo", { text: "hi" }));
@@ -618,7 +679,7 @@ describe("an authorization server that answers", { concurrency: 3 }, () => {
         const log = here.gateway.tail(10_000);
         for (const said of [text, error, log]) {
             assert.ok(!said.includes("\u001b") && !said.includes("\u0007"), said.slice(0, 500));
-            assert.ok(!said.includes("novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel novel"));
+            assert.ok(!/(novel ){40}/.test(said), said.slice(0, 3000));
             assert.ok(!said.includes(SECRET), said.slice(0, 600));
             assert.ok(!said.includes(here.grantor.tokens[0]!.headers.authorization!.slice(6, 40)));
         }

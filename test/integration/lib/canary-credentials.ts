@@ -1,4 +1,6 @@
 /* Every credential that a gateway came to know, and where it may be. */
+import { createPrivateKey } from "node:crypto";
+
 import { messages, type Message } from "./canary-record.ts";
 import { authorityOf, isSame, type Authority, type Place, type Talk } from "./canary-places.ts";
 import { parseToml, type TomlTable, type TomlValue } from "./toml.ts";
@@ -116,16 +118,15 @@ interface Generation {
 
 class Collection {
     readonly found = new Map<string, Credential>();
+    #mays = new Map<string, Set<Credential["may"]>>();
 
     /** The same value may be two things, and then be where either may be. */
     add(value: string, what: string, may: Credential["may"]): void {
         if (value.length < LEAST) return;
-        const known = this.found.get(value);
-        if (known === undefined) this.found.set(value, { value, what, may });
-        else if (known.may !== may) {
-            const before = known.may;
-            known.may = (place) => before(place) || may(place);
-        }
+        const mays = this.#mays.get(value) ?? new Set();
+        mays.add(may);
+        this.#mays.set(value, mays);
+        if (!this.found.has(value)) this.found.set(value, { value, what, may: (place) => [...mays].some((each) => each(place)) });
     }
 }
 
@@ -147,7 +148,7 @@ function fromClients(into: Collection, talks: Talk[], generations: Generation[])
         const isSubject = toAny(exchanges), only = new RegExp(`(^|[&\\r\\n])(?!subject_token=)[\\w-]+=[^&]*${value.slice(-16)}`);
         return (place: Place) => forwards(place) || (isSubject(place) && !only.test(place.bytes.toString("latin1")));
     };
-    const byName = new Map<string, Credential["may"]>();
+    const byName = new Map<string, Credential["may"]>(), seen = new Set<string>();
     for (const talk of talks) {
         if (talk.kind !== "client") continue;
         for (const message of messages(talk.heard)) {
@@ -155,7 +156,8 @@ function fromClients(into: Collection, talks: Talk[], generations: Generation[])
                 if (!SECRET_NAME.test(name)) continue;
                 if (!byName.has(name)) byName.set(name, passedOn(name, generations));
                 for (const part of parts(name, value)) {
-                    if (into.found.get(part)?.what.startsWith(`${name} of a client`)) continue;
+                    if (seen.has(`${name}:${part}`)) continue;
+                    seen.add(`${name}:${part}`);
                     into.add(part, `${name} of a client`, byName.get(name)!);
                     if (name === "authorization" && isJwt(part)) into.add(part, "token of a client", mayByOauth(part));
                 }
@@ -204,6 +206,23 @@ function fromEnvironment(into: Collection, env: NodeJS.ProcessEnv): void {
     }
 }
 
+/** What of a private key in PEM is secret, by lines; the public key is in it too, and in certificates. */
+function secretLines(pem: string): string[] {
+    const lines = pem.split(/\s*\n/).filter((line) => /^[\w+/=]+$/.test(line));
+    try {
+        const secret = Buffer.from(createPrivateKey(pem).export({ format: "jwk" }).d!, "base64url");
+        const at = Buffer.from(lines.join(""), "base64").indexOf(secret);
+        let [from, to] = [Math.ceil((at * 8) / 6), Math.floor(((at + secret.length) * 8) / 6)];
+        return lines.map((line) => {
+            const piece = line.slice(Math.max(from, 0), Math.max(to, 0));
+            [from, to] = [from - line.length, to - line.length];
+            return piece;
+        });
+    } catch {
+        return []; // no key, or one that is encrypted
+    }
+}
+
 /** The local token, and private keys. */
 function fromFiles(into: Collection, talks: Talk[]): void {
     for (const talk of talks) {
@@ -212,10 +231,8 @@ function fromFiles(into: Collection, talks: Talk[]): void {
         const text = (talk.heard.length > 0 ? talk.heard : talk.said).toString("latin1");
         const itself = (place: Place) => place.kind === "file" && place.path === path;
         if (path.endsWith("/token")) into.add(text.trim(), "the local token", itself);
-        for (const [, body] of text.matchAll(/-----BEGIN [A-Z ]*PRIVATE KEY-----\s+([^-]*)-----END/g))
-            // The beginning says what kind of key it is, and is alike in many.
-            for (const line of [body!.replace(/\s+/g, "").slice(-32), ...body!.trim().split(/\s+/).slice(1, 4)])
-                into.add(line, `the private key ${path}`, itself);
+        for (const [pem] of text.matchAll(/-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*-----END [A-Z ]*PRIVATE KEY-----/g))
+            for (const piece of secretLines(pem)) into.add(piece, `the private key ${path}`, itself);
     }
 }
 

@@ -57,10 +57,6 @@ export const EXCEPTIONS: Exception[] = [
         is: ({ place }) => place.kind === "file" && place.path!.endsWith("/token"),
     },
     {
-        why: "a session is bound to its principal and opens nothing alone; the log names the owner of a process by it",
-        is: ({ place, credential }) => place.kind === "log" && credential.what === "Mcp-Session-Id of a client",
-    },
-    {
         why: "a server put it into what it answered, and it goes to the client as every answer does",
         is: ({ place, heard, credential }) => place.kind === "client" && heard.inABody(credential.value),
     },

@@ -31,7 +31,7 @@ export const ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 export const SCOPES = ["mcp:use", "files:read", "files:write"] as const;
 
 /** With all that has to be escaped before it is base64 (RFC 6749 section 2.3.1). */
-export const SECRET = "a secret: of 100% + more & \"quotes\" = ~/\\";
+export const SECRET = 'a secret: of 100% + more & "quotes" = ~/\\';
 
 export const ALGORITHMS = { ES256: "ec", RS256: "rsa", EdDSA: "ed25519" } as const;
 
@@ -63,7 +63,10 @@ export function keyFile(t: TestContext, id: string): string {
 }
 
 /** [mcp.servers.NAME.auth] */
-export const credentials = (issuer: string | undefined, more: { [key: string]: Value } = {}): { [key: string]: Value } => ({
+export const credentials = (
+    issuer: string | undefined,
+    more: { [key: string]: Value } = {},
+): { [key: string]: Value } => ({
     type: "client_credentials",
     ...(issuer === undefined ? {} : { issuer }),
     client_id: CLIENTS.basic,
@@ -326,7 +329,10 @@ export class Grantor extends Place {
         const { pathname } = new URL(request.url!, this.url);
         const { path } = this;
         // Documents of issuers with a path: RFC 8414 section 3.1 puts it last, and OpenID Connect first.
-        if (!pathname.startsWith(path) || (this.#options.openid === true && pathname.includes("authorization-server"))) {
+        if (
+            !pathname.startsWith(path) ||
+            (this.#options.openid === true && pathname.includes("authorization-server"))
+        ) {
             const known = "/.well-known/oauth-authorization-server";
             if (path === "" || this.#options.openid === true || pathname !== `${known}${path}`) {
                 response.writeHead(404).end();
@@ -401,13 +407,25 @@ export class FakeGrantor extends Place {
         return this.asked.items.filter((each) => each.method === "POST");
     }
 
-    /** Anything that it should not have been told. */
+    /** In whatever form. */
     hasHeard(...secrets: string[]): boolean {
-        const all = JSON.stringify(this.asked.items.map(({ form, ...each }) => [each, [...form]]));
+        const basic = this.asked.items.map(
+            ({ headers }) => /^Basic (.*)$/.exec(headers.authorization ?? "")?.[1] ?? "",
+        );
+        const decoded = basic.map((text) => Buffer.from(text, "base64").toString());
+        const raw = this.asked.items.flatMap(({ path, headers, body }) => [
+            path,
+            body,
+            ...Object.values(headers).flat(),
+        ]);
+        const all = [...raw, ...decoded].flatMap((text = "") => {
+            const plain = text
+                .replaceAll("+", " ")
+                .replace(/(%[0-9a-f]{2})+/gi, (part) => Buffer.from(part.replaceAll("%", ""), "hex").toString());
+            return [text, plain];
+        });
         return secrets.some((secret) =>
-            [secret, encodeURIComponent(secret), Buffer.from(secret).toString("base64").replace(/=+$/, "")].some((form) =>
-                all.includes(JSON.stringify(form).slice(1, -1)),
-            ),
+            all.some((text) => text.includes(secret) || text.includes(secret.replaceAll("+", " "))),
         );
     }
 
@@ -592,7 +610,14 @@ export class Guarded {
 
 export async function startGuarded(t: TestContext | undefined, options: GuardedOptions = {}): Promise<Guarded> {
     const guarded = new Guarded(options);
-    const { grantor: _grantor, metadata: _metadata, documents: _documents, challenge: _challenge, on, ...rest } = options;
+    const {
+        grantor: _grantor,
+        metadata: _metadata,
+        documents: _documents,
+        challenge: _challenge,
+        on,
+        ...rest
+    } = options;
     guarded.fixture = await startHttp(
         { ...rest, on: async (exchange) => guarded.on(exchange) || ((await on?.(exchange)) ?? false) },
         t,

@@ -23,7 +23,7 @@ static void test_defaults(void) {
     CHECK_INT(s->connect_timeout_ms, LIMIT_CONNECT_MS);
     CHECK_INT(s->n_cmd, 0);
     CHECK_INT(s->share, CONFIG_SHARE_PRINCIPAL);
-    CHECK_INT(s->max_instances, 16);
+    CHECK_INT(s->max_instances, 1000);
     CHECK_INT(s->idle_timeout_ms, 600000);
     CHECK_INT(s->startup_timeout_ms, 30000);
     CHECK_INT(s->restart_initial_ms, 500);

@@ -161,8 +161,7 @@ static void test_start(void) {
     struct stop stop = {.message.deliver = stop_loop, .loop = f.loop};
     struct upstream_instance *alice = get(&f, "f", "alice"), *plain = get(&f, "t", "alice");
     REQUIRE(alice != NULL && plain != NULL);
-    CHECK(upstream_wants_token(alice->upstream) &&
-          !upstream_wants_token(plain->upstream));
+    CHECK(upstream_wants_token(alice->upstream) && !upstream_wants_token(plain->upstream));
     CHECK(upstream_list_wants_tokens(f.list));
     CHECK(!instance_lacks_token(plain));
     upstream_instance_start(alice);
