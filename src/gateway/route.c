@@ -17,6 +17,7 @@ struct route {
     struct slice rename_span;         /* in the document: the value to replace; empty: none */
     uint64_t patience_ms;             /* nobody has it, but somebody who may is still starting */
     struct slice down;                /* the upstream that would have it, but is down */
+    const char *told;                 /* ... and why, where that is for callers to know */
     bool lacks_room;                  /* that one could not be made */
     struct policy_decision decision;  /* with item */
 };
@@ -114,6 +115,7 @@ static void look_for_absent(struct route *route, struct gw_view *view, const str
         gw_view_item_patience(item, now, upstream_config(item->upstream)->startup_timeout_ms);
     if (route->patience_ms == 0)
         route->down = upstream_name(item->upstream);
+    route->told = item->status.told;
 }
 
 /* The first that has it. */
@@ -159,8 +161,11 @@ static void answer_unknown(struct gw_call *call, const struct subject *subject,
     if (down != NULL && !gw_token_check(call, down))
         return; /* it waits for a token that it may have */
     if (route->down.len != 0) {
-        buf_printf(&text, "the upstream %.*s is down; the gateway tries to start it again",
-                   SLICE_ARGS(route->down));
+        if (route->told != NULL)
+            buf_printf(&text, "%.*s: %s", SLICE_ARGS(route->down), route->told);
+        else
+            buf_printf(&text, "the upstream %.*s is down; the gateway tries to start it again",
+                       SLICE_ARGS(route->down));
         gw_call_refuse(call, MCP_E_UNAVAILABLE, buf_slice(&text));
     } else if (route->lacks_room) {
         gw_call_refuse(call, MCP_E_UNAVAILABLE, SLICE(UPSTREAM_LACKS_ROOM));

@@ -150,7 +150,7 @@ static void skip_resource(struct oauth_source *source) {
     snprintf(reason, sizeof reason,
              "the server names no authorization server, and auth.issuer is not set: %.100s",
              discovery->best);
-    fail(source, discovery->best_is_absent ? OAUTH_LACK_CLIENT : OAUTH_LACK_UNREACHABLE, reason);
+    fail(source, discovery->best_is_absent ? OAUTH_LACK_CHALLENGE : OAUTH_LACK_UNREACHABLE, reason);
 }
 
 static void ask_server(struct oauth_source *source) {

@@ -63,16 +63,14 @@ int oauth_candidate(struct slice issuer, unsigned n, struct buf *out) {
 
 struct endpoint {
     struct slice name;
-    const char *is_missing, *is_no_url, *is_plain;
+    const char *is_missing, *is_no_url;
 };
 
 static const struct endpoint endpoints[] = {
     [OAUTH_JWKS_URI] = {SLICE_INIT("jwks_uri"), "its metadata has no jwks_uri",
-                        "the jwks_uri of its metadata is no URL that can be fetched",
-                        "the jwks_uri of its metadata is not https"},
+                        "the jwks_uri of its metadata is no URL that can be fetched"},
     [OAUTH_TOKEN_ENDPOINT] = {SLICE_INIT("token_endpoint"), "its metadata has no token_endpoint",
-                              "the token_endpoint of its metadata is no URL that can be asked",
-                              "the token_endpoint of its metadata is not https"},
+                              "the token_endpoint of its metadata is no URL that can be asked"},
 };
 
 static const struct json_want want_strings[] = {{.key = NULL}};
@@ -82,15 +80,12 @@ static const struct json_want want_members[] = {
     {.key = NULL}};
 static const struct json_want want_metadata = {.key = NULL, .children = want_members};
 
-/* https, or where the operator has said already that http will do. */
-static const char *refuse_endpoint(const struct endpoint *endpoint, struct slice text,
-                                   const struct uri *issuer) {
+/* Whether it may be dialled is for the rules to say (client/rules.h). */
+static const char *refuse_endpoint(const struct endpoint *endpoint, struct slice text) {
     struct uri uri;
     if (text.len > LIMIT_URI || uri_parse(text, &uri, NULL) != 0 || !is_http_or_https(&uri) ||
         uri.has_userinfo || uri.has_fragment)
         return endpoint->is_no_url;
-    if (!slice_eq_nocase(uri.scheme, SLICE("https")) && !uri_same_origin(&uri, issuer))
-        return endpoint->is_plain;
     return NULL;
 }
 
@@ -157,7 +152,7 @@ int oauth_metadata_read(struct json_reader *reader, struct slice document, struc
         error = json_string_append(&text, node);
         if (error != 0)
             return error;
-        reason = refuse_endpoint(&endpoints[endpoint], buf_slice(&text), &uri);
+        reason = refuse_endpoint(&endpoints[endpoint], buf_slice(&text));
     }
     if (reason != NULL) {
         *ret_reason = reason;

@@ -80,8 +80,11 @@ static void learn(struct oauth_source *source, struct said *said) {
         (void)!replace(&source->challenge_scopes, buf_slice(&said->scopes));
     if (named.len == 0 || slice_eq(named, buf_slice(&source->named)))
         return;
-    if (replace(&source->named, named))
-        source->is_stale = true;
+    if (!replace(&source->named, named))
+        return;
+    source->is_stale = true;
+    if (source->failure.lack == OAUTH_LACK_CHALLENGE) /* that was what it lacked */
+        source->failure.until_ms = 0;
 }
 
 static bool drop(struct oauth_source *source, struct oauth_subject *subject, struct said *said,

@@ -169,6 +169,8 @@ static struct oauth_token *make_token(struct token_request *request, struct slic
     uint64_t wall = tokens_wall(tokens), subject_left = UINT64_MAX;
     uint64_t waited = tokens_now(tokens) - request->begun_ms;
     *lifetime_ms = *lifetime_ms > waited ? *lifetime_ms - waited : 0;
+    if (*lifetime_ms > 2 * ROUNDING_MS)
+        *lifetime_ms -= ROUNDING_MS;
     if (request->token != NULL && oauth_token_ends(request->token) != UINT64_MAX) {
         uint64_t ends = oauth_token_ends(request->token);
         subject_left = ends > wall ? ends - wall : 0;

@@ -33,13 +33,14 @@
 enum {
     TOKENS_LIFETIME_MS = 300 * 1000,           /* of a token that has no expires_in */
     TOKENS_LIFETIME_MAX_MS = 24 * 3600 * 1000, /* and the longest that is believed */
-    TOKENS_RENEW_MS = 30 * 1000,               /* before its end, or a fifth of its lifetime */
-    TOKENS_REFUSED_MS = 5 * 1000,              /* that a refusal of a subject is remembered */
-    TOKENS_PAUSE_MS = 1000,                    /* the first one after a failure */
-    TOKENS_METADATA_MS = 3600 * 1000,          /* that metadata are taken for true */
-    TOKENS_DROPS = 3,              /* tokens that a server may refuse in a row, and ... */
-    TOKENS_DROP_MS = 10 * 1000,    /* ... how long it takes until it may refuse one more */
-    TOKENS_DENIED_MS = 600 * 1000, /* that denied scopes are not asked for again */
+    ROUNDING_MS = 1000,           /* expires_in and `exp` count whole seconds, from two moments */
+    TOKENS_RENEW_MS = 30 * 1000,  /* before its end, or a fifth of its lifetime */
+    TOKENS_REFUSED_MS = 5 * 1000, /* that a refusal of a subject is remembered */
+    TOKENS_PAUSE_MS = 1000,       /* the first one after a failure */
+    TOKENS_METADATA_MS = 3600 * 1000, /* that metadata are taken for true */
+    TOKENS_DROPS = 3,                 /* tokens that a server may refuse in a row, and ... */
+    TOKENS_DROP_MS = 10 * 1000,       /* ... how long it takes until it may refuse one more */
+    TOKENS_DENIED_MS = 600 * 1000,    /* that denied scopes are not asked for again */
 };
 
 struct oauth_tokens {

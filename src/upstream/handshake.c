@@ -506,6 +506,9 @@ void handshake_failed(struct upstream_instance *instance, const struct transport
         bool is_refused = failure->status == 401 || failure->status == 403;
         bool is_of_caller = upstream_wants_token(instance->upstream);
         instance->is_refused = failure->lacks_token || (is_refused && is_of_caller);
+        instance_tell(instance, is_refused && is_of_caller
+                                    ? "the upstream does not take your access token"
+                                    : failure->told);
         if (is_refused)
             snprintf(reason, sizeof reason, "it refuses %s (HTTP %u)%s",
                      is_of_caller ? "the access token of its user" : "the gateway's credentials",

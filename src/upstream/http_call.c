@@ -216,30 +216,12 @@ static enum breaker_verdict verdict_of(const struct post_end *end, bool is_sessi
     return is_refusal && !is_session_lost ? BREAKER_FINE : BREAKER_FAILED;
 }
 
-/* What the operator has to look at is in the log, and in `cardea status` where it lasts. */
-static const char *describe_lack(enum oauth_lack lack) {
-    switch (lack) {
-    case OAUTH_LACK_REFUSED:
-        return "the authorization server gives no token for this upstream to you; ask whoever runs "
-               "it for the right to use it, or sign in again";
-    case OAUTH_LACK_CLIENT:
-        return "the gateway gets no token for this upstream: its credentials are refused, or "
-               "configured wrongly; its operator finds the reason in the log";
-    case OAUTH_LACK_UNREACHABLE:
-        return "the gateway gets no token for this upstream: the authorization server does not "
-               "answer as it should; try again later";
-    case OAUTH_LACK_MEMORY:
-        return "the gateway is out of memory, and did not send the call; try again later";
-    }
-    return "";
-}
-
 static void describe(const struct upstream *upstream, const struct post_end *end,
                      bool is_session_lost, char *text, size_t size) {
     if (end->obstacle == POST_MAY_NOT_LEAVE)
         snprintf(text, size, "%s", CALL_MAY_NOT_LEAVE);
     else if (end->obstacle == POST_LACKS_TOKEN)
-        snprintf(text, size, "%s", describe_lack(end->lack));
+        snprintf(text, size, "%s", token_lack(end->lack));
     else if (end->is_ours && !end->may_have_arrived)
         snprintf(text, size,
                  "the gateway is out of memory or file descriptors, and did not send the call; try "

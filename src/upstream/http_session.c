@@ -76,6 +76,7 @@ struct transport_failure http_failure(struct json_reader *reader, const struct r
                                       const struct post_end *end) {
     struct transport_failure failure = {
         .status = end->status,
+        .told = end->obstacle == POST_LACKS_TOKEN ? token_lack(end->lack) : NULL,
         .lacks_token = end->obstacle == POST_LACKS_TOKEN,
         .reason = slice_from_cstr(end->reason),
     };

@@ -193,12 +193,15 @@ static void fail(struct upstream_instance *instance, struct slice detail, struct
               LOG_TEXT("owner", instance_owner_name(instance)), LOG_TEXT("reason", detail),
               LOG_NUM("retry_ms", delay));
     io_timer_start(instance->retry_timer, delay);
+    if (instance->is_refused && upstream_wants_token(upstream))
+        instance_refuse_token(instance);
     permit_blame(upstream, verdict, io_loop_now(instance->loop));
     calls_fail_all(instance, for_callers, verdict);
     instance_announce(instance, was_listed ? UPSTREAM_ALL_LISTS : 0);
 }
 
 static void on_retry(void *context) {
+    instance_retry_token(context);
     start(context);
 }
 
@@ -219,9 +222,17 @@ struct slice instance_refusal(const struct upstream_instance *instance, char *te
         return SLICE("the upstream is stopping");
     if (instance->state != UPSTREAM_BACKOFF || instance->retry_delay_ms <= PATIENCE_MS)
         return SLICE_EMPTY;
+    if (instance->told != NULL)
+        return slice_from_cstr(instance->told);
     int len = snprintf(text, size, "the upstream is down; the gateway tries it again every %llu s",
                        (unsigned long long)(instance->retry_delay_ms / 1000));
     return slice_make(text, (size_t)len);
+}
+
+void instance_tell(struct upstream_instance *instance, const char *told) {
+    pthread_mutex_lock(&instance->upstream->mutex);
+    instance->told = told;
+    pthread_mutex_unlock(&instance->upstream->mutex);
 }
 
 /* Stops a process that has not kept its side; on_gone() finds the reason. */
@@ -379,6 +390,8 @@ static void finish_closing(struct upstream_instance *instance) {
 static struct slice describe_end(const struct upstream_instance *instance, struct slice reason,
                                  char *text, size_t size) {
     bool is_limit = slice_find(reason, SLICE("max_message")) != SIZE_MAX;
+    if (instance->told != NULL)
+        return slice_from_cstr(instance->told);
     if (instance->state != UPSTREAM_READY)
         return SLICE("the upstream did not start; the gateway tries it again");
     int len = snprintf(text, size,
@@ -477,6 +490,7 @@ static void start(struct upstream_instance *instance) {
     instance->n_garbage = 0;
     instance->complaint[0] = '\0';
     instance->is_refused = false;
+    instance_tell(instance, NULL);
     atomic_store(&instance->unreachable_generation, 0);
     set_state(instance, UPSTREAM_STARTING);
     io_timer_start(instance->start_timer, upstream->config->startup_timeout_ms);
@@ -551,7 +565,10 @@ static void deliver_start(struct io_message *message) {
     struct upstream_instance *instance =
         CONTAINER_OF(message, struct upstream_instance, start_message);
     atomic_store(&instance->start_posted, false);
-    instance_wake(instance);
+    if (instance->is_refused) /* here is another token */
+        instance_start_now(instance);
+    else
+        instance_wake(instance);
     room_stir(&instance->upstream->set->room);
     handshake_pause_over(instance); /* lists that waited for a token */
     upstream_instance_unref(instance);
@@ -750,6 +767,7 @@ struct upstream_instance *upstream_instance_unref(struct upstream_instance *inst
         mem_free(text.out);
         route_unref(instance->route);
         oauth_token_unref(instance->token);
+        oauth_token_unref(instance->refused_token);
         upstream_unref(instance->upstream);
         mem_free(instance);
     }

@@ -65,7 +65,8 @@ int post_send(struct post *post, const struct post_request *request) {
     const struct upstream *upstream = post->route->upstream;
     struct buf *fields = &post->worker->fields;
     bool wants_token = upstream->source != NULL || upstream_wants_token(upstream);
-    if (wants_token && (post->token == NULL || oauth_token_has_ended(post->token)))
+    bool has_token = post->token != NULL && !oauth_token_has_ended(post->token);
+    if (wants_token && !has_token && !post->is_probe)
         return -EACCES;
     if (post->may_leave != NULL && !post->may_leave(post->may_leave_context)) {
         post->obstacle = POST_MAY_NOT_LEAVE;

@@ -65,6 +65,7 @@ struct post {
     struct post_wait *waiting;   /* for a token */
     bool is_to_ask;              /* the timer does */
     bool was_renewed;            /* the server has refused one token already */
+    bool is_probe, was_probed;   /* sent without one, to be told where they come from */
     enum post_obstacle obstacle;
     enum oauth_lack lack;
     bool (*may_leave)(const void *context);
@@ -87,8 +88,8 @@ void post_break_off_by_limit(struct post *post, const char *reason);
 MUST_CHECK int post_ask(struct post *post);
 /* Keeps what `request` points to, for post->again. -ENOMEM. */
 MUST_CHECK int post_keep(struct post *post, const struct post_request *request);
-/* The answer is the server's refusal of a token, and another one is tried: nobody need hear of it.
- */
+/* The answer says something of tokens alone: another one is tried, or there is none. Nobody need
+ * hear of it. */
 bool post_renews(struct post *post, const struct http_head *head);
 void post_forget_token(struct post *post);
 

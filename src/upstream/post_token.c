@@ -24,8 +24,24 @@ static void swap_token(struct post *post, struct oauth_token *token) {
     post->token = token;
 }
 
+/* MCP 2026-07-28, basic/authorization, "Authorization Server Discovery": by the answer to a request
+ * without a token. Only one that opens a session: it does nothing, should the server take it. */
+static bool begin_probe(struct post *post, const struct oauth_token_wait *wait) {
+    bool opens =
+        post->again.mcp_method == MCP_SERVER_DISCOVER || post->again.mcp_method == MCP_INITIALIZE;
+    if (wait->lack != OAUTH_LACK_CHALLENGE || !opens || post->was_probed)
+        return false;
+    post->is_probe = post->was_probed = true;
+    int error = post_send(post, &post->again);
+    if (error != 0)
+        post_break_off_by_limit(post, "there is no memory to send the request");
+    return true;
+}
+
 static void lack(struct post *post, const struct oauth_token_wait *wait) {
     char reason[POST_REASON];
+    if (begin_probe(post, wait))
+        return;
     snprintf(reason, sizeof reason, "no token: %s", wait->reason);
     post->obstacle = POST_LACKS_TOKEN;
     post->lack = wait->lack;
@@ -103,13 +119,23 @@ bool post_renews(struct post *post, const struct http_head *head) {
     bool may_be_refusal = head->status == 401 || head->status == 403;
     if (post->source == NULL)
         return false;
+    if (post->is_probe && head->status != 401) {
+        post->call = client_cancel(post->call);
+        post->obstacle = POST_LACKS_TOKEN;
+        post->lack = OAUTH_LACK_CLIENT;
+        post_break_off(post, "the server does not say where its tokens come from: set auth.issuer");
+        return true;
+    }
+    bool was_probe = post->is_probe;
+    post->is_probe = false;
     if (!may_be_refusal || post->was_renewed || post->is_answered) {
         forget_kept(post);
         return false;
     }
     if (!oauth_source_refused(post->source, post->subject, post->token, head))
         return false;
-    post->was_renewed = post->is_to_ask = true;
+    post->was_renewed = post->was_renewed || !was_probe;
+    post->is_to_ask = true;
     post->call = client_cancel(post->call);
     io_timer_start(post->timer, 0);
     return true;

@@ -129,7 +129,9 @@ struct upstream_instance {
     struct route *route; /* a reference; NULL: no HTTP server, or not up */
     /* Likewise, but written by any worker: its owner's, that ends last; or NULL. */
     struct oauth_token *token;
-    atomic_bool waits_for_token; /* it is to start when there is one */
+    struct oauth_token *refused_token; /* with which it could not start; until the next attempt */
+    atomic_bool waits_for_token;       /* it is to start when there is one */
+    const char *told; /* to callers while it is down: a fixed sentence; NULL: nothing special */
     /* Guarded likewise; written by any worker. */
     int wanted_level;
     int told_level; /* that the server has taken */
@@ -269,6 +271,8 @@ int instance_send(struct upstream_instance *instance, uint64_t id, enum mcp_meth
 bool instance_is_http(const struct upstream_instance *instance);
 /* Any thread: what a call learned of the server. */
 void instance_report(struct upstream_instance *instance);
+/* What callers hear while it is down. */
+void instance_tell(struct upstream_instance *instance, const char *told);
 /* The session is gone: a new handshake, without a new start. */
 void instance_renew(struct upstream_instance *instance);
 /* Any thread: its last call may be over, and it is of an upstream that has retired. */
@@ -397,6 +401,12 @@ bool instance_lacks_token(struct upstream_instance *instance);
 /* Takes a reference, unless it has one that ends later. Accepts NULL. */
 void instance_keep_token(struct upstream_instance *instance, struct oauth_token *token);
 void instance_drop_token(struct upstream_instance *instance);
+/* It could not start with the one it has: another one is waited for, or the end of the pause. */
+void instance_refuse_token(struct upstream_instance *instance);
+/* The pause is over: with what there is. */
+void instance_retry_token(struct upstream_instance *instance);
+/* What callers hear. The operator finds the reason in the log, and in the status where it lasts. */
+const char *token_lack(enum oauth_lack lack);
 
 /* permit.c */
 void upstream_permits_init(struct upstream *upstream);

@@ -418,6 +418,7 @@ void upstream_instance_status(struct upstream_instance *instance,
     };
     memcpy(ret_status->lists, instance->lists, sizeof ret_status->lists);
     memcpy(ret_status->error, instance->error, sizeof ret_status->error);
+    ret_status->told = instance->told;
     pthread_mutex_unlock(&instance->upstream->mutex);
 }
 

@@ -9,6 +9,25 @@
  */
 #include "private.h"
 
+/* What the operator has to look at is in the log, and in `cardea status` where it lasts. */
+const char *token_lack(enum oauth_lack lack) {
+    switch (lack) {
+    case OAUTH_LACK_REFUSED:
+        return "the authorization server gives no token for this upstream to you; ask whoever runs "
+               "it for the right to use it, or sign in again";
+    case OAUTH_LACK_CLIENT:
+    case OAUTH_LACK_CHALLENGE:
+        return "the gateway gets no token for this upstream: its credentials are refused, or "
+               "configured wrongly; its operator finds the reason in the log";
+    case OAUTH_LACK_UNREACHABLE:
+        return "the gateway gets no token for this upstream: the authorization server does not "
+               "answer as it should; try again later";
+    case OAUTH_LACK_MEMORY:
+        return "the gateway is out of memory, and did not send the call; try again later";
+    }
+    return "";
+}
+
 bool upstream_wants_token(const struct upstream *upstream) {
     enum config_upstream_auth type = upstream->config->auth_type;
     return type == CONFIG_UPSTREAM_AUTH_FORWARD || type == CONFIG_UPSTREAM_AUTH_EXCHANGE;
@@ -41,6 +60,24 @@ void instance_drop_token(struct upstream_instance *instance) {
     oauth_token_unref(token);
 }
 
+void instance_refuse_token(struct upstream_instance *instance) {
+    pthread_mutex_lock(&instance->upstream->mutex);
+    struct oauth_token *old = instance->refused_token;
+    instance->refused_token = TAKE(instance->token);
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    oauth_token_unref(old);
+    atomic_store(&instance->waits_for_token, true);
+}
+
+void instance_retry_token(struct upstream_instance *instance) {
+    pthread_mutex_lock(&instance->upstream->mutex);
+    struct oauth_token *old = TAKE(instance->refused_token);
+    if (instance->token == NULL)
+        instance->token = TAKE(old);
+    pthread_mutex_unlock(&instance->upstream->mutex);
+    oauth_token_unref(old);
+}
+
 /* The flag is set before it looks, and read by those who bring one afterwards: so that one of the
  * two sees the other. */
 bool instance_lacks_token(struct upstream_instance *instance) {
@@ -61,6 +98,12 @@ void instance_keep_token(struct upstream_instance *instance, struct oauth_token 
         return;
     pthread_mutex_lock(&instance->upstream->mutex);
     struct oauth_token *known = look(instance, &ended);
+    const struct oauth_token *refused = instance->refused_token;
+    if (refused != NULL && oauth_token_is(refused, oauth_token_text(token))) {
+        pthread_mutex_unlock(&instance->upstream->mutex);
+        oauth_token_unref(ended);
+        return; /* it is tried again when the pause is over */
+    }
     if (known == NULL) /* what upstream_instance_status() says of its start is something else now */
         upstream_note_change(instance->upstream);
     if (known == NULL || oauth_token_ends(token) >= oauth_token_ends(known)) {

@@ -18,6 +18,7 @@ struct transport_failure {
     int code;             /* of a JSON-RPC error in its body; 0: there was none */
     struct slice error;   /* that error object as written */
     bool is_session_lost; /* the server does not know the session any more */
+    const char *told;     /* what callers hear of it: a fixed sentence; NULL: nothing special */
     bool lacks_token;     /* it was not sent, because there is no token to send it with */
     struct slice reason;  /* for the operator */
 };

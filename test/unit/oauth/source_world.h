@@ -213,6 +213,7 @@ static const char *world_get_from(struct source_world *world, struct oauth_sourc
     static const char *const lacks[] = {[OAUTH_LACK_REFUSED] = "refused",
                                         [OAUTH_LACK_CLIENT] = "client",
                                         [OAUTH_LACK_UNREACHABLE] = "unreachable",
+                                        [OAUTH_LACK_CHALLENGE] = "challenge",
                                         [OAUTH_LACK_MEMORY] = "memory"};
     static char text[512];
     struct waiter waiter;

@@ -91,7 +91,7 @@ static void test_renewal(void) {
     reply(&world, "200 OK", TOKEN("three", ",\"expires_in\":1000"));
     world_start(&world);
     CHECK_GET(&world, NULL, "one");
-    world_advance(&world, 800 * 1000);
+    world_advance(&world, 799200); /* four fifths of 999 s */
     CHECK_GET(&world, NULL, "one");
     world_settle(&world);
     CHECK_INT(world.server.n_requests, 1);
@@ -107,7 +107,7 @@ static void test_renewal(void) {
     CHECK_GET(&world, NULL, "two");
     world_settle(&world);
     CHECK_INT(world.server.n_requests, 3);
-    world_advance(&world, 100 * 1000 - 1);
+    world_advance(&world, 99 * 1000 - 1);
     CHECK_GET(&world, NULL, "two");
     world_settle(&world);
     CHECK_GET(&world, NULL, "three");
@@ -155,19 +155,20 @@ static void test_lifetimes(void) {
         const char *more;
         uint64_t expect_s;
     } rows[] = {
-        {"", 300},
-        {",\"expires_in\":60", 60},
-        {",\"expires_in\":\"60\"", 60},
-        {",\"expires_in\":60.9", 60},
-        {",\"expires_in\":6e1", 300},
-        {",\"expires_in\":\"soon\"", 300},
-        {",\"expires_in\":\"\"", 300},
-        {",\"expires_in\":null", 300},
-        {",\"expires_in\":[60]", 300},
-        {",\"expires_in\":86400", 86400},
-        {",\"expires_in\":99999999", 86400},
-        {",\"expires_in\":18446744073709551617", 86400},
-        {",\"expires_in\":999999999999999999999999999999999999999999", 86400},
+        {"", 299},
+        /* One second less than it says. */
+        {",\"expires_in\":60", 59},
+        {",\"expires_in\":\"60\"", 59},
+        {",\"expires_in\":60.9", 59},
+        {",\"expires_in\":6e1", 299},
+        {",\"expires_in\":\"soon\"", 299},
+        {",\"expires_in\":\"\"", 299},
+        {",\"expires_in\":null", 299},
+        {",\"expires_in\":[60]", 299},
+        {",\"expires_in\":86400", 86399},
+        {",\"expires_in\":99999999", 86399},
+        {",\"expires_in\":18446744073709551617", 86399},
+        {",\"expires_in\":999999999999999999999999999999999999999999", 86399},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct source_world world;

@@ -70,6 +70,8 @@ enum oauth_lack {
     OAUTH_LACK_REFUSED,     /* the authorization server gives none for this subject */
     OAUTH_LACK_CLIENT,      /* it does not take the gateway, or what was configured is wrong */
     OAUTH_LACK_UNREACHABLE, /* it did not answer, or with nonsense; it is tried again later */
+    OAUTH_LACK_CHALLENGE,   /* nothing says whom to ask: a request without a token may find out, by
+                               the 401 that oauth_source_refused() is told of (token: NULL) */
     OAUTH_LACK_MEMORY,
 };
 
@@ -109,7 +111,7 @@ MUST_CHECK enum oauth_answer oauth_source_get(struct oauth_source *source,
 bool oauth_token_wait_cancel(struct oauth_token_wait *wait);
 
 /*
- * The server has refused this token of the source: 401, or 403 with insufficient_scope (`head` is
+ * The server has refused this token of the source (NULL: a request without one): 401, or 403 with insufficient_scope (`head` is
  * the answer's, of which WWW-Authenticate is read: RFC 6750 section 3, RFC 9728 section 5.1). It is
  * dropped unless it was already. True: asking again may help (there was nothing newer before).
  * False: it would not (scopes that were asked for already, were denied, or are not the configured

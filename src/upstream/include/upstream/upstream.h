@@ -181,7 +181,8 @@ struct upstream_status {
     uint64_t first_started_ms; /* monotonic; 0: never */
     struct catalog *catalog;   /* a reference, or NULL: also when it is not listed, for routing */
     struct upstream_freshness lists[MCP_LIST_COUNT];
-    char error[160]; /* why it last failed; empty: it did not */
+    char error[160];  /* why it last failed; empty: it did not */
+    const char *told; /* to callers while it is down: a fixed sentence; NULL: nothing special */
 };
 
 void upstream_instance_status(struct upstream_instance *instance,
