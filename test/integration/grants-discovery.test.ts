@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import type http from "node:http";
 import { describe, test, type TestContext } from "node:test";
 
-import { modernOnly } from "./fixtures/http-server.ts";
+import { legacyOnly, modernOnly } from "./fixtures/http-server.ts";
 import { startGateway, type Config, type Gateway, type LogEntry, type Value } from "./lib/gateway.ts";
 import {
     CLIENTS,
@@ -196,6 +196,33 @@ describe("metadata of a server", { concurrency: 2 }, () => {
             grantor.tokens.map(({ form }) => form.get("scope")),
             ["mcp:use", "files:read"],
         );
+    });
+
+    test("where its challenge points, to a request without a token, and nowhere else", async (t) => {
+        for (const era of [modernOnly, legacyOnly()]) {
+            const here = await start(t, {
+                ...found,
+                ...era,
+                documents: ["/deep/metadata.json"],
+                before: (_grantor, guarded) =>
+                    void (guarded.challenge = `resource_metadata="${guarded.origin}/deep/metadata.json", scope="a b"`),
+            });
+            await works(here);
+            const bare = here.guarded.visits.items.filter((visit) => visit.token === undefined);
+            assert.equal(bare.length, 1, "one request asks, and it opens the session");
+            assert.match(String(bare[0]!.request.message?.method), /^(server\/discover|initialize)$/);
+            assert.deepEqual(
+                here.grantor.tokens.map(({ form }) => form.get("scope")),
+                ["a b"],
+            );
+        }
+    });
+
+    test("a challenge that does not say where: one request asks, and no secret leaves", async (t) => {
+        const here = await start(t, { ...found, documents: [] });
+        await fails(here, /auth\.issuer/);
+        isUnheard(here.grantor);
+        assert.ok(here.guarded.visits.items.every((visit) => visit.token === undefined));
     });
 
     test("where a challenge points that is about another server: nobody is asked there", async (t) => {
