@@ -350,7 +350,8 @@ void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *kn
         if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
         struct upstream_instance *instance = NULL;
-        if (upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams, &instance) == 0)
+        if (upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams, &instance) ==
+            0)
             upstream_instance_start(instance);
         upstream_instance_unref(instance);
     }

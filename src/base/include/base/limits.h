@@ -72,22 +72,22 @@
 #define LIMIT_TEMPLATE_EXPRESSIONS 16u /* of one URI template */
 
 /* Who is calling. */
-#define LIMIT_JWT            KIB(16)
-#define LIMIT_JWT_TRIES      16u      /* keys that one token is tried with */
-#define LIMIT_JWKS           KIB(256) /* bytes of a set of keys, of an issuer's metadata */
-#define LIMIT_JWKS_KEYS      64u
-#define LIMIT_JWKS_FETCH_MS  10000u
-#define LIMIT_JWKS_WAIT_MS   5000u  /* of a request whose key is not there yet */
-#define LIMIT_JWKS_PAUSE_MS  30000u /* between two fetches because of unknown keys */
-#define LIMIT_JWKS_STALE_MS  (24u * 3600u * 1000u)
+#define LIMIT_JWT           KIB(16)
+#define LIMIT_JWT_TRIES     16u      /* keys that one token is tried with */
+#define LIMIT_JWKS          KIB(256) /* bytes of a set of keys, of an issuer's metadata */
+#define LIMIT_JWKS_KEYS     64u
+#define LIMIT_JWKS_FETCH_MS 10000u
+#define LIMIT_JWKS_WAIT_MS  5000u  /* of a request whose key is not there yet */
+#define LIMIT_JWKS_PAUSE_MS 30000u /* between two fetches because of unknown keys */
+#define LIMIT_JWKS_STALE_MS (24u * 3600u * 1000u)
 
 /* Tokens that are got for servers. */
-#define LIMIT_TOKEN_ANSWER     KIB(64) /* of a token endpoint */
-#define LIMIT_TOKEN_FETCH_MS   10000u  /* metadata and token together */
-#define LIMIT_TOKEN_REQUESTS   32u     /* of one server at once; others wait for their turn */
-#define LIMIT_TOKEN_PAUSE_MS   60000u  /* the longest after failures in a row */
-#define LIMIT_REDIRECTS        3u      /* of a document that holds no secret; nothing else follows */
-#define LIMIT_ALLOW_NETWORKS   64u
+#define LIMIT_TOKEN_ANSWER   KIB(64) /* of a token endpoint */
+#define LIMIT_TOKEN_FETCH_MS 10000u  /* metadata and token together */
+#define LIMIT_TOKEN_REQUESTS 32u     /* of one server at once; others wait for their turn */
+#define LIMIT_TOKEN_PAUSE_MS 60000u  /* the longest after failures in a row */
+#define LIMIT_REDIRECTS      3u      /* of a document that holds no secret; nothing else follows */
+#define LIMIT_ALLOW_NETWORKS 64u
 #define LIMIT_ISSUERS        32u
 #define LIMIT_API_TOKENS     1000u
 #define LIMIT_KNOWN_TOKENS   4096u   /* verified tokens that a worker remembers */

@@ -1,8 +1,8 @@
 /*
- * Signing, with a private key of the gateway's own: assertions that prove to an authorization server
- * which client it is (RFC 7523 section 2.2, OpenID Connect Core 1.0 section 9). The algorithm goes
- * by the key: RS256 for RSA of 2048 to 8192 bits, ES256, ES384 and ES512 by the curve, EdDSA for
- * Ed25519 (RFC 7518 section 3.1, RFC 8037).
+ * Signing, with a private key of the gateway's own: assertions that prove to an authorization
+ * server which client it is (RFC 7523 section 2.2, OpenID Connect Core 1.0 section 9). The
+ * algorithm goes by the key: RS256 for RSA of 2048 to 8192 bits, ES256, ES384 and ES512 by the
+ * curve, EdDSA for Ed25519 (RFC 7518 section 3.1, RFC 8037).
  */
 #pragma once
 

@@ -111,12 +111,12 @@ MUST_CHECK enum oauth_answer oauth_source_get(struct oauth_source *source,
 bool oauth_token_wait_cancel(struct oauth_token_wait *wait);
 
 /*
- * The server has refused this token of the source (NULL: a request without one): 401, or 403 with insufficient_scope (`head` is
- * the answer's, of which WWW-Authenticate is read: RFC 6750 section 3, RFC 9728 section 5.1). It is
- * dropped unless it was already. True: asking again may help (there was nothing newer before).
- * False: it would not (scopes that were asked for already, were denied, or are not the configured
- * ones), or the server has refused several in a row; then the token stays, so that a server that
- * takes none does not make us ask without end.
+ * The server has refused this token of the source (NULL: a request without one): 401, or 403 with
+ * insufficient_scope (`head` is the answer's, of which WWW-Authenticate is read: RFC 6750 section
+ * 3, RFC 9728 section 5.1). It is dropped unless it was already. True: asking again may help (there
+ * was nothing newer before). False: it would not (scopes that were asked for already, were denied,
+ * or are not the configured ones), or the server has refused several in a row; then the token
+ * stays, so that a server that takes none does not make us ask without end.
  */
 MUST_CHECK bool oauth_source_refused(struct oauth_source *source, struct oauth_token *subject,
                                      struct oauth_token *token, const struct http_head *head);
