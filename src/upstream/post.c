@@ -93,6 +93,7 @@ int post_send(struct post *post, const struct post_request *request) {
         secret_wipe(fields->data, fields->end);
     if (error == 0 && post->is_paused)
         client_pause(post->call, true);
+    post->has_left = post->has_left || error == 0;
     if (error == 0)
         watch_token(post);
     return error;
@@ -251,6 +252,10 @@ int post_start(const struct post_options *options, const struct post_events *eve
     return 0;
 }
 
+bool post_has_left(const struct post *post) {
+    return post != NULL && post->has_left;
+}
+
 void post_pause(struct post *post, bool paused) {
     post->is_paused = paused;
     if (post->call != NULL && !post->is_answered)
@@ -261,6 +266,7 @@ struct post *post_cancel(struct post *post) {
     if (post == NULL || post->is_cancelled)
         return NULL;
     post->is_cancelled = true;
+    post_stop_waiting(post);
     post->call = client_cancel(post->call);
     io_timer_start(post->timer, 0); /* it may be in the midst of a callback of this post */
     return NULL;

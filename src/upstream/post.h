@@ -94,5 +94,8 @@ MUST_CHECK int post_start(const struct post_options *options, const struct post_
                           void *context, struct post **ret_post);
 /* Stops and resumes the reading of the answer. */
 void post_pause(struct post *post, bool paused);
+/* The server may know of it. False: it waits for its token, or was refused for the one that it had;
+ * so there is nothing to tell the server of. Accepts NULL. */
+bool post_has_left(const struct post *post);
 /* No event follows. Accepts NULL. */
 struct post *post_cancel(struct post *post);

@@ -64,6 +64,7 @@ struct post {
     struct buf kept;             /* what it points to */
     struct post_wait *waiting;   /* for a token */
     bool is_to_ask;              /* the timer does */
+    bool has_left;               /* the server may know of it: it was sent, and not refused */
     bool was_renewed;            /* the server has refused one token already */
     bool is_probe, was_probed;   /* sent without one, to be told where they come from */
     enum post_obstacle obstacle;
@@ -91,6 +92,8 @@ MUST_CHECK int post_keep(struct post *post, const struct post_request *request);
 /* The answer says something of tokens alone: another one is tried, or there is none. Nobody need
  * hear of it. */
 bool post_renews(struct post *post, const struct http_head *head);
+/* A token that comes is of no use any more: nothing is sent. */
+void post_stop_waiting(struct post *post);
 void post_forget_token(struct post *post);
 
 /* post_answer.c */

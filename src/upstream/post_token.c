@@ -136,17 +136,22 @@ bool post_renews(struct post *post, const struct http_head *head) {
         return false;
     post->was_renewed = post->was_renewed || !was_probe;
     post->is_to_ask = true;
+    post->has_left = post->n_resumed != 0;
     post->call = client_cancel(post->call);
     io_timer_start(post->timer, 0);
     return true;
 }
 
-void post_forget_token(struct post *post) {
+void post_stop_waiting(struct post *post) {
     if (post->waiting != NULL && oauth_token_wait_cancel(&post->waiting->wait))
         mem_free(post->waiting);
     else if (post->waiting != NULL)
         post->waiting->post = NULL; /* the message frees it */
     post->waiting = NULL;
+}
+
+void post_forget_token(struct post *post) {
+    post_stop_waiting(post);
     oauth_token_unref(post->token);
     oauth_token_unref(post->subject);
     oauth_source_unref(post->source);
