@@ -185,6 +185,12 @@ static void begin_server(struct oauth_source *source) {
     ask_server(source);
 }
 
+static bool is_of_server(const struct oauth_source *source, struct slice url) {
+    struct uri uri, own;
+    return uri_parse(url, &uri, NULL) == 0 && uri_parse(source->server->url, &own, NULL) == 0 &&
+           uri_same_origin(&uri, &own);
+}
+
 /* Where its challenge said. False: it said nothing. */
 static bool ask_named(struct oauth_source *source) {
     struct discovery *discovery = &source->discovery;
@@ -196,8 +202,10 @@ static bool ask_named(struct oauth_source *source) {
     if (buf_len(&named) == 0)
         return false;
     discovery->is_at_named = true;
-    discovery->fetch.tls = NULL;
-    discovery->fetch.proxy = SLICE_EMPTY;
+    /* What was set for the server is for no other, but for itself it is. */
+    bool is_own = is_of_server(source, buf_slice(&named));
+    discovery->fetch.tls = is_own ? source->tls : NULL;
+    discovery->fetch.proxy = is_own ? source->server->proxy : SLICE_EMPTY;
     int error = oauth_fetch_get(&discovery->fetch, buf_slice(&named), true);
     if (error == 0)
         return true;

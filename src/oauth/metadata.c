@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/limits.h"
+#include "base/network.h"
 #include "fetch.h"
 
 enum placement { INSERTED, APPENDED };
@@ -63,14 +64,17 @@ int oauth_candidate(struct slice issuer, unsigned n, struct buf *out) {
 
 struct endpoint {
     struct slice name;
-    const char *is_missing, *is_no_url;
+    const char *is_missing, *is_no_url, *is_plain;
 };
 
 static const struct endpoint endpoints[] = {
     [OAUTH_JWKS_URI] = {SLICE_INIT("jwks_uri"), "its metadata has no jwks_uri",
-                        "the jwks_uri of its metadata is no URL that can be fetched"},
+                        "the jwks_uri of its metadata is no URL that can be fetched",
+                        "the jwks_uri of its metadata is not https"},
     [OAUTH_TOKEN_ENDPOINT] = {SLICE_INIT("token_endpoint"), "its metadata has no token_endpoint",
-                              "the token_endpoint of its metadata is no URL that can be asked"},
+                              "the token_endpoint of its metadata is no URL that can be asked",
+                              "the token_endpoint of its metadata is not https: what is sent "
+                              "there is secret; auth.token_endpoint may name another one"},
 };
 
 static const struct json_want want_strings[] = {{.key = NULL}};
@@ -80,12 +84,31 @@ static const struct json_want want_members[] = {
     {.key = NULL}};
 static const struct json_want want_metadata = {.key = NULL, .children = want_members};
 
-/* Whether it may be dialled is for the rules to say (client/rules.h). */
-static const char *refuse_endpoint(const struct endpoint *endpoint, struct slice text) {
+static bool is_this_machine(struct slice host) {
+    static const unsigned char v4[4] = {127}, v6[16] = {[15] = 1};
+    struct network address, loopback_v4, loopback_v6;
+    network_from_bytes(v4, NETWORK_V4_BITS, &loopback_v4);
+    network_from_bytes(v6, NETWORK_V6_BITS, &loopback_v6);
+    loopback_v4.bits = 8;
+    if (!network_parse_address(host, &address))
+        return slice_eq_nocase(host, SLICE("localhost"));
+    return network_has(&loopback_v4, &address) || network_has(&loopback_v6, &address);
+}
+
+/*
+ * Whether it may be dialled is for the rules to say (client/rules.h). But they let everything
+ * through that the configuration names, be it another server in plain text, and that is not for an
+ * issuer to choose.
+ */
+static const char *refuse_endpoint(const struct endpoint *endpoint, struct slice text,
+                                   const struct uri *issuer) {
     struct uri uri;
     if (text.len > LIMIT_URI || uri_parse(text, &uri, NULL) != 0 || !is_http_or_https(&uri) ||
         uri.has_userinfo || uri.has_fragment)
         return endpoint->is_no_url;
+    if (!slice_eq_nocase(uri.scheme, SLICE("https")) && !uri_same_origin(&uri, issuer) &&
+        !is_this_machine(uri.host))
+        return endpoint->is_plain;
     return NULL;
 }
 
@@ -152,7 +175,7 @@ int oauth_metadata_read(struct json_reader *reader, struct slice document, struc
         error = json_string_append(&text, node);
         if (error != 0)
             return error;
-        reason = refuse_endpoint(&endpoints[endpoint], buf_slice(&text));
+        reason = refuse_endpoint(&endpoints[endpoint], buf_slice(&text), &uri);
     }
     if (reason != NULL) {
         *ret_reason = reason;

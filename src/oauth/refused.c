@@ -5,7 +5,8 @@
  * A server could use this to make us ask the authorization server without end. So a token that was
  * refused goes, but no more than a few of a subject in a row and one in TOKENS_DROP_MS then:
  * further ones stay, and so does the refusal. And scopes are asked for once: those that were denied
- * are not asked for again for a while, and of many no more than LIMIT_SCOPES.
+ * are not asked for again for a while, others then no more often than tokens go, and of many no
+ * more than LIMIT_SCOPES.
  *
  * Any thread; with the source's mutex held where it looks at the source.
  */
@@ -106,14 +107,19 @@ static bool step_up(struct oauth_source *source, struct oauth_subject *subject, 
     struct buf tried CLEANUP(buf_deinit) = BUF_INIT(2 * OAUTH_SCOPES_TEXT + 1);
     if (buf_len(&source->fixed_scopes) != 0 || scopes.len == 0)
         return false;
+    bool was_denied =
+        buf_len(&subject->denied) != 0 && now_ms - subject->denied_ms < TOKENS_DENIED_MS;
     buf_append(&tried, buf_slice(&subject->asked));
     buf_append_byte(&tried, ' ');
-    if (now_ms - subject->denied_ms < TOKENS_DENIED_MS)
+    if (was_denied)
         buf_append(&tried, buf_slice(&subject->denied));
     if (buf_error(&tried) != 0 || oauth_scopes_has(buf_slice(&tried), scopes))
         return false;
     buf_append(&both, buf_slice(&subject->asked));
     if (oauth_scopes_add(&both, scopes) != 0)
+        return false;
+    /* Scopes that are granted come to an end by their number. */
+    if (was_denied && !take_drop(subject, now_ms))
         return false;
     if (!replace(&subject->wanted, buf_slice(&both)))
         return false;

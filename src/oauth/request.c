@@ -69,11 +69,9 @@ static void end(struct token_request *request) {
 
 void requests_tell_queue(struct oauth_source *source, const struct tokens_failure *failure) {
     struct list_link *link;
-    while ((link = list_pop_front(&source->queue)) != NULL) {
-        struct oauth_subject *subject = CONTAINER_OF(link, struct oauth_subject, queued);
-        subject->state = SUBJECT_IDLE;
-        subject_tell(source, subject, NULL, failure);
-    }
+    subjects_tell_queued(source, failure);
+    while ((link = list_pop_front(&source->queue)) != NULL)
+        CONTAINER_OF(link, struct oauth_subject, queued)->state = SUBJECT_IDLE;
 }
 
 static void fail_source(struct oauth_source *source, const struct tokens_failure *failure) {
@@ -131,14 +129,20 @@ static void fail(struct token_request *request, enum grant_blame blame, enum oau
         fail_all(request, &failure);
 }
 
-/* More scopes than before are denied: it is asked without them, and not again for them. False: no
- * more were asked for. */
+/* More scopes than before are denied: it is asked without them, and not again for them. Those of a
+ * challenge go for all: a server that challenges one caller for what he alone may have would lock
+ * out all others. False: no more were asked for. */
 static bool step_back(struct token_request *request, const struct tokens_failure *failure) {
     struct oauth_source *source = request->source;
     struct oauth_subject *subject = request->subject;
     pthread_mutex_lock(&source->mutex);
     bool was_stepping =
         subject->is_stepping && slice_eq(buf_slice(&request->scopes), buf_slice(&subject->wanted));
+    /* Those of a challenge that another subject met: this one may have less. */
+    bool was_challenged =
+        !was_stepping && buf_len(&source->fixed_scopes) == 0 && buf_len(&subject->wanted) == 0 &&
+        buf_len(&source->challenge_scopes) != 0 &&
+        slice_eq(buf_slice(&request->scopes), buf_slice(&source->challenge_scopes));
     if (was_stepping) {
         uint64_t now = tokens_now(source->tokens);
         if (now - subject->denied_ms >= TOKENS_DENIED_MS)
@@ -149,15 +153,19 @@ static bool step_back(struct token_request *request, const struct tokens_failure
         subject->is_stepping = false;
         buf_reset(&subject->wanted, 0);
         (void)!buf_append(&subject->wanted, buf_slice(&subject->asked));
+    } else if (was_challenged) {
+        buf_reset(&source->challenge_scopes, 0);
+    }
+    if (was_stepping || was_challenged) {
         subject->state = SUBJECT_QUEUED;
         list_push_front(&source->queue, &subject->queued);
     }
     pthread_mutex_unlock(&source->mutex);
-    if (was_stepping) {
+    if (was_stepping || was_challenged) {
         log_failure(source, failure);
         end(request);
     }
-    return was_stepping;
+    return was_stepping || was_challenged;
 }
 
 /* --- answers --- */

@@ -157,6 +157,16 @@ void subject_tell(struct oauth_source *source, const struct oauth_subject *subje
     }
 }
 
+/* The subject of one that has given up, and has not left the list yet, may be gone. */
+void subjects_tell_queued(struct oauth_source *source, const struct tokens_failure *failure) {
+    LIST_FOREACH_SAFE (&source->waiting, link, next) {
+        struct oauth_token_wait *wait = wait_of(link);
+        const struct oauth_subject *subject = wait->subject;
+        if (oauth_waiter_is_waiting(&wait->waiter) && subject->state == SUBJECT_QUEUED)
+            tell(wait, NULL, failure);
+    }
+}
+
 bool subject_is_awaited(const struct oauth_source *source, const struct oauth_subject *subject) {
     for (struct list_link *at = source->waiting.ring.next; at != &source->waiting.ring;
          at = at->next) {

@@ -114,6 +114,8 @@ void subject_enqueue(struct oauth_source *source, struct oauth_subject *subject,
 /* Tells those who wait for it: what is in `token` (or why there is none). */
 void subject_tell(struct oauth_source *source, const struct oauth_subject *subject,
                   struct oauth_token *token, const struct tokens_failure *failure);
+/* In one go: there may be as many of them as there are callers. */
+void subjects_tell_queued(struct oauth_source *source, const struct tokens_failure *failure);
 void subjects_tell_late(struct oauth_source *source, uint64_t now_ms);
 void subjects_tell_all(struct oauth_source *source, const struct tokens_failure *failure);
 bool subject_is_awaited(const struct oauth_source *source, const struct oauth_subject *subject);

@@ -28,6 +28,10 @@ bool oauth_waiter_take(struct oauth_waiter *waiter) {
     return true;
 }
 
+bool oauth_waiter_is_waiting(const struct oauth_waiter *waiter) {
+    return atomic_load(&waiter->state) == WAITING;
+}
+
 void oauth_waiter_post(struct oauth_waiter *waiter) {
     io_loop_post(waiter->loop, waiter->message);
 }

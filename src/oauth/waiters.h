@@ -20,6 +20,8 @@ void oauth_waiter_enter(struct oauth_waiter *waiter, struct list *list, struct i
                         struct io_message *message, uint64_t deadline_ms);
 /* With the mutex held. True: it is the caller's, out of the list, and to be posted. */
 bool oauth_waiter_take(struct oauth_waiter *waiter);
+/* With the mutex held. False: it has given up. */
+bool oauth_waiter_is_waiting(const struct oauth_waiter *waiter);
 /* Afterwards it is not to be touched. */
 void oauth_waiter_post(struct oauth_waiter *waiter);
 /* By the waiter, without the mutex. True: it will not be posted, and has to leave the list

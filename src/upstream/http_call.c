@@ -283,8 +283,8 @@ static void on_alive(void *context) {
 
 static void tell_cancelled(struct upstream_call *call, struct slice reason) {
     struct buf line CLEANUP(buf_deinit) = BUF_INIT(KIB(2));
-    if (mcp_revision_is_modern(call->route->revision))
-        return; /* closing the stream says it */
+    if (mcp_revision_is_modern(call->route->revision) || !post_has_left(call->post))
+        return; /* closing the stream says it; or there is nothing to say */
     call_write_cancelled(call, reason, &line);
     if (buf_error(&line) == 0)
         upstream_worker_note(call->worker, call->route, call->request.token, buf_slice(&line));
@@ -317,6 +317,8 @@ static void watch_time(struct upstream_call *call) {
                        (unsigned long long)(is_silent ? config->call_idle_timeout_ms
                                                       : config->call_total_timeout_ms),
                        is_silent ? "timeout" : "max_timeout");
+    if (!post_has_left(call->post)) /* what it waited for is an authorization server */
+        permit_settle(&call->permit, BREAKER_NOTHING, now);
     tell_cancelled(call, SLICE("timeout"));
     finish(call, UPSTREAM_TIMEOUT, slice_make(text, (size_t)len));
 }

@@ -768,6 +768,7 @@ struct upstream_instance *upstream_instance_unref(struct upstream_instance *inst
         route_unref(instance->route);
         oauth_token_unref(instance->token);
         oauth_token_unref(instance->refused_token);
+        oauth_token_unref(instance->tried_token);
         upstream_unref(instance->upstream);
         mem_free(instance);
     }

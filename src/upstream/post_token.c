@@ -95,6 +95,10 @@ int post_ask(struct post *post) {
 }
 
 int post_keep(struct post *post, const struct post_request *request) {
+    size_t size = request->name.len + request->fields.len + request->body.len;
+    /* In one piece, so that no copy stays behind when the buffer grows. */
+    if (size != 0 && buf_reserve(&post->kept, size) == NULL)
+        return -ENOMEM;
     buf_append(&post->kept, request->name);
     buf_append(&post->kept, request->fields);
     int error = buf_append(&post->kept, request->body);

@@ -130,6 +130,7 @@ struct upstream_instance {
     /* Likewise, but written by any worker: its owner's, that ends last; or NULL. */
     struct oauth_token *token;
     struct oauth_token *refused_token; /* with which it could not start; until the next attempt */
+    struct oauth_token *tried_token;   /* the home's: what it was started with */
     atomic_bool waits_for_token;       /* it is to start when there is one */
     const char *told; /* to callers while it is down: a fixed sentence; NULL: nothing special */
     /* Guarded likewise; written by any worker. */

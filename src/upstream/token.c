@@ -55,18 +55,28 @@ struct oauth_token *instance_token(struct upstream_instance *instance) {
 
 void instance_drop_token(struct upstream_instance *instance) {
     pthread_mutex_lock(&instance->upstream->mutex);
-    struct oauth_token *token = TAKE(instance->token);
+    struct oauth_token *token = TAKE(instance->token), *refused = TAKE(instance->refused_token);
     pthread_mutex_unlock(&instance->upstream->mutex);
     oauth_token_unref(token);
+    oauth_token_unref(refused);
 }
 
 void instance_refuse_token(struct upstream_instance *instance) {
+    struct oauth_token *gone = NULL, *tried = TAKE(instance->tried_token);
     pthread_mutex_lock(&instance->upstream->mutex);
     struct oauth_token *old = instance->refused_token;
-    instance->refused_token = TAKE(instance->token);
+    if (tried != NULL && instance->token != NULL &&
+        oauth_token_is(instance->token, oauth_token_text(tried)))
+        gone = TAKE(instance->token);
+    bool has_another = instance->token != NULL;
+    instance->refused_token = tried;
     pthread_mutex_unlock(&instance->upstream->mutex);
     oauth_token_unref(old);
-    atomic_store(&instance->waits_for_token, true);
+    oauth_token_unref(gone);
+    if (has_another) /* which came while it was tried */
+        upstream_instance_start(instance);
+    else
+        atomic_store(&instance->waits_for_token, true);
 }
 
 void instance_retry_token(struct upstream_instance *instance) {
@@ -84,8 +94,9 @@ bool instance_lacks_token(struct upstream_instance *instance) {
     if (!upstream_wants_token(instance->upstream))
         return false;
     atomic_store(&instance->waits_for_token, true);
-    CLEANUP(oauth_token_unrefp)
     struct oauth_token *token = instance_token(instance);
+    oauth_token_unref(instance->tried_token);
+    instance->tried_token = token;
     if (token == NULL)
         return true;
     atomic_store(&instance->waits_for_token, false);

@@ -293,13 +293,13 @@ static bool is_of_system(const char *path) {
 }
 
 static uint32_t open_file(int fd) {
-    char name[64], path[TEXT_MAX - 8], text[TEXT_MAX];
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(name, path, sizeof path - 1);
-    path[n > 0 ? n : 0] = '\0';
-    if (is_of_system(path))
+    char link[64], target[TEXT_MAX - 8], text[TEXT_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, target, sizeof target - 1);
+    target[n > 0 ? n : 0] = '\0';
+    if (is_of_system(target))
         return NOT_RECORDED;
-    snprintf(text, sizeof text, "file %s", path);
+    snprintf(text, sizeof text, "file %s", target);
     return open_peer(text);
 }
 

@@ -22,7 +22,7 @@ struct fixture {
 };
 
 #define ANSWER                                                                                     \
-    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 62\r\n\r\n"                                    \
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 62\r\n\r\n"              \
     "{\"access_token\":\"abc\",\"token_type\":\"bearer\",\"expires_in\":3600}"
 
 static void set_up(struct fixture *f) {
