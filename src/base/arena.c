@@ -7,7 +7,8 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-enum { BLOCK_SIZE = 4096 - 64, ALIGNMENT = 16 };
+/* Many hold little: the first block is small, and each is twice the one before. */
+enum { FIRST_SIZE = 512 - 64, BLOCK_SIZE = 4096 - 64, ALIGNMENT = 16 };
 
 struct arena_block {
     struct arena_block *next;
@@ -48,7 +49,8 @@ void arena_reset(struct arena *arena) {
 }
 
 static bool add_block(struct arena *arena, size_t at_least) {
-    size_t size = size_max(at_least, BLOCK_SIZE), total;
+    size_t usual = arena->head == NULL ? FIRST_SIZE : size_min(2 * arena->head->size, BLOCK_SIZE);
+    size_t size = size_max(at_least, usual), total;
     if (size_add_overflows(sizeof(struct arena_block), size, &total))
         return false;
     struct arena_block *block = mem_alloc(total);

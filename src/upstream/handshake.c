@@ -300,7 +300,7 @@ static void on_list_answer(struct upstream_instance *instance, const struct mcp_
     uint64_t began_ns = clock_monotonic_ns();
     if (message->kind == MCP_RESULT)
         error = catalog_list_add_page(instance->page_list, &source, message->result,
-                                      instance->reader, &cursor, &reason);
+                                      instance->worker->home_reader, &cursor, &reason);
     instance->list_cost_us += (clock_monotonic_ns() - began_ns) / 1000;
     if (error != 0)
         on_list_failed(instance,
@@ -350,7 +350,7 @@ static void on_initialize_answer(struct upstream_instance *instance,
     struct catalog *catalog = catalog_new(NULL);
     int error = CATALOG_E_INVALID;
     if (message->kind == MCP_RESULT)
-        error = catalog_read_initialize(catalog, message->result, instance->reader,
+        error = catalog_read_initialize(catalog, message->result, instance->worker->home_reader,
                                         &instance->lists_declared, &reason);
     if (error != 0) {
         catalog_unref(catalog);
@@ -393,7 +393,7 @@ static unsigned supported_eras(struct upstream_instance *instance, struct slice 
     static const struct json_want want_open[] = {{0}};
     static const struct json_want want_data[] = {{"supported", want_open}, {0}};
     static const struct json_want want[] = {{"data", want_data}, {0}};
-    struct json_reader *reader = instance->reader;
+    struct json_reader *reader = instance->worker->home_reader;
     if (json_read(reader, error, &(struct json_want){.children = want}, NULL, NULL) != 0)
         return 0;
     const struct json_node *data =
@@ -414,7 +414,7 @@ static void go_on_as(struct upstream_instance *instance, unsigned eras) {
 static void on_discovered(struct upstream_instance *instance, const struct mcp_message *message) {
     const char *reason = "";
     struct catalog *catalog = catalog_new(NULL);
-    int error = catalog_read_discover(catalog, message->result, instance->reader,
+    int error = catalog_read_discover(catalog, message->result, instance->worker->home_reader,
                                       &instance->lists_declared, &reason);
     if (error == 0) {
         handshake_set_verdict(instance, VERDICT_MODERN);
@@ -428,12 +428,12 @@ static void on_discovered(struct upstream_instance *instance, const struct mcp_m
         return;
     }
     /* What it answered is no DiscoverResult at all, or one without a revision of this era. */
-    const struct json_node *root = json_root(instance->reader);
+    const struct json_node *root = json_root(instance->worker->home_reader);
     const struct json_node *versions =
-        root != NULL
-            ? json_member_typed(instance->reader, root, SLICE("supportedVersions"), JSON_ARRAY)
-            : NULL;
-    go_on_as(instance, eras_of(instance->reader, versions));
+        root != NULL ? json_member_typed(instance->worker->home_reader, root,
+                                         SLICE("supportedVersions"), JSON_ARRAY)
+                     : NULL;
+    go_on_as(instance, eras_of(instance->worker->home_reader, versions));
 }
 
 /*
@@ -455,9 +455,10 @@ static void on_discover_error(struct upstream_instance *instance, int code, stru
 
 static int error_code(const struct upstream_instance *instance) {
     int64_t code = 0;
-    const struct json_node *error =
-        json_member(instance->reader, json_root(instance->reader), SLICE("error"));
-    const struct json_node *number = json_member(instance->reader, error, SLICE("code"));
+    const struct json_node *error = json_member(
+        instance->worker->home_reader, json_root(instance->worker->home_reader), SLICE("error"));
+    const struct json_node *number =
+        json_member(instance->worker->home_reader, error, SLICE("code"));
     if (number == NULL || json_to_i64(number, &code) != 0 || code < INT32_MIN || code > INT32_MAX)
         return 0;
     return (int)code;

@@ -188,7 +188,7 @@ static void on_stream_end(void *context, const struct post_end *end) {
     http->stream = NULL;
     if (http->is_ending || !http->wants_stream)
         return;
-    struct transport_failure failure = http_failure(http->instance->reader, http->route, end);
+    struct transport_failure failure = http_failure(http->worker->home_reader, http->route, end);
     http->had_stream = http->had_stream || end->was_accepted;
     /* 404 for the first one is also how servers say that they have no such stream; when the session
      * is lost indeed, the next call learns it. */
@@ -286,7 +286,8 @@ static void on_item_end(void *context, const struct post_end *end) {
         return;
     free_item(item);
     if (id != 0) {
-        struct transport_failure failure = http_failure(http->instance->reader, http->route, end);
+        struct transport_failure failure =
+            http_failure(http->worker->home_reader, http->route, end);
         http->base.events.on_failed(http->base.context, id, &failure);
     } else if (method == MCP_NOTIFY_INITIALIZED && !is_answer) {
         http->wants_stream = true;

@@ -41,7 +41,7 @@ static bool may_log(struct upstream_instance *instance) {
 
 static void on_log_message(struct upstream_instance *instance, const struct mcp_message *message) {
     const struct json_node *node =
-        mcp_param(instance->reader, message, SLICE("level"), JSON_STRING);
+        mcp_param(instance->worker->home_reader, message, SLICE("level"), JSON_STRING);
     int level = node != NULL ? mcp_log_level_parse(json_string_raw(node)) : -1;
     if (level < 0)
         return;
@@ -64,7 +64,7 @@ static void on_log_message(struct upstream_instance *instance, const struct mcp_
 static void on_notification(struct upstream_instance *instance, const struct mcp_message *message) {
     if (message->method == MCP_NOTIFY_PROGRESS) {
         const struct json_node *token =
-            mcp_param(instance->reader, message, SLICE("progressToken"), JSON_NUMBER);
+            mcp_param(instance->worker->home_reader, message, SLICE("progressToken"), JSON_NUMBER);
         if (token != NULL)
             (void)!calls_progress(instance, token->raw, message->params->raw);
     } else if (message->method == MCP_NOTIFY_MESSAGE) {
@@ -140,8 +140,7 @@ bool instance_handle_message(struct upstream_instance *instance, uint64_t reques
                              struct slice document) {
     struct mcp_message message;
     struct mcp_refusal refusal;
-    instance_follow_limits(instance);
-    int error = mcp_message_read(instance->reader, document, &message, &refusal);
+    int error = mcp_message_read(instance->worker->home_reader, document, &message, &refusal);
     if (error != 0) {
         on_garbage(instance, document, error > 0 ? refusal.reason : "out of memory");
         return false;

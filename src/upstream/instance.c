@@ -343,14 +343,6 @@ void instance_call_over(struct upstream_instance *instance) {
         instance_close(instance);
 }
 
-void instance_follow_limits(struct upstream_instance *instance) {
-    uint64_t limits = atomic_load(&instance->upstream->set->json_limits);
-    if (limits == instance->reader_limits)
-        return;
-    instance->reader_limits = limits;
-    upstream_reader_limit(instance->reader, limits);
-}
-
 void instance_renew(struct upstream_instance *instance) {
     if (instance->state != UPSTREAM_READY || instance->is_closing)
         return;
@@ -708,7 +700,7 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     struct slice name = upstream->config->name;
     struct upstream_instance *instance = mem_alloc(sizeof *instance);
     char *text = mem_alloc(name.len + 1 + owner.len);
-    if (instance == NULL || text == NULL || json_reader_new(&instance->reader) != 0) {
+    if (instance == NULL || text == NULL) {
         mem_free(instance);
         mem_free(text);
         return NULL;
@@ -719,7 +711,6 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
         memcpy(text + name.len + 1, owner.ptr, owner.len);
     atomic_init(&instance->refs, 2); /* the caller's and its own */
     instance->upstream = upstream_ref(upstream);
-    instance_follow_limits(instance);
     instance->partition = slice_make(text, name.len + 1 + owner.len);
     instance->owner = slice_from(instance->partition, name.len + 1);
     instance->label = make_label(upstream, instance->owner);
@@ -758,7 +749,6 @@ struct upstream_instance *instance_ref(struct upstream_instance *instance) {
 struct upstream_instance *upstream_instance_unref(struct upstream_instance *instance) {
     if (instance != NULL && atomic_fetch_sub(&instance->refs, 1) == 1) {
         catalog_unref(instance->catalog);
-        json_reader_free(instance->reader);
         map_deinit(&instance->pending);
         union {
             const char *in;

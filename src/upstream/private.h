@@ -37,9 +37,10 @@ struct upstream_worker {
     struct upstream_set *set;
     struct io_loop *loop;
     struct client *client;
-    struct json_reader *reader; /* of what comes from HTTP servers for calls of this worker */
-    struct buf fields;          /* of one request at a time */
-    struct list posts;          /* running; those whose owner is gone too */
+    struct json_reader *reader;      /* of what comes from HTTP servers for calls of this worker */
+    struct json_reader *home_reader; /* of what comes for the instances that are at home here */
+    struct buf fields;               /* of one request at a time */
+    struct list posts;               /* running; those whose owner is gone too */
 };
 
 struct upstream_set {
@@ -48,10 +49,9 @@ struct upstream_set {
     struct mcp_implementation gateway; /* what servers are told of us */
     struct children *children;
     struct oauth_tokens *tokens;
-    pthread_mutex_t list_mutex;       /* guards `list`: a reload swaps it, any thread takes it */
-    struct upstream_list *list;       /* the current one, with a reference */
-    atomic_uint_fast64_t json_limits; /* of readers: depth and keys, 32 bits each */
-    atomic_uint_fast64_t generation;  /* counts changes, see upstream_set_generation() */
+    pthread_mutex_t list_mutex;      /* guards `list`: a reload swaps it, any thread takes it */
+    struct upstream_list *list;      /* the current one, with a reference */
+    atomic_uint_fast64_t generation; /* counts changes, see upstream_set_generation() */
     atomic_uint_fast64_t last_id;
     atomic_size_t n_open;       /* instances that are not closed for good */
     pthread_mutex_t open_mutex; /* guards the list of them: homes add and remove, the end walks */
@@ -149,7 +149,6 @@ struct upstream_instance {
     /* Likewise: of routes whose session a call found lost, or whose server it could not reach. */
     atomic_uint_fast64_t lost_generation, unreachable_generation;
     struct transport *transport;
-    struct json_reader *reader;
     bool has_slot; /* counted in n_running */
     bool is_probing,
         is_reprobe; /* the process was started for the probe; it is to start again at once */
@@ -171,7 +170,6 @@ struct upstream_instance {
     atomic_uint_fast64_t last_used_ms;
     atomic_size_t n_direct;    /* calls that run on their own workers */
     atomic_size_t n_under_way; /* all calls, from their start to the end of their memory; room.h */
-    uint64_t reader_limits;    /* as set->json_limits were when the reader was last told */
     int sent_level;
     uint64_t level_id; /* of the request that tells it, while it runs */
     unsigned n_garbage;
@@ -230,11 +228,8 @@ struct upstream_call {
 };
 
 /* worker.c */
-/* As they stand in set->json_limits. */
-uint64_t upstream_pack_limits(const struct config *config);
-void upstream_reader_limit(struct json_reader *reader, uint64_t packed);
-int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
-                         struct io_loop *loop);
+MUST_CHECK int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
+                                    struct io_loop *loop, const struct config *config);
 void upstream_worker_deinit(struct upstream_worker *worker);
 /* A message that nobody waits for the answer of. */
 void upstream_worker_note(struct upstream_worker *worker, struct route *route,
@@ -278,8 +273,6 @@ void instance_tell(struct upstream_instance *instance, const char *told);
 void instance_renew(struct upstream_instance *instance);
 /* Any thread: its last call may be over, and it is of an upstream that has retired. */
 void instance_call_over(struct upstream_instance *instance);
-/* On the home, before it reads: the limits of the configuration may have changed. */
-void instance_follow_limits(struct upstream_instance *instance);
 /* Ready, and nothing has to be said before a call. */
 bool instance_takes_calls(struct upstream_instance *instance);
 /* The request for a log level was answered. */

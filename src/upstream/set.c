@@ -295,7 +295,6 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
     pthread_mutex_init(&set->list_mutex, NULL);
     list_init(&set->open);
     atomic_init(&set->room.max, (size_t)options->config->cache_max_size);
-    atomic_init(&set->json_limits, upstream_pack_limits(options->config));
     set->workers = mem_xalloc(options->n_loops * sizeof *set->workers);
     struct oauth_tokens_options tokens = {.loop = options->loops[0],
                                           .log = options->log,
@@ -306,7 +305,7 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
         error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,
                              set, &set->children);
     for (size_t i = 0; i < options->n_loops && error == 0; i++)
-        error = upstream_worker_init(&set->workers[i], set, options->loops[i]);
+        error = upstream_worker_init(&set->workers[i], set, options->loops[i], options->config);
     if (error == 0)
         error = upstream_set_prepare(set, options->config, &list, &name, &reason);
     if (error == -EINVAL)

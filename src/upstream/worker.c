@@ -1,26 +1,20 @@
 #include "base/limits.h"
 #include "private.h"
 
-uint64_t upstream_pack_limits(const struct config *config) {
-    const struct config_limits *limits = &config->limits;
-    return limits->max_json_depth << 32 | limits->max_json_keys;
-}
-
-void upstream_reader_limit(struct json_reader *reader, uint64_t packed) {
-    json_reader_set_limits(reader,
-                           &(struct json_limits){.max_depth = (uint32_t)(packed >> 32),
-                                                 .max_keys = (uint32_t)(packed & UINT32_MAX)});
+static void limit_readers(struct upstream_worker *worker, const struct config *config) {
+    struct json_limits limits = {.max_depth = (uint32_t)config->limits.max_json_depth,
+                                 .max_keys = (uint32_t)config->limits.max_json_keys};
+    json_reader_set_limits(worker->reader, &limits);
+    json_reader_set_limits(worker->home_reader, &limits);
 }
 
 void upstream_worker_configure(struct upstream_worker *worker, const struct config *config) {
-    uint64_t packed = upstream_pack_limits(config);
-    atomic_store(&worker->set->json_limits, packed); /* of instances, as they come to it */
-    upstream_reader_limit(worker->reader, packed);
+    limit_readers(worker, config);
     set_resize(worker->set, (size_t)config->cache_max_size);
 }
 
 int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *set,
-                         struct io_loop *loop) {
+                         struct io_loop *loop, const struct config *config) {
     struct client_options options = {
         .loop = loop,
         .log = set->options.log,
@@ -31,9 +25,11 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
     list_init(&worker->posts);
     buf_init(&worker->fields, LIMIT_HTTP_HEADER_BLOCK * 2);
     int error = json_reader_new(&worker->reader);
+    if (error == 0)
+        error = json_reader_new(&worker->home_reader);
     if (error != 0)
         return error;
-    upstream_reader_limit(worker->reader, atomic_load(&set->json_limits));
+    limit_readers(worker, config);
     return client_new(&options, &worker->client);
 }
 
@@ -43,6 +39,7 @@ void upstream_worker_deinit(struct upstream_worker *worker) {
     posts_free(worker);
     client_free(worker->client);
     json_reader_free(worker->reader);
+    json_reader_free(worker->home_reader);
     buf_deinit(&worker->fields);
 }
 
