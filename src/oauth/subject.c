@@ -129,13 +129,10 @@ static struct oauth_token_wait *wait_of(struct list_link *link) {
     return CONTAINER_OF(waiter, struct oauth_token_wait, waiter);
 }
 
-static void answer(struct oauth_token_wait *wait, struct oauth_token *token,
-                   const struct tokens_failure *failure) {
-    wait->token = oauth_token_ref(token);
-    if (token == NULL) {
-        wait->lack = failure->lack;
-        memcpy(wait->reason, failure->reason, sizeof wait->reason);
-    }
+static void answer_failure(struct oauth_token_wait *wait, const struct tokens_failure *failure) {
+    wait->token = NULL;
+    wait->lack = failure->lack;
+    memcpy(wait->reason, failure->reason, sizeof wait->reason);
 }
 
 static void tell(struct oauth_token_wait *wait, struct oauth_token *token,
@@ -143,7 +140,10 @@ static void tell(struct oauth_token_wait *wait, struct oauth_token *token,
     struct oauth_source *source = wait->source;
     if (!oauth_waiter_take(&wait->waiter))
         return;
-    answer(wait, token, failure);
+    if (token != NULL)
+        wait->token = oauth_token_ref(token);
+    else
+        answer_failure(wait, failure);
     oauth_waiter_post(&wait->waiter);
     oauth_source_unref(source); /* not the last one: whoever tells has one too */
 }
@@ -228,7 +228,7 @@ static enum oauth_answer look(struct oauth_source *source, struct oauth_subject 
     if (subject->token != NULL) {
         uint64_t left = time_left(source, subject, now);
         if (left != 0) {
-            answer(wait, subject->token, NULL);
+            wait->token = oauth_token_ref(subject->token);
             if (failure == NULL && is_near_its_end(subject, left))
                 subject_enqueue(source, subject, true);
             return OAUTH_ANSWER_TOKEN;
@@ -236,7 +236,7 @@ static enum oauth_answer look(struct oauth_source *source, struct oauth_subject 
         subject_drop_token(subject);
     }
     if (failure != NULL && subject->state == SUBJECT_IDLE) {
-        answer(wait, NULL, failure);
+        answer_failure(wait, failure);
         return OAUTH_ANSWER_NONE;
     }
     subject_enqueue(source, subject, false);
@@ -253,7 +253,7 @@ static enum oauth_answer refuse(struct oauth_token_wait *wait, enum oauth_lack l
                                 const char *reason) {
     struct tokens_failure failure;
     tokens_failure_set(&failure, lack, reason);
-    answer(wait, NULL, &failure);
+    answer_failure(wait, &failure);
     return OAUTH_ANSWER_NONE;
 }
 

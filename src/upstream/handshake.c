@@ -486,35 +486,44 @@ void handshake_answer(struct upstream_instance *instance, const struct mcp_messa
     }
 }
 
+/* 4xx but those about who asks: it does not know the method, the endpoint or the revision. */
+static bool is_verdict(unsigned status) {
+    return status >= 400 && status < 500 && status != 401 && status != 403 && status != 407 &&
+           status != 408 && status != 429;
+}
+
+/* It cannot start, or not with the token that there is. */
+static void give_up(struct upstream_instance *instance, const struct transport_failure *failure) {
+    bool is_refused = failure->status == 401 || failure->status == 403;
+    bool is_of_caller = upstream_wants_token(instance->upstream);
+    bool lacks_setting = instance->upstream->source == NULL && !is_of_caller;
+    char reason[200];
+    instance->is_refused = failure->lacks_token || (is_refused && is_of_caller);
+    instance_tell(instance, is_refused && is_of_caller
+                                ? "the upstream does not take your access token"
+                                : failure->told);
+    if (is_refused)
+        snprintf(reason, sizeof reason, "it refuses %s (HTTP %u)%s",
+                 is_of_caller ? "the access token of its user" : "the gateway's credentials",
+                 failure->status, lacks_setting ? "; set auth.token" : "");
+    else
+        snprintf(reason, sizeof reason, "%.*s", SLICE_ARGS(failure->reason));
+    instance_give_up(instance, reason);
+}
+
 /* HTTP only: the POST ended without the answer. */
 void handshake_failed(struct upstream_instance *instance, const struct transport_failure *failure) {
     enum ask ask = instance->ask;
-    char reason[200];
-    snprintf(reason, sizeof reason, "%.*s", SLICE_ARGS(failure->reason));
+    bool says_no = is_verdict(failure->status) || failure->status == 200 || failure->status == 202;
     instance->ask = ASK_NOTHING;
-    /* 4xx but those about who asks: it does not know the method, the endpoint or the revision. */
-    bool is_verdict = failure->status >= 400 && failure->status < 500 && failure->status != 401 &&
-                      failure->status != 403 && failure->status != 407 && failure->status != 408 &&
-                      failure->status != 429;
-    if (ask == ASK_DISCOVER && (is_verdict || failure->status == 200 || failure->status == 202)) {
+    if (ask == ASK_DISCOVER && says_no) {
         on_discover_error(instance, failure->code, failure->error);
     } else if (ask == ASK_LIST && instance->state == UPSTREAM_READY && failure->is_session_lost) {
         instance_renew(instance);
     } else if (ask == ASK_LIST && instance->state == UPSTREAM_READY) {
-        on_list_failed(instance, slice_from_cstr(reason));
+        on_list_failed(instance, failure->reason);
         end_list(instance);
     } else {
-        bool is_refused = failure->status == 401 || failure->status == 403;
-        bool is_of_caller = upstream_wants_token(instance->upstream);
-        instance->is_refused = failure->lacks_token || (is_refused && is_of_caller);
-        instance_tell(instance, is_refused && is_of_caller
-                                    ? "the upstream does not take your access token"
-                                    : failure->told);
-        if (is_refused)
-            snprintf(reason, sizeof reason, "it refuses %s (HTTP %u)%s",
-                     is_of_caller ? "the access token of its user" : "the gateway's credentials",
-                     failure->status,
-                     instance->upstream->source == NULL && !is_of_caller ? "; set auth.token" : "");
-        instance_give_up(instance, reason);
+        give_up(instance, failure);
     }
 }
