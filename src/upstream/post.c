@@ -68,7 +68,8 @@ int post_send(struct post *post, const struct post_request *request) {
     bool has_token = post->token != NULL && !oauth_token_has_ended(post->token);
     if (wants_token && !has_token && !post->is_probe)
         return -EACCES;
-    if (post->may_leave != NULL && !post->may_leave(post->may_leave_context)) {
+    bool is_resumption = request->event_id.len != 0; /* of what has left before */
+    if (post->may_leave != NULL && !is_resumption && !post->may_leave(post->may_leave_context)) {
         post->obstacle = POST_MAY_NOT_LEAVE;
         post_break_off(post, "it may not be sent any more");
         return 0;

@@ -56,6 +56,39 @@ describe("a decision is of the moment at which the call leaves", () => {
         assert.deepEqual(second.received("tools/call"), [], "a write that is locked does not leave");
     });
 
+    test("edit mode closes while the answer of a write is fetched: it comes, for the write was made", async (t) => {
+        let close = async (): Promise<void> => {};
+        const resumed: Exchange[] = [];
+        const fixture = await startHttp(
+            {
+                ...legacyOnly(),
+                tools: [tool("echo")],
+                on: (exchange) => {
+                    if (exchange.request.method !== "GET" || exchange.request.field("last-event-id") !== "one") return false;
+                    resumed.push(exchange);
+                    return true;
+                },
+            },
+            t,
+        );
+        const gateway = await startGateway({ config: { servers: { it: { url: fixture.url } }, security: {} } }, t);
+        await edit(gateway, "on", "--reason", "a test");
+        const client = new ModernClient(gateway, "/mcp/it");
+        const args = fixture.act(async (exchange) => {
+            await close();
+            const first = exchange.sse();
+            first.raw("id: one\nretry: 1\ndata: \n\n");
+            first.end();
+            await until(() => resumed.length !== 0, "the rest is asked for");
+            const second = resumed[0]!.sse();
+            second.event(exchange.answer("written"), "two");
+            second.end();
+        });
+        close = async () => void (await edit(gateway, "off"));
+        const { result } = await client.call("echo", args);
+        assert.match(JSON.stringify(result), /written/);
+    });
+
     test("edit mode closes while a write waits for Redis", async (t) => {
         const redis = await Redis.start(t);
         const fixture = await startHttp({ ...legacyOnly(), tools: [tool("echo")] }, t);
