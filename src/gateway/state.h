@@ -28,6 +28,7 @@
 #include "mcp/message.h"
 #include "mcp/modern.h"
 #include "mcp/protocol.h"
+#include "oauth/token.h"
 #include "peers.h"
 #include "policy/policy.h"
 #include "upstream/upstream.h"

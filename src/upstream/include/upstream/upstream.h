@@ -33,7 +33,6 @@
 #include "io/spawner.h"
 #include "io/tls.h"
 #include "mcp/protocol.h"
-#include "oauth/token.h"
 #include "upstream/catalog.h"
 
 struct upstream_set;
@@ -41,6 +40,7 @@ struct upstream_list;
 struct upstream;
 struct upstream_instance;
 struct upstream_call;
+struct oauth_token; /* oauth/token.h */
 /* What upstreams need on each worker's loop: the HTTP client, a reader of answers. */
 struct upstream_worker;
 
