@@ -336,9 +336,11 @@ describe("the ends of tokens", { concurrency: 2 }, () => {
         assert.equal(here.grantor.grants.items.at(-1)!.form.get("subject_token"), next);
         assert.ok(guarded.visits.items.length > before);
         assert.equal(guarded.visitsOf("initialize").length, 1, "the session goes on");
-        isProper(here, [token, next]);
+        // What left just before the end may arrive just behind it.
+        const onTheWay = exp * 1000 + 250;
+        isProper(here, [token, next], (visit) => visit.why === "it has ended" && visit.at < onTheWay);
         for (const visit of guarded.visits.items)
-            if (visit.at >= exp * 1000) assert.ok((visit.claims!.exp as number) > exp, "with the next one's");
+            if (visit.at >= onTheWay) assert.ok((visit.claims!.exp as number) > exp, "with the next one's");
     });
 
     test("the exchanged one: no call notices", async (t) => {
