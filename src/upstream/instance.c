@@ -685,14 +685,6 @@ void instance_kill(struct upstream_instance *instance) {
 
 /* Birth and death. */
 
-/* Who knows a session's id, and is its principal, can go on with it. */
-static struct slice make_label(const struct upstream *upstream, struct slice owner) {
-    enum { SHOWN = 8 };
-    bool is_session =
-        upstream->config->share == CONFIG_SHARE_SESSION && slice_find_byte(owner, ':') == SIZE_MAX;
-    return is_session ? slice_sub(owner, 0, SHOWN) : owner;
-}
-
 struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
                                        struct upstream_worker *worker) {
     struct io_loop *loop = worker->loop;
@@ -713,7 +705,6 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     instance->upstream = upstream_ref(upstream);
     instance->partition = slice_make(text, name.len + 1 + owner.len);
     instance->owner = slice_from(instance->partition, name.len + 1);
-    instance->label = make_label(upstream, instance->owner);
     instance->worker = worker;
     instance->loop = loop;
     atomic_init(&instance->last_used_ms, io_loop_now(loop));

@@ -115,7 +115,6 @@ struct upstream_instance {
     struct upstream *upstream; /* a reference */
     struct slice partition;    /* owned memory: of kept connections */
     struct slice owner;        /* in there */
-    struct slice label;        /* the owner in the log; of a session's id the beginning alone */
     struct upstream_worker *worker;
     struct io_loop *loop; /* the worker's */
 
