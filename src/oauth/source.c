@@ -296,3 +296,12 @@ struct oauth_source *oauth_source_unref(struct oauth_source *source) {
         destroy(source);
     return NULL;
 }
+
+bool oauth_source_has_rules(const struct oauth_source *source, const struct config *config) {
+    struct client_rules *rules = NULL;
+    if (oauth_rules_new(config, &rules) != 0)
+        return false;
+    bool has = client_rules_equal(source->rules, rules);
+    client_rules_unref(rules);
+    return has;
+}

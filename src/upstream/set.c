@@ -191,7 +191,7 @@ static bool is_unchanged(const struct upstream *upstream, const struct config *c
                          const struct config_server *server) {
     const struct config *old = upstream->all;
     return config_server_runs_alike(upstream->config, server) &&
-           (upstream->source == NULL || config_same_outside(old, config)) &&
+           (upstream->source == NULL || oauth_source_has_rules(upstream->source, config)) &&
            (server->url.len == 0 ||
             config_headers_equal(old->headers, old->n_headers, config->headers, config->n_headers));
 }

@@ -46,66 +46,6 @@ static void test_each_url(void) {
     unload(&l);
 }
 
-#define WEB   "[mcp.servers.a]\nurl = \"https://w.example/mcp\"\n"
-#define OTHER "[mcp.servers.b]\nurl = \"https://v.example:8443/mcp\"\n"
-
-static void test_same(void) {
-    static const struct {
-        const char *name, *a, *b;
-        bool is_same;
-    } rows[] = {
-        {"alike", WEB, WEB, true},
-        {"nothing", "", "", true},
-        {"a path", WEB, "[mcp.servers.a]\nurl = \"https://w.example/other?x\"\n", true},
-        {"a name", WEB, "[mcp.servers.c]\nurl = \"https://w.example/mcp\"\n", true},
-        {"the order", WEB OTHER, OTHER WEB, true},
-        {"one more of a host", WEB, WEB "[mcp.servers.b]\nurl = \"https://w.example/b\"\n", true},
-        {"a child more", WEB, WEB "[mcp.servers.b]\ncmd = [\"x\"]\n", true},
-        {"one more", WEB, WEB OTHER, false},
-        {"another host", WEB, "[mcp.servers.a]\nurl = \"https://w.example.org/mcp\"\n", false},
-        {"another port", WEB, "[mcp.servers.a]\nurl = \"https://w.example:444/mcp\"\n", false},
-        {"another scheme", WEB, "[mcp.servers.a]\nurl = \"http://w.example/mcp\"\n", false},
-        {"no path", "[mcp.servers.a]\nurl = \"https://w.example\"\n", WEB, true},
-        {"an issuer", WEB CREDENTIALS, WEB CREDENTIALS "auth.issuer = \"https://as.example\"\n",
-         false},
-        {"a token endpoint", WEB CREDENTIALS,
-         WEB CREDENTIALS "auth.token_endpoint = \"https://as.example/t\"\n", false},
-        {"a network", WEB, WEB "[security]\nallow_networks = [\"10.0.0.0/8\"]\n", false},
-        {"another network", "[security]\nallow_networks = [\"10.0.0.0/8\"]\n" WEB,
-         "[security]\nallow_networks = [\"10.0.0.0/16\"]\n" WEB, false},
-        {"a comment", "[security]\nallow_networks = [\"10.0.0.0/8\"]\n" WEB,
-         "# ours\n[security]\nallow_networks = [\"10.0.0.0/8\"]\nedit_mode = true\n" WEB, true},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct loaded a = load(slice_from_cstr(rows[i].a)), b = load(slice_from_cstr(rows[i].b));
-        test_row(rows[i].name);
-        REQUIRE(a.result == 0 && b.result == 0);
-        CHECK(config_same_outside(a.config, b.config) == rows[i].is_same);
-        CHECK(config_same_outside(b.config, a.config) == rows[i].is_same);
-        unload(&a);
-        unload(&b);
-    }
-}
-
-struct pair {
-    struct config *a, *b;
-};
-
-static void compare_for_torture(void *arg) {
-    const struct pair *pair = arg;
-    (void)config_same_outside(pair->a, pair->a);   /* false without memory */
-    CHECK(!config_same_outside(pair->a, pair->b)); /* and never the other way round */
-}
-
-static void test_same_without_memory(void) {
-    struct loaded a = load(SLICE(WEB)), b = load(SLICE(WEB OTHER));
-    struct pair pair = {.a = a.config, .b = b.config};
-    REQUIRE(a.result == 0 && b.result == 0);
-    test_torture(compare_for_torture, &pair);
-    unload(&a);
-    unload(&b);
-}
-
 #define WIDE                                                                                       \
     " is every address there is: whoever answers the gateway can point it at this machine, its "   \
     "network and the cloud's own addresses; name the networks that are meant, such as "            \
@@ -222,5 +162,5 @@ static void test_cache_bounds(void) {
     }
 }
 
-TEST_MAIN(TEST(test_each_url), TEST(test_same), TEST(test_same_without_memory), TEST(test_networks),
-          TEST(test_too_many_networks), TEST(test_idle_timeouts), TEST(test_cache_bounds))
+TEST_MAIN(TEST(test_each_url), TEST(test_networks), TEST(test_too_many_networks),
+          TEST(test_idle_timeouts), TEST(test_cache_bounds))

@@ -382,6 +382,25 @@ static void test_one_hung_source(void) {
     world_close(&world);
 }
 
+/* --- whose rules it goes by --- */
+
+static void test_rules(void) {
+    static struct slice networks[] = {SLICE_INIT("10.0.0.0/8")};
+    struct source_world world;
+    world_with_endpoint(&world, CONFIG_UPSTREAM_AUTH_CLIENT);
+    world_start(&world);
+    struct config_server servers[2] = {world.servers[0], {.url = SLICE("https://w.example/mcp")}};
+    struct config config = {.servers = servers, .n_servers = 1};
+    CHECK(oauth_source_has_rules(world.source, &config));
+    config.n_servers = 2; /* names one more */
+    CHECK(!oauth_source_has_rules(world.source, &config));
+    config.n_servers = 1;
+    config.allow_networks = networks;
+    config.n_allow_networks = 1;
+    CHECK(!oauth_source_has_rules(world.source, &config));
+    world_close(&world);
+}
+
 /* --- the end --- */
 
 static void test_the_end(void) {
@@ -432,4 +451,5 @@ TEST_MAIN(TEST(test_client_credentials), TEST(test_scopes_and_post), TEST(test_e
           TEST(test_renewal), TEST(test_an_ended_token_is_not_used), TEST(test_lifetimes),
           TEST(test_ends_with_the_subject), TEST(test_the_least_used_goes), TEST(test_never_idle),
           TEST(test_one_request_for_all), TEST(test_turns), TEST(test_patience),
-          TEST(test_one_hung_source), TEST(test_the_end), TEST(test_a_source_goes))
+          TEST(test_one_hung_source), TEST(test_rules), TEST(test_the_end),
+          TEST(test_a_source_goes))

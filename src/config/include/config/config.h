@@ -486,9 +486,6 @@ MUST_CHECK int config_keep(struct config *config, const struct config *old);
  * authorization servers and their keys, of token endpoints. Not its own. */
 void config_each_url(const struct config *config, void (*fn)(void *context, struct slice url),
                      void *context);
-/* The rules for addresses that others name are the same: allow_networks, and whom the file itself
- * names (client/rules.h). False when there is no memory to find out. */
-bool config_same_outside(const struct config *a, const struct config *b);
 
 /* endpoints and their URLs */
 

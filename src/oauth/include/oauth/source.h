@@ -61,6 +61,9 @@ enum { OAUTH_E_SOURCE = 1 };
 MUST_CHECK int oauth_source_new(struct oauth_tokens *tokens, struct config *config,
                                 const struct config_server *server,
                                 struct oauth_source **ret_source, const char **ret_reason);
+/* A configuration has the rules for found addresses that the source goes by (oauth_rules_new()).
+ * False when there is no memory to find out. */
+bool oauth_source_has_rules(const struct oauth_source *source, const struct config *config);
 struct oauth_source *oauth_source_ref(struct oauth_source *source);
 /* Accepts NULL. */
 struct oauth_source *oauth_source_unref(struct oauth_source *source);
