@@ -185,6 +185,7 @@ enum auth_verdict bearer_check(struct auth *auth, struct buf *scratch, struct js
     error = verify(&bearer, &reason);
     if (error == JWT_E_UNKNOWN_KEY && !is_last) {
         answer->issuer = bearer.issuer;
+        answer->keys_generation = bearer.keys_generation;
         return AUTH_NEEDS_KEYS;
     }
     if (error == 0)

@@ -137,7 +137,7 @@ static void deliver_keys(struct io_message *message) {
     gw_exchange_go_on(exchange);
 }
 
-bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer) {
+bool gw_authn_wait(struct gw_exchange *exchange, const struct auth_answer *answer) {
     struct gw_worker *worker = exchange->worker;
     struct gw_authn_wait *wait = mem_alloc(sizeof *wait);
     if (wait == NULL)
@@ -145,7 +145,8 @@ bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer) {
     wait->exchange = exchange;
     wait->keys.message.deliver = deliver_keys;
     wait->keys.loop = worker->loop;
-    if (!oauth_wait_for_keys(issuer, &wait->keys)) {
+    wait->keys.generation = answer->keys_generation;
+    if (!oauth_wait_for_keys(answer->issuer, &wait->keys)) {
         mem_free(wait);
         return false;
     }

@@ -297,7 +297,7 @@ static enum phase_verdict phase_authenticate(struct gw_exchange *exchange,
     struct auth_answer answer;
     enum auth_verdict verdict = gw_authenticate(exchange, head, exchange->has_waited, &answer);
     if (verdict == AUTH_NEEDS_KEYS) {
-        if (gw_authn_wait(exchange, answer.issuer))
+        if (gw_authn_wait(exchange, &answer))
             return PHASE_WAITS;
         verdict = gw_authenticate(exchange, head, true, &answer);
     }

@@ -167,8 +167,9 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
                                   bool is_last, struct auth_answer *ret_answer);
 /* A stream that is open for long: whether its request would be let in now. */
 bool gw_authn_still_holds(struct gw_exchange *exchange);
-/* gw_exchange_go_on() comes when the issuer has been asked for keys. False: it is not asked now. */
-bool gw_authn_wait(struct gw_exchange *exchange, struct oauth_issuer *issuer);
+/* After AUTH_NEEDS_KEYS: gw_exchange_go_on() comes when the issuer has been asked for keys. False:
+ * it is not asked now. */
+bool gw_authn_wait(struct gw_exchange *exchange, const struct auth_answer *answer);
 void gw_authn_cancel(struct gw_exchange *exchange);
 /* The worker has another generation: whoever waits is looked at again. */
 void gw_authn_restart(struct gw_worker *worker);

@@ -52,15 +52,22 @@ bool oauth_wait_for_keys(struct oauth_issuer *issuer, struct oauth_wait *wait) {
     enum oauth_ask ask = OAUTH_ASK_REFUSED;
     pthread_mutex_lock(&oauth->mutex);
     uint64_t now = oauth_now(oauth);
-    if (issuer->is_remote && oauth->is_started && !oauth->is_closed)
+    /* They came since: asking for them once more would use up the question of the next unknown key.
+     */
+    bool has_changed = atomic_load(&issuer->generation) != wait->generation;
+    if (has_changed)
+        ask = OAUTH_ASK_JOIN;
+    else if (issuer->is_remote && oauth->is_started && !oauth->is_closed)
         ask = oauth_schedule_ask(&issuer->schedule, now);
     if (ask != OAUTH_ASK_REFUSED) {
         /* The loop has to begin, or to watch the time. */
-        if (ask == OAUTH_ASK_START || list_is_empty(&issuer->waiting))
+        if (!has_changed && (ask == OAUTH_ASK_START || list_is_empty(&issuer->waiting)))
             oauth_wake(oauth);
         wait->issuer = issuer;
         oauth_waiter_enter(&wait->waiter, &issuer->waiting, wait->loop, &wait->message,
                            now + LIMIT_JWKS_WAIT_MS);
+        if (has_changed && oauth_waiter_take(&wait->waiter))
+            oauth_waiter_post(&wait->waiter);
     }
     pthread_mutex_unlock(&oauth->mutex);
     return ask != OAUTH_ASK_REFUSED;

@@ -42,6 +42,32 @@ static void test_a_thousand(void) {
     world_close(&world);
 }
 
+/* Who looked before they came, and asks after it, is told of them: nothing is fetched for it, and
+ * the next one with an unknown key can still ask. */
+static void test_keys_that_came_meanwhile(void) {
+    static const struct reply replies[] = {ANSWER(KEYS(KEY_EC)), ANSWER(KEYS(KEY_EC))};
+    struct world world;
+    struct waiter late, next;
+    world_open(&world, replies, ARRAY_LEN(replies));
+    world_add(&world, "/keys", NULL);
+    world_start(&world);
+    uint64_t before = oauth_generation(oauth_at(world.oauth, 0));
+    world_wait(&world);
+    world_advance(&world, LIMIT_JWKS_PAUSE_MS);
+    CHECK_INT(world.server.n_requests, 1);
+    waiter_init(&late, &world);
+    late.wait.generation = before;
+    CHECK(oauth_wait_for_keys(oauth_at(world.oauth, 0), &late.wait));
+    CHECK(!oauth_wait_cancel(&late.wait));
+    guarded_run(&world.guarded);
+    CHECK_INT(late.n_told, 1);
+    CHECK_INT(world.server.n_requests, 1);
+    CHECK(waiter_start(&next, &world));
+    guarded_run(&world.guarded);
+    CHECK_INT(world.server.n_requests, 2);
+    world_close(&world);
+}
+
 /* The issuer comes up a moment after us: whoever asks meanwhile waits for the next attempt. */
 static void test_a_late_issuer(void) {
     static const struct reply replies[] = {STATUS("503 X"), STATUS("503 X"), ANSWER(KEYS(KEY_EC))};
@@ -208,6 +234,7 @@ static void enter(struct mutineer *mutineer) {
         *mutinous = (struct mutinous){.owner = mutineer};
         mutinous->wait.loop = mutineer->loop;
         mutinous->wait.message.deliver = mutinous_told;
+        mutinous->wait.generation = oauth_generation(issuer);
         mutinous->is_in = oauth_wait_for_keys(issuer, &mutinous->wait);
         mutineer->n_left += mutinous->is_in;
         mutineer->n_asked += mutinous->is_in;
@@ -286,6 +313,6 @@ static void test_threads(void) {
     world_close(&world);
 }
 
-TEST_MAIN(TEST(test_a_thousand), TEST(test_a_late_issuer), TEST(test_patience),
-          TEST(test_patience_by_the_timer), TEST(test_cancel), TEST(test_cancel_too_late),
-          TEST(test_the_end), TEST(test_threads))
+TEST_MAIN(TEST(test_a_thousand), TEST(test_keys_that_came_meanwhile), TEST(test_a_late_issuer),
+          TEST(test_patience), TEST(test_patience_by_the_timer), TEST(test_cancel),
+          TEST(test_cancel_too_late), TEST(test_the_end), TEST(test_threads))

@@ -157,6 +157,7 @@ static void waiter_init(struct waiter *waiter, struct world *world) {
     *waiter = (struct waiter){.world = world};
     waiter->wait.loop = world->guarded.loop;
     waiter->wait.message.deliver = waiter_told;
+    waiter->wait.generation = oauth_generation(oauth_at(world->oauth, 0));
 }
 
 static bool waiter_start(struct waiter *waiter, struct world *world) {

@@ -120,7 +120,8 @@ enum auth_verdict {
 
 struct auth_answer {
     struct auth_identity *identity; /* AUTH_OK: a reference */
-    struct oauth_issuer *issuer;    /* AUTH_NEEDS_KEYS */
+    struct oauth_issuer *issuer;    /* AUTH_NEEDS_KEYS, with: */
+    uint64_t keys_generation;       /* of the keys that did not do */
     const char *reason;             /* the others: a fixed sentence for the caller */
 };
 

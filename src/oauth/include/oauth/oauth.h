@@ -83,16 +83,18 @@ uint64_t oauth_generation(const struct oauth_issuer *issuer);
 struct oauth_wait {
     struct io_message message; /* delivered on `loop`; `deliver` is the waiter's */
     struct io_loop *loop;
+    uint64_t generation;         /* of the keys that were of no use, by oauth_keys() */
     struct oauth_issuer *issuer; /* private from here on */
     struct oauth_waiter waiter;
 };
 
 /*
  * Asks for keys, because there are none or the one that is needed is not among them. True: the
- * message is delivered once, when the next answer is there or failed (LIMIT_JWKS_WAIT_MS at most).
+ * message is delivered once, when the next answer is there or failed (LIMIT_JWKS_WAIT_MS at most),
+ * or at once when the keys have changed since `wait->generation`.
  * False: they were asked for a moment ago, or nothing is fetched (a secret's keys, before
- * oauth_start()); there will be no others for now. `wait` has `message.deliver` and `loop`, and is
- * not waiting already.
+ * oauth_start()); there will be no others for now. `wait` has `message.deliver`, `loop` and
+ * `generation`, and is not waiting already.
  */
 MUST_CHECK bool oauth_wait_for_keys(struct oauth_issuer *issuer, struct oauth_wait *wait);
 /*
