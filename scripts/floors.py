@@ -18,12 +18,15 @@ MAY_INCLUDE = {
     "auth": {"base", "json", "http", "jose", "io", "config", "oauth"},
     "limits": {"base", "http", "resp", "io", "config"},
     "policy": {"base", "json", "config", "limits"},
+    "audit": {"base", "json", "io", "config"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client", "oauth"},
     "gateway": {
-        "base", "json", "http", "mcp", "io", "config", "oauth", "auth", "limits", "policy", "upstream",
+        "base", "json", "http", "mcp", "io", "config", "oauth", "auth", "limits", "policy", "audit", "upstream",
     },
     "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},
-    "cli": {"base", "json", "http", "mcp", "io", "config", "pki", "limits", "policy", "upstream", "gateway", "admin"},
+    "cli": {
+        "base", "json", "http", "mcp", "io", "config", "pki", "limits", "policy", "audit", "upstream", "gateway", "admin",
+    },
 }
 
 # What a module may use of the system beyond the C library: the loop and the sockets belong to io/ and to those who

@@ -256,6 +256,14 @@ static const char *const restart_keys[] = {
     "server.limits.max_connections",
     "server.limits.max_connections_per_address",
     "server.limits.max_in_flight",
+    "audit.enabled",
+    "audit.mode",
+    "audit.jsonl.path",
+    "audit.jsonl.max_bytes",
+    "audit.jsonl.files",
+    "audit.syslog.url",
+    "audit.syslog.ca_bundle",
+    "audit.syslog.facility",
 };
 
 static bool starts_with_key(const char *path, const char *key) {

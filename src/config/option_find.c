@@ -22,7 +22,7 @@ const struct option *option_at(size_t i) {
     } parts[] = {
         {option_server_rows, option_server_count}, {option_auth_rows, option_auth_count},
         {option_mcp_rows, option_mcp_count},       {option_access_rows, option_access_count},
-        {option_other_rows, option_other_count},
+        {option_audit_rows, option_audit_count},   {option_other_rows, option_other_count},
     };
     for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
         if (i < parts[k].n)

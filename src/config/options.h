@@ -103,9 +103,9 @@ struct option {
 
 /* The table, in parts (options_*.c). */
 extern const struct option option_server_rows[], option_auth_rows[], option_mcp_rows[],
-    option_access_rows[], option_other_rows[];
+    option_access_rows[], option_audit_rows[], option_other_rows[];
 extern const size_t option_server_count, option_auth_count, option_mcp_count, option_access_count,
-    option_other_count;
+    option_audit_count, option_other_count;
 /* The rows in the order of the documentation; NULL behind the last one. */
 const struct option *option_at(size_t i);
 
@@ -130,14 +130,14 @@ int option_write_size(struct buf *out, uint64_t bytes);
 /* A number in the row's own unit. */
 int option_write_number(struct buf *out, const struct option *row, uint64_t number);
 
-/* Checks (check.c, check_auth.c, check_http.c). */
+/* Checks (check.c, check_audit.c, check_auth.c, check_http.c). */
 option_check check_filled, check_listen_address, check_url_path, check_host, check_env_name,
     check_user, check_server_name, check_upstream_url, check_protocol, check_proxy, check_token,
     check_header_name, check_header_value, check_network, check_none, check_hash, check_scope,
     check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
     check_field_name, check_origin, check_method, check_cors_header, check_whitelisted,
     check_storage_url, check_key_prefix, check_issuer, check_token_endpoint, check_client_text,
-    check_resource_name;
+    check_resource_name, check_redact_path, check_redact_pattern, check_syslog_url;
 /* idle_timeout_ms of a server before that of mcp.downstream_cache takes its place. */
 #define IDLE_NOT_SET UINT64_MAX
 /* max_instances where the file has none: it goes by the kind of server. */

@@ -6,6 +6,7 @@
 
 #define KIB(n) ((size_t)(n)*1024u)
 #define MIB(n) ((size_t)(n)*1024u * 1024u)
+#define GIB(n) (MIB(n) * 1024u)
 
 /* HTTP, from clients and from upstreams. */
 #define LIMIT_HTTP_HEADER_BLOCK     KIB(32) /* start line and fields together */
@@ -145,6 +146,17 @@
 #define LIMIT_UPSTREAM_IN_FLIGHT 1024u  /* that run on one upstream */
 #define LIMIT_FAILURES           5u     /* in a row: then the upstream is left alone */
 #define LIMIT_COOLDOWN_MS        30000u /* for this long */
+
+/* The audit trail. */
+#define LIMIT_AUDIT_BODY     KIB(64) /* of one record */
+#define LIMIT_AUDIT_STRING   1024u   /* bytes of one text in it */
+#define LIMIT_AUDIT_HELD     MIB(4)  /* of one worker, not written yet */
+#define LIMIT_AUDIT_ROWS     256u    /* lines about strangers a minute */
+#define LIMIT_AUDIT_RESERVE  MIB(4)  /* kept free for those who are known */
+#define LIMIT_AUDIT_FINDINGS 1000u   /* that are told one by one */
+#define LIMIT_AUDIT_PAGE     10000u  /* records of one page */
+#define LIMIT_AUDIT_QUERY_MS 2000u   /* that one page is looked for */
+#define LIMIT_REDACT_RULES   1000u   /* paths; patterns */
 
 /* Configuration. */
 #define LIMIT_CONFIG_FILE     MIB(4)

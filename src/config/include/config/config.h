@@ -344,6 +344,31 @@ struct config_server { /* one [mcp.servers.NAME] */
     size_t n_tools;
 };
 
+/* [audit] */
+enum config_audit_mode { CONFIG_AUDIT_BEST_EFFORT, CONFIG_AUDIT_REQUIRED };
+enum config_syslog_facility {
+    CONFIG_SYSLOG_AUTH,
+    CONFIG_SYSLOG_AUTHPRIV,
+    CONFIG_SYSLOG_DAEMON,
+    CONFIG_SYSLOG_USER,
+    CONFIG_SYSLOG_LOCAL0, /* and so on, to 7 */
+};
+
+struct config_audit {
+    bool enabled;
+    enum config_audit_mode mode;
+    uint64_t max_bytes, max_age_ms;
+    uint64_t max_arguments; /* bytes of JSON that a record shows */
+    struct slice *redact_paths, *redact_patterns;
+    size_t n_redact_paths, n_redact_patterns;
+    bool redact_shapes;
+    struct slice jsonl_path; /* empty: no copy */
+    uint64_t jsonl_max_bytes, jsonl_files;
+    struct slice syslog_url;       /* empty: no copy */
+    struct slice syslog_ca_bundle; /* empty: the system's roots */
+    enum config_syslog_facility syslog_facility;
+};
+
 struct config {
     struct slice path; /* of the file; empty when there was none */
     /* [server] */
@@ -393,6 +418,7 @@ struct config {
     size_t n_whitelist;
     struct slice *allow_networks; /* CIDR blocks that found addresses may be in, checked */
     size_t n_allow_networks;
+    struct config_audit audit;
 
     atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
