@@ -7,7 +7,6 @@
 #define MOST_SECONDS INT64_C(253402300799) /* the end of the year 9999 */
 
 void audit_time_write(uint64_t us_since_1970, char text[AUDIT_TIME_CHARS + 1]) {
-    enum { MOST_SECONDS = 253402300799 }; /* the end of the year 9999 */
     struct tm parts;
     time_t seconds = (time_t)(us_since_1970 / 1000000);
     if (seconds > (time_t)MOST_SECONDS)
