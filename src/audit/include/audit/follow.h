@@ -19,8 +19,12 @@ struct audit_follow;
 /* -errno. `stop_fd`: readable when waiting has to end; -1: none. */
 MUST_CHECK int audit_follow_new(const char *dir, int stop_fd, struct audit_follow **ret_follow);
 struct audit_follow *audit_follow_free(struct audit_follow *follow);
-/* From there on; AUDIT_E_PLACE: there is no such place (any more): begin anew, or at the oldest
- * line, behind `oldest`. */
+/*
+ * From there on. A place with a number only is behind that line, wherever it stands: the lines from
+ * there on to the oldest one that is still there count as missed. AUDIT_E_PLACE: there is no such
+ * place (any more): the segment was deleted, or what was behind it cut off. Then seek by the number
+ * alone; when that is not there either, the trail is another one: begin anew. -errno.
+ */
 enum { AUDIT_E_PLACE = 2 };
 MUST_CHECK int audit_follow_seek(struct audit_follow *follow, const struct audit_place *place);
 void audit_follow_seek_end(struct audit_follow *follow);
@@ -29,7 +33,8 @@ enum audit_followed {
     AUDIT_FOLLOWED_LINE, /* *ret_text: the line without its end, valid until the next call */
     AUDIT_FOLLOWED_END,  /* there is no more for now */
     AUDIT_FOLLOWED_STOP, /* stop_fd is readable */
-    AUDIT_FOLLOWED_ERROR /* the files cannot be read; errno in *ret_error */
+    AUDIT_FOLLOWED_ERROR /* the files cannot be read; errno in *ret_error. ESTALE: what was given
+                            out last was cut off meanwhile; seek */
 };
 /* `wait_ms`: how long to wait for a line at most; 0: not; UINT64_MAX: until it comes or is stopped.
  */
@@ -37,7 +42,8 @@ enum audit_followed audit_follow_next(struct audit_follow *follow, uint64_t wait
                                       struct slice *ret_text, int *ret_error);
 /* Behind the line that was given out last. */
 struct audit_place audit_follow_place(const struct audit_follow *follow);
-/* Lines that were deleted before they could be given out, since the last call. */
+/* Lines that were deleted before they could be given out, or are none (longer than any that is
+ * written), since the last call. */
 uint64_t audit_follow_missed(struct audit_follow *follow);
 
 /* The segments of a directory, by the numbers of their first lines, in order; owned by the caller
