@@ -369,11 +369,13 @@ int config_keep(struct config *config, const struct config *old) {
         if (row->owner != OPTION_OF_CONFIG || !needs_restart(row->path))
             continue;
         void *place = (char *)config + row->offset;
-        if (row->type == OPTION_STRING) {
+        if (row->type == OPTION_STRING || row->type == OPTION_PATH) {
             if (!keep_string(config, at(old, row->offset), place))
                 return -ENOMEM;
         } else if (row->type == OPTION_BOOL) {
             *(bool *)place = *(const bool *)at(old, row->offset);
+        } else if (row->type == OPTION_ENUM) {
+            *(unsigned *)place = *(const unsigned *)at(old, row->offset);
         } else {
             *(uint64_t *)place = number_at(old, row->offset);
         }

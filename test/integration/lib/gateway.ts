@@ -6,6 +6,7 @@ import type { TestContext } from "node:test";
 import type { SecureContextOptions } from "node:tls";
 import { fileURLToPath } from "node:url";
 
+import { examineTrail } from "./audit.ts";
 import { report, watch, type Canary } from "./canary.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { Recording, within } from "./wait.ts";
@@ -83,6 +84,8 @@ export interface GatewayOptions {
     keep?: number;
     /** false, with the reason beside it: this one is not written down (see lib/canary.ts) */
     canary?: false;
+    /** false, with the reason beside it: its audit trail is not looked at when it has stopped (see lib/audit.ts) */
+    audit?: false;
 }
 
 const alive = new Set<Gateway>();
@@ -105,6 +108,8 @@ export class Gateway {
     #ended = false;
     #killed = false;
     #stopped: Promise<void> | undefined;
+    /** its audit trail has to hold together at the end */
+    isAudited = true;
     /** what watches over its credentials; undefined: nothing does */
     readonly canary: Canary | undefined;
 
@@ -207,6 +212,8 @@ export class Gateway {
             if (this.#complaint !== undefined) throw new Error(`a sanitizer complained: ${this.#complaint}`);
             const leaks = this.canary?.end() ?? [];
             if (leaks.length > 0) throw new Error(report(leaks));
+            const problems = killed || !this.isAudited ? [] : await examineTrail(this.dataDir);
+            if (problems.length > 0) throw new Error(`the audit trail does not hold together:\n  ${problems.join("\n  ")}`);
         } catch (error) {
             throw new Error(`${String(error)}\n${this.tail()}`);
         } finally {
@@ -254,6 +261,7 @@ export function launchGateway(options: GatewayOptions): Gateway {
         stdio: ["ignore", "pipe", "pipe"],
     });
     const gateway = new Gateway(child, folder, dataDir, options.keep, canary);
+    gateway.isAudited = options.audit !== false;
     tails.push(() => gateway.tail());
     return gateway;
 }

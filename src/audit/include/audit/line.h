@@ -51,10 +51,20 @@ struct audit_line {
     unsigned char hash[AUDIT_HASH];
 };
 
-/* Appends the line that follows `chain`, with its line end, and moves `chain` on. The body is the
- * pieces one behind the other. The buffer's error, -ENOMEM; `chain` is untouched then. */
-MUST_CHECK int audit_line_write(struct audit_chain *chain, const struct slice *pieces,
-                                size_t n_pieces, struct buf *out);
+/* SHA-256 with its memory, of one thread: kept, because making it costs more than a line. */
+struct audit_hasher;
+MUST_CHECK int audit_hasher_new(struct audit_hasher **ret_hasher); /* 0, -ENOMEM */
+struct audit_hasher *audit_hasher_free(struct audit_hasher *hasher);
+void audit_hasher_freep(struct audit_hasher **hasher);
+
+/*
+ * Appends the line that follows `chain`, with its line end, and moves `chain` on. The body is the
+ * pieces one behind the other. -EINVAL: it does not begin as a body has to, or has a control
+ * character in it; -EMSGSIZE: it is longer than LIMIT_AUDIT_BODY; these two leave the buffer as it
+ * was. Else the buffer's error, -ENOMEM. `chain` is untouched then.
+ */
+MUST_CHECK int audit_line_write(struct audit_hasher *hasher, struct audit_chain *chain,
+                                const struct slice *pieces, size_t n_pieces, struct buf *out);
 
 /*
  * Reads one line, without its line end. AUDIT_E_LINE: it is none that audit_line_write() could have
@@ -65,7 +75,8 @@ enum { AUDIT_E_LINE = 1 };
 MUST_CHECK int audit_line_read(struct slice text, struct audit_line *ret_line,
                                const char **ret_reason);
 /* The line is the next one of the chain: number and hash. `chain` is moved on when it is. */
-bool audit_line_follows(struct audit_chain *chain, const struct audit_line *line);
+bool audit_line_follows(struct audit_hasher *hasher, struct audit_chain *chain,
+                        const struct audit_line *line);
 
 /* The time as records have it, and back. False: it is not written so, or there is no such day. */
 void audit_time_write(uint64_t us_since_1970, char text[AUDIT_TIME_CHARS + 1]);
