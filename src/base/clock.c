@@ -25,6 +25,10 @@ uint64_t clock_wall_ms(void) {
     return read_ns(CLOCK_REALTIME) / 1000000U;
 }
 
+uint64_t clock_wall_us(void) {
+    return read_ns(CLOCK_REALTIME) / 1000U;
+}
+
 void clock_format_rfc3339(uint64_t wall_ms, char out[static CLOCK_RFC3339_SIZE]) {
     time_t seconds = (time_t)(wall_ms / 1000U);
     struct tm parts = {0};

@@ -6,6 +6,10 @@
  *
  * One step may look at the whole rest of the text, as `.*` does. So a step costs more in a long
  * text: LONG_TEXT bytes in one step are as much work as a step.
+ *
+ * PCRE2 counts the steps of a search anew at each place of the text where a match may begin. Most
+ * of these places are left at once, so that a search pays for one of STARTS only; and for each byte
+ * one step in any case, because nobody limits how often a text is searched.
  */
 #include "base/regex.h"
 
@@ -18,9 +22,11 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-enum { LEVELS = 4, FIRST_STEPS = 100, LONG_TEXT = 4096 };
+enum { LEVELS = 4, FIRST_STEPS = 100, LONG_TEXT = 4096, STARTS = 16 };
 
 _Static_assert(LIMIT_PATTERN_STEPS == FIRST_STEPS * 1000u, "the last level is the whole limit");
+
+#define WHOLE_TEXT (PCRE2_ANCHORED | PCRE2_ENDANCHORED)
 
 struct regex {
     pcre2_code *code;
@@ -82,8 +88,7 @@ static int compile(struct slice pattern, uint32_t options, struct regex **ret_re
     if (regex != NULL) {
         pcre2_set_max_pattern_length(context, LIMIT_PATTERN);
         regex->code = pcre2_compile((PCRE2_SPTR)(pattern.len != 0 ? pattern.ptr : ""), pattern.len,
-                                    PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED | options, &code,
-                                    &offset, context);
+                                    PCRE2_UTF | options, &code, &offset, context);
         error = regex->code == NULL ? tell(ret_error, code, offset) : make_levels(regex, memory);
     }
     pcre2_compile_context_free(context);
@@ -95,11 +100,16 @@ static int compile(struct slice pattern, uint32_t options, struct regex **ret_re
 }
 
 int regex_new(struct slice pattern, struct regex **ret_regex, struct regex_error *ret_error) {
+    return compile(pattern, WHOLE_TEXT | PCRE2_NEVER_BACKSLASH_C, ret_regex, ret_error);
+}
+
+int regex_new_search(struct slice pattern, struct regex **ret_regex,
+                     struct regex_error *ret_error) {
     return compile(pattern, PCRE2_NEVER_BACKSLASH_C, ret_regex, ret_error);
 }
 
 int regex_new_caseless(struct slice text, struct regex **ret_regex) {
-    return compile(text, PCRE2_LITERAL | PCRE2_CASELESS, ret_regex, NULL);
+    return compile(text, WHOLE_TEXT | PCRE2_LITERAL | PCRE2_CASELESS, ret_regex, NULL);
 }
 
 void regex_work_init(struct regex_work *work) {
@@ -122,24 +132,60 @@ static pcre2_match_data *scratch_of(struct regex_work *work) {
     return work->scratch;
 }
 
-enum regex_verdict regex_match(const struct regex *regex, struct slice text,
-                               struct regex_work *work) {
+/* One try, with the steps of a level. False: it needs more of them. */
+static bool try_level(const struct regex *regex, size_t level, struct slice text, size_t from,
+                      uint32_t options, pcre2_match_data *scratch,
+                      enum regex_verdict *ret_verdict) {
+    int result = pcre2_match(regex->code, (PCRE2_SPTR)(text.len != 0 ? text.ptr : ""), text.len,
+                             from, options, scratch, regex->levels[level]);
+    if (result == PCRE2_ERROR_MATCHLIMIT || result == PCRE2_ERROR_DEPTHLIMIT)
+        return false;
+    *ret_verdict = result >= 0                     ? REGEX_MATCHES
+                   : result == PCRE2_ERROR_NOMATCH ? REGEX_DIFFERS
+                                                   : REGEX_UNDECIDED;
+    return true;
+}
+
+/* With more and more steps; `price`: of a hundred of them. */
+static enum regex_verdict try_levels(const struct regex *regex, struct slice text, size_t from,
+                                     uint32_t options, uint64_t price, struct regex_work *work) {
+    enum regex_verdict verdict = REGEX_UNDECIDED;
     pcre2_match_data *scratch = scratch_of(work);
     if (scratch == NULL)
         return REGEX_UNDECIDED;
-    uint64_t price = FIRST_STEPS * (1 + text.len / LONG_TEXT);
     for (size_t i = 0; i < LEVELS; i++) {
-        int result = pcre2_match(regex->code, (PCRE2_SPTR)(text.len != 0 ? text.ptr : ""), text.len,
-                                 0, 0, scratch, regex->levels[i]);
-        if (result >= 0)
-            return REGEX_MATCHES;
-        if (result == PCRE2_ERROR_NOMATCH)
-            return REGEX_DIFFERS;
-        bool needs_more = result == PCRE2_ERROR_MATCHLIMIT || result == PCRE2_ERROR_DEPTHLIMIT;
+        if (try_level(regex, i, text, from, options, scratch, &verdict))
+            return verdict;
         price *= 10;
-        if (!needs_more || price > work->steps)
+        if (price > work->steps)
             return REGEX_UNDECIDED;
         work->steps -= price;
     }
     return REGEX_UNDECIDED;
+}
+
+enum regex_verdict regex_match(const struct regex *regex, struct slice text,
+                               struct regex_work *work) {
+    return try_levels(regex, text, 0, 0, FIRST_STEPS * (1 + text.len / LONG_TEXT), work);
+}
+
+enum regex_verdict regex_search(const struct regex *regex, struct slice text, size_t from,
+                                struct regex_work *work, size_t *ret_begin, size_t *ret_end) {
+    if (from >= text.len)
+        return REGEX_DIFFERS;
+    size_t left = text.len - from;
+    if (left > work->steps)
+        return REGEX_UNDECIDED;
+    work->steps -= left;
+    enum regex_verdict verdict =
+        try_levels(regex, text, from, PCRE2_NOTEMPTY, FIRST_STEPS * (1 + left / STARTS), work);
+    if (verdict != REGEX_MATCHES)
+        return verdict;
+    const PCRE2_SIZE *place = pcre2_get_ovector_pointer(work->scratch);
+    /* With \K a match may begin behind its end. */
+    if (place[0] < from || place[1] <= place[0] || place[1] > text.len)
+        return REGEX_UNDECIDED;
+    *ret_begin = place[0];
+    *ret_end = place[1];
+    return REGEX_MATCHES;
 }

@@ -1,4 +1,5 @@
-/* Patterns on text from outside: the whole text, in bounded time, with several threads. */
+/* Patterns on text from outside: the whole text, or a place in it, in bounded time, with several
+ * threads. */
 #include <threads.h>
 
 #include "base/limits.h"
@@ -153,6 +154,98 @@ static void test_caseless(void) {
     }
 }
 
+static enum regex_verdict search(struct slice pattern, struct slice text, size_t from,
+                                 size_t *ret_begin, size_t *ret_end) {
+    struct regex *regex = NULL;
+    struct regex_error error = {.offset = 0};
+    struct regex_work work;
+    if (regex_new_search(pattern, &regex, &error) != 0) {
+        printf("# %s at %zu\n", error.text, error.offset);
+        test_fail(__FILE__, __LINE__, "the pattern is refused");
+        return REGEX_UNDECIDED;
+    }
+    regex_work_init(&work);
+    enum regex_verdict verdict = regex_search(regex, text, from, &work, ret_begin, ret_end);
+    regex_work_deinit(&work);
+    regex_free(regex);
+    return verdict;
+}
+
+static void test_search(void) {
+    static const struct {
+        struct slice pattern, text;
+        size_t from;
+        enum regex_verdict verdict;
+        size_t begin, end;
+    } rows[] = {
+        {SLICE_INIT("a+"), SLICE_INIT("xaaay"), 0, REGEX_MATCHES, 1, 4},
+        {SLICE_INIT("a+"), SLICE_INIT("xaaay"), 2, REGEX_MATCHES, 2, 4},
+        {SLICE_INIT("a+"), SLICE_INIT("xaaay"), 4, REGEX_DIFFERS, 99, 99},
+        {SLICE_INIT("a+"), SLICE_INIT("xaaay"), 5, REGEX_DIFFERS, 99, 99},
+        {SLICE_INIT("a+"), SLICE_INIT("xaaay"), SIZE_MAX, REGEX_DIFFERS, 99, 99},
+        {SLICE_INIT("a+"), SLICE_INIT(""), 0, REGEX_DIFFERS, 99, 99},
+        /* Nothing is no match, whatever the pattern says. */
+        {SLICE_INIT("a*"), SLICE_INIT("xxaa"), 0, REGEX_MATCHES, 2, 4},
+        {SLICE_INIT("a*"), SLICE_INIT("xx"), 0, REGEX_DIFFERS, 99, 99},
+        {SLICE_INIT("|a"), SLICE_INIT("xa"), 0, REGEX_MATCHES, 1, 2},
+        {SLICE_INIT("(?<=x)a"), SLICE_INIT("aaxa"), 3, REGEX_MATCHES, 3, 4},
+        {SLICE_INIT("\\ba"), SLICE_INIT("aa"), 1, REGEX_DIFFERS, 99, 99},
+        {SLICE_INIT("^a"), SLICE_INIT("aa"), 1, REGEX_DIFFERS, 99, 99},
+        {SLICE_INIT("(?m)^a"), SLICE_INIT("b\na"), 1, REGEX_MATCHES, 2, 3},
+        {SLICE_INIT("x\\Ka"), SLICE_INIT("axa"), 0, REGEX_MATCHES, 2, 3},
+        {SLICE_INIT("\\d{4}"), SLICE_INIT("no 1234."), 0, REGEX_MATCHES, 3, 7},
+        {SLICE_INIT("."), SLICE_INIT("\xc3\xa4"), 0, REGEX_MATCHES, 0, 2},
+        {SLICE_INIT("b"), SLICE_INIT("a\0b"), 0, REGEX_MATCHES, 2, 3},
+        {SLICE_INIT("a"), SLICE_INIT("a\xff"), 0, REGEX_UNDECIDED, 99, 99},
+        {SLICE_INIT("z"), SLICE_INIT("\xc3\xa4z"), 1, REGEX_UNDECIDED, 99, 99},
+        {SLICE_INIT("(a+)+[bc]"), SLICE_INIT("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), 0,
+         REGEX_UNDECIDED, 99, 99},
+        {SLICE_INIT("(a|a)*b|x"), SLICE_INIT("aaaaaax"), 0, REGEX_MATCHES, 6, 7},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        size_t begin = 99, end = 99;
+        test_row(rows[i].pattern.ptr);
+        CHECK_INT(search(rows[i].pattern, rows[i].text, rows[i].from, &begin, &end),
+                  rows[i].verdict);
+        CHECK_INT(begin, rows[i].begin);
+        CHECK_INT(end, rows[i].end);
+    }
+    struct regex *regex = NULL;
+    struct regex_error error = {.offset = 99};
+    CHECK_INT(regex_new_search(SLICE("(a"), &regex, &error), REGEX_E_PATTERN);
+    CHECK_INT(error.offset, 2);
+    CHECK(regex == NULL && error.text[0] != '\0');
+}
+
+/* A search of a long text is paid for, and ends. */
+static void test_search_costs(void) {
+    struct regex *regex = NULL;
+    struct regex_work work;
+    size_t begin = 99, end = 99;
+    memset(big, 'a', sizeof big);
+    REQUIRE(regex_new_search(SLICE("b"), &regex, NULL) == 0);
+    regex_work_init(&work);
+    CHECK_INT(regex_search(regex, slice_make(big, LIMIT_PATTERN_WORK), 0, &work, &begin, &end),
+              REGEX_DIFFERS);
+    CHECK_INT(work.steps, 0);
+    CHECK_INT(regex_search(regex, SLICE("ab"), 0, &work, &begin, &end), REGEX_UNDECIDED);
+    CHECK_INT(regex_search(regex, SLICE(""), 0, &work, &begin, &end), REGEX_DIFFERS);
+    CHECK_INT(begin, 99);
+    regex_work_deinit(&work);
+    regex_free(regex);
+    regex = NULL;
+    /* Back and forth at each place. */
+    REQUIRE(regex_new_search(SLICE("a{1,500}[ac][bd]"), &regex, NULL) == 0);
+    regex_work_init(&work);
+    size_t n = 0;
+    while (n < 100 &&
+           regex_search(regex, slice_make(big, KIB(4)), 0, &work, &begin, &end) == REGEX_DIFFERS)
+        n++;
+    CHECK(n < 10);
+    regex_work_deinit(&work);
+    regex_free(regex);
+}
+
 static int match_many(void *context) {
     const struct regex *regex = context;
     int right = 0;
@@ -198,10 +291,29 @@ static void match_with_little_memory(void *arg) {
     regex_free(regex);
 }
 
+static void search_with_little_memory(void *arg) {
+    struct regex *regex = NULL;
+    struct regex_work work;
+    size_t begin = 99, end = 99;
+    (void)arg;
+    int error = regex_new_search(SLICE("([a-z]+,)*x\\d{1,3}"), &regex, NULL);
+    CHECK(error == 0 || error == -ENOMEM);
+    if (error != 0)
+        return;
+    regex_work_init(&work);
+    last_verdict = regex_search(regex, SLICE("??ab,cd,x12"), 0, &work, &begin, &end);
+    CHECK(last_verdict == (begin == 2 && end == 11 ? REGEX_MATCHES : REGEX_UNDECIDED));
+    regex_work_deinit(&work);
+    regex_free(regex);
+}
+
 static void test_memory(void) {
     test_torture(match_with_little_memory, NULL);
+    CHECK_INT(last_verdict, REGEX_MATCHES);
+    test_torture(search_with_little_memory, NULL);
     CHECK_INT(last_verdict, REGEX_MATCHES);
 }
 
 TEST_MAIN(TEST(test_whole_text), TEST(test_errors), TEST(test_steps), TEST(test_work_is_shared),
-          TEST(test_caseless), TEST(test_threads), TEST(test_memory))
+          TEST(test_caseless), TEST(test_search), TEST(test_search_costs), TEST(test_threads),
+          TEST(test_memory))

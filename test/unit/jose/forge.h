@@ -26,7 +26,7 @@
             CANNOT_GO_ON();                                                                        \
     } while (0)
 
-#define FORGE_BUF BUF_INIT(MIB(1))
+#define FORGE_BUF BUF_INIT(MIB(2))
 
 MAYBE_UNUSED static void forge_pkey_freep(EVP_PKEY **pkey) {
     EVP_PKEY_free(*pkey);

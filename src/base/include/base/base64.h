@@ -7,6 +7,8 @@
 
 /* Appends the base64url form without padding (section 5). */
 int base64url_encode(struct buf *out, struct slice bytes);
+/* The same into memory that is long enough: (8 * bytes.len + 5) / 6. How long it is. */
+size_t base64url_write(char *text, struct slice bytes);
 /*
  * Appends the decoded bytes. Strict: alphabet of section 5, no padding, no white space, unused bits
  * zero; -EINVAL otherwise, or the error of the buffer.
