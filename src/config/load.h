@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "base/buf.h"
 #include "base/compiler.h"
 #include "config/config.h"
 #include "options.h"
@@ -31,6 +32,9 @@ struct place {
     struct slice key; /* ptr NULL: the element `index` of a list */
     size_t index;
 };
+
+/* "mcp.servers.github.cmd[0]" */
+void append_place(struct buf *out, const struct place *place);
 
 /* How deep to look into what is switched off or ignored: keys and types, no values, no warnings. */
 enum walk { WALK_ALL, WALK_NAMES };

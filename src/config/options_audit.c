@@ -27,7 +27,7 @@ const struct option option_audit_rows[] = {
      .type = OPTION_SIZE,
      OF_CONFIG(audit.max_bytes),
      .fallback = GIB(4),
-     .min = MIB(4),
+     .min = MIB(16),
      .max = GIB(1024 * 16),
      .doc = "The trail and its index together: beyond this the oldest files are deleted."},
     {.path = "audit.max_age",

@@ -75,7 +75,7 @@ static void append_key(struct buf *out, struct slice key) {
 }
 
 /* The depth of the chain is that of the tree, which the parser limits. */
-static void append_place(struct buf *out, const struct place *place) {
+void append_place(struct buf *out, const struct place *place) {
     if (place == NULL)
         return;
     append_place(out, place->up);

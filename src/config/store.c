@@ -132,11 +132,36 @@ static void tell_expansion(struct loader *l, const struct place *place,
     }
 }
 
+struct noting {
+    struct loader *loader;
+    const struct place *place;
+};
+
+/* Which variable is used where: names alone. What does not fit is not noted, for want of a reason
+ * to refuse the file for it. */
+static const char *note_variable(void *context, const char *name) {
+    struct noting *noting = context;
+    struct loader *l = noting->loader;
+    struct config *config = l->config;
+    struct buf path CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    append_place(&path, noting->place);
+    if (config->variables == NULL)
+        config->variables =
+            arena_alloc_array(&config->arena, LIMIT_CONFIG_VARIABLES, sizeof *config->variables);
+    if (config->variables != NULL && config->n_variables < LIMIT_CONFIG_VARIABLES) {
+        struct config_pair *variable = &config->variables[config->n_variables++];
+        variable->key = arena_dup(&config->arena, buf_slice(&path));
+        variable->value = arena_dup(&config->arena, slice_from_cstr(name));
+    }
+    return l->getenv_fn(l->context, name);
+}
+
 bool expand_string(struct loader *l, const struct place *place, const struct toml_node *node,
                    struct slice *ret_string) {
     struct buf out = BUF_INIT(LIMIT_CONFIG_STRING);
     struct slice detail = SLICE_EMPTY;
-    int r = expand_text(&out, node->string, l->getenv_fn, l->context, &detail);
+    struct noting noting = {l, place};
+    int r = expand_text(&out, node->string, note_variable, &noting, &detail);
     bool fine = false;
     if (r != 0) {
         tell_expansion(l, place, node, r, detail);

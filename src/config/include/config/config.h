@@ -419,6 +419,8 @@ struct config {
     struct slice *allow_networks; /* CIDR blocks that found addresses may be in, checked */
     size_t n_allow_networks;
     struct config_audit audit;
+    struct config_pair *variables; /* of the environment that were used: the key, the name */
+    size_t n_variables;
 
     atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
