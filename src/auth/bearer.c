@@ -5,6 +5,7 @@
  * to be the URL of this resource. One that names the resource or the merged endpoint is for all
  * endpoints; one that names the endpoint of a single server is for that alone.
  */
+#include "base/base64.h"
 #include "jose/jwt.h"
 #include "private.h"
 
@@ -12,6 +13,7 @@ struct bearer {
     struct auth *auth;
     struct json_reader *reader;
     const struct auth_request *request;
+    const unsigned char *token_digest;
     uint64_t now_wall_ms, now_ms;
     struct oauth_issuer *issuer;
     const struct config_issuer *config;
@@ -121,11 +123,19 @@ static enum auth_verdict make(struct bearer *bearer, const struct auth_claims *c
         buf_append_cstr(&principal, " client:");
         principal_append(&principal, claims->client_id);
     }
+    enum { SHOWN = 9 }; /* bytes of the digest: enough to tell tokens apart */
+    struct buf token_id CLEANUP(buf_deinit) = BUF_INIT(KIB(32));
+    int error = claims->token_id.len != 0
+                    ? buf_append(&token_id, claims->token_id)
+                    : base64url_encode(&token_id, slice_make(bearer->token_digest, SHOWN));
+    if (error != 0)
+        return AUTH_NO_MEMORY;
     struct auth_draft draft = {
         .kind = AUTH_OAUTH,
         .principal = buf_slice(&principal),
         .name = claims->subject,
         .client_id = claims->client_id,
+        .token_id = buf_slice(&token_id),
         .proof = bearer->request->authorization,
         .endpoint = bearer->endpoint,
         .groups = claims->groups,
@@ -165,12 +175,14 @@ static enum auth_verdict identify(struct bearer *bearer, struct auth_answer *ans
 
 enum auth_verdict bearer_check(struct auth *auth, struct buf *scratch, struct json_reader *reader,
                                const struct auth_request *request, struct slice token,
+                               const unsigned char token_digest[static AUTH_DIGEST],
                                uint64_t now_wall_ms, uint64_t now_ms, bool is_last,
                                struct auth_answer *answer) {
     struct bearer bearer = {
         .auth = auth,
         .reader = reader,
         .request = request,
+        .token_digest = token_digest,
         .now_wall_ms = now_wall_ms,
         .now_ms = now_ms,
     };

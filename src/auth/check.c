@@ -92,6 +92,7 @@ static enum auth_verdict check_token(const struct auth_token *token,
         return refuse("the token has expired", answer);
     struct auth_draft draft = identity_draft(token->identity);
     draft.proof = request->authorization;
+    draft.token_id = token->identity->name;
     answer->identity = identity_new(&draft);
     return answer->identity != NULL ? AUTH_OK : AUTH_NO_MEMORY;
 }
@@ -137,12 +138,14 @@ static enum auth_verdict check_bearer(struct auth *auth, struct auth_memory *mem
     if (configured != NULL)
         verdict = check_token(configured, request, times->wall_ms, answer);
     else if (auth->oauth != NULL && looks_like_jwt(token))
-        verdict = bearer_check(auth, memory_scratch(memory), reader, request, token, times->wall_ms,
-                               times->ms, times->is_last, answer);
+        verdict = bearer_check(auth, memory_scratch(memory), reader, request, token, plain,
+                               times->wall_ms, times->ms, times->is_last, answer);
     else
         verdict = refuse("the bearer token is not valid", answer);
-    if (verdict == AUTH_OK)
+    if (verdict == AUTH_OK) {
         memory_keep(memory, digest, answer->identity);
+        answer->is_new = true;
+    }
     return verdict;
 }
 
@@ -181,6 +184,7 @@ static enum auth_verdict check_certificate(const struct auth *auth,
         .engine = auth->number,
     };
     answer->identity = buf_error(&principal) == 0 ? identity_new(&draft) : NULL;
+    answer->is_new = true;
     return answer->identity != NULL ? AUTH_OK : AUTH_NO_MEMORY;
 }
 

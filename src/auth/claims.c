@@ -93,6 +93,14 @@ static bool read_subject(struct json_reader *reader, struct auth_claims *claims)
     return false;
 }
 
+static void read_token_id(struct json_reader *reader, struct auth_claims *claims) {
+    const struct json_node *node =
+        json_member_typed(reader, json_root(reader), SLICE("jti"), JSON_STRING);
+    struct slice text = node != NULL ? text_of(claims, node) : SLICE_EMPTY;
+    if (client_id_is_fine(text))
+        claims->token_id = text;
+}
+
 static bool add(struct slice *list, size_t *n, struct slice text) {
     if (*n == LIMIT_GROUPS || text.ptr == NULL)
         return false;
@@ -246,6 +254,7 @@ enum auth_verdict claims_read(const struct config *config, struct json_reader *r
     if (!has_subject)
         *ret_reason =
             "it names nobody: sub, client_id and azp are missing, or longer than 256 bytes";
+    read_token_id(reader, claims);
     read_scopes(reader, claims);
     read_audiences(reader, claims);
     claims->client_id = claims->subject;

@@ -35,6 +35,7 @@ struct auth_identity *identity_new(const struct auth_draft *draft) {
     identity->principal = arena_dup(arena, draft->principal);
     identity->name = arena_dup(arena, draft->name);
     identity->client_id = arena_dup(arena, draft->client_id);
+    identity->token_id = arena_dup(arena, draft->token_id);
     identity->proof = arena_dup(arena, draft->proof);
     identity->endpoint = arena_dup(arena, draft->endpoint);
     identity->groups = copy_list(arena, draft->groups, draft->n_groups);
@@ -64,6 +65,7 @@ struct auth_draft identity_draft(const struct auth_identity *identity) {
         .principal = identity->principal,
         .name = identity->name,
         .client_id = identity->client_id,
+        .token_id = identity->token_id,
         .proof = identity->proof,
         .endpoint = identity->endpoint,
         .groups = identity->groups,

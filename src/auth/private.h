@@ -41,7 +41,7 @@ struct auth {
 /* What an identity is made of. Slices are copied. */
 struct auth_draft {
     enum auth_kind kind;
-    struct slice principal, name, client_id, proof, endpoint;
+    struct slice principal, name, client_id, token_id, proof, endpoint;
     const struct slice *groups, *scopes, *servers, *audiences;
     size_t n_groups, n_scopes, n_servers, n_audiences;
     enum auth_groups_state groups_state;
@@ -85,6 +85,7 @@ struct auth_claims {
     struct slice subject; /* with "client:" before it when it is no `sub` */
     bool is_client;       /* it is none */
     struct slice client_id;
+    struct slice token_id; /* its `jti`, when that is fit to be shown */
     struct slice groups[LIMIT_GROUPS];
     size_t n_groups;
     struct slice scopes[LIMIT_GROUPS];
@@ -114,6 +115,7 @@ bool client_id_is_fine(struct slice id);
 /* `scratch` is for the parts of the token. */
 enum auth_verdict bearer_check(struct auth *auth, struct buf *scratch, struct json_reader *reader,
                                const struct auth_request *request, struct slice token,
+                               const unsigned char token_digest[static AUTH_DIGEST],
                                uint64_t now_wall_ms, uint64_t now_ms, bool is_last,
                                struct auth_answer *answer);
 

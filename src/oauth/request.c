@@ -23,7 +23,14 @@
 
 static const char no_memory[] = "there is not enough memory";
 
-/* --- what the log hears --- */
+/* --- what the log and the record hear --- */
+
+static void tell(struct oauth_source *source, uint64_t lifetime_ms, const char *reason) {
+    struct oauth_tokens *tokens = source->tokens;
+    if (tokens->on_token != NULL)
+        tokens->on_token(tokens->context, source->server, discovery_audience(source), lifetime_ms,
+                         reason);
+}
 
 /* Not each time anew: the log hears of another reason, and of the end. */
 static void log_failure(struct oauth_source *source, const struct tokens_failure *failure) {
@@ -32,6 +39,7 @@ static void log_failure(struct oauth_source *source, const struct tokens_failure
               "there is no token for the server", LOG_TEXT("server", source->server->name),
               LOG_TEXT("issuer", discovery_audience(source)), LOG_CSTR("reason", failure->reason));
     memcpy(source->told, failure->reason, sizeof source->told);
+    tell(source, 0, failure->reason);
 }
 
 static void log_token(struct oauth_source *source, uint64_t lifetime_ms) {
@@ -42,6 +50,7 @@ static void log_token(struct oauth_source *source, uint64_t lifetime_ms) {
               LOG_NUM("expires_in_s", lifetime_ms / 1000));
     source->has_got = true;
     source->told[0] = '\0';
+    tell(source, lifetime_ms, NULL);
 }
 
 /* --- the end of a request --- */

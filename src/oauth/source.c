@@ -120,6 +120,8 @@ int oauth_tokens_new(const struct oauth_tokens_options *options, struct oauth_to
         .loop = options->loop, .log = options->log, .tls = options->tls};
     atomic_init(&tokens->refs, 1);
     tokens->log = options->log;
+    tokens->on_token = options->on_token;
+    tokens->context = options->context;
     tokens->loop = options->loop;
     tokens->wake.deliver = on_wake;
     pthread_mutex_init(&tokens->mutex, NULL);

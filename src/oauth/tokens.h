@@ -47,6 +47,9 @@ struct oauth_tokens {
     atomic_uint refs; /* of the owner, of each source, of a message that is under way */
     struct log *log;
     struct io_loop *loop;
+    void (*on_token)(void *context, const struct config_server *server, struct slice issuer,
+                     uint64_t lifetime_ms, const char *reason);
+    void *context;
     struct client *client; /* the loop's, as is the reader */
     struct json_reader *reader;
     char *version;

@@ -22,10 +22,16 @@ enum {
 
 static void leave(struct upstream_call *call) {
     struct upstream_instance *instance = call->instance;
+    if (call->post != NULL)
+        call->http_status = post_status(call->post);
     call->post = post_cancel(call->post);
     call->timer = io_timer_free(call->timer);
     atomic_store(&instance->last_used_ms, io_loop_now(call->worker->loop));
     atomic_fetch_sub(&instance->n_direct, 1);
+}
+
+unsigned upstream_call_http_status(const struct upstream_call *call) {
+    return call->http_status;
 }
 
 static void finish(struct upstream_call *call, enum upstream_outcome outcome, struct slice bytes) {
@@ -105,6 +111,7 @@ static bool on_garbage(struct upstream_call *call, struct slice document, const 
     bool is_answer = slice_to_u64(message_shown_id(document), &id) == 0 && id == call->request.id;
     if (!is_answer && call->n_garbage++ < LIMIT_GARBAGE_MESSAGES)
         return false;
+    call->http_status = post_status(call->post);
     call->post = NULL;
     permit_settle(&call->permit, BREAKER_FAILED, io_loop_now(call->worker->loop));
     char text[MESSAGE_GARBAGE];
@@ -124,7 +131,8 @@ static bool on_message(void *context, struct slice document) {
     case MCP_RESULT:
     case MCP_ERROR:
         if (slice_to_u64(message.id, &id) != 0 || id != call->request.id)
-            return false;  /* for nobody here */
+            return false; /* for nobody here */
+        call->http_status = post_status(call->post);
         call->post = NULL; /* it reads the rest of the stream by itself */
         finish(call, message.kind == MCP_RESULT ? UPSTREAM_RESULT : UPSTREAM_ERROR,
                message.kind == MCP_RESULT ? message.result : message.error);
@@ -256,6 +264,7 @@ static void on_end(void *context, const struct post_end *end) {
     struct upstream_call *call = context;
     struct transport_failure failure = http_failure(call->worker->reader, call->route, end);
     char text[320];
+    call->http_status = end->status;
     call->post = NULL;
     log_write(instance_log(call->instance), failure.error.len != 0 ? LOG_DEBUG : LOG_WARN,
               "upstream", "a call was refused, or got no answer",

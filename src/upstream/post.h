@@ -38,6 +38,9 @@ struct route *route_unref(struct route *route);
 /* Why a request did not leave. */
 enum post_obstacle { POST_NO_OBSTACLE, POST_LACKS_TOKEN, POST_MAY_NOT_LEAVE };
 
+/* Of the answer so far; 0: none came. */
+unsigned post_status(const struct post *post);
+
 struct post_end {
     uint16_t status; /* of the answer; 0: there was none */
     /* Of an answer other than 200: the body when it is JSON (bounded), else empty. */

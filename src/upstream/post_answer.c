@@ -219,6 +219,10 @@ static void on_failed(void *context, const struct client_failure *failure) {
     post_end_with(post, can_reach, failure->reason);
 }
 
+unsigned post_status(const struct post *post) {
+    return post->status;
+}
+
 const struct client_events post_client_events = {
     .on_head = on_head,
     .on_data = on_data,

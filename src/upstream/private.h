@@ -221,6 +221,7 @@ struct upstream_call {
     struct io_timer *timer;
     uint64_t direct_started_ms, direct_heard_ms;
     unsigned n_refused, n_garbage;
+    unsigned http_status; /* of the answer; 0: none came */
 
     size_t n_bytes;
     char bytes[];

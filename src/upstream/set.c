@@ -299,7 +299,9 @@ int upstream_set_new(const struct upstream_set_options *options, struct upstream
     struct oauth_tokens_options tokens = {.loop = options->loops[0],
                                           .log = options->log,
                                           .tls = options->tls,
-                                          .version = options->version};
+                                          .version = options->version,
+                                          .on_token = options->hooks.on_token,
+                                          .context = options->hooks.context};
     int error = oauth_tokens_new(&tokens, &set->tokens);
     if (error == 0)
         error = children_new(options->loops[0], options->isolated, options->plain, on_spawner_lost,

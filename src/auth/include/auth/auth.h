@@ -43,6 +43,7 @@ struct auth_identity {
     struct slice principal;
     struct slice name;      /* for people: the subject, the token's name, the certificate's */
     struct slice client_id; /* by client_identification; else the name */
+    struct slice token_id;  /* for records: its `jti` or a part of its digest; a token's name */
     struct slice *groups;   /* sorted, without repetitions */
     size_t n_groups;
     enum auth_groups_state groups_state;
@@ -122,7 +123,8 @@ struct auth_answer {
     struct auth_identity *identity; /* AUTH_OK: a reference */
     struct oauth_issuer *issuer;    /* AUTH_NEEDS_KEYS, with: */
     uint64_t keys_generation;       /* of the keys that did not do */
-    const char *reason;             /* the others: a fixed sentence for the caller */
+    bool is_new; /* AUTH_OK: the credential was proved now, and is not one that was remembered */
+    const char *reason; /* the others: a fixed sentence for the caller */
 };
 
 /*

@@ -44,6 +44,11 @@ struct oauth_tokens_options {
     struct log *log;
     struct io_tls *tls;   /* for https; a reference is taken; may be NULL */
     struct slice version; /* of the gateway, for User-Agent */
+    /* For records, on `loop`: a token was got that is good so long, or (`reason` not NULL) was not.
+     * May be NULL. */
+    void (*on_token)(void *context, const struct config_server *server, struct slice issuer,
+                     uint64_t lifetime_ms, const char *reason);
+    void *context;
 };
 
 MUST_CHECK int oauth_tokens_new(const struct oauth_tokens_options *options,

@@ -58,6 +58,9 @@ struct upstream_hooks {
                    struct slice params);
     /* The spawner is gone, and every child with it: the gateway cannot go on. */
     void (*on_spawner_lost)(void *context);
+    /* As oauth_tokens_options has it, on the first loop; may be NULL. */
+    void (*on_token)(void *context, const struct config_server *server, struct slice issuer,
+                     uint64_t lifetime_ms, const char *reason);
 };
 
 struct upstream_set_options {
@@ -282,6 +285,9 @@ MUST_CHECK struct upstream_call *upstream_call_start(struct upstream_instance *i
                                                      const struct upstream_request *request,
                                                      const struct upstream_call_events *events,
                                                      void *context);
+/* The status of the HTTP server's answer, from inside on_done(); 0: a child's, or there was none.
+ */
+unsigned upstream_call_http_status(const struct upstream_call *call);
 /*
  * The caller can take no more for now, or again: an HTTP server's answer is not read meanwhile, and
  * that time is not counted as its silence. Does nothing to a child, whose output all its calls
