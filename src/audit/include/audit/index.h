@@ -41,7 +41,7 @@ struct audit_query {
     struct slice text;           /* stands in the record, without regard to case (ASCII) */
     bool oldest_first;
     uint64_t cursor; /* audit_page.next of the page before; 0: from the beginning (or end) */
-    size_t limit;    /* of the page; at most LIMIT_AUDIT_PAGE */
+    size_t limit;    /* of the page; at most LIMIT_AUDIT_PAGE; 0: 50 */
 };
 
 struct audit_page {
@@ -55,7 +55,8 @@ typedef void audit_found(void *context, struct slice line, struct slice outcome)
 
 /*
  * One page. It stops looking after a moment (LIMIT_AUDIT_QUERY_MS) and may then have fewer records
- * than asked for, none too, with `next` set. New records never change what follows a cursor.
+ * than asked for, none too, with `next` set. New records never change what follows a cursor; an
+ * intent is found by its status from the moment on in which its outcome is in the index.
  * AUDIT_E_INDEX: *ret_reason says why it cannot.
  */
 MUST_CHECK int audit_find(const char *dir, const struct audit_query *query, audit_found *found,

@@ -75,6 +75,7 @@ struct audit_worker *audit_worker(struct audit *audit, size_t index);
 struct audit_wait {
     struct io_message message; /* `deliver` is the waiter's */
     struct io_loop *loop;
+    bool is_patient; /* nobody is woken for it: the waiter does that, with audit_flush() */
     bool is_durable; /* the answer: false, it could not be written or synced */
     /* Private. */
     struct list_link link;
@@ -89,6 +90,9 @@ struct audit_wait {
 enum { AUDIT_E_LOST = 1 };
 MUST_CHECK int audit_submit(struct audit_worker *worker, const struct slice *pieces,
                             size_t n_pieces, struct audit_wait *wait);
+
+/* Those who wait have been handed over, as many as there will be for now: they are written. */
+void audit_flush(struct audit_worker *worker);
 
 /* Records can be written now, as far as is known: one atomic load. */
 bool audit_can_write(const struct audit *audit);

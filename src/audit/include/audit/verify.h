@@ -17,6 +17,7 @@ enum audit_finding_kind {
     AUDIT_FOUND_TORN,      /* the last line has no end */
     AUDIT_FOUND_HEAD,      /* the expected head is not in the trail */
     AUDIT_FOUND_UNSIGNED,  /* a whole file, or more than an open one can have, is not signed */
+    AUDIT_FOUND_CUT,       /* a start had to put away more than a crash can have torn */
 };
 
 struct audit_finding {
@@ -33,9 +34,11 @@ struct audit_verify_options {
     const struct audit_chain *expect; /* NULL: none */
     /* For people who wait; may be NULL. */
     void (*on_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
-    /* Each finding, in the order of the files; after LIMIT_AUDIT_FINDINGS only counted. */
+    /* Each finding, in the order of the files, then those about the whole (a missing beginning, the
+     * expected head, of which segment and line are 0); after LIMIT_AUDIT_FINDINGS only counted. */
     void (*on_finding)(void *context, const struct audit_finding *finding);
-    /* A call that was let through and of which no end is recorded: its intent's id and line. */
+    /* A call that was let through and of which no end is recorded: its intent's id and line. Told
+     * as soon as a `start` shows that none will come, or at the end. */
     void (*on_open_intent)(void *context, struct slice id, uint64_t seq);
     void *context;
 };
@@ -44,7 +47,7 @@ struct audit_verified {
     uint64_t n_segments, n_lines, n_checkpoints, n_findings;
     uint64_t first_seq;
     struct audit_chain head; /* of the last good line */
-    uint64_t signed_seq;     /* the last line that a good checkpoint is about */
+    uint64_t signed_seq;     /* the last good checkpoint: it and the lines before are signed */
     uint64_t n_unsigned;     /* lines behind it */
     uint64_t n_open_intents;
     uint64_t n_lost; /* as gaps say */

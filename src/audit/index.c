@@ -1,0 +1,317 @@
+/*
+ * The index's thread (audit/index.h), and filling it without one.
+ *
+ * One process at a time fills the index: it holds a lock. Who wants it made anew while another one
+ * has the lock leaves a file that asks for it, and waits.
+ *
+ * While nothing is left to do the thread sleeps until a line comes, and then a moment longer, so
+ * that a transaction is worth its while. What goes wrong is told once and tried again: the trail
+ * goes on without an index.
+ */
+#include "audit/index.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "index_fill.h"
+#include "io/file.h"
+
+enum {
+    PACE_MS = 100,
+    WAIT_MS = 5000,
+    RETRY_MS = 1000,
+    LOOK_MS = 100, /* at another one's work */
+};
+
+struct audit_index {
+    char *dir;
+    struct audit *audit;
+    struct log *log;
+    int stop_read, stop_write;
+    pthread_t thread;
+
+    pthread_mutex_t mutex; /* of: */
+    struct audit_index_state state;
+
+    /* The thread's own. */
+    struct index_filler filler;
+    bool is_damaged; /* as came out while it was filled */
+    struct {
+        uint64_t looked_ms, looked_seq; /* when it looked last how many lines there are */
+        uint64_t since_ms;              /* it is busy since; 0: it is not */
+        bool holds;
+    } pressure;
+};
+
+/* --- the thread --- */
+
+static void publish(struct audit_index *index) {
+    const struct index_writer *writer = index->filler.writer;
+    pthread_mutex_lock(&index->mutex);
+    index->state.n_records = index_writer_records(writer);
+    index->state.seq = index_writer_place(writer).seq;
+    index->state.error[0] = '\0';
+    pthread_mutex_unlock(&index->mutex);
+    if (index->audit != NULL)
+        audit_tell_size(index->audit, index_db_size(index->dir));
+}
+
+static void tell(struct audit_index *index, const char *text) {
+    pthread_mutex_lock(&index->mutex);
+    bool is_news = strcmp(index->state.error, text) != 0;
+    if (slice_to_cstr(slice_from_cstr(text), index->state.error, sizeof index->state.error) != 0)
+        index->state.error[0] = '\0';
+    pthread_mutex_unlock(&index->mutex);
+    if (is_news)
+        log_write(index->log, LOG_WARN, "audit", "the index is not filled; it is tried again",
+                  LOG_CSTR("reason", text));
+}
+
+/* True: the thread has to end. */
+static bool is_stopped_within(struct audit_index *index, int ms) {
+    struct pollfd fd = {.fd = index->stop_read, .events = POLLIN};
+    return poll(&fd, 1, ms) > 0;
+}
+
+/*
+ * A row costs a good part of what a call does. While records come in fast the index lets them lie
+ * for a minute at a time, and works them off afterwards, or beside, for a tenth of that: an index
+ * that lags costs nobody anything, calls that are slower do.
+ */
+static bool is_held_back(struct audit_index *index) {
+    enum { LOOK_AGAIN_MS = 500, BUSY_PER_S = 2000, HOLD_MS = 60000, WORK_MS = 6000 };
+    uint64_t now = clock_monotonic_ms(), passed = now - index->pressure.looked_ms;
+    if (index->audit == NULL || passed < LOOK_AGAIN_MS)
+        return index->pressure.holds;
+    struct audit_state state;
+    audit_get_state(index->audit, &state);
+    bool is_busy = (state.head.seq - index->pressure.looked_seq) * 1000 / passed >= BUSY_PER_S;
+    index->pressure.looked_ms = now;
+    index->pressure.looked_seq = state.head.seq;
+    if (!is_busy || index->pressure.since_ms == 0)
+        index->pressure.since_ms = is_busy ? now : 0;
+    index->pressure.holds =
+        is_busy && (now - index->pressure.since_ms) % (HOLD_MS + WORK_MS) < HOLD_MS;
+    return index->pressure.holds;
+}
+
+/* What is there; then waits for more. 0: go on; 1: the thread has to end; -errno. */
+MUST_CHECK static int fill(struct audit_index *index) {
+    bool is_idle = false;
+    for (;;) {
+        if (is_held_back(index)) {
+            if (is_stopped_within(index, PACE_MS))
+                return 1;
+            continue;
+        }
+        int status = index_filler_run(&index->filler, is_idle ? WAIT_MS : 0);
+        if (status < 0)
+            return status;
+        publish(index);
+        int more = index_filler_retain(&index->filler);
+        if (more < 0)
+            return more;
+        is_idle = status == 1 && more == 0;
+        if (status == 2 || is_stopped_within(index, is_idle ? PACE_MS : 0))
+            return 1;
+        if (index_is_asked_anew(index->dir))
+            return 0;
+    }
+}
+
+/* Opens and fills until something has to be opened again. */
+MUST_CHECK static int open_and_fill(struct audit_index *index) {
+    int error =
+        index_filler_open(&index->filler, index->is_damaged || index_is_asked_anew(index->dir));
+    if (error != 0)
+        return error;
+    int status = fill(index);
+    index->is_damaged = status == -EBADMSG;
+    index_filler_close(&index->filler);
+    return status;
+}
+
+/* It may lag, and calls must not wait for it: it has the processors when nobody else wants them. No
+ * lock of others is held here for longer than it takes to read a number. */
+static void give_way(void) {
+    const struct sched_param param = {.sched_priority = 0};
+    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &param);
+}
+
+static void *run(void *arg) {
+    struct audit_index *index = arg;
+    int lock = -1;
+    give_way();
+    for (;;) {
+        int status = lock < 0 ? index_lock(index->dir, &lock) : 0;
+        if (status == 0)
+            status = open_and_fill(index);
+        if (status == 1)
+            break;
+        if (status == -EWOULDBLOCK && lock < 0)
+            tell(index, "another process fills it");
+        else if (status < 0 && status != -ESTALE)
+            tell(index, index_error_text(status));
+        if (is_stopped_within(index, status == 0 ? 0 : RETRY_MS))
+            break;
+    }
+    io_fd_close(&lock);
+    return NULL;
+}
+
+/* --- */
+
+/* Signals are for the threads that wait for them. */
+MUST_CHECK static int start_thread(struct audit_index *index) {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int error = pthread_create(&index->thread, NULL, run, index);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return -error;
+}
+
+static void free_index(struct audit_index *index) {
+    io_fd_close(&index->stop_read);
+    io_fd_close(&index->stop_write);
+    pthread_mutex_destroy(&index->mutex);
+    mem_free(index->dir);
+    mem_free(index);
+}
+
+int audit_index_start(const char *dir, struct audit *audit, struct log *log,
+                      struct audit_index **ret_index) {
+    struct audit_index *index = mem_alloc(sizeof *index);
+    if (index == NULL)
+        return -ENOMEM;
+    index->audit = audit;
+    index->log = log;
+    index->stop_read = index->stop_write = -1;
+    pthread_mutex_init(&index->mutex, NULL);
+    int error = slice_dup_cstr(slice_from_cstr(dir), &index->dir);
+    if (error == 0)
+        error = io_pipe(&index->stop_read, &index->stop_write);
+    index->filler =
+        (struct index_filler){.dir = index->dir, .stop_fd = index->stop_read, .log = log};
+    if (error == 0)
+        error = start_thread(index);
+    if (error != 0) {
+        free_index(index);
+        return error;
+    }
+    *ret_index = index;
+    return 0;
+}
+
+struct audit_index *audit_index_stop(struct audit_index *index) {
+    if (index == NULL)
+        return NULL;
+    io_fd_close(&index->stop_write); /* the other end is readable then: its end */
+    pthread_join(index->thread, NULL);
+    free_index(index);
+    return NULL;
+}
+
+void audit_index_get_state(struct audit_index *index, struct audit_index_state *ret_state) {
+    pthread_mutex_lock(&index->mutex);
+    *ret_state = index->state;
+    pthread_mutex_unlock(&index->mutex);
+}
+
+/* --- without a thread --- */
+
+struct update {
+    const char *dir;
+    bool anew, is_asked;
+    uint64_t target; /* the newest line when it began */
+    void (*on_progress)(void *context, uint64_t n_records);
+    void *context;
+};
+
+static void tell_progress(const struct update *update, uint64_t n_records) {
+    if (update->on_progress != NULL)
+        update->on_progress(update->context, n_records);
+}
+
+MUST_CHECK static int fill_here(const struct update *update, bool anew) {
+    struct index_filler filler = {.dir = update->dir, .stop_fd = -1};
+    int status = index_filler_open(&filler, anew || index_is_asked_anew(update->dir));
+    while (status == 0) {
+        status = index_filler_run(&filler, 0);
+        if (status >= 0)
+            tell_progress(update, index_writer_records(filler.writer));
+    }
+    int more = 1;
+    while (status == 1 && more == 1)
+        more = index_filler_retain(&filler);
+    index_filler_close(&filler);
+    return status < 0 ? status : more < 0 ? more : 0;
+}
+
+MUST_CHECK static int ask_for_anew(const char *dir) {
+    char path[INDEX_PATH];
+    int error = index_path(dir, INDEX_ANEW, path);
+    if (error == 0)
+        error = io_file_create_private(path, SLICE_EMPTY);
+    return error == -EEXIST ? 0 : error;
+}
+
+/* The other one has done it. */
+static bool is_done(const struct update *update) {
+    struct index_db *db = NULL;
+    if (update->is_asked && index_is_asked_anew(update->dir))
+        return false;
+    if (index_db_open(update->dir, false, &db) != 0)
+        return false;
+    sqlite3_stmt *get = index_sql(db, SQL_STATE_GET);
+    bool is_there = get != NULL && index_step(db, get) == 1;
+    uint64_t seq = is_there ? (uint64_t)sqlite3_column_int64(get, 2) : 0;
+    uint64_t n_records = is_there ? (uint64_t)sqlite3_column_int64(get, 5) : 0;
+    index_db_close(db);
+    tell_progress(update, n_records);
+    return is_there && seq >= update->target;
+}
+
+MUST_CHECK static int fill_or_wait(struct update *update) {
+    for (;;) {
+        int lock = -1;
+        int error = index_lock(update->dir, &lock);
+        if (error == 0) {
+            error = fill_here(update, update->anew);
+            if (error == -EBADMSG) /* as came out while it was filled */
+                error = fill_here(update, true);
+            io_fd_close(&lock);
+            return error;
+        }
+        if (error != -EWOULDBLOCK)
+            return error;
+        if (update->anew && !update->is_asked) {
+            error = ask_for_anew(update->dir);
+            if (error != 0)
+                return error;
+            update->is_asked = true;
+        }
+        if (is_done(update))
+            return 0;
+        (void)poll(NULL, 0, LOOK_MS);
+    }
+}
+
+int audit_index_update(const char *dir, bool anew,
+                       void (*on_progress)(void *context, uint64_t n_records), void *context,
+                       struct buf *ret_reason) {
+    struct update update = {
+        .dir = dir, .anew = anew, .on_progress = on_progress, .context = context};
+    int error = index_newest(dir, &update.target);
+    if (error == 0)
+        error = fill_or_wait(&update);
+    if (error == 0 || error == -ENOMEM)
+        return error;
+    buf_printf(ret_reason, "the index in %s cannot be filled: %s", dir, index_error_text(error));
+    return AUDIT_E_INDEX;
+}
