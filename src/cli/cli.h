@@ -14,6 +14,14 @@
 /* Exit codes; 78 is EX_CONFIG of sysexits. */
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CONFIG = 78 };
 
+/* Of `cardea audit`, as they were typed; NULL: not given. */
+struct cli_audit_options {
+    const char *user, *operation, *upstream, *status, *decision, *event, *address;
+    const char *since, *until, *text;
+    const char *lines, *limit, *cursor, *format, *output, *dir, *key, *expect;
+    bool follow, oldest_first;
+};
+
 struct cli_options {
     const char *config_path; /* NULL: the default files */
     const char *listen_address;
@@ -29,6 +37,7 @@ struct cli_options {
     const char *groups[16];       /* --group, each */
     int n_groups;
     struct secret *api_token; /* MCP_API_TOKEN; NULL: not set */
+    struct cli_audit_options audit;
     const char *arguments[4]; /* of the command */
     int n_arguments;
 };
@@ -40,6 +49,10 @@ cli_command cli_edit;                                   /* edit.c */
 cli_command cli_explain;                                /* explain.c */
 cli_command cli_token_new;                              /* token.c */
 cli_command cli_cert_show, cli_cert_renew, cli_cert_ca; /* certs.c */
+cli_command cli_audit_tail, cli_audit_head;             /* audit.c */
+cli_command cli_audit_list, cli_audit_reindex;          /* audit_list.c */
+cli_command cli_audit_export;                           /* audit_export.c */
+cli_command cli_audit_verify;                           /* audit_verify.c */
 
 /*
  * Reads the configuration that the options name, and says on stderr what is wrong with it. CLI_OK,

@@ -36,6 +36,16 @@ static const struct command commands[] = {
     {"cert renew", "", "make a new certificate; a running gateway takes it up", 0, 0,
      cli_cert_renew},
     {"cert ca", "", "print the gateway's own authority, for clients to trust", 0, 0, cli_cert_ca},
+    {"audit tail", "", "show the last records (-n), and those that come (-f)", 0, 0,
+     cli_audit_tail},
+    {"audit list", "", "look for records (--user, --since and other filters)", 0, 0,
+     cli_audit_list},
+    {"audit export", "", "write records out (--format csv or jsonl, filters)", 0, 0,
+     cli_audit_export},
+    {"audit verify", "", "prove that nobody changed the records (--key, --expect)", 0, 0,
+     cli_audit_verify},
+    {"audit head", "", "print what --expect takes later: keep it elsewhere", 0, 0, cli_audit_head},
+    {"audit reindex", "", "make the index of the records anew", 0, 0, cli_audit_reindex},
 };
 
 enum option_id {
@@ -44,14 +54,9 @@ enum option_id {
     OPTION_DATA_DIR,
     OPTION_LOG,
     OPTION_LOG_STYLE,
-    OPTION_JSON,
-    OPTION_OUT,
-    OPTION_WRITE,
-    OPTION_MINUTES,
-    OPTION_REASON,
-    OPTION_AS,
     OPTION_GROUP,
-    OPTION_KIND,
+    OPTION_WORD, /* kept as it is */
+    OPTION_FLAG,
     OPTION_VERSION,
     OPTION_HELP,
 };
@@ -60,30 +65,65 @@ struct option {
     enum option_id id;
     char letter; /* 0: none */
     const char *name, *value, *environment, *help;
+    size_t offset; /* of OPTION_WORD and OPTION_FLAG, in struct cli_options */
 };
+
+#define WORD(letter, name, value, member, help)                                                    \
+    { OPTION_WORD, letter, name, value, NULL, help, offsetof(struct cli_options, member) }
+#define FLAG(letter, name, member, help)                                                           \
+    { OPTION_FLAG, letter, name, NULL, NULL, help, offsetof(struct cli_options, member) }
 
 static const struct option options_table[] = {
     {OPTION_CONFIG, 'c', "config", "FILE", "CARDEA_CONFIG_PATH",
-     "configuration (default: cardea.toml, then nexus.toml)"},
+     "configuration (default: cardea.toml, then nexus.toml)", 0},
     {OPTION_LISTEN, 'l', "listen-address", "IP:PORT", "CARDEA_LISTEN_ADDRESS",
-     "instead of server.listen_address"},
+     "instead of server.listen_address", 0},
     {OPTION_DATA_DIR, 0, "data-dir", "DIR", NULL,
      "token, lock, control socket (default: $STATE_DIRECTORY,\n"
-     "                               $XDG_STATE_HOME/cardea, ~/.local/state/cardea)"},
+     "                               $XDG_STATE_HOME/cardea, ~/.local/state/cardea)",
+     0},
     {OPTION_LOG, 0, "log", "LEVEL", "CARDEA_LOG",
-     "off, error, warn, info, debug, trace (default: info)"},
+     "off, error, warn, info, debug, trace (default: info)", 0},
     {OPTION_LOG_STYLE, 0, "log-style", "STYLE", NULL,
-     "text, json, color (default: color on a terminal)"},
-    {OPTION_JSON, 0, "json", NULL, NULL, "output for programs"},
-    {OPTION_OUT, 0, "out", "FILE", NULL, "token new: into this new file, for its owner alone"},
-    {OPTION_WRITE, 0, "write", NULL, NULL, "classify: put the lines into the configuration"},
-    {OPTION_MINUTES, 0, "minutes", "N", NULL, "edit on: for so long, 1 to 1440 (default: 15)"},
-    {OPTION_REASON, 0, "reason", "TEXT", NULL, "edit: why, for the log"},
-    {OPTION_AS, 0, "as", "USER", NULL, "explain: who calls"},
-    {OPTION_GROUP, 0, "group", "GROUP", NULL, "explain: a group that the caller is in; repeatable"},
-    {OPTION_KIND, 0, "kind", "KIND", NULL, "explain: tool (the default), prompt or resource"},
-    {OPTION_VERSION, 0, "version", NULL, NULL, "print the version"},
-    {OPTION_HELP, 'h', "help", NULL, NULL, "print this"},
+     "text, json, color (default: color on a terminal)", 0},
+    FLAG(0, "json", json, "output for programs"),
+    WORD(0, "out", "FILE", out_path, "token new: into this new file, for its owner alone"),
+    FLAG(0, "write", write, "classify: put the lines into the configuration"),
+    WORD(0, "minutes", "N", minutes, "edit on: for so long, 1 to 1440 (default: 15)"),
+    WORD(0, "reason", "TEXT", reason, "edit: why, for the log"),
+    WORD(0, "as", "USER", user, "explain: who calls"),
+    {OPTION_GROUP, 0, "group", "GROUP", NULL,
+     "explain: a group that the caller is in; repeatable\n"
+     "                               audit list, export: of callers in this group",
+     0},
+    WORD(0, "kind", "KIND", kind, "explain: tool (the default), prompt or resource"),
+    WORD('n', "lines", "N", audit.lines, "audit tail: so many (default: 10)"),
+    FLAG('f', "follow", audit.follow, "audit tail: go on with what comes"),
+    WORD(0, "user", "USER", audit.user, "audit list, export: of this user"),
+    WORD(0, "operation", "NAME", audit.operation,
+         "audit list, export: of this tool, prompt or resource"),
+    WORD(0, "upstream", "SERVER", audit.upstream, "audit list, export: of this server"),
+    WORD(0, "status", "STATUS", audit.status,
+         "audit list, export: ok, tool-error, error, refused,\n"
+         "                               cancelled, timeout, unavailable, lost"),
+    WORD(0, "decision", "DECISION", audit.decision, "audit list, export: allowed, denied"),
+    WORD(0, "event", "EVENT", audit.event, "audit list, export: call, login, edit, ..."),
+    WORD(0, "address", "ADDRESS", audit.address, "audit list, export: from this address or block"),
+    WORD(0, "since", "TIME", audit.since,
+         "audit list, export: from then on; 2026-11-21T22:55:01Z, 2d"),
+    WORD(0, "until", "TIME", audit.until, "audit list, export: before then"),
+    WORD(0, "text", "TEXT", audit.text, "audit list, export: that have this text anywhere"),
+    WORD(0, "limit", "N", audit.limit, "audit list: so many (default: 50)"),
+    WORD(0, "cursor", "N", audit.cursor, "audit list: on behind the page before"),
+    FLAG(0, "oldest-first", audit.oldest_first, "audit list: from the oldest on"),
+    WORD(0, "format", "FORMAT", audit.format, "audit export: csv, jsonl"),
+    WORD('o', "output", "FILE", audit.output,
+         "audit export: into this new file, for its owner alone"),
+    WORD(0, "dir", "DIR", audit.dir, "audit: the trail's directory (default: DATA_DIR/audit)"),
+    WORD(0, "key", "FILE", audit.key, "audit verify: the public key (default: DIR/public.pem)"),
+    WORD(0, "expect", "HEAD", audit.expect, "audit verify: a head that has to be in the trail"),
+    {OPTION_VERSION, 0, "version", NULL, NULL, "print the version", 0},
+    {OPTION_HELP, 'h', "help", NULL, NULL, "print this", 0},
 };
 
 static void print_help(void) {
@@ -140,9 +180,10 @@ static const struct option *find_option(const char *text, const char **ret_value
 }
 
 /* CLI_OK, or CLI_USAGE with the reason on stderr. */
-static int apply(struct cli_options *options, enum option_id id, const char *value) {
+static int apply(struct cli_options *options, const struct option *option, const char *value) {
     struct io_address address;
-    switch (id) {
+    char *place = (char *)options + option->offset;
+    switch (option->id) {
     case OPTION_CONFIG:
         options->config_path = value;
         return CLI_OK;
@@ -163,31 +204,16 @@ static int apply(struct cli_options *options, enum option_id id, const char *val
         if (log_style_parse(slice_from_cstr(value), &options->log_style) != 0)
             return usage_error("a log style is text, json or color, not", value);
         return CLI_OK;
-    case OPTION_JSON:
-        options->json = true;
-        return CLI_OK;
-    case OPTION_OUT:
-        options->out_path = value;
-        return CLI_OK;
-    case OPTION_WRITE:
-        options->write = true;
-        return CLI_OK;
-    case OPTION_MINUTES:
-        options->minutes = value;
-        return CLI_OK;
-    case OPTION_REASON:
-        options->reason = value;
-        return CLI_OK;
-    case OPTION_AS:
-        options->user = value;
-        return CLI_OK;
     case OPTION_GROUP:
         if (options->n_groups == (int)ARRAY_LEN(options->groups))
             return usage_error("too many groups", value);
         options->groups[options->n_groups++] = value;
         return CLI_OK;
-    case OPTION_KIND:
-        options->kind = value;
+    case OPTION_WORD:
+        memcpy(place, &value, sizeof value);
+        return CLI_OK;
+    case OPTION_FLAG:
+        *(bool *)place = true;
         return CLI_OK;
     case OPTION_VERSION:
     case OPTION_HELP:
@@ -203,7 +229,7 @@ static int apply_environment(struct cli_options *options) {
         const char *value = name != NULL ? getenv(name) : NULL;
         if (value == NULL || value[0] == '\0')
             continue;
-        int result = apply(options, options_table[i].id, value);
+        int result = apply(options, &options_table[i], value);
         if (result != CLI_OK)
             return result;
     }
@@ -298,7 +324,7 @@ int main(int argc, char **argv) {
         }
         if (option->value != NULL && value == NULL && (value = argv[++i]) == NULL)
             return usage_error("this option needs a value", argv[i - 1]);
-        result = apply(&options, option->id, value);
+        result = apply(&options, option, value);
     }
     if (result == CLI_OK)
         result = run(&options, &words);

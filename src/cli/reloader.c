@@ -102,6 +102,7 @@ static void fail(struct cli_reloader *reloader, enum verdict verdict, const char
     log_write(reloader->options.log, LOG_ERROR, "gateway",
               "the configuration was not reloaded: everything goes on as it was",
               LOG_CSTR("reason", error));
+    gateway_record_configuration(reloader->options.gateway, NULL, "reload", SLICE_EMPTY, error);
     finish(reloader, verdict, error);
 }
 
@@ -143,13 +144,14 @@ static void on_applied(void *context) {
     finish(reloader, APPLIED, NULL);
 }
 
-static void commit(struct cli_reloader *reloader) {
+static void commit(struct cli_reloader *reloader, const struct config *config) {
     const struct cli_reload_part *part = reloader->options.part;
     struct slice report = gateway_reload_report(reloader->reload);
     buf_append_cstr(&reloader->answer, ",\"reload\":");
     buf_append(&reloader->answer, report);
     log_write(reloader->options.log, LOG_INFO, "gateway", "applies another configuration",
               LOG_TEXT("changes", report));
+    gateway_record_configuration(reloader->options.gateway, config, "reload", report, NULL);
     if (part != NULL)
         part->commit(part->context);
     gateway_reload_commit(reloader->reload, on_applied, reloader);
@@ -188,7 +190,7 @@ static void apply(struct cli_reloader *reloader, struct loading *loading) {
              loading->error == -ENOMEM ? "the gateway is out of memory"
                                        : "the configuration has errors");
     } else if (prepare(reloader, loading->config, &text, &verdict)) {
-        commit(reloader);
+        commit(reloader, loading->config);
     } else {
         buf_append_byte(&text, '\0');
         fail(reloader, verdict, buf_error(&text) == 0 ? buf_slice(&text).ptr : "out of memory");

@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "json/reader.h"
 #include "reloader.h"
+#include "serving_audit.h"
 #include "serving_tls.h"
 
 struct serving {
@@ -329,6 +330,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
     log_write(serving->log, LOG_INFO, "gateway", "listening",
               LOG_CSTR("address", gateway_address(serving->gateway)->text),
               LOG_CSTR("data_dir", data_dir));
+    gateway_record_configuration(serving->gateway, serving->config, "start", SLICE_EMPTY, NULL);
     error = gateway_run(serving->gateway);
     log_write(serving->log, LOG_INFO, "gateway", "stopped");
     block_signals(signals, ARRAY_LEN(signals));
@@ -360,6 +362,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
     CLEANUP(secret_freep) struct secret *token = NULL;
     CLEANUP(io_fd_close) int lock = -1;
     struct cli_spawners spawners = {0};
+    struct serving_audit *audit = NULL;
     struct gateway *gateway = NULL;
     int result = cli_open_data_dir(options, &data_dir);
     if (result == CLI_OK)
@@ -370,6 +373,8 @@ static int serve(struct config *config, const struct cli_options *options, struc
         result = cli_start_spawners(config, data_dir, true, log, &spawners);
     if (result == CLI_OK)
         result = cli_load_token(data_dir, &token);
+    if (result == CLI_OK)
+        result = serving_audit_start(config, data_dir, log, &audit);
     CLEANUP(mem_freep)
     char *definitions = result == CLI_OK ? cli_path(data_dir, "definitions") : NULL;
     if (result == CLI_OK) {
@@ -382,6 +387,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
             .plain = spawners.plain,
             .version = SLICE(CARDEA_VERSION),
             .definitions_path = definitions,
+            .audit = serving_audit_trail(audit),
         };
         int error = gateway_new(&gateway_options, &gateway);
         if (error != 0) {
@@ -394,6 +400,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
             .config = config, .gateway = gateway, .log = log, .options = options};
         result = run(&serving, data_dir, token);
     }
+    serving_audit_free(audit); /* who waits for it is told by the gateway's loops */
     gateway_free(gateway);
     cli_stop_spawners(&spawners);
     return result;
@@ -402,6 +409,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
 int cli_serve(const struct cli_options *options) {
     CLEANUP(config_unrefp) struct config *config = NULL;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* what a limit of file sizes refuses is a failed write */
     raise_descriptor_limit();
     int result = cli_load_config(options, &config);
     if (result == CLI_OK)

@@ -90,7 +90,7 @@ bool gw_policy_lets_know_all(const struct gw_policy *policy, struct slice name,
     return policy_allows_all(find_server(policy, name, identity), &caller, POLICY_RESOURCE, true);
 }
 
-static enum policy_kind kind_of(enum mcp_list list) {
+enum policy_kind gw_policy_kind(enum mcp_list list) {
     return list == MCP_LIST_TOOLS     ? POLICY_TOOL
            : list == MCP_LIST_PROMPTS ? POLICY_PROMPT
                                       : POLICY_RESOURCE;
@@ -98,7 +98,7 @@ static enum policy_kind kind_of(enum mcp_list list) {
 
 struct policy_item gw_policy_item(struct gw_worker *worker, const struct gw_view_item *item,
                                   enum mcp_list list, const struct catalog_item *found) {
-    struct policy_item facts = {.kind = kind_of(list)};
+    struct policy_item facts = {.kind = gw_policy_kind(list)};
     if (found == NULL)
         return facts;
     facts.name = found->key;
@@ -112,7 +112,7 @@ struct policy_item gw_policy_item(struct gw_worker *worker, const struct gw_view
 bool gw_view_item_has(const struct gw_view *view, const struct gw_view_item *item,
                       enum mcp_list list) {
     return list == MCP_LIST_TOOLS ||
-           policy_allows_all(item->policy, &view->caller, kind_of(list), true);
+           policy_allows_all(item->policy, &view->caller, gw_policy_kind(list), true);
 }
 
 struct policy_decision gw_decide(struct gw_worker *worker, const struct gw_view *view,

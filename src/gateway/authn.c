@@ -102,6 +102,8 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
     connection->caller = caller;
     exchange->caller = gw_caller_ref(caller);
     exchange->principal = caller->principal;
+    if (ret_answer->is_new)
+        gw_record_login(exchange);
     return AUTH_OK;
 }
 

@@ -96,6 +96,7 @@ static void free_parts(struct gw_call *call) {
 static void free_call(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
     gw_call_leave_slot(call);
+    gw_record_free(call);
     call->units = gw_units_free(call->units);
     list_remove(&call->exchange_link);
     forget_place(call);
@@ -173,6 +174,7 @@ static struct gw_call *make(struct gw_worker *worker, const struct mcp_message *
 }
 
 static void refuse_new(struct gw_exchange *exchange, const struct mcp_message *message) {
+    gw_record_refused(exchange, 200, "memory", out_of_memory);
     struct buf *out = gw_worker_scratch(exchange->worker);
     mcp_write_error(out, message->id, MCP_E_INTERNAL, out_of_memory, SLICE_EMPTY);
     struct slice whole = buf_slice(out);
@@ -200,6 +202,7 @@ struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_messa
     log_write(worker->gateway->log, LOG_DEBUG, "mcp", "request",
               LOG_TEXT("method", message->method_text),
               LOG_TEXT("principal", exchange->principal->id));
+    gw_record_begin(call, message);
     int error = call->session != NULL ? note_place(call) : 0;
     if (error != 0) {
         bool is_in_use = error == -EEXIST;
@@ -280,8 +283,19 @@ void gw_write_modern_members(struct json_writer *writer, const struct gateway *g
 
 void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts) {
     struct gw_exchange *exchange = call->exchange;
+    if (gw_record_end(call, parts, n_parts))
+        return;
     free_call(call);
     gw_exchange_answer(exchange, parts, n_parts);
+}
+
+void gw_call_answer_held(struct gw_call *call) {
+    struct gw_exchange *exchange = call->exchange;
+    struct slice whole = slice_make(call->record.held, call->record.held_len);
+    budget_give_back(io_loop_budget(call->worker->loop), whole.len);
+    CLEANUP(mem_freep) char *held = TAKE(call->record.held);
+    free_call(call);
+    gw_exchange_answer(exchange, &whole, 1);
 }
 
 void gw_call_answer_scratch(struct gw_call *call) {
@@ -412,12 +426,14 @@ void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct
     if (code == MCP_E_RESOURCE_NOT_FOUND && is_modern(call))
         code = MCP_E_INVALID_PARAMS;
     set_status(call, code);
+    gw_record_refusal(call, code, text);
     mcp_write_error(gw_worker_scratch(call->worker), gw_call_id(call), code, text, data);
     gw_call_answer_scratch(call);
 }
 
 void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice text) {
     struct buf result CLEANUP(buf_deinit) = BUF_INIT(call->worker->gateway->max_message);
+    gw_record_refusal(call, code, text);
     if (call->method != MCP_TOOLS_CALL)
         gw_call_answer_error(call, code, text, SLICE_EMPTY);
     else if (mcp_write_tool_error(&result, text) == 0)
@@ -435,6 +451,7 @@ void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reas
     struct gw_exchange *exchange = call->exchange;
     if (call->upstream_call != NULL)
         upstream_call_cancel(call->upstream_call, reason);
+    gw_record_cancelled(call);
     free_call(call);
     /* A cancelled request gets no answer; the HTTP request gets its end. */
     gw_exchange_answer(exchange, NULL, 0);

@@ -1,7 +1,7 @@
 /* What becomes of a JSON-RPC message: a call, and what its caller sees. */
 #pragma once
 
-#include "request.h"
+#include "record.h"
 
 /* call.c */
 
@@ -38,7 +38,8 @@ struct gw_call {
     struct list_link waiter_link;
     struct io_timer *wait_timer;
     struct gw_units *units; /* owned: it waits for its limits, or has */
-    char *document;         /* owned: the message, while the call waits */
+    struct gw_record record;
+    char *document; /* owned: the message, while the call waits */
     size_t document_len;
     enum mcp_list list;
     uint32_t from_upstream, from_item; /* where the page begins */
@@ -73,6 +74,8 @@ void gw_call_refuse(struct gw_call *call, enum mcp_error_code code, struct slice
 /* Sends these pieces, a whole message in at most GW_PIECES, as the answer; the call is gone then.
  */
 void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts);
+/* With the answer that was held until the end of the call was recorded. */
+void gw_call_answer_held(struct gw_call *call);
 /* The same with what stands in worker->scratch. */
 void gw_call_answer_scratch(struct gw_call *call);
 /* Empty, for one message to be put together in it. */
@@ -275,6 +278,7 @@ void gw_token_offer(const struct gw_caller *caller, const struct upstream *upstr
 void gw_token_offer_all(const struct gw_caller *caller, const struct gw_view *view);
 
 /* access.c */
+enum policy_kind gw_policy_kind(enum mcp_list list);
 MUST_CHECK int gw_policy_new(struct config *config, struct gw_policy **ret_policy);
 struct gw_policy *gw_policy_ref(struct gw_policy *policy);
 struct gw_policy *gw_policy_unref(struct gw_policy *policy);

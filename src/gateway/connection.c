@@ -334,6 +334,18 @@ static const char *option_of(const struct gw_connection *connection,
     return NULL;
 }
 
+/* Of a request that is refused already its body is no other one. */
+static void record_refusal(struct gw_connection *connection, const struct http_refusal *refusal,
+                           struct slice text) {
+    struct gw_exchange *exchange = connection->exchange;
+    if (exchange == NULL) {
+        gw_record_stranger(connection->worker, &connection->client, "malformed");
+    } else if (!exchange->is_refused && !exchange->is_answered) {
+        exchange->n_asked = 1;
+        gw_record_refused(exchange, refusal->status, "malformed", text);
+    }
+}
+
 void gw_connection_refuse(struct gw_connection *connection, struct http_refusal refusal) {
     struct buf out = BUF_INIT(KIB(16)), body = BUF_INIT(KIB(2)), text = BUF_INIT(KIB(1));
     const char *option = option_of(connection, &refusal);
@@ -356,6 +368,7 @@ void gw_connection_refuse(struct gw_connection *connection, struct http_refusal 
     struct slice piece = buf_slice(&out);
     bool is_written = buf_error(&out) == 0 && gw_connection_write(connection, &piece, 1);
     gw_door_tell_refusal(connection->worker, refusal.status, buf_slice(&text), &connection->client);
+    record_refusal(connection, &refusal, buf_slice(&text));
     buf_deinit(&out);
     buf_deinit(&body);
     buf_deinit(&text);

@@ -172,10 +172,12 @@ void gw_door_note_refused(struct gw_worker *worker, enum peers_verdict verdict) 
     tell_soon(worker);
 }
 
-static void refuse(struct gw_worker *worker, int fd, enum peers_verdict verdict) {
+static void refuse(struct gw_worker *worker, int fd, const struct network *peer,
+                   enum peers_verdict verdict) {
     static const struct io_stream_events events = {.on_read = on_read, .on_end = on_end};
     struct gw_door *door = &worker->door;
     gw_door_note_refused(worker, verdict);
+    gw_record_stranger(worker, peer, "connections");
     /* Who speaks TLS would take an answer in the clear for nonsense; a handshake is too dear for
      * somebody who is not let in. */
     if (door->n_lingering >= MAX_LINGERING || worker->tls != NULL) {
@@ -230,7 +232,7 @@ static void enter(struct gw_worker *worker, int fd, const struct network *peer,
     if (verdict == PEERS_WELCOME)
         gw_connection_new(worker, fd, peer, is_health_only);
     else
-        refuse(worker, fd, verdict);
+        refuse(worker, fd, peer, verdict);
 }
 
 void gw_door_enter(void *context, int fd, const struct network *peer) {

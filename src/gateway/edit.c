@@ -23,11 +23,24 @@ static void tell_session(void *context, struct gw_session *session) {
     gw_notify_lists(session, 1u << MCP_LIST_TOOLS);
 }
 
+static void write_record(struct audit_writer *writer, struct buf *out, const void *context) {
+    const struct gateway *gateway = context;
+    const struct gw_edit *edit = &gateway->edit;
+    uint64_t until = atomic_load(&gateway->edit.until_ms), now = clock_boot_ms();
+    bool is_open = gw_edit_is_open(gateway);
+    audit_write_raw(out, SLICE("edit_mode"), is_open ? SLICE("true") : SLICE("false"));
+    audit_write_text(writer, out, SLICE("by"), slice_from_cstr(edit->by));
+    audit_write_text(writer, out, SLICE("reason"), slice_from_cstr(edit->reason));
+    if (is_open && until != UINT64_MAX)
+        audit_write_number(out, SLICE("left_ms"), until > now ? until - now : 0);
+}
+
 /* What clients have listed is not true any more. */
 static void tell(struct gateway *gateway, const char *message) {
     const struct gw_edit *edit = &gateway->edit;
     log_write(gateway->log, LOG_WARN, "policy", message, LOG_CSTR("by", edit->by),
               LOG_TEXT("reason", slice_from_cstr(edit->reason)));
+    gw_record_event(gateway, "edit", write_record, gateway);
     gw_sessions_each(&gateway->sessions, tell_session, NULL);
 }
 

@@ -33,6 +33,8 @@ static void free_exchange(struct gw_exchange *exchange) {
         pthread_mutex_unlock(&session->mutex);
         atomic_store(&session->last_used_ms, io_loop_now(exchange->worker->loop));
     }
+    if (exchange->n_asked != 0 && exchange->worker->audit != NULL)
+        audit_count_requests(exchange->worker->audit, exchange->n_asked);
     gw_authn_cancel(exchange);
     gw_units_free(exchange->units);
     gw_session_unref(exchange->session);
@@ -206,6 +208,8 @@ void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_
     struct buf body = BUF_INIT(KIB(4));
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
     gw_door_tell_refusal(exchange->worker, status, slice_from_cstr(text), &exchange->client);
+    exchange->n_asked = 1;
+    gw_record_refused(exchange, status, "request", slice_from_cstr(text));
     struct slice piece = buf_slice(&body);
     send_whole(exchange, status, &piece, 1);
     buf_deinit(&body);
@@ -388,6 +392,8 @@ static void run_get(struct gw_exchange *exchange) {
         gw_exchange_refuse(exchange, 503, MCP_E_UNAVAILABLE, "the gateway is out of memory");
         return;
     }
+    exchange->n_asked = 1;
+    gw_record_done(exchange, "stream");
     gw_exchange_notify(exchange, SLICE_EMPTY);
     if (atomic_load(&session->is_closed) || worker->is_draining)
         gw_exchange_end_stream(exchange);
@@ -398,6 +404,8 @@ static void run_get(struct gw_exchange *exchange) {
 static void run_delete(struct gw_exchange *exchange) {
     if (!find_session(exchange))
         return;
+    exchange->n_asked = 1;
+    gw_record_done(exchange, "session");
     gw_session_close(exchange->session);
     send_whole(exchange, 200, NULL, 0);
 }
@@ -410,7 +418,10 @@ void gw_exchange_accepted(struct gw_exchange *exchange) {
     send_whole(exchange, 202, NULL, 0);
 }
 
-void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, struct slice json) {
+void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, const char *reason,
+                             struct slice json) {
+    exchange->n_asked = 1;
+    gw_record_refused(exchange, status, "request", slice_from_cstr(reason));
     send_whole(exchange, status, &json, 1);
 }
 

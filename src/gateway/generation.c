@@ -3,6 +3,8 @@
  * engine that says who is calling. Made and freed on worker 0; each worker goes over to a new one
  * between two of its callbacks, and worker 0 frees the old one when all of them have.
  */
+#include <errno.h>
+
 #include "base/mem.h"
 #include "private.h"
 
@@ -27,6 +29,15 @@ static int make_oauth(struct gateway *gateway, const struct gw_generation *previ
     return error;
 }
 
+static int make_redact(struct gateway *gateway, struct gw_generation *generation) {
+    struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    int error = audit_redact_new(&generation->config->audit, &generation->redact, &reason);
+    if (error > 0)
+        log_write(gateway->log, LOG_ERROR, "audit", "a rule of redaction cannot be used",
+                  LOG_TEXT("reason", buf_slice(&reason)));
+    return error > 0 ? -EINVAL : error;
+}
+
 int gw_generation_new(struct gateway *gateway, struct config *config,
                       const struct gw_generation *previous, struct gw_generation **ret_generation) {
     struct gw_generation *generation = mem_xalloc(sizeof *generation);
@@ -44,6 +55,8 @@ int gw_generation_new(struct gateway *gateway, struct config *config,
         error = gw_policy_new(config, &generation->policy);
     if (error == 0)
         error = auth_new(&options, &generation->auth);
+    if (error == 0 && gateway->audit != NULL)
+        error = make_redact(gateway, generation);
     if (error != 0) {
         gw_generation_free(generation);
         return error;
@@ -58,6 +71,7 @@ struct gw_generation *gw_generation_free(struct gw_generation *generation) {
     auth_free(generation->auth);
     gw_policy_unref(generation->policy);
     oauth_free(generation->oauth);
+    audit_redact_free(generation->redact);
     border_free(generation->border);
     mem_free(generation);
     return NULL;
@@ -79,6 +93,8 @@ void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation)
     worker->border = generation->border;
     worker->auth = generation->auth;
     worker->policy = generation->policy;
+    if (worker->audit_writer != NULL)
+        audit_writer_set_redact(worker->audit_writer, generation->redact);
     if (worker->limits != NULL &&
         limits_worker_configure(worker->limits, &worker->config->rate_limits.storage) != 0)
         log_write(worker->gateway->log, LOG_ERROR, "limits",

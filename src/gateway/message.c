@@ -11,7 +11,7 @@ void gw_message_refuse(struct gw_exchange *exchange, uint16_t status, struct sli
     mcp_write_error(&body, id, code, slice_from_cstr(reason), data);
     log_write(exchange->worker->gateway->log, LOG_INFO, "mcp", "refused a message",
               LOG_NUM("status", status), LOG_CSTR("reason", reason));
-    gw_exchange_refuse_json(exchange, status, buf_slice(&body));
+    gw_exchange_refuse_json(exchange, status, reason, buf_slice(&body));
     buf_deinit(&body);
 }
 
@@ -95,8 +95,10 @@ static int check_batch(struct json_reader *reader, const struct slice *elements,
 static void leave_unanswered(struct gw_exchange *exchange, size_t n_requests) {
     if (exchange->connection != NULL)
         gw_connection_abort(exchange->connection);
-    for (; n_requests != 0; n_requests--)
+    for (; n_requests != 0; n_requests--) {
+        gw_record_refused(exchange, 503, "memory", SLICE_EMPTY);
         gw_exchange_answer(exchange, NULL, 0);
+    }
 }
 
 static void run_elements(struct gw_exchange *exchange, const struct slice *elements, size_t count,
@@ -105,7 +107,7 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
     struct mcp_message message;
     struct mcp_refusal refusal;
     exchange->is_batch = true;
-    exchange->n_calls = n_requests;
+    exchange->n_calls = exchange->n_asked = n_requests;
     if (n_requests != 0)
         gw_exchange_wait(exchange);
     /* Every element was read once already and cannot be refused now. Requests last: the answer to
@@ -172,7 +174,7 @@ static void run_legacy(struct gw_exchange *exchange, const struct mcp_message *m
         gw_exchange_accepted(exchange);
         return;
     }
-    exchange->n_calls = 1;
+    exchange->n_calls = exchange->n_asked = 1;
     start_call(exchange, message);
 }
 

@@ -119,6 +119,7 @@ static void handle_initialize(struct gw_call *call, const struct mcp_message *me
         return;
     }
     exchange->returns_session = true;
+    gw_record_note_client(exchange->session, call->worker, message);
     gw_session_note_caller(exchange->session, exchange->caller->identity);
     struct gw_view *view =
         gw_view_open(call->worker, call->exchange->caller, exchange->session, call->only);

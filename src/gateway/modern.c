@@ -150,7 +150,7 @@ static void run_request(struct modern_request *request) {
         if (!checks[i](request))
             return;
     }
-    exchange->n_calls = 1;
+    exchange->n_calls = exchange->n_asked = 1;
     struct gw_call *call = gw_call_new(exchange, request->message, request->envelope.revision);
     if (call == NULL)
         return;

@@ -26,6 +26,7 @@ static void close_without_proxy_header(struct gw_connection *connection, const c
               LOG_TEXT("peer", network_write_address(&connection->peer, text)),
               LOG_CSTR("reason", reason));
     gw_door_note_no_proxy_header(connection->worker);
+    gw_record_stranger(connection->worker, &connection->peer, "proxy header");
     gw_connection_free(connection);
 }
 
@@ -35,6 +36,7 @@ static void close_without_tls(struct gw_connection *connection, const char *reas
               LOG_TEXT("client", network_write_address(&connection->client, text)),
               LOG_CSTR("reason", reason));
     gw_door_note_no_tls(connection->worker);
+    gw_record_stranger(connection->worker, &connection->client, "tls");
     gw_connection_free(connection);
 }
 
@@ -45,6 +47,7 @@ static void answer_in_the_clear(struct gw_connection *connection) {
                    "Content-Length: 49\r\n\r\nThis port speaks HTTPS: use https:// in the URL.\n");
     connection->opening = GW_OPENED; /* what still comes is read and forgotten */
     gw_door_note_no_tls(connection->worker);
+    gw_record_stranger(connection->worker, &connection->client, "tls");
     if (gw_connection_write(connection, &answer, 1))
         gw_connection_close(connection);
 }

@@ -26,10 +26,13 @@ enum phase_verdict {
     PHASE_WAITS, /* gw_exchange_go_on() is called later */
 };
 
-/* Decides now, answers when the body was read and forgotten: so the connection stays usable. */
-static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t status,
+static const char *phase_name(const struct gw_exchange *exchange);
+
+/* Decides now, answers when the body was read and forgotten: so the connection stays usable. The
+ * record has `reason`. */
+static enum phase_verdict refuse_early(struct gw_exchange *exchange, uint16_t status,
                                        struct slice extra_fields, enum mcp_error_code code,
-                                       const char *text) {
+                                       const char *reason, const char *text) {
     struct buf body CLEANUP(buf_deinit) = BUF_INIT(KIB(2));
     struct buf fields CLEANUP(buf_deinit) = BUF_INIT(EARLY_BYTES / 2);
     mcp_write_error(&body, SLICE_EMPTY, code, slice_from_cstr(text), SLICE_EMPTY);
@@ -39,7 +42,16 @@ static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t st
     exchange->early.max = EARLY_BYTES;
     gw_exchange_write_early(exchange, status, buf_slice(&fields), buf_slice(&body));
     gw_door_tell_refusal(exchange->worker, status, slice_from_cstr(text), &exchange->client);
+    exchange->n_asked = 1;
+    gw_record_refused(exchange, status, reason, slice_from_cstr(text));
     return PHASE_ANSWERED;
+}
+
+/* By the phase that is at work. */
+static enum phase_verdict answer_early(struct gw_exchange *exchange, uint16_t status,
+                                       struct slice extra_fields, enum mcp_error_code code,
+                                       const char *text) {
+    return refuse_early(exchange, status, extra_fields, code, phase_name(exchange), text);
 }
 
 static enum phase_verdict answer_status(struct gw_exchange *exchange, bool is_fine,
@@ -274,22 +286,26 @@ static enum phase_verdict refuse_caller(struct gw_exchange *exchange, const stru
     switch (verdict) {
     case AUTH_MISSING:
         gw_challenge_write(&fields, exchange->worker, head->path, NULL, NULL, 0);
-        return answer_early(exchange, 401, buf_slice(&fields), MCP_E_UNAUTHENTICATED, reason);
+        return refuse_early(exchange, 401, buf_slice(&fields), MCP_E_UNAUTHENTICATED,
+                            "no credential", reason);
     case AUTH_MALFORMED:
         gw_challenge_write(&fields, exchange->worker, head->path, "invalid_request", NULL, 0);
-        return answer_early(exchange, 400, buf_slice(&fields), MCP_E_INVALID_REQUEST, reason);
+        return refuse_early(exchange, 400, buf_slice(&fields), MCP_E_INVALID_REQUEST,
+                            "malformed credential", reason);
     case AUTH_NO_CLIENT:
     case AUTH_BAD_GROUP:
-        return answer_early(exchange, 400, SLICE_EMPTY, MCP_E_FORBIDDEN, reason);
+        return refuse_early(exchange, 400, SLICE_EMPTY, MCP_E_FORBIDDEN, "identification", reason);
     case AUTH_NO_MEMORY:
-        return answer_early(exchange, 503, SLICE("Retry-After: 5\r\n"), MCP_E_UNAVAILABLE, reason);
+        return refuse_early(exchange, 503, SLICE("Retry-After: 5\r\n"), MCP_E_UNAVAILABLE, "memory",
+                            reason);
     case AUTH_OK:
     case AUTH_INVALID:
     case AUTH_NEEDS_KEYS:
         break;
     }
     gw_challenge_write(&fields, exchange->worker, head->path, "invalid_token", NULL, 0);
-    return answer_early(exchange, 401, buf_slice(&fields), MCP_E_UNAUTHENTICATED, reason);
+    return refuse_early(exchange, 401, buf_slice(&fields), MCP_E_UNAUTHENTICATED,
+                        "invalid credential", reason);
 }
 
 static enum phase_verdict phase_authenticate(struct gw_exchange *exchange,
@@ -407,6 +423,10 @@ static const struct head_phase head_phases[] = {
     {"scopes", phase_scopes},     {"endpoint", phase_endpoint},
     {"method", phase_method},     {"mcp fields", phase_mcp_fields},
 };
+
+static const char *phase_name(const struct gw_exchange *exchange) {
+    return head_phases[exchange->phase].name;
+}
 
 /* A client that waits for "100 Continue" gets the refusal in its place, at once. */
 static void answer_expectation(struct gw_exchange *exchange) {

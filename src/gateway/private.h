@@ -24,10 +24,13 @@
  *     units.c       how often (limits/)
  *     lists.c       merged lists        route.c  one call to one upstream
  *     token.c       whose access token may be used for which upstream
+ *     record.c      what of all that is written into the audit trail (record_request.c: of requests
+ *                   that are no calls)
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
  *
- * Three headers have what they share: state.h what lives longer than a request, request.h a
- * connection and an HTTP request, call.h what becomes of a JSON-RPC message.
+ * Four headers have what they share: state.h what lives longer than a request, request.h a
+ * connection and an HTTP request, call.h what becomes of a JSON-RPC message, record.h what is
+ * recorded of it.
  */
 #pragma once
 

@@ -288,6 +288,9 @@ static void settle(struct io_message *message) {
     config_unref(gateway->config);
     gateway->config = config_ref(reload->config);
     gw_edit_configure(gateway, gateway->config);
+    if (gateway->audit != NULL)
+        audit_set_bounds(gateway->audit, gateway->config->audit.max_bytes,
+                         gateway->config->audit.max_age_ms);
     upstream_list_retire(reload->old_list, reload->list);
     atomic_store(&gateway->has_instances_of_sessions, upstream_list_has_sessions(reload->list));
     tell_sessions(reload);

@@ -113,6 +113,7 @@ struct gw_exchange {
     struct list calls;    /* those of them that were made so far */
     size_t n_waiting;     /* for a slot */
     size_t n_dropped;     /* notifications that the client did not read */
+    size_t n_asked;       /* requests in it, for the record: each gets one, or is counted */
     struct io_timer *alive_timer;
 };
 
@@ -142,7 +143,8 @@ void gw_exchange_end_stream(struct gw_exchange *exchange);
 /* 202 without a body: notifications and answers were taken. */
 void gw_exchange_accepted(struct gw_exchange *exchange);
 /* An answer with this status and JSON body, before any call was started. */
-void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, struct slice json);
+void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, const char *reason,
+                             struct slice json);
 /* Looks up the session that the header fields name; false: it has been refused. */
 bool gw_exchange_has_session(struct gw_exchange *exchange);
 /* A call runs on: a stream with comments begins when nothing is said for a while. */

@@ -20,6 +20,8 @@ struct route {
     const char *told;                 /* ... and why, where that is for callers to know */
     bool lacks_room;                  /* that one could not be made */
     struct policy_decision decision;  /* with item */
+    struct gw_view_item *unknown;     /* what there is, but not for this caller: for the record */
+    struct policy_decision denied;    /* ... and why */
 };
 
 /* What the call is about. */
@@ -142,8 +144,9 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
         route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
     if (route.item != NULL)
         route.decision = gw_decide(call->worker, view, route.item, subject->list, route.found);
+    /* From here on it is as if it did not exist. */
     if (route.item != NULL && route.decision.verdict == POLICY_UNKNOWN)
-        route = (struct route){0}; /* from here on it is as if it did not exist */
+        route = (struct route){.unknown = route.item, .denied = route.decision};
     if (route.item == NULL)
         look_for_absent(&route, view, call, subject);
     else if (route.found != NULL &&
@@ -152,10 +155,57 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
     return route;
 }
 
-static void answer_unknown(struct gw_call *call, const struct subject *subject,
-                           const struct route *route) {
+/* Whose the name would be, and which rule says that this caller does not know the server. False:
+ * there is nothing that is hidden. */
+static bool find_hidden(const struct gw_call *call, const struct gw_view *view,
+                        const struct subject *subject, const struct upstream **ret_upstream,
+                        struct buf *rule) {
+    struct slice name = buf_slice(&subject->text);
+    struct slice prefix = mcp_exposed_upstream(name);
+    const struct auth_identity *identity = view->identity;
+    const struct upstream *upstream = call->only == NULL && mcp_list_info(subject->list)->is_named
+                                          ? upstream_list_find(view->list, prefix, NULL)
+                                          : NULL;
+    if (upstream == NULL || gw_policy_server(call->worker, prefix, identity) != NULL)
+        return false;
+    const struct policy_server *server = policy_find_server(call->worker->policy->policy, prefix);
+    struct policy_item item = {.kind = gw_policy_kind(subject->list),
+                               .name = slice_from(name, prefix.len + 2)};
+    if (server == NULL || !auth_may_use_server(identity, prefix)) {
+        buf_append_cstr(rule, "server.auth.tokens");
+    } else {
+        struct policy_decision decision =
+            policy_decide(server, &view->caller, &item, gw_edit_is_open(call->worker->gateway));
+        (void)policy_write_rule(rule, &decision, item.name);
+    }
+    *ret_upstream = upstream;
+    return true;
+}
+
+/* The record says what the caller must not hear. */
+static void record_unknown(struct gw_call *call, const struct gw_view *view,
+                           const struct route *route, const struct subject *subject) {
+    struct buf rule CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    const struct upstream *upstream = NULL;
+    bool is_write = false;
+    if (!call->record.is_on)
+        return;
+    if (route->unknown != NULL) {
+        upstream = route->unknown->upstream;
+        is_write = route->denied.is_write;
+        (void)policy_write_rule(&rule, &route->denied, buf_slice(&subject->text));
+    } else if (!find_hidden(call, view, subject, &upstream, &rule)) {
+        return;
+    }
+    gw_record_where(call, upstream, SLICE_EMPTY, is_write);
+    gw_record_deny(call, buf_slice(&rule), SLICE("this caller may not know of it"));
+}
+
+static void answer_unknown(struct gw_call *call, const struct gw_view *view,
+                           const struct subject *subject, const struct route *route) {
     struct buf text = BUF_INIT(KIB(64)), data = BUF_INIT(KIB(64));
     struct slice name = buf_slice(&subject->text);
+    record_unknown(call, view, route, subject);
     const struct upstream *down =
         route->down.len != 0 ? upstream_list_find(call->worker->list, route->down, NULL) : NULL;
     if (down != NULL && !gw_token_check(call, down))
@@ -181,7 +231,9 @@ static void answer_unknown(struct gw_call *call, const struct subject *subject,
         const char *what = subject->list == MCP_LIST_TOOLS     ? "tool"
                            : subject->list == MCP_LIST_PROMPTS ? "prompt"
                                                                : "resource template";
-        buf_printf(&text, "Unknown %s: ", what);
+        buf_printf(&text, "Unknown %s", what);
+        gw_record_deny(call, SLICE("request"), buf_slice(&text)); /* "operation" has the name */
+        buf_append_cstr(&text, ": ");
         buf_append(&text, slice_sub(name, 0, 256));
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, buf_slice(&text), SLICE_EMPTY);
     }
@@ -193,6 +245,7 @@ static void answer_unknown(struct gw_call *call, const struct subject *subject,
 
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
     struct gw_call *call = context;
+    gw_record_answer(call, outcome, bytes, upstream_call_http_status(call->upstream_call));
     call->upstream_call = NULL;
     switch (outcome) {
     case UPSTREAM_RESULT:
@@ -282,7 +335,8 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
         .from = call->revision,
         .to = call->upstream_revision,
         .name_span = route->rename_span,
-        .name = route->rename_span.len != 0 ? route->found->key : SLICE_EMPTY,
+        .name =
+            route->found != NULL && route->rename_span.len != 0 ? route->found->key : SLICE_EMPTY,
         .token = id_text, /* tokens of different clients meet in one upstream */
         .log_level = call->session != NULL ? atomic_load(&call->session->log_level) : -1,
         .declare_nothing = upstream_config(route->item->upstream)->share == CONFIG_SHARE_ALL,
@@ -403,11 +457,20 @@ static bool check_scopes(struct gw_call *call, const struct route *route) {
             needed[n++] = tool->scopes[i];
     }
     gw_exchange_challenge(call->exchange, "insufficient_scope", needed, n);
+    gw_record_deny(call, SLICE("scopes"), SLICE("the token lacks a scope"));
     gw_call_answer_error(call, MCP_E_FORBIDDEN,
                          SLICE("the token lacks a scope that this needs; WWW-Authenticate names "
                                "all of them"),
                          SLICE_EMPTY);
     return false;
+}
+
+static void record_denial(struct gw_call *call, const struct route *route, struct slice reason) {
+    struct buf rule CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+    if (!call->record.is_on)
+        return;
+    (void)policy_write_rule(&rule, &route->decision, route->found->key);
+    gw_record_deny(call, buf_slice(&rule), reason);
 }
 
 /* What it may know of and must not do: told with the rule and the cure. False: it has been refused.
@@ -417,6 +480,7 @@ static bool check_lock(struct gw_call *call, const struct route *route) {
         return true;
     struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
     policy_write_locked(&text, &route->decision, route->found->key);
+    record_denial(call, route, buf_slice(&text));
     log_write(call->worker->gateway->log, LOG_INFO, "policy", "a locked tool was called",
               LOG_TEXT("upstream", upstream_name(route->item->upstream)),
               LOG_TEXT("name", route->found->key), LOG_TEXT("principal", call->principal->id));
@@ -439,6 +503,8 @@ static bool check_arguments(struct gw_call *call, const struct mcp_message *mess
                                arguments != NULL ? arguments->raw : SLICE_EMPTY, &reason);
     if (error == 0)
         return true;
+    if (error == POLICY_E_ARGUMENT)
+        gw_record_deny(call, SLICE("arguments"), buf_slice(&reason));
     if (error == POLICY_E_ARGUMENT)
         gw_call_refuse(call, MCP_E_FORBIDDEN, buf_slice(&reason));
     else
@@ -501,9 +567,15 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
 
 static void send(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
+    gw_record_where(call, route->item->upstream,
+                    route->found != NULL ? route->found->key : SLICE_EMPTY,
+                    route->decision.is_write);
     if (!check_lock(call, route) || !check_scopes(call, route) ||
         !check_mirrors(call, message, route) || !gw_token_check(call, route->item->upstream) ||
         !check_arguments(call, message, route) || !take_units(call, message, route, subject))
+        return;
+    gw_record_allow(call);
+    if (!gw_record_intent(call, message, route->decision.is_write))
         return;
     log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "call",
               LOG_TEXT("method", mcp_method_name(call->method)),
@@ -585,7 +657,7 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
     else if (route.patience_ms != 0 && !is_late)
         wait_for_upstream(call, message, route.patience_ms);
     else
-        answer_unknown(call, &subject, &route);
+        answer_unknown(call, view, &subject, &route);
     gw_view_close(view);
     buf_deinit(&subject.text);
 }

@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 
 #include "admission.h"
+#include "audit/record.h"
+#include "audit/trail.h"
 #include "auth/auth.h"
 #include "base/buf.h"
 #include "base/hash.h"
@@ -105,7 +107,8 @@ struct gw_generation {
     struct border *border;
     struct oauth *oauth; /* NULL: no issuers */
     struct auth *auth;
-    struct gw_policy *policy; /* a reference */
+    struct gw_policy *policy;    /* a reference */
+    struct audit_redact *redact; /* what records must not show */
 };
 
 /* Definitions as they were seen first (definitions.c). */
@@ -127,6 +130,7 @@ struct gw_session {
      * one. */
     char only[GW_SERVER_NAME_CHARS + 1];
     enum mcp_revision revision;
+    char client[96];                 /* what its client calls itself, cut */
     struct list_link principal_link; /* principal->mutex */
     struct auth_identity *identity;  /* mutex; a reference: of who used it last */
 
@@ -180,8 +184,15 @@ struct gw_worker {
     const struct border *border;
     struct auth *auth;
     struct auth_memory *auth_memory;
-    struct gw_policy *policy;     /* the generation's */
-    struct limits_worker *limits; /* NULL: for the command line */
+    struct gw_policy *policy;          /* the generation's */
+    struct limits_worker *limits;      /* NULL: for the command line */
+    struct audit_worker *audit;        /* NULL: nothing is recorded */
+    struct audit_writer *audit_writer; /* with `audit` */
+    struct list record_waits;          /* struct gw_record_wait */
+    struct io_message record_message;  /* what waits is written at the end of this turn */
+    bool is_record_posted;
+    uint64_t record_base;                /* of the ids of records */
+    struct buf record_begin, record_end; /* of the record at hand */
     struct list authn_waits; /* struct gw_authn_wait: requests that wait for keys of an issuer */
     size_t index;
     struct io_loop *loop;
@@ -235,6 +246,7 @@ struct gateway {
     struct io_tls *tls;        /* a reference */
     bool is_running;           /* the workers have their threads */
     struct limits *limits;     /* NULL: for the command line */
+    struct audit *audit;       /* NULL: nothing is recorded */
     struct gw_edit edit;
     struct gw_definitions definitions;
     struct gw_principals principals;

@@ -187,6 +187,27 @@ static void write_edit(struct json_writer *writer, struct gateway *gateway) {
         json_kv_raw(writer, SLICE("edit"), buf_slice(&edit));
 }
 
+/* The trail, with the head that is good to be kept elsewhere. */
+static void write_audit(struct json_writer *writer, struct gateway *gateway) {
+    struct audit_state state;
+    char head[AUDIT_HEAD_CHARS + 1];
+    if (gateway->audit == NULL)
+        return;
+    audit_get_state(gateway->audit, &state);
+    json_key(writer, SLICE("audit"));
+    json_object_begin(writer);
+    json_kv_string(writer, SLICE("mode"),
+                   audit_mode(gateway->audit) == AUDIT_REQUIRED ? SLICE("required")
+                                                                : SLICE("best_effort"));
+    json_kv_bool(writer, SLICE("can_write"), state.can_write);
+    json_kv_string(writer, SLICE("head"), audit_head_write(&state.signed_head, head));
+    json_kv_u64(writer, SLICE("seq"), state.head.seq);
+    json_kv_u64(writer, SLICE("lost"), state.n_lost);
+    if (state.error[0] != '\0')
+        json_kv_string(writer, SLICE("error"), slice_from_cstr(state.error));
+    json_object_end(writer);
+}
+
 int gateway_write_status(struct gateway *gateway, struct buf *out) {
     struct json_writer writer;
     json_writer_init(&writer, out);
@@ -200,6 +221,7 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     write_issuers(&writer, gateway);
     write_limits(&writer, &gateway->workers[0]);
     write_edit(&writer, gateway);
+    write_audit(&writer, gateway);
     write_upstreams(&writer, &gateway->workers[0], NULL, DETAIL_ALL);
     json_object_end(&writer);
     return buf_error(out);
@@ -208,14 +230,21 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
 bool gw_write_ready(struct gw_worker *worker, const struct auth_identity *caller, struct buf *out) {
     struct gateway *gateway = worker->gateway;
     bool is_lost = atomic_load(&gateway->lost_posted);
-    const char *status = worker->is_draining ? "draining" : is_lost ? "lost" : "ready";
+    bool is_mute = gateway->audit != NULL && audit_mode(gateway->audit) == AUDIT_REQUIRED &&
+                   !audit_can_write(gateway->audit);
+    const char *status = worker->is_draining ? "draining"
+                         : is_lost           ? "lost"
+                         : is_mute           ? "cannot record"
+                                             : "ready";
     struct json_writer writer;
     json_writer_init(&writer, out);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("status"), slice_from_cstr(status));
     write_limits(&writer, worker);
     if (caller != NULL)
+        write_audit(&writer, gateway);
+    if (caller != NULL)
         write_upstreams(&writer, worker, caller, DETAIL_BRIEF);
     json_object_end(&writer);
-    return !worker->is_draining && !is_lost;
+    return !worker->is_draining && !is_lost && !is_mute;
 }

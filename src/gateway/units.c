@@ -73,6 +73,8 @@ static void refuse_call(struct gw_call *call, const struct gw_units *units) {
     }
     const struct limits_charge *charge = &units->charges[answer->charge];
     policy_write_limited(&text, charge, answer->wait_ms);
+    struct slice rule = buf_slice(&text);
+    gw_record_deny(call, slice_sub(rule, 0, slice_find(rule, SLICE(" allows "))), rule);
     log_write(call->worker->gateway->log, LOG_INFO, "policy", "a call was over its limit",
               LOG_TEXT("rule", charge->rule->id), LOG_TEXT("principal", call->principal->id));
     gw_call_refuse(call, MCP_E_BUSY, buf_slice(&text));

@@ -65,6 +65,7 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     list_init(&worker->door.lingering);
     list_init(&worker->waits);
     list_init(&worker->authn_waits);
+    list_init(&worker->record_waits);
     int error = json_reader_new(&worker->reader);
     if (error == 0)
         error = json_reader_new(&worker->second_reader);
@@ -93,11 +94,15 @@ static void worker_deinit(struct gw_worker *worker) {
     gw_shortage_deinit(worker);
     gw_waits_deinit(worker);
     worker->limits = limits_worker_free(worker->limits);
+    audit_writer_free(worker->audit_writer);
+    buf_deinit(&worker->record_begin);
+    buf_deinit(&worker->record_end);
     io_listener_free(worker->listener);
     io_listener_free(worker->health_listener);
     io_fd_close(&worker->listen_fd);
     io_fd_close(&worker->health_fd);
     io_loop_free(worker->loop);
+    gw_record_waits_free(worker); /* but those that the trail has told: the loop had them */
     io_tls_unref(worker->tls);
     upstream_list_unref(worker->list);
     json_reader_free(worker->reader);
@@ -133,7 +138,7 @@ void gw_make_room(struct gateway *gateway, const struct config *config) {
     atomic_store(&gateway->max_sessions, config->max_sessions);
 }
 
-static size_t count_workers(const struct config *config) {
+size_t gateway_count_workers(const struct config *config) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (config->workers != 0)
         return (size_t)config->workers;
@@ -152,6 +157,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->isolated = options->isolated;
     gateway->plain = options->plain;
     gateway->is_local = options->is_local;
+    gateway->audit = options->audit;
     gateway->budget.max = options->config->max_held;
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     const struct config_limits *limits = &options->config->limits;
@@ -165,7 +171,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
                (size_t)limits->max_connections_per_address);
     gw_make_room(gateway, options->config);
     gw_sessions_init(&gateway->sessions);
-    gateway->n_workers = count_workers(options->config);
+    gateway->n_workers = gateway_count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
     gw_definitions_init(&gateway->definitions);
     gw_edit_configure(gateway, gateway->config);
@@ -194,6 +200,15 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     return 0;
 }
 
+static int start_records(struct gw_worker *worker, const struct gw_generation *generation) {
+    struct audit *audit = worker->gateway->audit;
+    struct audit_writer_options options = {.redact = generation->redact,
+                                           .keys = audit_trail_keys(audit)};
+    worker->audit = audit_worker(audit, worker->index);
+    worker->record_base = random_u64();
+    return audit_writer_new(&options, &worker->audit_writer);
+}
+
 int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
     struct upstream_set_options options = {
         .config = gateway->config,
@@ -207,12 +222,15 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
         .hooks = {.context = gateway,
                   .on_changed = gw_notify_changed,
                   .on_log = gw_notify_log,
-                  .on_spawner_lost = on_spawner_lost},
+                  .on_spawner_lost = on_spawner_lost,
+                  .on_token = gw_record_token},
     };
     gateway->client_tls = tls != NULL ? io_tls_ref(tls) : NULL;
     int error = gw_generation_new(gateway, gateway->config, NULL, &gateway->generation);
     if (error == 0)
         gw_policy_adopt(gateway, gateway->generation->policy);
+    for (size_t i = 0; i < gateway->n_workers && error == 0 && gateway->audit != NULL; i++)
+        error = start_records(&gateway->workers[i], gateway->generation);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++)
         gw_worker_adopt(&gateway->workers[i], gateway->generation);
     if (error == 0)
@@ -229,8 +247,10 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
 struct gateway *gateway_free(struct gateway *gateway) {
     if (gateway == NULL)
         return NULL;
-    for (size_t i = 0; i < gateway->n_workers; i++)
+    for (size_t i = 0; i < gateway->n_workers; i++) {
+        gateway->workers[i].audit = NULL; /* it was closed before */
         gw_views_drop_all(&gateway->workers[i].views);
+    }
     gw_reload_abandon(gateway);
     upstream_set_free(gateway->upstreams);
     gw_generation_free(gateway->generation); /* what it fetches is on a loop */

@@ -220,9 +220,10 @@ http {{
 
 
 class Gateway:
-    """A cardea of its own data directory."""
+    """A cardea of its own data directory. `audit`: the mode of its trail; None: there is none. `ahead_of`: what its command
+    begins with."""
 
-    def __init__(self, peers, binary, name, cores, servers, workers=1, more="", tls=False, edit=True):
+    def __init__(self, peers, binary, name, cores, servers, workers=1, more="", tls=False, edit=True, audit=None, ahead_of=()):
         self.peers, self.binary, self.name = peers, Path(binary).resolve(), name
         self.folder = peers.folder / name
         self.folder.mkdir()
@@ -230,10 +231,12 @@ class Gateway:
         if tls:
             certificate, key = peers.certificate()
             servers = f'[server.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n{servers}'
-        self.config = f"[server]\nworkers = {workers}\n{more}[security]\nedit_mode = {str(edit).lower()}\n{servers}"
+        trail = f"mode = \"{audit}\"" if audit else "enabled = false"
+        self.config = (f"[server]\nworkers = {workers}\n{more}[security]\nedit_mode = {str(edit).lower()}\n[audit]\n{trail}\n"
+                       f"{servers}")
         (self.folder / "cardea.toml").write_text(self.config)
         self.process = peers.start(name, cores, [
-            self.binary, "serve", "--config", self.folder / "cardea.toml", "--data-dir", self.folder / "data",
+            *ahead_of, self.binary, "serve", "--config", self.folder / "cardea.toml", "--data-dir", self.folder / "data",
             "--listen-address", f"{HOST}:{self.port}", "--log", "warn"])
         peers.listening(self.process, self.port)
         self.token = (self.folder / "data" / "token").read_text().strip()

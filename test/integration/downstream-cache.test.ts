@@ -135,7 +135,7 @@ describe("mcp.downstream_cache.max_size", { concurrency: 2 }, () => {
         assert.equal(await who("carol", "two"), fourth);
         await who("bob", "two");
         await process(first).isGone();
-        assert.equal(control.count("one") + control.count("two"), 7);
+        await until(() => control.count("one") + control.count("two") === 7, "seven have started");
         await process(third).sync();
         assert.ok(process(third).events.items.every(({ event }) => event !== "eof" && event !== "sigterm"));
     });

@@ -39,6 +39,7 @@ export interface Config {
     mcp?: { [key: string]: Value };
     /** by default edit mode is on: most tests are not about what may be called */
     security?: { [key: string]: Value };
+    audit?: { [key: string]: Value };
     servers: { [name: string]: ServerConfig };
 }
 
@@ -62,6 +63,7 @@ export function toml(config: Config): string {
     let text = table("server", { workers: 2, ...config.server });
     if (config.mcp !== undefined) text += table("mcp", config.mcp);
     text += table("security", config.security ?? { edit_mode: true });
+    if (config.audit !== undefined) text += table("audit", config.audit);
     for (const [name, server] of Object.entries(config.servers)) {
         text += table(`mcp.servers.${name}`, { ...quick, ...server });
     }

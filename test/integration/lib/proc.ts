@@ -1,5 +1,5 @@
 /* The gateway seen from the outside, through /proc. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 import type { Gateway } from "./gateway.ts";
 
@@ -9,8 +9,18 @@ import type { Gateway } from "./gateway.ts";
  */
 export const unlessRoot: string | false = process.getuid!() !== 0 && "only root sees the descriptors of the gateway";
 
-/** Descriptors that the gateway holds. */
-export const descriptors = (gateway: Gateway): number => readdirSync(`/proc/${gateway.pid}/fd`).length;
+/** Descriptors that the gateway holds, but those of its audit trail: the index opens files as it needs them. */
+export function descriptors(gateway: Gateway): number {
+    const folder = `/proc/${gateway.pid}/fd`;
+    const isOfTrail = (name: string): boolean => {
+        try {
+            return readlinkSync(`${folder}/${name}`).startsWith(`${gateway.dataDir}/audit/`);
+        } catch {
+            return false; // closed since
+        }
+    };
+    return readdirSync(folder).filter((name) => !isOfTrail(name)).length;
+}
 
 /** Descendants of a process, by the parents that /proc names. */
 export function descendants(pid: number): number[] {

@@ -527,6 +527,7 @@ static void test_guides(void) {
     check_guide(GUIDES "AUTHENTICATION.md", 13);
     check_guide(GUIDES "TLS.md", 4);
     check_guide(GUIDES "ACCESS.md", 6);
+    check_guide(GUIDES "AUDIT.md", 1);
 }
 
 static void write_for_torture(void *arg) {

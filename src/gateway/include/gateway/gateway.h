@@ -17,6 +17,7 @@
 #include "io/stream.h"
 #include "io/tls.h"
 
+struct audit;
 struct gateway;
 
 struct gateway_options {
@@ -28,8 +29,12 @@ struct gateway_options {
     struct slice version;
     /* Where definitions of tools are kept as they were seen first; NULL: in memory alone. */
     const char *definitions_path;
-    bool is_local; /* no listener: for the commands that use upstreams directly */
+    struct audit *audit; /* the trail; NULL: nothing is recorded */
+    bool is_local;       /* no listener: for the commands that use upstreams directly */
 };
+
+/* How many workers there will be by this configuration. */
+size_t gateway_count_workers(const struct config *config);
 
 MUST_CHECK int gateway_new(const struct gateway_options *options, struct gateway **ret_gateway);
 /* After gateway_run() has returned. */
@@ -68,6 +73,14 @@ MUST_CHECK int gateway_run(struct gateway *gateway);
  * (shutdown_timeout), children stop. The second one ends at once.
  */
 void gateway_stop(struct gateway *gateway);
+
+/*
+ * A record of the configuration (from worker 0): `action` "start" or "reload"; `changes`: JSON, or
+ * empty; `error`: why it was not taken, NULL when it was. And of each variable of the environment
+ * that it uses one.
+ */
+void gateway_record_configuration(struct gateway *gateway, const struct config *config,
+                                  const char *action, struct slice changes, const char *error);
 
 /*
  * A reload, from worker 0: another configuration in place of the one that is served by, all or
