@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { startControl, type Control, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { exchange, initialize, openSession, parseResponses, send, served, stream, text } from "./lib/http.ts";
-import { descriptors, unlessRoot } from "./lib/proc.ts";
+import { allDescriptors, descriptors, unlessRoot } from "./lib/proc.ts";
 import { until, within } from "./lib/wait.ts";
 
 const HOSTILE = fileURLToPath(new URL("./fixtures/hostile.ts", import.meta.url));
@@ -480,8 +480,8 @@ describe("hostile clients", () => {
         const opened = await session.stream();
         const crowd = await Promise.all(Array.from({ length: 150 }, () => connected(narrow.port)));
         await until(
-            () => descriptors(narrow) >= 62,
-            () => `${descriptors(narrow)} descriptors are open`,
+            () => allDescriptors(narrow) >= 62,
+            () => `${allDescriptors(narrow)} descriptors are open`,
         );
         const fixture = await fixtureOf("narrow");
         fixture.notify("notifications/tools/list_changed");

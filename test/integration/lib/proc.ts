@@ -9,6 +9,9 @@ import type { Gateway } from "./gateway.ts";
  */
 export const unlessRoot: string | false = process.getuid!() !== 0 && "only root sees the descriptors of the gateway";
 
+/** All that the gateway holds: what its limit is about. */
+export const allDescriptors = (gateway: Gateway): number => readdirSync(`/proc/${gateway.pid}/fd`).length;
+
 /** Descriptors that the gateway holds, but those of its audit trail: the index opens files as it needs them. */
 export function descriptors(gateway: Gateway): number {
     const folder = `/proc/${gateway.pid}/fd`;
