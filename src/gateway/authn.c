@@ -103,7 +103,7 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
     exchange->caller = gw_caller_ref(caller);
     exchange->principal = caller->principal;
     if (ret_answer->is_new)
-        gw_record_login(exchange);
+        gw_record_done(exchange, "login");
     return AUTH_OK;
 }
 

@@ -305,8 +305,11 @@ static bool submit(struct gw_call *call, const char *event, uint64_t time_us, st
     struct buf *begin = scratch(&worker->record_begin);
     char id[17];
     audit_write_begin(begin, event, time_us, write_id(call, id));
-    struct slice pieces[] = {buf_slice(begin), sections, end};
-    bool is_whole = buf_error(begin) == 0 && buf_error(&call->record.text) == 0;
+    /* Where there was no memory for the sections the end of the call is recorded without them; an
+     * intent is nothing without them. */
+    bool is_whole = buf_error(&call->record.text) == 0;
+    struct slice pieces[] = {buf_slice(begin), is_whole ? sections : SLICE_EMPTY, end};
+    is_whole = buf_error(begin) == 0 && (is_whole || wait == NULL || !wait->is_of_intent);
     int error = is_whole ? audit_submit(worker->audit, pieces, ARRAY_LEN(pieces),
                                         wait != NULL ? &wait->wait : NULL)
                          : -ENOMEM;

@@ -42,6 +42,7 @@ void gw_record_where(struct gw_call *call, const struct upstream *upstream, stru
 /* Once; what was decided first is what stands. `rule`: its key in the configuration, or a word. */
 void gw_record_allow(struct gw_call *call);
 void gw_record_deny(struct gw_call *call, struct slice rule, struct slice reason);
+/* By the code that the caller is told, where nobody has said more. */
 void gw_record_refusal(struct gw_call *call, enum mcp_error_code code, struct slice text);
 /* How it ends; what is denied stays refused. `message` is what the caller is told. */
 void gw_record_status(struct gw_call *call, const char *status, int code, struct slice message);
@@ -74,7 +75,8 @@ void gw_record_refused(struct gw_exchange *exchange, uint16_t status, const char
 /* Somebody who never came as far as a request. */
 void gw_record_stranger(struct gw_worker *worker, const struct network *address,
                         const char *reason);
-/* "stream", "session": the GET stream is open, the session was ended. */
+/* "stream", "session", "login": the GET stream is open; the session was ended; a credential was
+ * proved that was not known. */
 void gw_record_done(struct gw_exchange *exchange, const char *event);
 /* A credential was proved that was not known. */
 void gw_record_login(struct gw_exchange *exchange);

@@ -264,20 +264,8 @@ static void note_finding(void *context, const struct audit_finding *finding) {
     finding_at = finding->seq;
 }
 
-static uint64_t findings_of(const struct world *world) {
-    CLEANUP(buf_deinit) struct buf pem = BUF_INIT(KIB(4));
-    struct audit_public_key *key = NULL;
-    struct audit_verified verified = {0};
-    const char *reason;
-    char path[160];
-    snprintf(path, sizeof path, "%s/public.pem", world->dir);
-    if (io_file_read(path, &pem) != 0 || audit_public_key_read(buf_slice(&pem), &key, &reason) != 0)
-        CANNOT_GO_ON();
-    struct audit_verify_options options = {
-        .dir = world->dir, .key = key, .on_finding = note_finding};
-    CHECK_INT(audit_verify(&options, &verified), 0);
-    audit_public_key_free(key);
-    return verified.n_findings;
+static uint64_t findings_of(struct world *world) {
+    return world_verify_with(world, note_finding, NULL);
 }
 
 /* The checkpoints behind `at`. */

@@ -315,9 +315,11 @@ static void print_finding(void *context, const struct audit_finding *finding) {
     printf("# line %llu: %s\n", (unsigned long long)finding->seq, finding->text);
 }
 
-/* What the verifier says; 0: nothing. */
-MAYBE_UNUSED static uint64_t world_verify(struct world *world,
-                                          struct audit_verified *ret_verified) {
+/* How much the verifier finds; `on_finding` hears what. */
+MAYBE_UNUSED static uint64_t
+world_verify_with(struct world *world,
+                  void (*on_finding)(void *context, const struct audit_finding *finding),
+                  struct audit_verified *ret_verified) {
     CLEANUP(buf_deinit) struct buf pem = BUF_INIT(KIB(4));
     struct audit_public_key *key = NULL;
     struct audit_verified verified = {0};
@@ -326,12 +328,17 @@ MAYBE_UNUSED static uint64_t world_verify(struct world *world,
     snprintf(path, sizeof path, "%s/public.pem", world->dir);
     if (io_file_read(path, &pem) != 0 || audit_public_key_read(buf_slice(&pem), &key, &reason) != 0)
         CANNOT_GO_ON();
-    struct audit_verify_options options = {
-        .dir = world->dir, .key = key, .on_finding = print_finding};
+    struct audit_verify_options options = {.dir = world->dir, .key = key, .on_finding = on_finding};
     if (audit_verify(&options, &verified) != 0)
         CANNOT_GO_ON();
     audit_public_key_free(key);
     if (ret_verified != NULL)
         *ret_verified = verified;
     return verified.n_findings;
+}
+
+/* What the verifier says; 0: nothing. */
+MAYBE_UNUSED static uint64_t world_verify(struct world *world,
+                                          struct audit_verified *ret_verified) {
+    return world_verify_with(world, print_finding, ret_verified);
 }
