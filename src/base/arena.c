@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/mem.h"
+#include "base/secret.h"
 
 /* Many hold little: the first block is small, and each is twice the one before. */
 enum { FIRST_SIZE = 512 - 64, BLOCK_SIZE = 4096 - 64, ALIGNMENT = 16 };
@@ -33,6 +34,11 @@ void arena_deinit(struct arena *arena) {
         return;
     free_blocks(arena->head);
     *arena = ARENA_INIT(arena->max);
+}
+
+void arena_wipe(struct arena *arena) {
+    for (struct arena_block *block = arena->head; block != NULL; block = block->next)
+        secret_wipe(block->data, block->size);
 }
 
 void arena_reset(struct arena *arena) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/buf.h"
 #include "base/checked.h"
 #include "base/mem.h"
 
@@ -64,4 +65,10 @@ struct slice secret_reveal(const struct secret *secret) {
 
 void secret_wipe(void *ptr, size_t len) {
     explicit_bzero(ptr, len);
+}
+
+void secret_buf_deinit(struct buf *buf) {
+    if (buf->data != NULL)
+        secret_wipe(buf->data, buf->cap);
+    buf_deinit(buf);
 }

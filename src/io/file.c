@@ -38,6 +38,35 @@ int io_file_read(const char *path, struct buf *out) {
     }
 }
 
+int io_file_read_regular(const char *path, struct buf *out, struct stat *ret_info) {
+    struct stat info;
+    CLEANUP(io_fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &info) != 0)
+        return -errno;
+    if (!S_ISREG(info.st_mode))
+        return S_ISDIR(info.st_mode) ? -EISDIR : -EINVAL;
+    for (;;) { /* one more than fits, to see the end */
+        char more = 0;
+        size_t left = out->max - buf_len(out);
+        char *room = left != 0 ? buf_reserve(out, left) : &more;
+        if (room == NULL)
+            return buf_error(out);
+        ssize_t n = read(fd, room, left != 0 ? left : 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        if (left == 0)
+            return -EFBIG;
+        buf_commit(out, (size_t)n);
+    }
+    if (ret_info != NULL)
+        *ret_info = info;
+    return 0;
+}
+
 static int write_whole(int fd, struct slice content) {
     while (content.len != 0) {
         ssize_t n = write(fd, content.ptr, content.len);
@@ -124,6 +153,23 @@ int io_file_replace(const char *path, struct slice old, struct slice content) {
     return sync_folder_of(real);
 }
 
+int io_file_put_private(const char *path, struct slice content) {
+    CLEANUP(buf_deinit) struct buf beside = BUF_INIT(PATH_MAX + 8);
+    buf_append_cstr(&beside, path);
+    buf_append_cstr(&beside, ".new");
+    if (buf_append_byte(&beside, '\0') != 0)
+        return buf_error(&beside) == -E2BIG ? -ENAMETOOLONG : buf_error(&beside);
+    const char *name = buf_slice(&beside).ptr;
+    if (unlink(name) != 0 && errno != ENOENT) /* of one that was killed */
+        return -errno;
+    int error = io_file_create_private(name, content);
+    if (error == 0 && rename(name, path) != 0) {
+        error = -errno;
+        unlink(name);
+    }
+    return error == 0 ? sync_folder_of(path) : error;
+}
+
 int io_directory_make(const char *path) {
     if (mkdir(path, 0700) == 0 || errno == EEXIST) {
         struct stat info;
@@ -148,15 +194,25 @@ int io_directory_make(const char *path) {
     return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
-int io_lock_file(const char *path, int *ret_fd) {
+static int lock_file(const char *path, int flags, int *ret_fd) {
     CLEANUP(io_fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        return -errno;
+    while (flock(fd, LOCK_EX | flags) != 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
     *ret_fd = fd;
     fd = -1;
     return 0;
+}
+
+int io_lock_file(const char *path, int *ret_fd) {
+    return lock_file(path, LOCK_NB, ret_fd);
+}
+
+int io_lock_file_wait(const char *path, int *ret_fd) {
+    return lock_file(path, 0, ret_fd);
 }
 
 void io_write_softly(int fd, struct slice text) {

@@ -114,10 +114,15 @@ static const struct {
 enum { LONGEST_KEY = 64 };
 
 static bool is_ascii(struct slice key) {
-    unsigned char all = 0;
-    for (size_t i = 0; i < key.len; i++)
+    uint64_t all = 0, word;
+    size_t i = 0;
+    for (; i + sizeof word <= key.len; i += sizeof word) {
+        memcpy(&word, key.ptr + i, sizeof word);
+        all |= word;
+    }
+    for (; i < key.len; i++)
         all |= (unsigned char)key.ptr[i];
-    return all < 0x80;
+    return (all & UINT64_C(0x8080808080808080)) == 0;
 }
 
 /* All of folding but that of A to Z, which slice_eq_nocase() does. Writes at most `cap` bytes;

@@ -61,6 +61,54 @@ static void test_create_and_read(void) {
     CHECK_INT(rmdir(place.base), 0);
 }
 
+static void test_read_regular(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    struct stat info = {.st_size = -1};
+    struct buf exact CLEANUP(buf_deinit) = BUF_INIT(5);
+    struct buf small CLEANUP(buf_deinit) = BUF_INIT(4);
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+    const char *path = path_in(&place, "file"), *fifo = path_in(&place, "fifo");
+    CHECK_INT(io_file_create_private(path, SLICE("12345")), 0);
+    CHECK_INT(io_file_read_regular(path, &exact, &info), 0);
+    CHECK_SLICE(buf_slice(&exact), SLICE("12345"));
+    CHECK_INT(info.st_size, 5);
+    CHECK_INT(io_file_read_regular(path, &small, NULL), -EFBIG);
+    CHECK_INT(io_file_read_regular(path_in(&place, "none"), &out, NULL), -ENOENT);
+    CHECK_INT(io_file_read_regular(place.base, &out, NULL), -EISDIR);
+    CHECK_INT(mkfifo(fifo, 0600), 0);
+    CHECK_INT(io_file_read_regular(fifo, &out, NULL), -EINVAL); /* without waiting for a writer */
+    CHECK_INT(io_file_read_regular("/dev/zero", &out, NULL), -EINVAL);
+    CHECK_INT(buf_len(&out), 0);
+    CHECK_INT(io_file_read_regular("/proc/self/stat", &out, NULL), -EFBIG); /* its size is 0 */
+    CHECK_INT(unlink(fifo), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
+static void test_put_private(void) {
+    struct place place;
+    REQUIRE(place_make(&place));
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(100);
+    const char *path = path_in(&place, "file"), *new = path_in(&place, "file.new");
+    CHECK_INT(io_file_put_private(path, SLICE("first")), 0);
+    CHECK_INT(mode_of(path), 0600);
+    CHECK_INT(chmod(path, 0644), 0);
+    CHECK_INT(io_file_create_private(new, SLICE("of one that was killed")), 0);
+    CHECK_INT(io_file_put_private(path, SLICE("second")), 0);
+    CHECK_INT(mode_of(path), 0600);
+    CHECK_INT(mode_of(new), -1);
+    CHECK_INT(io_file_read(path, &out), 0);
+    CHECK_SLICE(buf_slice(&out), SLICE("second"));
+    CHECK_INT(io_file_put_private(path_in(&place, "none/file"), SLICE("x")), -ENOENT);
+    CHECK_INT(mkdir(path_in(&place, "folder"), 0700), 0);
+    CHECK_INT(io_file_put_private(path_in(&place, "folder"), SLICE("x")), -EISDIR);
+    CHECK_INT(mode_of(path_in(&place, "folder.new")), -1);
+    CHECK_INT(rmdir(path_in(&place, "folder")), 0);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(place.base), 0);
+}
+
 static void test_empty_file(void) {
     struct place place;
     REQUIRE(place_make(&place));
@@ -244,6 +292,6 @@ static void test_out_of_memory(void) {
     CHECK_INT(rmdir(place.base), 0);
 }
 
-TEST_MAIN(TEST(test_create_and_read), TEST(test_empty_file), TEST(test_directories),
-          TEST(test_lock), TEST(test_append), TEST(test_descriptors), TEST(test_replace),
-          TEST(test_out_of_memory))
+TEST_MAIN(TEST(test_create_and_read), TEST(test_read_regular), TEST(test_put_private),
+          TEST(test_empty_file), TEST(test_directories), TEST(test_lock), TEST(test_append),
+          TEST(test_descriptors), TEST(test_replace), TEST(test_out_of_memory))

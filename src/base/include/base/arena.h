@@ -24,6 +24,9 @@ struct arena {
 
 void arena_init(struct arena *arena, size_t max);
 void arena_deinit(struct arena *arena);
+/* Overwrites what is in it, in a way that the compiler cannot drop: there were secrets. What is
+ * kept is to be freed then. */
+void arena_wipe(struct arena *arena);
 /* Forgets every allocation; keeps one block for the next round. */
 void arena_reset(struct arena *arena);
 

@@ -118,6 +118,19 @@
 #define LIMIT_REDIS_PENDING    10000u   /* checks of one worker that wait for Redis */
 #define LIMIT_REDIS_REPLY      KIB(64)
 
+/* Rights of a role or a token. */
+#define LIMIT_RIGHTS         KIB(256) /* the document */
+#define LIMIT_RIGHTS_GRANTS  256u     /* operations that it names */
+#define LIMIT_RIGHTS_PATTERN 512u     /* bytes of a name with stars */
+#define LIMIT_USERS          100000u
+#define LIMIT_ROLES          1000u
+#define LIMIT_ROLE_GROUPS    100u  /* of OAuth, that have one role */
+#define LIMIT_USER_ROLES     32u   /* of one user */
+#define LIMIT_USER_TOKENS    100u  /* of one user */
+#define LIMIT_DISPLAY_NAME   128u  /* bytes; of a user, a token */
+#define LIMIT_DESCRIPTION    1024u /* bytes; of a role */
+#define LIMIT_TOKEN_DAYS     3650u
+
 /* Certificates of the gateway. */
 #define LIMIT_CERTIFICATE_NAMES 256u   /* in the gateway's own */
 #define LIMIT_CERTIFICATE_FILE  MIB(1) /* a chain, a key, the authorities of clients */
@@ -157,6 +170,25 @@
 #define LIMIT_AUDIT_PAGE     10000u  /* records of one page */
 #define LIMIT_AUDIT_QUERY_MS 2000u   /* that one page is looked for */
 #define LIMIT_REDACT_RULES   1000u   /* paths; patterns */
+
+/* The store. */
+#define LIMIT_STORE_SILENCE_MS 30000u /* after which tokens of its users are refused */
+#define LIMIT_EDIT_SILENCE_MS  2000u  /* ... edit mode is off */
+
+/* Secrets at rest. */
+#define LIMIT_SECRET     KIB(64)
+#define LIMIT_VAULT_KEYS 32u
+
+/* Users and what they may. */
+#define LIMIT_DIRECTORY       GIB(1) /* names and roles of all users and tokens, in memory */
+#define LIMIT_SESSIONS        32u    /* of one user at once: then the oldest ends */
+#define LIMIT_SESSION_TEXT    256u   /* bytes that are kept of a browser's name */
+#define LIMIT_LOGIN_ROWS      20000u /* failures that are remembered, of all strangers together */
+#define LIMIT_KNOWN_ADDRESSES 32u    /* of one user, from which logins have succeeded */
+#define LIMIT_EDIT_WINDOWS    256u   /* open at once */
+#define LIMIT_EDIT_REASON     1000u
+#define LIMIT_EDIT_LEAST_MS   (60u * 1000u)
+#define LIMIT_EDIT_MOST_MS    (24u * 3600u * 1000u)
 
 /* Configuration. */
 #define LIMIT_CONFIG_FILE      MIB(4)

@@ -29,3 +29,7 @@ struct slice secret_reveal(const struct secret *secret);
 
 /* Overwrites memory in a way that the compiler cannot drop. */
 void secret_wipe(void *ptr, size_t len);
+/* For CLEANUP(): buf_deinit() of a buffer that held a secret. What it left behind where it lay
+ * before it grew is not reached: such a buffer is given its room at once (buf_reserve). */
+struct buf;
+void secret_buf_deinit(struct buf *buf);

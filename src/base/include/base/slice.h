@@ -48,7 +48,11 @@ static inline bool slice_eq(struct slice a, struct slice b) {
 bool slice_same_nocase(const char *a, const char *b, size_t len);
 /* Equal when ASCII letters are compared without case; all other bytes exactly. */
 static inline bool slice_eq_nocase(struct slice a, struct slice b) {
-    return a.len == b.len && slice_same_nocase(a.ptr, b.ptr, a.len);
+    /* Two cases of a letter differ in bit 5, so most texts are told apart by their first and last
+     * bytes. */
+    return a.len == b.len && (a.len == 0 || (((a.ptr[0] ^ b.ptr[0]) & ~0x20) == 0 &&
+                                             ((a.ptr[a.len - 1] ^ b.ptr[a.len - 1]) & ~0x20) == 0 &&
+                                             slice_same_nocase(a.ptr, b.ptr, a.len)));
 }
 /* <0, 0, >0 as memcmp on the common part, then by length. */
 int slice_cmp(struct slice a, struct slice b);

@@ -14,6 +14,13 @@ void io_fd_close(int *fd);
 
 /* Appends the whole file; -EFBIG when it is longer than the buffer may grow. */
 MUST_CHECK int io_file_read(const char *path, struct buf *out);
+/*
+ * The same of a regular file and nothing else, for secrets: no copy is left behind, if the buffer
+ * has room for all that it may hold. *ret_info (may be NULL): of the file that was read. -EINVAL:
+ * it is no regular file; a pipe would be waited for, a device have no end.
+ */
+struct stat;
+MUST_CHECK int io_file_read_regular(const char *path, struct buf *out, struct stat *ret_info);
 /* Creates a new file with mode 0600 and writes it whole; -EEXIST when there is one. Durable when it
  * returns 0. */
 MUST_CHECK int io_file_create_private(const char *path, struct slice content);
@@ -24,6 +31,9 @@ MUST_CHECK int io_file_create_private(const char *path, struct slice content);
  * has other names, which would keep the old content; -EINVAL: it is no regular file.
  */
 MUST_CHECK int io_file_replace(const char *path, struct slice old, struct slice content);
+/* Puts a file of mode 0600 in the place of what PATH names, if anything: written as PATH.new,
+ * synced, renamed. Those who do that at the same time take turns (io_lock_file_wait). */
+MUST_CHECK int io_file_put_private(const char *path, struct slice content);
 /* Makes a directory and its missing parents with mode 0700. */
 MUST_CHECK int io_directory_make(const char *path);
 /*
@@ -31,6 +41,8 @@ MUST_CHECK int io_directory_make(const char *path);
  * descriptor is closed, so also when the process dies.
  */
 MUST_CHECK int io_lock_file(const char *path, int *ret_fd);
+/* The same, but waits for its turn: for what is held for a moment only. */
+MUST_CHECK int io_lock_file_wait(const char *path, int *ret_fd);
 /* As much as can be written without waiting for a reader; for what is good to know, but not worth
  * standing still for. */
 void io_write_softly(int fd, struct slice text);
