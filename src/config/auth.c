@@ -155,7 +155,7 @@ void finish_issuer(struct loader *l, const struct place *place, const struct tom
                    void *object) {
     struct config_issuer *issuer = object;
     if (toml_get(node, "url") == NULL && toml_get(node, "issuer") == NULL &&
-        toml_get(node, "secret") == NULL)
+        find_secret(node, "secret") == NULL)
         problem_of(l, CONFIG_ERROR, node->key_at, place,
                    "needs issuer (the URL of the authorization server), url (that of its keys) or "
                    "a secret");
@@ -171,7 +171,7 @@ static bool has_own_keys(const struct toml_node *oauth) {
         "secret", "algorithms", "token_type",    "leeway",
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (toml_get(oauth, names[i]) != NULL)
+        if (find_secret(oauth, names[i]) != NULL)
             return true;
     }
     return false;

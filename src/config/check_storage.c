@@ -88,3 +88,11 @@ const char *check_key_prefix(struct slice value) {
     }
     return fine ? NULL : "must be at most 128 printable characters without spaces and braces";
 }
+
+const char *check_store_url(struct slice value) {
+    struct uri uri;
+    if (uri_parse(value, &uri, NULL) != 0 ||
+        !(slice_eq(uri.scheme, SLICE("postgres")) || slice_eq(uri.scheme, SLICE("postgresql"))))
+        return "it must be postgres://USER:PASSWORD@HOST:PORT/NAME; without it SQLite is used";
+    return NULL;
+}

@@ -264,6 +264,12 @@ static const char *const restart_keys[] = {
     "audit.syslog.url",
     "audit.syslog.ca_bundle",
     "audit.syslog.facility",
+    "store.url",
+    "admin.enabled",
+    "admin.listen",
+    "admin.hosts",
+    "admin.session_idle",
+    "admin.session_max",
 };
 
 static bool starts_with_key(const char *path, const char *key) {
@@ -347,12 +353,22 @@ static bool keep_string(struct config *config, const struct slice *old, struct s
     return copy.ptr != NULL;
 }
 
+static bool keep_strings(struct config *config, const struct slice *old, size_t n,
+                         struct slice **place) {
+    struct slice *copies = arena_alloc_array(&config->arena, n + 1, sizeof *copies);
+    bool is_whole = copies != NULL;
+    for (size_t i = 0; is_whole && i < n; i++)
+        is_whole = keep_string(config, &old[i], &copies[i]);
+    if (is_whole)
+        *place = copies;
+    return is_whole;
+}
+
 /* The whole table: its parts belong together. */
 static int keep_tls(struct config *config, const struct config *old) {
     struct config_tls *tls = &config->tls;
     *tls = old->tls;
-    tls->names = arena_alloc_array(&config->arena, old->tls.n_names + 1, sizeof *tls->names);
-    bool is_whole = tls->names != NULL &&
+    bool is_whole = keep_strings(config, old->tls.names, old->tls.n_names, &tls->names) &&
                     keep_string(config, &old->tls.certificate, &tls->certificate) &&
                     keep_string(config, &old->tls.key, &tls->key) &&
                     keep_string(config, &old->tls.client_ca, &tls->client_ca);
@@ -372,6 +388,11 @@ int config_keep(struct config *config, const struct config *old) {
         if (row->type == OPTION_STRING || row->type == OPTION_PATH) {
             if (!keep_string(config, at(old, row->offset), place))
                 return -ENOMEM;
+        } else if (row->type == OPTION_LIST) {
+            size_t n = *(const size_t *)at(old, row->count_offset);
+            if (!keep_strings(config, *(struct slice *const *)at(old, row->offset), n, place))
+                return -ENOMEM;
+            *(size_t *)((char *)config + row->count_offset) = n;
         } else if (row->type == OPTION_BOOL) {
             *(bool *)place = *(const bool *)at(old, row->offset);
         } else if (row->type == OPTION_ENUM) {

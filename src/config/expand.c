@@ -1,13 +1,41 @@
 #include "expand.h"
 
-#include "base/utf8.h"
+#include <errno.h>
 
 struct template {
     struct buf *out;
     struct slice rest; /* behind "{{" and what was read since */
-    config_getenv *getenv_fn;
+    expand_resolve *resolve;
     void *context;
     struct slice *detail;
+};
+
+/* What names may consist of is what their owners take: variables, secrets; of a path all but what
+ * ends it, or it is written in quotation marks. */
+static bool is_variable_byte(char c, bool first) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (!first && c >= '0' && c <= '9');
+}
+
+static bool is_secret_byte(char c, bool first) {
+    return is_variable_byte(c, false) || c == '.' || (!first && c == '-');
+}
+
+static bool is_path_byte(char c, bool first) {
+    (void)first;
+    return (unsigned char)c > ' ' && c != 0x7f && c != '|' && c != '{' && c != '}' && c != '"';
+}
+
+static const struct scope {
+    struct slice name;
+    bool (*is_name_byte)(char c, bool first);
+    const char *missing;
+} scopes[] = {
+    [EXPAND_ENV] = {SLICE_INIT("env"), is_variable_byte,
+                    "env needs the name of a variable: env.NAME"},
+    [EXPAND_SECRET] = {SLICE_INIT("secret"), is_secret_byte, "secret needs a name: secret.NAME"},
+    [EXPAND_FILE] = {SLICE_INIT("file"), is_path_byte,
+                     "file needs a path: file.PATH, or file.\"PATH\" where it has spaces"},
 };
 
 static bool is_space(char c) {
@@ -31,12 +59,7 @@ MUST_CHECK static int syntax(struct template *t, const char *reason) {
     return EXPAND_E_SYNTAX;
 }
 
-static bool is_name_byte(char c, bool first) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           (!first && c >= '0' && c <= '9');
-}
-
-static struct slice take_name(struct template *t) {
+static struct slice take_name(struct template *t, bool (*is_name_byte)(char c, bool first)) {
     size_t n = 0;
     while (n < t->rest.len && is_name_byte(t->rest.ptr[n], n == 0))
         n++;
@@ -45,35 +68,35 @@ static struct slice take_name(struct template *t) {
     return name;
 }
 
-/* "text" with \" and \\ for the two; the value goes to `out` when it is wanted. */
-MUST_CHECK static int take_quoted(struct template *t, bool wanted) {
+/* "text" with \" and \\ for the two; into `out`, unless that is NULL. */
+MUST_CHECK static int take_quoted(struct template *t, struct buf *out) {
     if (!take(t, SLICE("\"")))
         return syntax(t, "a text in quotation marks is missing");
     while (t->rest.len > 0) {
         char c = t->rest.ptr[0];
         t->rest = slice_from(t->rest, 1);
         if (c == '"')
-            return buf_error(t->out);
+            return out != NULL ? buf_error(out) : 0;
         if (c == '\\') {
             if (t->rest.len == 0 || (t->rest.ptr[0] != '"' && t->rest.ptr[0] != '\\'))
                 return syntax(t, "only \\\" and \\\\ may follow a backslash");
             c = t->rest.ptr[0];
             t->rest = slice_from(t->rest, 1);
         }
-        if (wanted)
-            buf_append_byte(t->out, c);
+        if (out != NULL)
+            buf_append_byte(out, c);
     }
     return syntax(t, "a text in quotation marks is not closed");
 }
 
-/* | default("text"), which is used for a variable that is not set. */
+/* | default("text"), which is used for what is not set. */
 MUST_CHECK static int take_default(struct template *t, bool wanted, bool *ret_found) {
     skip_space(t);
     *ret_found = take(t, SLICE("|"));
     if (!*ret_found)
         return 0;
     skip_space(t);
-    struct slice filter = take_name(t);
+    struct slice filter = take_name(t, is_variable_byte);
     if (!slice_eq(filter, SLICE("default"))) {
         *t->detail = filter;
         return filter.len > 0 ? EXPAND_E_UNKNOWN
@@ -83,42 +106,55 @@ MUST_CHECK static int take_default(struct template *t, bool wanted, bool *ret_fo
     if (!take(t, SLICE("(")))
         return syntax(t, "default needs its text in parentheses: default(\"...\")");
     skip_space(t);
-    int r = take_quoted(t, wanted);
+    int r = take_quoted(t, wanted ? t->out : NULL);
     if (r != 0)
         return r;
     skip_space(t);
     return take(t, SLICE(")")) ? 0 : syntax(t, "a closing parenthesis is missing");
 }
 
-MUST_CHECK static int take_variable(struct template *t) {
-    enum { NAME_MAX_ = 256 };
-    char name[NAME_MAX_];
-    struct slice scope = take_name(t);
-    if (!slice_eq(scope, SLICE("env"))) {
-        *t->detail = scope;
-        return scope.len > 0 ? EXPAND_E_UNKNOWN : syntax(t, "env.NAME is missing");
-    }
+/* The name behind "env.", "secret." or "file.". */
+MUST_CHECK static int take_reference_name(struct template *t, const struct scope *scope,
+                                          struct buf *quoted, struct slice *ret_name) {
+    enum { LONGEST = 4096 };
+    struct slice name;
     if (!take(t, SLICE(".")))
-        return syntax(t, "env needs the name of a variable: env.NAME");
-    struct slice variable = take_name(t);
-    if (variable.len == 0)
-        return syntax(t, "env needs the name of a variable: env.NAME");
-    if (slice_to_cstr(variable, name, sizeof name) != 0)
-        return syntax(t, "the name of a variable is too long");
-    const char *value = t->getenv_fn(t->context, name);
-    bool has_default = false;
-    int r = take_default(t, value == NULL, &has_default);
+        return syntax(t, scope->missing);
+    if (slice_starts_with(t->rest, SLICE("\"")) && scope == &scopes[EXPAND_FILE]) {
+        int r = take_quoted(t, quoted);
+        if (r != 0)
+            return r == -E2BIG ? syntax(t, "the name is too long") : r;
+        name = buf_slice(quoted);
+    } else {
+        name = take_name(t, scope->is_name_byte);
+    }
+    if (name.len == 0 || slice_find_byte(name, '\0') != SIZE_MAX)
+        return syntax(t, scope->missing);
+    if (name.len > LONGEST)
+        return syntax(t, "the name is too long");
+    *ret_name = name;
+    return 0;
+}
+
+MUST_CHECK static int take_reference(struct template *t) {
+    struct buf quoted CLEANUP(buf_deinit) = BUF_INIT(4096);
+    struct slice word = take_name(t, is_variable_byte), name;
+    size_t i = 0;
+    while (i < ARRAY_LEN(scopes) && !slice_eq(word, scopes[i].name))
+        i++;
+    if (i == ARRAY_LEN(scopes)) {
+        *t->detail = word;
+        return word.len > 0 ? EXPAND_E_UNKNOWN : syntax(t, "env.NAME is missing");
+    }
+    int r = take_reference_name(t, &scopes[i], &quoted, &name);
     if (r != 0)
         return r;
-    if (value == NULL && !has_default) {
-        *t->detail = variable;
-        return EXPAND_E_UNSET;
-    }
-    if (value != NULL && !utf8_is_valid(slice_from_cstr(value))) {
-        *t->detail = variable;
-        return EXPAND_E_ENCODING;
-    }
-    return buf_append(t->out, slice_from_cstr(value));
+    int resolved = t->resolve(t->context, (enum expand_scope)i, name, t->out);
+    if (resolved != 0 && resolved != EXPAND_E_UNSET)
+        return resolved;
+    bool has_default = false;
+    r = take_default(t, resolved == EXPAND_E_UNSET, &has_default);
+    return r == 0 && !has_default ? resolved : r;
 }
 
 /* From behind "{{" to behind "}}". */
@@ -127,7 +163,7 @@ MUST_CHECK static int take_template(struct template *t) {
     skip_space(t);
     if (slice_find(t->rest, SLICE("}}")) == SIZE_MAX)
         return syntax(t, open);
-    int r = slice_starts_with(t->rest, SLICE("\"")) ? take_quoted(t, true) : take_variable(t);
+    int r = slice_starts_with(t->rest, SLICE("\"")) ? take_quoted(t, t->out) : take_reference(t);
     if (r != 0)
         return r;
     skip_space(t);
@@ -136,10 +172,10 @@ MUST_CHECK static int take_template(struct template *t) {
     return 0;
 }
 
-int expand_text(struct buf *out, struct slice text, config_getenv *getenv_fn, void *context,
+int expand_text(struct buf *out, struct slice text, expand_resolve *resolve, void *context,
                 struct slice *ret_detail) {
     struct template t = {
-        .out = out, .rest = text, .getenv_fn = getenv_fn, .context = context, .detail = ret_detail};
+        .out = out, .rest = text, .resolve = resolve, .context = context, .detail = ret_detail};
     for (;;) {
         size_t at = slice_find(t.rest, SLICE("{{"));
         buf_append(out, slice_sub(t.rest, 0, at));

@@ -6,7 +6,7 @@
 #include "upstream.h"
 
 static bool has(const struct upstream_place *at, const char *key) {
-    return toml_get(at->auth_node, key) != NULL;
+    return find_secret(at->auth_node, key) != NULL;
 }
 
 /* --- who the gateway is there --- */

@@ -87,9 +87,10 @@ static void check_token_of(struct loader *l, const struct server_place *at,
                            const struct config_server *server) {
     struct place auth = {.up = &at->server, .key = SLICE("auth")};
     struct place place = {.up = &auth, .key = SLICE("token")};
-    const struct toml_node *token = toml_get(toml_get(at->node, "auth"), "token");
+    const struct toml_node *token = find_secret(toml_get(at->node, "auth"), "token");
     if (token == NULL || server->auth_token.len == 0)
         return;
+    place.key = token->key;
     if (http_sets_authorization(server->headers, server->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of headers are both about Authorization; keep one of them");

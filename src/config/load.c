@@ -68,6 +68,7 @@ static void wipe_values(struct config *config) {
     for (size_t i = 0; i < config->oauth.n_issuers; i++)
         wipe(config->oauth.issuers[i].secret);
     wipe(config->rate_limits.storage.url);
+    wipe(config->store.url);
     wipe_servers(config->servers, config->n_servers);
 }
 
@@ -83,8 +84,8 @@ static int load_tree(struct loader *l, struct arena *tree, struct slice text) {
     if (r != 0)
         return r;
     store_defaults(l, OPTION_OF_CONFIG, l->config);
-    walk_table(l, NULL, root, "", l->config, WALK_ALL);
-    if (l->error == 0)
+    walk_root(l, root);
+    if (l->error == 0 && !l->is_store_only)
         check_config(l, root);
     return l->error;
 }
@@ -106,11 +107,15 @@ static int load(struct loader *l, struct slice text) {
     return l->error != 0 ? l->error : l->n_errors > 0 ? CONFIG_E_INVALID : 0;
 }
 
-int config_load_text(struct slice path_for_messages, struct slice text, config_getenv *getenv_fn,
-                     void *context, struct config_problems *problems, struct config **ret_config) {
+MUST_CHECK static int load_text(struct slice path_for_messages, struct slice text,
+                                const struct config_resolvers *resolvers, bool is_store_only,
+                                struct config_problems *problems, struct config **ret_config) {
     CLEANUP(config_unrefp) struct config *config = mem_alloc(sizeof *config);
+    struct config_resolvers complete = *resolvers;
     if (config == NULL)
         return -ENOMEM;
+    if (complete.getenv_fn == NULL)
+        complete.getenv_fn = process_getenv;
     atomic_init(&config->refs, 1);
     arena_init(&config->arena, LIMIT_CONFIG_MEMORY);
     struct loader l = {
@@ -118,13 +123,25 @@ int config_load_text(struct slice path_for_messages, struct slice text, config_g
         .problems = problems,
         .first_problem = problems->n,
         .file = path_for_messages,
-        .getenv_fn = getenv_fn != NULL ? getenv_fn : process_getenv,
-        .context = context,
+        .resolvers = &complete,
+        .is_store_only = is_store_only,
     };
     int r = load(&l, text);
     if (r == 0)
         *ret_config = TAKE(config);
     return r;
+}
+
+int config_load_text_with(struct slice path_for_messages, struct slice text,
+                          const struct config_resolvers *resolvers,
+                          struct config_problems *problems, struct config **ret_config) {
+    return load_text(path_for_messages, text, resolvers, false, problems, ret_config);
+}
+
+int config_load_text(struct slice path_for_messages, struct slice text, config_getenv *getenv_fn,
+                     void *context, struct config_problems *problems, struct config **ret_config) {
+    struct config_resolvers resolvers = {.getenv_fn = getenv_fn, .context = context};
+    return config_load_text_with(path_for_messages, text, &resolvers, problems, ret_config);
 }
 
 static int tell_unreadable(struct config_problems *problems, const char *path, int error) {
@@ -140,16 +157,42 @@ static int tell_unreadable(struct config_problems *problems, const char *path, i
     return r != 0 ? r : error;
 }
 
-int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
-                     struct config_problems *problems, struct config **ret_config) {
+MUST_CHECK static int load_file(const char *path, const struct config_resolvers *resolvers,
+                                bool is_store_only, struct config_problems *problems,
+                                struct config **ret_config) {
     CLEANUP(buf_deinit) struct buf text = BUF_INIT(LIMIT_CONFIG_FILE);
     int r = io_file_read(path, &text);
     if (r == -ENOMEM)
         return r;
     if (r != 0)
         return tell_unreadable(problems, path, r);
-    return config_load_text(slice_from_cstr(path), buf_slice(&text), getenv_fn, context, problems,
-                            ret_config);
+    return load_text(slice_from_cstr(path), buf_slice(&text), resolvers, is_store_only, problems,
+                     ret_config);
+}
+
+int config_load_file_with(const char *path, const struct config_resolvers *resolvers,
+                          struct config_problems *problems, struct config **ret_config) {
+    return load_file(path, resolvers, false, problems, ret_config);
+}
+
+int config_load_store(const char *path, const struct config_resolvers *resolvers,
+                      struct config_problems *problems, struct config **ret_config) {
+    return load_file(path, resolvers, true, problems, ret_config);
+}
+
+int config_load_nothing(struct config **ret_config) {
+    struct config_resolvers none = {.no_files = true};
+    struct config_problems problems;
+    config_problems_init(&problems);
+    int r = load_text(SLICE(""), SLICE(""), &none, true, &problems, ret_config);
+    config_problems_deinit(&problems);
+    return r;
+}
+
+int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
+                     struct config_problems *problems, struct config **ret_config) {
+    struct config_resolvers resolvers = {.getenv_fn = getenv_fn, .context = context};
+    return config_load_file_with(path, &resolvers, problems, ret_config);
 }
 
 struct config *config_ref(struct config *config) {

@@ -18,8 +18,10 @@ struct loader {
     size_t n_errors;
     struct slice file;   /* as messages name it */
     struct slice folder; /* absolute; relative paths start here */
-    config_getenv *getenv_fn;
-    void *context;
+    const struct config_resolvers *resolvers;
+    bool is_store_only;   /* nothing but [store] is looked at */
+    bool store_is_broken; /* [store] has errors: secrets are not looked for */
+    bool is_hidden;       /* the value at hand stands for that of a secret, which is not known */
     struct config_server *unserved; /* that have neither cmd nor url: checked, not kept */
     size_t n_unserved;
     enum option_kind kind; /* of the server at hand; OPTION_FOR_ALL: none, or not known */
@@ -43,6 +45,8 @@ enum walk { WALK_ALL, WALK_NAMES };
  * owner store into. */
 void walk_table(struct loader *l, const struct place *place, const struct toml_node *table,
                 const char *parent, void *object, enum walk walk);
+/* The whole file. [store] is the first, wherever it stands: secrets that others name are in it. */
+void walk_root(struct loader *l, const struct toml_node *root);
 
 /* [mcp.servers] */
 void load_servers(struct loader *l, const struct place *place, const struct toml_node *table);
@@ -91,9 +95,17 @@ void store_values(struct loader *l, const struct place *place, const struct opti
 /* A finite number that a double holds; says so and returns false when it is none. */
 bool read_number(struct loader *l, const struct place *place, const struct toml_node *node,
                  double *ret_number);
-/* The string as it is meant, in the configuration's memory. */
-bool expand_string(struct loader *l, const struct place *place, const struct toml_node *node,
-                   struct slice *ret_string);
+/* The string as it is meant, in the configuration's memory (resolve.c). */
+bool expand_string(struct loader *l, const struct place *place, const struct option *row,
+                   const struct toml_node *node, struct slice *ret_string);
+/* What is in the file that the node names. */
+bool read_twin(struct loader *l, const struct place *place, const struct toml_node *node,
+               struct slice *ret_string);
+/* The value of the row from such a file: type, content, check; then into the struct. */
+void store_twin(struct loader *l, const struct place *place, const struct option *row,
+                const struct toml_node *node, void *object);
+/* The entry KEY of a table, or KEY_file; NULL: neither. */
+const struct toml_node *find_secret(const struct toml_node *table, const char *key);
 /* An array of tables, once its type is right (tables.c). */
 void store_tables(struct loader *l, const struct place *place, const struct option *row,
                   const struct toml_node *node, void *object);

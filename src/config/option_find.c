@@ -22,7 +22,8 @@ const struct option *option_at(size_t i) {
     } parts[] = {
         {option_server_rows, option_server_count}, {option_auth_rows, option_auth_count},
         {option_mcp_rows, option_mcp_count},       {option_access_rows, option_access_count},
-        {option_audit_rows, option_audit_count},   {option_other_rows, option_other_count},
+        {option_audit_rows, option_audit_count},   {option_admin_rows, option_admin_count},
+        {option_other_rows, option_other_count},
     };
     for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
         if (i < parts[k].n)
@@ -44,6 +45,14 @@ const struct option *option_find(const char *parent, struct slice key) {
             return row;
     }
     return any;
+}
+
+const struct option *option_find_twin(const char *parent, struct slice key) {
+    struct slice end = SLICE(OPTION_TWIN);
+    if (!slice_ends_with(key, end))
+        return NULL;
+    const struct option *row = option_find(parent, slice_sub(key, 0, key.len - end.len));
+    return row != NULL && row->secret ? row : NULL;
 }
 
 const char *option_type_name(const struct option *row) {

@@ -32,6 +32,8 @@ enum option_type {
     OPTION_ANY,
 };
 
+#define OPTION_TWIN "_file" /* behind the key of a secret: names a file with it */
+
 enum option_status {
     OPTION_BUILT,
     /* Restricts or protects and is not built yet: refuses to start. */
@@ -96,21 +98,27 @@ struct option {
     const char *before;               /* begins the sentence of which `check` gives the end */
     const struct option_entry *entry; /* TABLES, NAMED */
     bool lower;                       /* STRING, LIST: kept in lower case */
-    const char *doc;                  /* of a built key: Markdown, full sentences */
-    const char *why; /* what a key restricts ("restricts who may call"), why it is ignored, what
-                        to write instead */
+    /* STRING: it is a secret. KEY_file is known then, too; {{ secret.NAME }} may be in it. */
+    bool secret;
+    bool holds_secrets; /* STRING, MAP: ... a part of it may be one */
+    bool opens_store;   /* ... but none of the store, which is opened with this */
+    const char *doc;    /* of a built key: Markdown, full sentences */
+    const char *why;    /* what a key restricts ("restricts who may call"), why it is ignored, what
+                           to write instead */
 };
 
 /* The table, in parts (options_*.c). */
 extern const struct option option_server_rows[], option_auth_rows[], option_mcp_rows[],
-    option_access_rows[], option_audit_rows[], option_other_rows[];
+    option_access_rows[], option_audit_rows[], option_admin_rows[], option_other_rows[];
 extern const size_t option_server_count, option_auth_count, option_mcp_count, option_access_count,
-    option_audit_count, option_other_count;
+    option_audit_count, option_admin_count, option_other_count;
 /* The rows in the order of the documentation; NULL behind the last one. */
 const struct option *option_at(size_t i);
 
 /* The row of `key` in the table with the row path `parent` ("" at the top), or NULL. */
 const struct option *option_find(const char *parent, struct slice key);
+/* The row of the secret of which `key` is the twin, KEY_file; NULL: it is none. */
+const struct option *option_find_twin(const char *parent, struct slice key);
 /* True when `row` is a direct child of `parent`; *ret_name is its last part. */
 bool option_is_child(const struct option *row, const char *parent, struct slice *ret_name);
 
@@ -137,7 +145,7 @@ option_check check_filled, check_listen_address, check_url_path, check_host, che
     check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
     check_field_name, check_origin, check_method, check_cors_header, check_whitelisted,
     check_storage_url, check_key_prefix, check_issuer, check_token_endpoint, check_client_text,
-    check_resource_name, check_redact_path, check_redact_pattern, check_syslog_url;
+    check_resource_name, check_redact_path, check_redact_pattern, check_syslog_url, check_store_url;
 /* idle_timeout_ms of a server before that of mcp.downstream_cache takes its place. */
 #define IDLE_NOT_SET UINT64_MAX
 /* max_instances where the file has none: it goes by the kind of server. */

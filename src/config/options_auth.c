@@ -72,9 +72,10 @@ static const struct option_entry issuer_entry = {
         {.path = of ".secret",                                                                     \
          .type = OPTION_STRING,                                                                    \
          ISSUER_MEMBER(holder, begin, secret),                                                     \
+         .secret = true,                                                                           \
          .check = check_secret,                                                                    \
          .doc = "A secret of at least 32 bytes that tokens are signed with (HS256; HS384 needs "   \
-                "48, HS512 64). Without it these are refused. Best written `{{ env.NAME }}`; "     \
+                "48, HS512 64). Without it these are refused. Best written `{{ secret.NAME }}`; "  \
                 "never printed."},                                                                 \
         {.path = of ".algorithms",                                                                 \
          .type = OPTION_LIST,                                                                      \

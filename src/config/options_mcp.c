@@ -78,10 +78,10 @@ static const struct option_entry header_rule = {
     "second name."
 #define PATTERN_WHY "is not known: list the headers by name, each in a rule of its own"
 /* A key of a header rule; value and default are one field. */
-#define RULE_KEY(of, member, checked, must, words)                                                 \
+#define RULE_KEY(of, member, checked, is_value, must, words)                                       \
     {                                                                                              \
         .path = (of), .type = OPTION_STRING, OF_RULE(member), .check = (checked),                  \
-        .required = (must), .doc = (words)                                                         \
+        .holds_secrets = (is_value), .required = (must), .doc = (words)                            \
     }
 #define HEADER_RULE(of)                                                                            \
     {.path = of ".rule",                                                                           \
@@ -90,10 +90,10 @@ static const struct option_entry header_rule = {
      .choices = rule_choices,                                                                      \
      .required = true,                                                                             \
      .doc = RULE_DOC},                                                                             \
-        RULE_KEY(of ".name", name, check_header_name, true, NAME_DOC),                             \
-        RULE_KEY(of ".value", value, check_header_value, false, VALUE_DOC),                        \
-        RULE_KEY(of ".default", value, check_header_value, false, DEFAULT_DOC),                    \
-        RULE_KEY(of ".rename", rename, check_header_name, false, RENAME_DOC), {                    \
+        RULE_KEY(of ".name", name, check_header_name, false, true, NAME_DOC),                      \
+        RULE_KEY(of ".value", value, check_header_value, true, false, VALUE_DOC),                  \
+        RULE_KEY(of ".default", value, check_header_value, true, false, DEFAULT_DOC),              \
+        RULE_KEY(of ".rename", rename, check_header_name, false, false, RENAME_DOC), {             \
         .path = of ".pattern", .type = OPTION_ANY, .status = OPTION_REFUSED, .why = PATTERN_WHY    \
     }
 
@@ -166,6 +166,7 @@ const struct option option_mcp_rows[] = {
     {.path = SERVER ".url",
      .type = OPTION_STRING,
      OF_SERVER(url),
+     .holds_secrets = true,
      .check = check_upstream_url,
      .before = "is no URL to use: ",
      .doc = "The address of the endpoint, `http` or `https`, without user name, password and "
@@ -181,6 +182,7 @@ const struct option option_mcp_rows[] = {
     {.path = SERVER ".proxy",
      .type = OPTION_STRING,
      OF_SERVER(proxy),
+     .secret = true,
      .only = OPTION_FOR_HTTP,
      .check = check_proxy,
      .before = "must be \"none\" or a URL such as \"http://proxy.example.com:3128\": ",
@@ -208,8 +210,9 @@ const struct option option_mcp_rows[] = {
     {.path = SERVER ".auth.token",
      .type = OPTION_STRING,
      OF_SERVER(auth_token),
+     .secret = true,
      .check = check_token,
-     .doc = "Sent as `Authorization: Bearer`. Best written `{{ env.NAME }}`; never printed."},
+     .doc = "Sent as `Authorization: Bearer`. Best written `{{ secret.NAME }}`; never printed."},
     {.path = SERVER ".auth.type",
      .type = OPTION_ENUM,
      OF_SERVER(auth_type),
@@ -258,8 +261,9 @@ const struct option option_mcp_rows[] = {
     {.path = SERVER ".auth.client_secret",
      .type = OPTION_STRING,
      OF_SERVER(auth_client.client_secret),
+     .secret = true,
      .check = check_client_text,
-     .doc = "Its secret there. Best written `{{ env.NAME }}`; never printed."},
+     .doc = "Its secret there. Best written `{{ secret.NAME }}`; never printed."},
     {.path = SERVER ".auth.client_key_path",
      .type = OPTION_PATH,
      OF_SERVER(auth_client.key_path),
@@ -339,6 +343,7 @@ const struct option option_mcp_rows[] = {
     {.path = SERVER ".env",
      .type = OPTION_MAP,
      OF_SERVER(env),
+     .holds_secrets = true,
      .only = OPTION_FOR_CHILDREN,
      .count_offset = offsetof(struct config_server, n_env),
      .check = check_env_name,

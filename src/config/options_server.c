@@ -189,10 +189,12 @@ const struct option option_server_rows[] = {
     {.path = STORAGE "url",
      .type = OPTION_STRING,
      OF_STORAGE(url),
+     .secret = true,
      .check = check_storage_url,
      .before = "is no address of a Redis to use: ",
-     .doc = "`redis://user:password@host:6379/0`, or `rediss://` for TLS. One server: Redis "
-            "Cluster and Sentinel are not spoken. Best written `{{ env.NAME }}`; never printed."},
+     .doc =
+         "`redis://user:password@host:6379/0`, or `rediss://` for TLS. One server: Redis "
+         "Cluster and Sentinel are not spoken. Best written `{{ secret.NAME }}`; never printed."},
     {.path = STORAGE "key_prefix",
      .type = OPTION_STRING,
      OF_STORAGE(key_prefix),

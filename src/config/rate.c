@@ -87,7 +87,9 @@ struct storage_place {
 static void tell(struct loader *l, enum config_severity severity, const struct place *table,
                  const struct toml_node *node, const char *key, const char *sentence) {
     struct place inner = {.up = table, .key = slice_from_cstr(key)};
-    const struct toml_node *child = toml_get(node, key);
+    const struct toml_node *child = find_secret(node, key);
+    if (child != NULL)
+        inner.key = child->key;
     problem_of(l, severity, child != NULL ? child->key_at : node->key_at, &inner, "%s", sentence);
 }
 
@@ -150,7 +152,7 @@ static void check_storage(struct loader *l, const struct toml_node *rates) {
     struct uri uri;
     bool has_url = storage->url.len != 0 && uri_parse(storage->url, &uri, NULL) == 0;
     bool is_tls = has_url && (storage->tls_enabled || slice_eq_nocase(uri.scheme, SLICE("rediss")));
-    if (storage->type == CONFIG_STORAGE_REDIS && toml_get(at.node, "url") == NULL)
+    if (storage->type == CONFIG_STORAGE_REDIS && find_secret(at.node, "url") == NULL)
         tell(l, CONFIG_ERROR, &at.storage, at.node, "type",
              "is \"redis\" and needs url beside it: \"redis://host:6379\", or rediss:// for TLS");
     if (has_url)

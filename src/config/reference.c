@@ -18,11 +18,15 @@ static const char intro[] =
     "- Sizes are an integer of bytes, or a string with `KiB`, `MiB` or `GiB`: `\"4MiB\"`.\n"
     "- Relative paths start in the folder of the configuration file.\n"
     "- Every string may hold `{{ env.NAME }}`, which becomes the value of an environment variable, "
-    "and `{{ env.NAME | default(\"text\") }}`, which becomes the text when the variable is not "
-    "set. Without a default, a variable that is not set is an error. Values are put in after the "
-    "file was parsed and are not looked at again, so what they hold can not change its structure. "
-    "Keys are not expanded. Two opening braces that are meant as such are written "
-    "`{{ \"{{\" }}`.\n"
+    "and `{{ file.PATH }}`, which becomes what a file holds, without the line end at its end (a "
+    "regular file of at most 64 KiB; `{{ file.\"PATH\" }}` where the path has spaces). Behind the "
+    "name, `| default(\"text\")` gives a text for when there is no such variable or file; without "
+    "one that is an error. Values are put in after the file was parsed and are not looked at "
+    "again, so what they hold can not change its structure. Keys are not expanded. Two opening "
+    "braces that are meant as such are written `{{ \"{{\" }}`.\n"
+    "- Keys marked S may hold `{{ secret.NAME }}`, a secret of the store that `cardea secret set "
+    "NAME` puts there ([SECRETS.md](SECRETS.md)). Of a key that is a secret as a whole there is a "
+    "twin, `KEY_file`: the path of a file that holds it.\n"
     "- What is ignored or switched off is not expanded: its variables need not be set.\n";
 
 static void write_choices(struct buf *out, const struct option *row) {
@@ -134,6 +138,14 @@ static const char *kind_name(enum option_kind kind) {
     return "";
 }
 
+/* Of a secret: the key of the same table that names a file with it. */
+static void write_twin(struct buf *out, const struct option *row) {
+    struct slice name = last_part(row);
+    buf_printf(out,
+               "| `%.*s" OPTION_TWIN "` | path | | %sA file that holds `%.*s`, in its place. |\n",
+               SLICE_ARGS(name), kind_name(row->only), SLICE_ARGS(name));
+}
+
 /* The keys of one table; the tables in it have sections of their own. */
 static void write_keys(struct buf *out, const struct option *table) {
     bool any = false;
@@ -150,7 +162,11 @@ static void write_keys(struct buf *out, const struct option *table) {
         write_type(out, row);
         buf_append_cstr(out, " | ");
         write_default(out, row);
-        buf_printf(out, " | %s%s |\n", kind_name(row->only), row->doc);
+        bool takes_secrets = (row->secret || row->holds_secrets) && !row->opens_store;
+        buf_printf(out, " | %s%s%s |\n", takes_secrets ? "S. " : "", kind_name(row->only),
+                   row->doc);
+        if (row->secret)
+            write_twin(out, row);
     }
 }
 

@@ -54,12 +54,12 @@ static bool read_text_of(struct loader *l, double number, struct slice *ret_text
     return true;
 }
 
-static void read_value(struct loader *l, const struct place *place, const struct toml_node *node,
-                       struct config_value *ret_value) {
+static void read_value(struct loader *l, const struct place *place, const struct option *row,
+                       const struct toml_node *node, struct config_value *ret_value) {
     struct config_value value = {.type = CONFIG_VALUE_STRING};
     bool fine;
     if (node->type == TOML_STRING) {
-        fine = expand_string(l, place, node, &value.text);
+        fine = expand_string(l, place, row, node, &value.text);
     } else if (node->type == TOML_BOOL) {
         value.type = CONFIG_VALUE_BOOL;
         value.text = node->boolean ? SLICE("true") : SLICE("false");
@@ -84,7 +84,7 @@ void store_values(struct loader *l, const struct place *place, const struct opti
     }
     for (size_t i = 0; i < n && l->error == 0; i++) {
         struct place entry = {.up = place, .index = i};
-        read_value(l, &entry, &node->children[i], &values[i]);
+        read_value(l, &entry, row, &node->children[i], &values[i]);
     }
     memcpy((char *)object + row->offset, &values, sizeof values);
     memcpy((char *)object + row->count_offset, &n, sizeof n);

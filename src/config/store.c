@@ -3,7 +3,6 @@
 
 #include "base/limits.h"
 #include "base/secret.h"
-#include "expand.h"
 #include "load.h"
 
 _Static_assert(sizeof(enum config_share) == sizeof(unsigned), "enums are stored as unsigned");
@@ -99,103 +98,38 @@ bool check_type(struct loader *l, const struct place *place, const struct option
     return true;
 }
 
-static void tell_expansion(struct loader *l, const struct place *place,
-                           const struct toml_node *node, int code, struct slice detail) {
-    switch (code) {
-    case EXPAND_E_UNSET:
-        problem_of(l, CONFIG_ERROR, node->at, place,
-                   "needs the environment variable %.*s, which is not set (a default is written "
-                   "{{ env.%.*s | default(\"...\") }})",
-                   SLICE_ARGS(detail), SLICE_ARGS(detail));
-        break;
-    case EXPAND_E_UNKNOWN:
-        problem_of(l, CONFIG_ERROR, node->at, place,
-                   "has a template with %.*s, which is not known; only {{ env.NAME }} and "
-                   "{{ env.NAME | default(\"...\") }} are",
-                   SLICE_ARGS(detail));
-        break;
-    case EXPAND_E_ENCODING:
-        problem_of(l, CONFIG_ERROR, node->at, place,
-                   "uses the environment variable %.*s, which is not valid UTF-8",
-                   SLICE_ARGS(detail));
-        break;
-    case EXPAND_E_SYNTAX:
-        problem_of(l, CONFIG_ERROR, node->at, place, "has a broken template: %.*s",
-                   SLICE_ARGS(detail));
-        break;
-    case -E2BIG:
-        problem_of(l, CONFIG_ERROR, node->at, place, "is longer than %zu bytes",
-                   LIMIT_CONFIG_STRING);
-        break;
-    default:
-        l->error = code;
-    }
+/* The row's check. What is refused, perhaps a secret, is not kept. */
+static bool check_string(struct loader *l, const struct place *place, const struct option *row,
+                         const struct toml_node *node, struct slice string) {
+    const char *wrong = row->check != NULL ? row->check(string) : NULL;
+    if (wrong == NULL)
+        return true;
+    if (l->is_hidden)
+        problem_of(l, CONFIG_WARNING, node->at, place,
+                   "is not checked: what its secret holds is not known here");
+    else
+        problem_of(l, CONFIG_ERROR, node->at, place, "%s%s", row->before != NULL ? row->before : "",
+                   wrong);
+    secret_wipe((void *)(uintptr_t)string.ptr, string.len);
+    return false;
 }
 
-struct noting {
-    struct loader *loader;
-    const struct place *place;
-};
-
-/* Which variable is used where: names alone. What does not fit is not noted, for want of a reason
- * to refuse the file for it. */
-static const char *note_variable(void *context, const char *name) {
-    struct noting *noting = context;
-    struct loader *l = noting->loader;
-    struct config *config = l->config;
-    struct buf path CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
-    append_place(&path, noting->place);
-    if (config->variables == NULL)
-        config->variables =
-            arena_alloc_array(&config->arena, LIMIT_CONFIG_VARIABLES, sizeof *config->variables);
-    if (config->variables != NULL && config->n_variables < LIMIT_CONFIG_VARIABLES) {
-        struct config_pair *variable = &config->variables[config->n_variables++];
-        variable->key = arena_dup(&config->arena, buf_slice(&path));
-        variable->value = arena_dup(&config->arena, slice_from_cstr(name));
-    }
-    return l->getenv_fn(l->context, name);
-}
-
-bool expand_string(struct loader *l, const struct place *place, const struct toml_node *node,
-                   struct slice *ret_string) {
-    struct buf out = BUF_INIT(LIMIT_CONFIG_STRING);
-    struct slice detail = SLICE_EMPTY;
-    struct noting noting = {l, place};
-    int r = expand_text(&out, node->string, note_variable, &noting, &detail);
-    bool fine = false;
-    if (r != 0) {
-        tell_expansion(l, place, node, r, detail);
-    } else if (slice_find_byte(buf_slice(&out), '\0') != SIZE_MAX) {
-        problem_of(l, CONFIG_ERROR, node->at, place, "must not hold the character U+0000");
-    } else {
-        struct slice copy = arena_dup(&l->config->arena, buf_slice(&out));
-        fine = copy.ptr != NULL;
-        if (fine)
-            *ret_string = copy;
-        else
-            l->error = -ENOMEM;
-    }
-    if (out.data != NULL)
-        secret_wipe(out.data, out.end);
-    buf_deinit(&out);
-    return fine;
-}
-
-/* expand_string() and the row's check. What is refused, perhaps a secret, is not kept. */
+/* expand_string() and the check. */
 static bool read_string(struct loader *l, const struct place *place, const struct option *row,
                         const struct toml_node *node, struct slice *ret_string) {
     struct slice string;
-    if (!expand_string(l, place, node, &string))
+    if (!expand_string(l, place, row, node, &string) || !check_string(l, place, row, node, string))
         return false;
-    const char *wrong = row->check != NULL ? row->check(string) : NULL;
-    if (wrong != NULL) {
-        problem_of(l, CONFIG_ERROR, node->at, place, "%s%s", row->before != NULL ? row->before : "",
-                   wrong);
-        secret_wipe((void *)(uintptr_t)string.ptr, string.len);
-        return false;
-    }
     *ret_string = string;
     return true;
+}
+
+/* KEY_file, of a key that is a secret. */
+void store_twin(struct loader *l, const struct place *place, const struct option *row,
+                const struct toml_node *node, void *object) {
+    struct slice string;
+    if (read_twin(l, place, node, &string) && check_string(l, place, row, node, string))
+        *(struct slice *)member(object, row->offset) = string;
 }
 
 static bool read_path(struct loader *l, const struct place *place, const struct option *row,
@@ -264,7 +198,7 @@ static void store_map(struct loader *l, const struct place *place, const struct 
         map[i].key = arena_dup(&l->config->arena, child->key);
         if (map[i].key.ptr == NULL)
             l->error = -ENOMEM;
-        if (!expand_string(l, &entry, child, &map[i].value))
+        if (!expand_string(l, &entry, row, child, &map[i].value))
             map[i].value = SLICE_EMPTY;
     }
     *(struct config_pair **)member(object, row->offset) = map;
@@ -339,7 +273,7 @@ static void store_number(struct loader *l, const struct place *place, const stru
     } else {
         struct slice text;
         const char *wrong = NULL;
-        if (!expand_string(l, place, node, &text))
+        if (!expand_string(l, place, row, node, &text))
             return;
         int r = row->type == OPTION_DURATION ? option_parse_duration(text, &number, &wrong)
                                              : option_parse_size(text, &number, &wrong);
@@ -356,7 +290,7 @@ static void store_time(struct loader *l, const struct place *place, const struct
     struct slice text;
     uint64_t ms;
     const char *wrong = NULL;
-    if (!expand_string(l, place, node, &text))
+    if (!expand_string(l, place, row, node, &text))
         return;
     if (option_parse_time(text, &ms, &wrong) != 0) {
         problem_of(l, CONFIG_ERROR, node->at, place, "%s", wrong);

@@ -25,8 +25,8 @@ static void find(struct upstream_place *at, const struct toml_node *root, struct
 
 void upstream_tell(struct loader *l, enum config_severity severity, const struct place *table,
                    const struct toml_node *node, const char *key, const char *format, ...) {
-    const struct toml_node *child = toml_get(node, key);
-    struct place inner = {.up = table, .key = slice_from_cstr(key)};
+    const struct toml_node *child = find_secret(node, key);
+    struct place inner = {.up = table, .key = child != NULL ? child->key : SLICE_EMPTY};
     char sentence[SENTENCE_MAX];
     if (child == NULL)
         return;

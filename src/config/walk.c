@@ -1,19 +1,51 @@
+#include <stdio.h>
+
 #include "load.h"
 
 static void walk_key(struct loader *l, const struct place *place, const struct option *row,
                      const struct toml_node *node, void *object, enum walk walk);
 
+static void walk_twin(struct loader *l, const struct place *place, const struct option *row,
+                      const struct toml_node *table, const struct toml_node *node, void *object,
+                      enum walk walk);
+
+static void walk_child(struct loader *l, const struct place *place, const struct toml_node *table,
+                       const struct toml_node *child, const char *parent, void *object,
+                       enum walk walk) {
+    struct place inner = {.up = place, .key = child->key};
+    const struct option *row = option_find(parent, child->key);
+    const struct option *secret = row == NULL ? option_find_twin(parent, child->key) : NULL;
+    if (row != NULL)
+        walk_key(l, &inner, row, child, object, walk);
+    else if (secret != NULL)
+        walk_twin(l, &inner, secret, table, child, object, walk);
+    else
+        problem_unknown_key(l, &inner, child->key_at, parent);
+}
+
 void walk_table(struct loader *l, const struct place *place, const struct toml_node *table,
                 const char *parent, void *object, enum walk walk) {
-    for (size_t i = 0; i < table->n_children && l->error == 0; i++) {
-        const struct toml_node *child = &table->children[i];
-        struct place inner = {.up = place, .key = child->key};
-        const struct option *row = option_find(parent, child->key);
-        if (row == NULL)
-            problem_unknown_key(l, &inner, child->key_at, parent);
-        else
-            walk_key(l, &inner, row, child, object, walk);
+    for (size_t i = 0; i < table->n_children && l->error == 0; i++)
+        walk_child(l, place, table, &table->children[i], parent, object, walk);
+}
+
+void walk_root(struct loader *l, const struct toml_node *root) {
+    for (int pass = 0; pass < (l->is_store_only ? 1 : 2); pass++) {
+        for (size_t i = 0; i < root->n_children && l->error == 0; i++) {
+            bool is_store = slice_eq(root->children[i].key, SLICE("store"));
+            if (is_store == (pass == 0))
+                walk_child(l, NULL, root, &root->children[i], "", l->config, WALK_ALL);
+        }
+        if (pass == 0)
+            l->store_is_broken = l->n_errors != 0;
     }
+}
+
+const struct toml_node *find_secret(const struct toml_node *table, const char *key) {
+    char twin[64];
+    const struct toml_node *node = toml_get(table, key);
+    int len = snprintf(twin, sizeof twin, "%s" OPTION_TWIN, key);
+    return node == NULL && len > 0 && (size_t)len < sizeof twin ? toml_get(table, twin) : node;
 }
 
 static void walk_names(struct loader *l, const struct place *place, const struct option *row,
@@ -46,6 +78,27 @@ static bool is_misplaced(struct loader *l, const struct place *place, const stru
                row->only == OPTION_FOR_HTTP ? "is for servers with url, and this one has cmd"
                                             : "is for servers with cmd, and this one has url");
     return true;
+}
+
+static void walk_twin(struct loader *l, const struct place *place, const struct option *row,
+                      const struct toml_node *table, const struct toml_node *node, void *object,
+                      enum walk walk) {
+    struct slice key = slice_sub(node->key, 0, node->key.len - SLICE(OPTION_TWIN).len);
+    if (node->type != TOML_STRING) {
+        problem_of(l, CONFIG_ERROR, node->type == TOML_TABLE ? node->key_at : node->at, place,
+                   "must be a path, as a string");
+        return;
+    }
+    if (walk == WALK_NAMES || is_misplaced(l, place, row, node))
+        return;
+    for (size_t i = 0; i < table->n_children; i++) {
+        if (!slice_eq(table->children[i].key, key))
+            continue;
+        problem_of(l, CONFIG_ERROR, node->key_at, place, "and %.*s are the same; keep one of them",
+                   SLICE_ARGS(key));
+        return;
+    }
+    store_twin(l, place, row, node, object);
 }
 
 /* One problem for the whole of it. */

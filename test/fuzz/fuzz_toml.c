@@ -150,7 +150,8 @@ static void load_once(struct slice text, struct buf *out) {
     struct config_problems problems;
     struct config *config = NULL;
     config_problems_init(&problems);
-    int r = config_load_text(SLICE("f"), text, fuzz_getenv, NULL, &problems, &config);
+    static const struct config_resolvers resolvers = {.getenv_fn = fuzz_getenv, .no_files = true};
+    int r = config_load_text_with(SLICE("f"), text, &resolvers, &problems, &config);
     MUST(r == 0 || r == CONFIG_E_INVALID);
     MUST((r == 0) == (config != NULL) && (r == 0) == (problems.n_errors == 0));
     check_problems(&problems, text, out);

@@ -37,7 +37,7 @@ static const char *test_getenv(void *context, const char *name) {
     return NULL;
 }
 
-static struct loaded load(struct slice text) {
+MAYBE_UNUSED static struct loaded load(struct slice text) {
     struct loaded l = {.config = NULL, .text = BUF_INIT(MIB(1))};
     config_problems_init(&l.problems);
     l.result =

@@ -184,7 +184,7 @@ static const struct {
     {"{{ env.TOKEN-BAR }}", NULL, "has a broken template: only letters"},
     {"{{ env.TOKEN.x }}", NULL, "has a broken template: only letters"},
     {"{{ env .TOKEN }}", NULL, "env needs the name of a variable"},
-    {"{{ file.TOKEN }}", NULL, "has a template with file, which is not known; only {{ env."},
+    {"{{ vault.TOKEN }}", NULL, "has a template with vault, which is not known; only {{ env."},
     {"{{ ENV.TOKEN }}", NULL, "has a template with ENV, which is not known"},
     {"{{ env.TOKEN | upper }}", NULL, "has a template with upper, which is not known"},
     {"{{ env.TOKEN | }}", NULL, "default(\"...\") is missing"},

@@ -344,6 +344,20 @@ struct config_server { /* one [mcp.servers.NAME] */
     size_t n_tools;
 };
 
+/* [store] */
+struct config_store {
+    struct slice url; /* "postgres://..."; empty: SQLite in the data directory. Never printed */
+};
+
+/* [admin]: the API of the console */
+struct config_admin {
+    bool enabled;
+    struct slice listen; /* an address and a port; TLS always */
+    struct slice *hosts; /* names that it is asked by, beside the certificate's */
+    size_t n_hosts;
+    uint64_t session_idle_ms, session_max_ms;
+};
+
 /* [audit] */
 enum config_audit_mode { CONFIG_AUDIT_BEST_EFFORT, CONFIG_AUDIT_REQUIRED };
 enum config_syslog_facility {
@@ -419,7 +433,10 @@ struct config {
     struct slice *allow_networks; /* CIDR blocks that found addresses may be in, checked */
     size_t n_allow_networks;
     struct config_audit audit;
-    struct config_pair *variables; /* of the environment that were used: the key, the name */
+    struct config_store store;
+    struct config_admin admin;
+    /* What was used by name: the key, and "NAME" of the environment, "secret.NAME", "file.PATH". */
+    struct config_pair *variables;
     size_t n_variables;
 
     atomic_uint refs;   /* config_ref() */
@@ -449,6 +466,26 @@ void config_problems_deinit(struct config_problems *problems);
 typedef const char *config_getenv(void *context, const char *name);
 
 /*
+ * Where {{ secret.X }} looks: 0, with a value that stays valid until the load is over, or one of
+ * these. `config` is not whole yet, but its `store` is.
+ */
+enum {
+    CONFIG_SECRET_NONE = 1,    /* there is none of that name; a default may stand for it */
+    CONFIG_SECRET_HIDDEN = 2,  /* there is, but not what it holds: checks of it are left out */
+    CONFIG_SECRET_REFUSED = 3, /* `reason` says why, as a part of a sentence */
+};
+typedef int config_get_secret(void *context, const struct config *config, struct slice name,
+                              struct slice *ret_value, struct buf *reason);
+
+/* Where references in strings look. */
+struct config_resolvers {
+    config_getenv *getenv_fn;     /* NULL: the process's environment */
+    config_get_secret *secret_fn; /* NULL: there are no secrets */
+    bool no_files; /* {{ file.PATH }} and KEY_file are refused: who wrote this may not read files */
+    void *context; /* of both */
+};
+
+/*
  * Reads and checks. 0: *ret_config is whole (there may be warnings). CONFIG_E_INVALID: problems say
  * why. -errno: the file could not be read (a problem says so too), -ENOMEM. Problems are appended,
  * in the order of the file, at most LIMIT_CONFIG_PROBLEMS and a note how many there are beyond.
@@ -460,6 +497,16 @@ MUST_CHECK int config_load_file(const char *path, config_getenv *getenv_fn, void
 MUST_CHECK int config_load_text(struct slice path_for_messages, struct slice text,
                                 config_getenv *getenv_fn, void *context,
                                 struct config_problems *problems, struct config **ret_config);
+MUST_CHECK int config_load_file_with(const char *path, const struct config_resolvers *resolvers,
+                                     struct config_problems *problems, struct config **ret_config);
+MUST_CHECK int config_load_text_with(struct slice path_for_messages, struct slice text,
+                                     const struct config_resolvers *resolvers,
+                                     struct config_problems *problems, struct config **ret_config);
+/* Of [store] alone: for what works on the store, whatever else is wrong, or missing here. */
+MUST_CHECK int config_load_store(const char *path, const struct config_resolvers *resolvers,
+                                 struct config_problems *problems, struct config **ret_config);
+/* Without a file. -ENOMEM. */
+MUST_CHECK int config_load_nothing(struct config **ret_config);
 /*
  * What has to be so before the gateway listens on config->listen_address, which may have been set
  * by the command line since; `has_api_token`: MCP_API_TOKEN is set. Beyond loopback: TLS, by itself
