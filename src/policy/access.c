@@ -94,6 +94,23 @@ bool policy_is_read(const struct policy_server *server, const struct policy_tool
     return access == CONFIG_ACCESS_READ;
 }
 
+/* What the caller's roles give. Who may only read knows of what writes: it is locked for them. */
+static enum policy_verdict rights_verdict(const struct policy_server *server,
+                                          const struct policy_caller *caller,
+                                          const struct policy_item *item, bool is_write) {
+    struct slice name = server->config->name;
+    if (caller->rights == NULL)
+        return POLICY_ALLOWED;
+    if (item->kind != POLICY_TOOL)
+        return policy_rights_allow_all(caller->rights, name, false) ? POLICY_ALLOWED
+                                                                    : POLICY_UNKNOWN;
+    if (policy_rights_allow(caller->rights, name, item->name, is_write))
+        return POLICY_ALLOWED;
+    return is_write && policy_rights_allow(caller->rights, name, item->name, false)
+               ? POLICY_LOCKED
+               : POLICY_UNKNOWN;
+}
+
 static enum policy_rule lock_rule(const struct policy_server *server,
                                   const struct policy_tool *tool, bool edit_is_open) {
     if (!edit_is_open)
@@ -115,6 +132,11 @@ struct policy_decision policy_decide(const struct policy_server *server,
     decision.rule = policy_access_rule(server, tool, caller, &decision.is_of_tool);
     if (decision.rule != POLICY_RULE_NONE)
         return decision;
+    decision.verdict = rights_verdict(server, caller, item, decision.is_write);
+    if (decision.verdict != POLICY_ALLOWED) {
+        decision.rule = POLICY_RULE_RIGHTS;
+        return decision;
+    }
     if (decision.is_write)
         decision.rule = lock_rule(server, tool, edit_is_open);
     decision.verdict = decision.rule == POLICY_RULE_NONE ? POLICY_ALLOWED : POLICY_LOCKED;
@@ -130,7 +152,8 @@ bool policy_is_locked(const struct policy_server *server, const struct policy_it
 
 bool policy_may_know(const struct policy_server *server, const struct policy_caller *caller) {
     bool is_of_tool;
-    if (server == NULL)
+    if (server == NULL ||
+        (caller->rights != NULL && !policy_rights_know(caller->rights, server->config->name)))
         return false;
     enum policy_rule rule = policy_access_rule(server, NULL, caller, &is_of_tool);
     if (rule == POLICY_RULE_NONE)
@@ -151,6 +174,9 @@ bool policy_allows_all(const struct policy_server *server, const struct policy_c
                        enum policy_kind kind, bool edit_is_open) {
     bool is_of_tool;
     if (server == NULL || policy_access_rule(server, NULL, caller, &is_of_tool) != POLICY_RULE_NONE)
+        return false;
+    if (caller->rights != NULL &&
+        !policy_rights_allow_all(caller->rights, server->config->name, kind == POLICY_TOOL))
         return false;
     if (kind != POLICY_TOOL)
         return true;

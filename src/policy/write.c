@@ -92,6 +92,8 @@ int policy_write_rule(struct buf *out, const struct policy_decision *decision, s
         return buf_append(out, SLICE("security.edit_mode"));
     case POLICY_RULE_WHITELIST:
         return buf_append(out, SLICE("security.whitelist"));
+    case POLICY_RULE_RIGHTS:
+        return buf_append(out, SLICE("roles"));
     case POLICY_RULE_ALLOW:
         last = ".allow";
         break;
@@ -144,6 +146,13 @@ int policy_write_locked(struct buf *out, const struct policy_decision *decision,
     policy_write_tool_name(out, server, name);
     buf_append(out, SLICE(" is locked: "));
     write_reason(out, decision, name);
+    if (decision->rule == POLICY_RULE_RIGHTS) {
+        buf_append(out, SLICE(", and your roles let you only read there. An administrator gives "
+                              "another one with: cardea user edit NAME --role ROLE; if it only "
+                              "reads: "));
+        policy_write_tool_key(out, server, name);
+        return buf_append(out, SLICE(".access = \"read\""));
+    }
     buf_append_cstr(out, is_off ? " and edit mode is off. An operator "
                                 : " and security.whitelist does not name it. An operator ");
     if (is_left_out) {

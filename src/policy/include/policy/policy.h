@@ -20,6 +20,7 @@
 #include "config/config.h"
 #include "json/reader.h"
 #include "limits/limits.h"
+#include "policy/rights.h"
 
 struct policy;
 struct policy_server; /* what it says of one upstream */
@@ -44,6 +45,9 @@ struct policy_caller {
      * one is outside of group_values. Then whatever has a `deny` is denied, and so it is
      * without any group. */
     bool groups_are_known;
+    /* What roles of the store give; NULL: they say nothing about this caller. Prompts and resources
+     * need a grant of everything that the server has. */
+    const struct policy_rights *rights;
 };
 
 enum policy_kind { POLICY_TOOL, POLICY_PROMPT, POLICY_RESOURCE /* and templates */ };
@@ -70,6 +74,7 @@ enum policy_rule {
     POLICY_RULE_DENY_UNKNOWN, /* there is a `deny`, and its groups are not known */
     POLICY_RULE_EDIT_MODE,    /* it is off */
     POLICY_RULE_WHITELIST,    /* it is on, for others than this */
+    POLICY_RULE_RIGHTS,       /* no role of the caller gives it */
 };
 
 struct policy_decision {
