@@ -33,9 +33,10 @@ static bool is_same(struct slice a, struct slice b) {
 }
 
 bool auth_still_holds(const struct auth *auth, const struct auth_identity *identity,
-                      struct slice authorization, struct slice endpoint, uint64_t now_wall_ms,
-                      uint64_t now_ms) {
+                      struct slice authorization, struct slice endpoint, uint64_t directory_number,
+                      uint64_t now_wall_ms, uint64_t now_ms) {
     return identity->engine == auth->number && !identity->depends_on_request &&
+           (identity->directory == 0 || identity->directory == directory_number) &&
            now_wall_ms < identity->ends_wall_ms && now_ms < identity->forget_ms &&
            (identity->issuer == NULL ||
             oauth_generation(identity->issuer) == identity->keys_generation) &&
@@ -97,6 +98,81 @@ static enum auth_verdict check_token(const struct auth_token *token,
     return answer->identity != NULL ? AUTH_OK : AUTH_NO_MEMORY;
 }
 
+/*
+ * A token of a user of the store. It is looked up by its digest, which nobody can choose the bits
+ * of: how long that takes says nothing about tokens that are there. NULL: no memory.
+ */
+static struct auth_identity *user_identity(const struct auth *auth,
+                                           const struct auth_request *request,
+                                           const struct directory_token *token) {
+    struct buf principal CLEANUP(buf_deinit) = BUF_INIT(KIB(64));
+    enum { PART_OF_ID = 8 };
+    /* A name may be another person's one day. */
+    buf_append_cstr(&principal, "user:");
+    principal_append(&principal, token->user_name);
+    buf_append_byte(&principal, '~');
+    principal_append(&principal, slice_sub(token->user_id, 0, PART_OF_ID));
+    struct auth_draft draft = {
+        .kind = AUTH_USER,
+        .principal = buf_slice(&principal),
+        .name = token->user_name,
+        .client_id = token->user_name,
+        .token_id = slice_from_cstr(token->id),
+        .proof = request->authorization,
+        .groups = token->roles,
+        .n_groups = token->n_roles,
+        .groups_state = token->n_roles != 0 ? AUTH_GROUPS_FINE : AUTH_GROUPS_NONE,
+        .has_all_scopes = true,
+        .ends_wall_ms = token->expires_ms,
+        .engine = auth->number,
+        .forget_ms = UINT64_MAX,
+        .rights = token->rights,
+        .roles = token->roles,
+        .n_roles = token->n_roles,
+        .directory = request->directory_number,
+    };
+    return buf_error(&principal) == 0 ? identity_new(&draft) : NULL;
+}
+
+static enum auth_verdict check_user(const struct auth *auth, const struct auth_request *request,
+                                    const struct directory_token *token, uint64_t now_wall_ms,
+                                    struct auth_answer *answer) {
+    if (now_wall_ms >= token->expires_ms)
+        return refuse("the token has expired", answer);
+    if (request->is_silent)
+        return refuse("the store does not answer, and without it the gateway cannot know whether "
+                      "this token still holds; try again later",
+                      answer);
+    answer->identity = user_identity(auth, request, token);
+    return answer->identity != NULL ? AUTH_OK : AUTH_NO_MEMORY;
+}
+
+/* What roles the groups of an OAuth caller have in the store. */
+static enum auth_verdict add_rights(const struct auth_request *request,
+                                    struct auth_identity **identity) {
+    enum { MOST_ROLES = 64 };
+    struct slice roles[MOST_ROLES];
+    size_t n_roles = 0;
+    if ((*identity)->kind != AUTH_OAUTH || request->directory == NULL)
+        return AUTH_OK;
+    struct auth_draft draft = identity_draft(*identity);
+    struct policy_rights *rights = NULL;
+    if (directory_group_rights(request->directory, draft.groups, draft.n_groups, &rights, roles,
+                               MOST_ROLES, &n_roles) != 0) {
+        *identity = auth_identity_unref(*identity);
+        return AUTH_NO_MEMORY;
+    }
+    draft.rights = rights;
+    draft.roles = roles;
+    draft.n_roles = n_roles;
+    draft.directory = request->directory_number;
+    struct auth_identity *made = identity_new(&draft);
+    policy_rights_unref(rights);
+    auth_identity_unref(*identity);
+    *identity = made;
+    return made != NULL ? AUTH_OK : AUTH_NO_MEMORY;
+}
+
 /* RFC 7515 section 7.1. */
 static bool looks_like_jwt(struct slice token) {
     size_t dots = 0;
@@ -125,18 +201,25 @@ static enum auth_verdict check_bearer(struct auth *auth, struct auth_memory *mem
         return AUTH_NO_MEMORY;
     struct auth_identity *known = memory_find(memory, digest);
     if (known != NULL && auth_still_holds(auth, known, request->authorization, request->endpoint,
-                                          times->wall_ms, times->ms)) {
+                                          request->directory_number, times->wall_ms, times->ms)) {
         answer->identity = known;
         return AUTH_OK;
     }
+    /* Proved before, and only the picture of the store is another one: that is no login. */
+    bool was_known = known != NULL && known->engine == auth->number && known->directory != 0;
     auth_identity_unref(known);
     enum auth_verdict verdict;
     unsigned char plain[AUTH_DIGEST];
     if (!memory_digest(memory, token, NULL, plain))
         return AUTH_NO_MEMORY;
     const struct auth_token *configured = find_token(auth, plain);
+    const struct directory_token *of_user = configured == NULL && request->directory != NULL
+                                                ? directory_find_token(request->directory, plain)
+                                                : NULL;
     if (configured != NULL)
         verdict = check_token(configured, request, times->wall_ms, answer);
+    else if (of_user != NULL)
+        verdict = check_user(auth, request, of_user, times->wall_ms, answer);
     else if (auth->oauth != NULL && looks_like_jwt(token))
         verdict = bearer_check(auth, memory_scratch(memory), reader, request, token, plain,
                                times->wall_ms, times->ms, times->is_last, answer);
@@ -144,7 +227,7 @@ static enum auth_verdict check_bearer(struct auth *auth, struct auth_memory *mem
         verdict = refuse("the bearer token is not valid", answer);
     if (verdict == AUTH_OK) {
         memory_keep(memory, digest, answer->identity);
-        answer->is_new = true;
+        answer->is_new = !was_known;
     }
     return verdict;
 }
@@ -219,6 +302,8 @@ enum auth_verdict auth_check(struct auth *auth, struct auth_memory *memory,
     enum auth_verdict verdict = check_credential(auth, memory, reader, request, &times, &answer);
     if (verdict == AUTH_OK)
         verdict = fields_apply(auth, request, &answer.identity, &answer.reason);
+    if (verdict == AUTH_OK)
+        verdict = add_rights(request, &answer.identity);
     if (verdict == AUTH_NO_MEMORY)
         answer.reason = "the gateway is out of memory";
     if (verdict != AUTH_OK)

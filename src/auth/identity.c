@@ -56,6 +56,10 @@ struct auth_identity *identity_new(const struct auth_draft *draft) {
     identity->issuer = draft->issuer;
     identity->keys_generation = draft->keys_generation;
     identity->forget_ms = draft->forget_ms;
+    identity->rights = draft->rights != NULL ? policy_rights_ref(draft->rights) : NULL;
+    identity->roles = copy_list(arena, draft->roles, draft->n_roles);
+    identity->n_roles = draft->n_roles;
+    identity->directory = draft->directory;
     return arena_failed(arena) ? auth_identity_unref(identity) : identity;
 }
 
@@ -86,6 +90,10 @@ struct auth_draft identity_draft(const struct auth_identity *identity) {
         .issuer = identity->issuer,
         .keys_generation = identity->keys_generation,
         .forget_ms = identity->forget_ms,
+        .rights = identity->rights,
+        .roles = identity->roles,
+        .n_roles = identity->n_roles,
+        .directory = identity->directory,
     };
 }
 
@@ -99,6 +107,7 @@ struct auth_identity *auth_identity_unref(struct auth_identity *identity) {
         return NULL;
     if (identity->proof.len != 0)
         secret_wipe((void *)(uintptr_t)identity->proof.ptr, identity->proof.len);
+    policy_rights_unref(identity->rights);
     arena_deinit(&identity->arena);
     mem_free(identity);
     return NULL;

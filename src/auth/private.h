@@ -50,6 +50,10 @@ struct auth_draft {
     uint64_t engine;
     const struct oauth_issuer *issuer;
     uint64_t keys_generation, forget_ms;
+    struct policy_rights *rights; /* stays whose it is */
+    const struct slice *roles;
+    size_t n_roles;
+    uint64_t directory;
 };
 
 /* NULL: no memory. */

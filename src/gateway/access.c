@@ -62,6 +62,7 @@ struct policy_caller gw_policy_caller(const struct auth_identity *identity) {
         .n_groups = identity->n_groups,
         .groups_are_known = identity->n_groups != 0 && identity->groups_state == AUTH_GROUPS_FINE &&
                             !identity->has_unknown_group,
+        .rights = identity->rights,
     };
 }
 
@@ -119,7 +120,8 @@ struct policy_decision gw_decide(struct gw_worker *worker, const struct gw_view 
                                  const struct gw_view_item *item, enum mcp_list list,
                                  const struct catalog_item *found) {
     struct policy_item facts = gw_policy_item(worker, item, list, found);
-    return policy_decide(item->policy, &view->caller, &facts, gw_edit_is_open(worker->gateway));
+    return policy_decide(item->policy, &view->caller, &facts,
+                         gw_edit_is_open(worker, view->identity, upstream_name(item->upstream)));
 }
 
 /* What lists show. Only tools are decided one by one: of all else a server's are alike. */
@@ -152,11 +154,12 @@ static int note_tool(struct gw_worker *worker, struct gw_view *view, struct gw_p
     return note(&view->hidden, place);
 }
 
-static int find_tools(struct gw_worker *worker, struct gw_view *view, bool edit_is_open) {
+static int find_tools(struct gw_worker *worker, struct gw_view *view) {
     int error = 0;
     for (uint32_t i = 0; i < view->n && error == 0; i++) {
         const struct gw_view_item *item = &view->items[i];
         const struct catalog *catalog = item->status.catalog;
+        bool edit_is_open = gw_edit_is_open(worker, view->identity, upstream_name(item->upstream));
         if (catalog == NULL ||
             policy_allows_all(item->policy, &view->caller, POLICY_TOOL, edit_is_open))
             continue;
@@ -174,14 +177,17 @@ void gw_view_forget_tools(struct gw_view *view) {
 }
 
 int gw_view_find_tools(struct gw_worker *worker, struct gw_view *view) {
-    bool edit_is_open = gw_edit_is_open(worker->gateway);
-    if (view->tools_are_known && view->edit_was_open == edit_is_open)
+    /* Each of the two only grows. */
+    uint64_t epoch = worker->edit_epoch + worker->directory_number;
+    bool is_silent = gw_directory_is_silent(worker->gateway, LIMIT_EDIT_SILENCE_MS);
+    if (view->tools_are_known && view->edit_epoch == epoch && view->was_silent == is_silent)
         return 0;
     gw_view_forget_tools(view);
-    int error = find_tools(worker, view, edit_is_open);
+    int error = find_tools(worker, view);
     if (error != 0)
         gw_view_forget_tools(view);
     view->tools_are_known = error == 0;
-    view->edit_was_open = edit_is_open;
+    view->edit_epoch = epoch;
+    view->was_silent = is_silent;
     return error;
 }

@@ -50,12 +50,24 @@ static void read_certificate(const struct gw_exchange *exchange, struct buf *nam
         request->certificate_name = buf_slice(name);
 }
 
+/* While the store is silent it is another one: nothing that was proved with it holds on. */
+static uint64_t directory_number(const struct gw_worker *worker) {
+    enum { SILENT = 1 };
+    return worker->directory == NULL
+               ? 0
+               : 2 * worker->directory_number +
+                     (gw_directory_is_silent(worker->gateway, LIMIT_STORE_SILENCE_MS) ? SILENT : 0);
+}
+
 static bool is_who_it_was(const struct gw_exchange *exchange, const struct http_head *head,
                           struct slice authorization, size_t n_authorization) {
     const struct gw_caller *caller = exchange->connection->caller;
     const struct gw_worker *worker = exchange->worker;
-    return caller != NULL && n_authorization <= 1 &&
-           auth_still_holds(worker->auth, caller->identity, authorization, head->path,
+    if (caller == NULL || n_authorization > 1)
+        return false;
+    /* Most callers have nothing to do with the store. */
+    uint64_t number = caller->identity->directory != 0 ? directory_number(worker) : 0;
+    return auth_still_holds(worker->auth, caller->identity, authorization, head->path, number,
                             clock_wall_ms(), io_loop_now(worker->loop));
 }
 
@@ -69,6 +81,7 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
     if (LIKELY(is_who_it_was(exchange, head, authorization, n_authorization))) {
         exchange->caller = gw_caller_ref(connection->caller);
         exchange->principal = exchange->caller->principal;
+        gw_directory_note_use(worker, connection->caller);
         return AUTH_OK;
     }
     union {
@@ -86,6 +99,9 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
         .endpoint = head->path,
         .field = find_field,
         .field_context = context.out,
+        .directory = worker->directory,
+        .directory_number = directory_number(worker),
+        .is_silent = gw_directory_is_silent(worker->gateway, LIMIT_STORE_SILENCE_MS),
     };
     read_certificate(exchange, &name, digest, &request);
     enum auth_verdict verdict =
@@ -100,6 +116,7 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
     }
     gw_caller_unref(connection->caller);
     connection->caller = caller;
+    gw_directory_note_use(worker, caller);
     exchange->caller = gw_caller_ref(caller);
     exchange->principal = caller->principal;
     if (ret_answer->is_new)

@@ -77,8 +77,7 @@ struct gw_generation *gw_generation_free(struct gw_generation *generation) {
     return NULL;
 }
 
-/* Streams of credentials that are worth nothing any more. */
-static void end_stale_streams(struct gw_worker *worker) {
+void gw_end_stale_streams(struct gw_worker *worker) {
     size_t cursor = 0;
     void *stream = NULL;
     while (map_next(&worker->streams, &cursor, NULL, &stream)) {
@@ -100,5 +99,5 @@ void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation)
         log_write(worker->gateway->log, LOG_ERROR, "limits",
                   "the storage of rate limits cannot be used");
     gw_authn_restart(worker);
-    end_stale_streams(worker);
+    gw_end_stale_streams(worker);
 }

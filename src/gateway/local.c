@@ -23,7 +23,7 @@ static void write_origin(struct json_writer *writer, struct gw_worker *worker,
     const struct policy_server *server =
         policy_find_server(worker->policy->policy, upstream_name(item->upstream));
     struct policy_item facts = gw_policy_item(worker, item, MCP_LIST_TOOLS, tool);
-    bool edit_is_open = gw_edit_is_open(worker->gateway);
+    bool edit_is_open = gw_edit_is_open(worker, NULL, upstream_name(item->upstream));
     json_object_begin(writer);
     json_kv_string(writer, SLICE("server"), upstream_name(item->upstream));
     json_kv_string(writer, SLICE("tool"), tool->key);
@@ -228,8 +228,8 @@ static bool may_call(struct gateway *gateway, const struct gw_view_item *item,
     if (server == NULL)
         return false;
     struct policy_item facts = gw_policy_item(worker, item, MCP_LIST_TOOLS, tool);
-    struct policy_decision decision =
-        policy_decide(server, &local, &facts, gw_edit_is_open(gateway));
+    struct policy_decision decision = policy_decide(
+        server, &local, &facts, gw_edit_is_open(worker, NULL, upstream_name(item->upstream)));
     switch (decision.verdict) {
     case POLICY_UNKNOWN:
         buf_append_cstr(reason, "the owner of this machine, who is in no group, may not call it: ");

@@ -40,6 +40,8 @@ static struct slice kind_name(enum auth_kind kind) {
         return SLICE("local");
     case AUTH_TOKEN:
         return SLICE("token");
+    case AUTH_USER:
+        return SLICE("user");
     case AUTH_OAUTH:
         return SLICE("oauth");
     case AUTH_CERTIFICATE:
@@ -53,8 +55,12 @@ void gw_record_write_who(struct gw_exchange *exchange, struct slice client, stru
     const struct auth_identity *identity = exchange->caller->identity;
     struct slice session =
         exchange->session != NULL ? slice_from_cstr(exchange->session->id) : SLICE_EMPTY;
+    /* Of a user the name without the part of the id: whoever looks for "user:ann" finds it. */
+    size_t len = identity->principal.len;
+    if (identity->kind == AUTH_USER)
+        len = slice_find_byte(identity->principal, '~');
     struct audit_who who = {
-        .user = identity->principal,
+        .user = slice_sub(identity->principal, 0, len),
         .groups = identity->groups,
         .n_groups = identity->n_groups,
         .authentication = kind_name(identity->kind),

@@ -20,6 +20,7 @@ struct route {
     const char *told;                 /* ... and why, where that is for callers to know */
     bool lacks_room;                  /* that one could not be made */
     struct policy_decision decision;  /* with item */
+    uint64_t edit_epoch;              /* ... made while edit mode was as it was then */
     struct gw_view_item *unknown;     /* what there is, but not for this caller: for the record */
     struct policy_decision denied;    /* ... and why */
 };
@@ -144,6 +145,7 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
         route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
     if (route.item != NULL)
         route.decision = gw_decide(call->worker, view, route.item, subject->list, route.found);
+    route.edit_epoch = call->worker->edit_epoch;
     /* From here on it is as if it did not exist. */
     if (route.item != NULL && route.decision.verdict == POLICY_UNKNOWN)
         route = (struct route){.unknown = route.item, .denied = route.decision};
@@ -174,8 +176,8 @@ static bool find_hidden(const struct gw_call *call, const struct gw_view *view,
     if (server == NULL || !auth_may_use_server(identity, prefix)) {
         buf_append_cstr(rule, "server.auth.tokens");
     } else {
-        struct policy_decision decision =
-            policy_decide(server, &view->caller, &item, gw_edit_is_open(call->worker->gateway));
+        struct policy_decision decision = policy_decide(
+            server, &view->caller, &item, gw_edit_is_open(call->worker, identity, prefix));
         (void)policy_write_rule(rule, &decision, item.name);
     }
     *ret_upstream = upstream;
@@ -521,8 +523,8 @@ static bool take_units(struct gw_call *call, const struct mcp_message *message,
     return gw_call_take_units(call, message, route->item->policy, &item);
 }
 
-static bool edit_is_open(const void *context) {
-    return gw_edit_is_open(context);
+static bool edit_is_open(const void *context, uint64_t epoch) {
+    return gw_edit_still_open(context, epoch);
 }
 
 static int start(struct gw_call *call, const struct mcp_message *message, const struct route *route,
@@ -554,6 +556,7 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     if (route->decision.is_write) { /* also when edit mode closes while it waits for the server */
         request.may_leave = edit_is_open;
         request.may_leave_context = call->worker->gateway;
+        request.may_leave_value = route->edit_epoch;
     }
     request.line = buf_slice(line);
     request.fields = buf_slice(&fields);

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "accounts/accounts.h"
+#include "accounts/directory.h"
 #include "admission.h"
 #include "audit/record.h"
 #include "audit/trail.h"
@@ -72,6 +74,7 @@ struct gw_caller {
     unsigned refs;
     struct auth_identity *identity; /* a reference, as the next */
     struct gw_principal *principal;
+    uint64_t used_ms; /* when it was noted that the token is used; 0: not yet */
 };
 
 /* What may be done, by one configuration. Counted: whoever waits for a counter holds the rules. */
@@ -81,13 +84,38 @@ struct gw_policy {
     struct config *config; /* a reference: the policy's texts are in there */
 };
 
+/* Windows of edit mode, in memory of their own. */
+struct gw_windows {
+    struct accounts_edit *items;
+    size_t n;
+};
+
 /* Edit mode (edit.c). */
 struct gw_edit {
-    atomic_uint_fast64_t until_ms; /* clock_boot_ms(); 0: it is closed, UINT64_MAX: open for good */
+    atomic_bool is_always; /* security.edit_mode */
+    /* Grows whenever something opens or closes: what was decided before that may not hold. */
+    atomic_uint_fast64_t epoch;
     /* Of worker 0, as all that follows. */
-    bool configured; /* security.edit_mode, when it was looked at last */
-    const char *by;  /* "configuration", "command", "time"; NULL: not looked at yet */
-    char *reason;    /* owned */
+    bool is_configured; /* it was looked at */
+    struct gw_windows windows;
+    struct io_timer *timer; /* when the next one closes */
+};
+
+/* The picture of the store (directory.c). */
+struct gw_directories {
+    pthread_mutex_t mutex; /* guards newest, number, uses: any worker */
+    struct directory *newest;
+    uint64_t number;
+    struct accounts_use *uses; /* tokens that were used since they were noted last */
+    size_t n_uses;
+    struct io_message seen_message; /* to worker 0: one goes by a newer one */
+    atomic_bool seen_posted;
+    /* Of worker 0, as all that follows. */
+    struct list refreshes;      /* struct gateway_refresh */
+    uint64_t n_asked;           /* refreshes, ever */
+    struct gw_loading *loading; /* NULL: none is under way */
+    struct gw_noting *noting;
+    bool is_wanted, is_fine;
     struct io_timer *timer;
 };
 
@@ -184,6 +212,12 @@ struct gw_worker {
     const struct border *border;
     struct auth *auth;
     struct auth_memory *auth_memory;
+    struct directory *directory; /* a reference; NULL: there is no store */
+    uint64_t directory_number;
+    atomic_uint_fast64_t directory_seen; /* the same, for worker 0 */
+    uint64_t edit_epoch;                 /* when it took the picture over */
+    struct io_message directory_message;
+    atomic_bool directory_posted;
     struct gw_policy *policy;          /* the generation's */
     struct limits_worker *limits;      /* NULL: for the command line */
     struct audit_worker *audit;        /* NULL: nothing is recorded */
@@ -247,6 +281,8 @@ struct gateway {
     bool is_running;           /* the workers have their threads */
     struct limits *limits;     /* NULL: for the command line */
     struct audit *audit;       /* NULL: nothing is recorded */
+    struct store *store;       /* NULL: for the command line */
+    struct gw_directories directories;
     struct gw_edit edit;
     struct gw_definitions definitions;
     struct gw_principals principals;
@@ -330,12 +366,36 @@ MUST_CHECK int gw_generation_new(struct gateway *gateway, struct config *config,
                                  struct gw_generation **ret_generation);
 /* No worker serves by it any more; on worker 0, whose loop is still there. */
 struct gw_generation *gw_generation_free(struct gw_generation *generation);
+/* Streams of credentials that are worth nothing any more. */
+void gw_end_stale_streams(struct gw_worker *worker);
 /* On the worker's loop, or before it runs. */
 void gw_worker_adopt(struct gw_worker *worker, struct gw_generation *generation);
 
+/* directory.c */
+void gw_windows_deinit(struct gw_windows *windows);
+void gw_directory_init(struct gateway *gateway);
+/* Reads the store, and watches it. The store's codes. */
+MUST_CHECK int gw_directory_open(struct gateway *gateway);
+/* On worker 0. */
+void gw_directory_stop(struct gateway *gateway);
+void gw_directory_free(struct gateway *gateway);
+/* All workers take the picture over, and the epoch of edit mode. */
+void gw_directory_spread(struct gateway *gateway);
+/* The store was not heard for so long; any thread. */
+bool gw_directory_is_silent(const struct gateway *gateway, uint64_t for_ms);
+/* A request came with the caller's token. */
+void gw_directory_note_use(struct gw_worker *worker, struct gw_caller *caller);
+/* Now and then, on worker 0. */
+void gw_directory_tick(struct gateway *gateway);
+
 /* edit.c */
-/* Any thread. */
-bool gw_edit_is_open(const struct gateway *gateway);
+/* For this caller (NULL: the owner of the machine) at this upstream, now. */
+bool gw_edit_is_open(const struct gw_worker *worker, const struct auth_identity *identity,
+                     struct slice upstream);
+/* Nothing has been closed since gateway->edit.epoch was that; any thread. */
+bool gw_edit_still_open(const struct gateway *gateway, uint64_t epoch);
+/* The windows that the store has now; they are taken over. From worker 0, or before it runs. */
+void gw_edit_take(struct gateway *gateway, struct gw_windows *windows);
 /* From worker 0, or before the workers run: as the file says, when that has changed. */
 void gw_edit_configure(struct gateway *gateway, const struct config *config);
 void gw_edit_deinit(struct gateway *gateway);

@@ -47,7 +47,7 @@ static size_t count_locked(struct gw_worker *worker, struct upstream *upstream,
     const struct policy_server *server =
         policy_find_server(worker->policy->policy, upstream_name(upstream));
     const struct gw_view_item item = {.upstream = upstream, .status = *status};
-    bool edit_is_open = gw_edit_is_open(worker->gateway);
+    bool edit_is_open = gw_edit_is_open(worker, NULL, upstream_name(upstream));
     size_t n = 0;
     for (size_t i = 0;
          server != NULL && status->is_listed && i < status->catalog->lists[MCP_LIST_TOOLS]->n_items;

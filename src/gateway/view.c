@@ -166,16 +166,31 @@ void gw_views_drop_all(struct gw_views *views) {
         drop(views, CONTAINER_OF(link, struct gw_view, link));
 }
 
+/* Rights are made anew with each picture of the store, and mostly say what they said before. */
+static bool gives_the_same(const struct policy_rights *a, const struct policy_rights *b) {
+    struct buf texts[2] = {BUF_INIT(MIB(1)), BUF_INIT(MIB(1))};
+    if (a == b || a == NULL || b == NULL)
+        return a == b;
+    bool is_same = policy_rights_write(a, &texts[0]) == 0 &&
+                   policy_rights_write(b, &texts[1]) == 0 &&
+                   slice_eq(buf_slice(&texts[0]), buf_slice(&texts[1]));
+    buf_deinit(&texts[0]);
+    buf_deinit(&texts[1]);
+    return is_same;
+}
+
 /* What of an identity decides what is seen is the same in both. */
 static bool sees_the_same(const struct auth_identity *a, const struct auth_identity *b) {
     if (a == b)
         return true;
     bool is_same = !a->has_servers && !b->has_servers && a->n_groups == b->n_groups &&
                    a->groups_state == b->groups_state &&
-                   a->has_unknown_group == b->has_unknown_group;
+                   a->has_unknown_group == b->has_unknown_group && a->n_roles == b->n_roles;
     for (size_t i = 0; i < a->n_groups && is_same; i++)
         is_same = slice_eq(a->groups[i], b->groups[i]);
-    return is_same;
+    for (size_t i = 0; i < a->n_roles && is_same; i++)
+        is_same = slice_eq(a->roles[i], b->roles[i]);
+    return is_same && gives_the_same(a->rights, b->rights);
 }
 
 static struct gw_view *find_kept(struct gw_views *views, const struct gw_caller *caller,

@@ -27,6 +27,7 @@ static void on_housekeeping(void *context) {
     struct gw_worker *worker = context;
     struct gateway *gateway = worker->gateway;
     gw_sessions_expire(gateway, io_loop_now(worker->loop));
+    gw_directory_tick(gateway);
     if (budget_held(&gateway->budget) == 0 && list_is_empty(&worker->calls))
         mem_trim();
     io_timer_start(worker->housekeeping, housekeeping_ms(gateway));
@@ -151,6 +152,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->log = options->log;
     pthread_mutex_init(&gateway->tls_mutex, NULL);
     pthread_mutex_init(&gateway->policy_mutex, NULL);
+    gw_directory_init(gateway);
     gateway->token = options->token;
     gateway->api_token = options->api_token;
     gateway->version = options->version;
@@ -255,6 +257,7 @@ struct gateway *gateway_free(struct gateway *gateway) {
     upstream_set_free(gateway->upstreams);
     gw_generation_free(gateway->generation); /* what it fetches is on a loop */
     gw_edit_deinit(gateway);
+    gw_directory_free(gateway);
     for (size_t i = 0; i < gateway->n_workers; i++)
         worker_deinit(&gateway->workers[i]);
     gw_reload_free(gateway);
@@ -447,6 +450,7 @@ static void deliver_drained(struct io_message *message) {
     if (gateway->upstreams_stopping)
         return;
     gateway->upstreams_stopping = true;
+    gw_directory_stop(gateway);
     gateway->drain_timer = io_timer_free(gateway->drain_timer);
     gateway->workers[0].housekeeping = io_timer_free(gateway->workers[0].housekeeping);
     upstream_set_stop(gateway->upstreams, on_upstreams_stopped, gateway);

@@ -174,7 +174,7 @@ static void release(struct upstream_call *call) {
 
 static bool may_leave(const struct upstream_call *call) {
     return call->request.may_leave == NULL ||
-           call->request.may_leave(call->request.may_leave_context);
+           call->request.may_leave(call->request.may_leave_context, call->request.may_leave_value);
 }
 
 static void send(struct upstream_call *call) {

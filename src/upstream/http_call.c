@@ -355,6 +355,7 @@ static int start_post(struct upstream_call *call) {
         .is_idempotent = call_may_repeat(call),
         .may_leave = request->may_leave,
         .may_leave_context = request->may_leave_context,
+        .may_leave_value = request->may_leave_value,
     };
     return post_start(&options, &events, call, &call->post);
 }

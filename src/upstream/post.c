@@ -69,7 +69,8 @@ int post_send(struct post *post, const struct post_request *request) {
     if (wants_token && !has_token && !post->is_probe)
         return -EACCES;
     bool is_resumption = request->event_id.len != 0; /* of what has left before */
-    if (post->may_leave != NULL && !is_resumption && !post->may_leave(post->may_leave_context)) {
+    if (post->may_leave != NULL && !is_resumption &&
+        !post->may_leave(post->may_leave_context, post->may_leave_value)) {
         post->obstacle = POST_MAY_NOT_LEAVE;
         post_break_off(post, "it may not be sent any more");
         return 0;
@@ -232,6 +233,7 @@ int post_start(const struct post_options *options, const struct post_events *eve
         .ends_with_token = options->ends_with_token,
         .may_leave = options->may_leave,
         .may_leave_context = options->may_leave_context,
+        .may_leave_value = options->may_leave_value,
         .timer = io_timer_new(loop, on_timer, post),
     };
     buf_init_held(&post->body, (size_t)options->route->upstream->config->max_message,

@@ -86,8 +86,9 @@ struct post_options {
     uint64_t most_ms;     /* ends it when the answer takes longer; 0: the owner watches the time */
     bool ends_with_token; /* ends it when the token has ended that it was sent with */
     /* Asked again just before it leaves, for it may wait for a token; NULL: nothing has to hold. */
-    bool (*may_leave)(const void *context);
+    bool (*may_leave)(const void *context, uint64_t value);
     const void *may_leave_context;
+    uint64_t may_leave_value;
 };
 
 /* -ENOMEM, -EACCES (the upstream wants a token of the caller's, and there is none, or it has

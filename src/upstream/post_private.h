@@ -69,8 +69,9 @@ struct post {
     bool is_probe, was_probed;   /* sent without one, to be told where they come from */
     enum post_obstacle obstacle;
     enum oauth_lack lack;
-    bool (*may_leave)(const void *context);
+    bool (*may_leave)(const void *context, uint64_t value);
     const void *may_leave_context;
+    uint64_t may_leave_value;
 };
 
 /* post.c */

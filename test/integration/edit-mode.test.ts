@@ -42,6 +42,12 @@ describe("cardea edit", () => {
         { args: ["maybe"], says: /on or off/ },
         { args: ["ON", "--reason", "a"], says: /on or off/ },
         { args: ["on", "off", "--reason", "a"], says: /too many/ },
+        { args: ["on", "--reason", "a", "--role", "viewer", "--upstream", "it"], says: /one --role or one --upstream/ },
+        { args: ["on", "--reason", "a", "--role", "viewer", "--role", "operator"], says: /one --role or one --upstream/ },
+        { args: ["on", "--reason", "a", "--role", ""], says: /have names/ },
+        { args: ["on", "--reason", "a", "--upstream", ""], says: /have names/ },
+        { args: ["--role", "viewer"], says: /go with: cardea edit on/ },
+        { args: ["list", "--reason", "a"], says: /--reason/ },
     ];
     for (const { args, says } of wrong) {
         test(`bad usage: edit ${args.join(" ").slice(0, 60)}`, async () => {
@@ -89,13 +95,49 @@ describe("cardea edit", () => {
         await edit(gateway, "off");
     });
 
-    test("without a gateway it fails and says where it looked", async (t) => {
+    test("windows of a role and of a server stand beside the general one, and `off` closes all", async () => {
+        type Answer = { ok: boolean; edit: { edit_mode: boolean; windows: { scope: string; name?: string; left_ms: number }[] } };
+        const session = await openSession(gateway, "/mcp/it");
+        const role = await edit(gateway, "on", "--role", "VIEWER", "--reason", "a");
+        assert.match(role.stdout, /^edit mode is off\nedit mode is on for the role viewer until \S+Z, by command: a\n$/);
+        assert.match(await refusal(session.call("plain")), /edit mode is off/);
+        await edit(gateway, "on", "--upstream", "other", "--reason", "b");
+        assert.match(await refusal(session.call("plain")), /edit mode is off/);
+        await edit(gateway, "on", "--upstream", "it", "--minutes", "2", "--reason", "c");
+        await said(session.call("plain"));
+        const { ok, edit: state } = JSON.parse((await edit(gateway, "list", "--json")).stdout) as Answer;
+        assert.ok(ok && !state.edit_mode);
+        assert.deepEqual(state.windows.map(({ scope, name }) => `${scope} ${name}`), ["role viewer", "upstream other", "upstream it"]);
+        assert.ok(state.windows[2]!.left_ms <= 120_000 && state.windows[2]!.left_ms > 60_000);
+        await edit(gateway, "off", "--upstream", "it");
+        assert.match(await refusal(session.call("plain")), /edit mode is off/);
+        assert.match((await edit(gateway)).stdout, /role viewer .*\n.*upstream other /);
+        assert.equal((await edit(gateway, "off")).stdout, "edit mode is off, by command\n");
+        await session.end();
+    });
+
+    test("a role that is none is said", async () => {
+        const run = await cardea(["edit", "on", "--role", "none", "--reason", "a", "--data-dir", gateway.dataDir]);
+        assert.equal(run.code, 1, run.stdout);
+        assert.match(run.stderr, /cannot open edit mode: there is no such role/);
+    });
+
+    test("`off` that the configuration overrides is an error", async (t) => {
+        const cmd = control.command({ name: "always", tools: [{ name: "plain", inputSchema: { type: "object" } }] });
+        const always = await startGateway({ config: { servers: { always: { cmd, share: "all" } }, security: { edit_mode: true } } }, t);
+        assert.equal((await edit(always)).stdout, "edit mode is on and does not end by itself, by configuration\n");
+        const run = await cardea(["edit", "off", "--data-dir", always.dataDir]);
+        assert.equal(run.code, 1, run.stdout);
+        assert.match(run.stderr, /stays open: security\.edit_mode/);
+    });
+
+    test("without a gateway it is kept for the next one", async (t) => {
         const folder = temporaryFolder();
         t.after(() => removeFolder(folder));
-        for (const args of [["on", "--reason", "a"], ["off"], []]) {
+        for (const [args, says] of [[["on", "--reason", "a"], /^edit mode is on/], [[], /^edit mode is on/], [["off"], /^edit mode is off/], [[], /^edit mode is off/]] as const) {
             const run = await cardea(["edit", ...args, "--data-dir", join(folder, "data")]);
-            assert.equal(run.code, 1, run.stdout);
-            assert.match(run.stderr, /no gateway answers at .*control\.sock/);
+            assert.equal(run.code, 0, run.stderr);
+            assert.match(run.stdout, says);
         }
     });
 });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import net from "node:net";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 
 import { cardea, type Run } from "./cli.ts";
 import type { Gateway } from "./gateway.ts";
@@ -12,6 +13,15 @@ export async function edit(gateway: Gateway, ...args: string[]): Promise<Run> {
     const run = await cardea(["edit", ...args, "--data-dir", gateway.dataDir]);
     assert.equal(run.code, 0, run.stdout + run.stderr);
     return run;
+}
+
+/** The windows that are open end so soon, as if they had been opened for that long: minutes are the least that can be asked for. */
+export function shorten(gateway: Gateway, ms: number): void {
+    const store = new DatabaseSync(join(gateway.dataDir, "store.sqlite"));
+    store.exec("PRAGMA busy_timeout = 5000");
+    store.prepare("UPDATE edit_windows SET until_ms = ?").run(Date.now() + ms);
+    store.exec("UPDATE changes SET number = number + 1");
+    store.close();
 }
 
 /** One command over the control socket, and its answer. */

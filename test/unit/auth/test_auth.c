@@ -458,26 +458,27 @@ static void test_memory(void) {
             AUTH_OK);
     CHECK(second.identity != first.identity);
     auth_identity_unref(second.identity);
-    CHECK(auth_still_holds(desk.auth, first.identity, value, endpoint, NOW_WALL_MS, NOW_MS));
-    CHECK(!auth_still_holds(desk.auth, first.identity, value, endpoint, NOW_WALL_MS,
+    CHECK(auth_still_holds(desk.auth, first.identity, value, endpoint, 0, NOW_WALL_MS, NOW_MS));
+    CHECK(!auth_still_holds(desk.auth, first.identity, value, endpoint, 0, NOW_WALL_MS,
                             NOW_MS + LIMIT_KNOWN_TOKEN_MS));
     uint64_t end_ms = NOW_WALL_MS + 3660000;
-    CHECK(auth_still_holds(desk.auth, first.identity, value, endpoint, end_ms - 1, NOW_MS));
-    CHECK(!auth_still_holds(desk.auth, first.identity, value, endpoint, end_ms, NOW_MS));
-    CHECK(!auth_still_holds(desk.auth, first.identity, (struct slice){0}, endpoint, NOW_WALL_MS,
+    CHECK(auth_still_holds(desk.auth, first.identity, value, endpoint, 0, end_ms - 1, NOW_MS));
+    CHECK(!auth_still_holds(desk.auth, first.identity, value, endpoint, 0, end_ms, NOW_MS));
+    CHECK(!auth_still_holds(desk.auth, first.identity, (struct slice){0}, endpoint, 0, NOW_WALL_MS,
                             NOW_MS));
     for (size_t i = 0; i < value.len; i++) {
         token[i] = (char)(token[i] ^ 1);
-        CHECK(!auth_still_holds(desk.auth, first.identity, value, endpoint, NOW_WALL_MS, NOW_MS));
+        CHECK(
+            !auth_still_holds(desk.auth, first.identity, value, endpoint, 0, NOW_WALL_MS, NOW_MS));
         token[i] = (char)(token[i] ^ 1);
     }
     CHECK(!auth_still_holds(desk.auth, first.identity, slice_sub(value, 0, value.len - 1), endpoint,
-                            NOW_WALL_MS, NOW_MS));
+                            0, NOW_WALL_MS, NOW_MS));
     struct auth *other = NULL;
     struct auth_options options = {
         .config = &desk.config, .local = desk.local, .api = desk.api, .oauth = desk.oauth};
     REQUIRE(auth_new(&options, &other) == 0);
-    CHECK(!auth_still_holds(other, first.identity, value, endpoint, NOW_WALL_MS, NOW_MS));
+    CHECK(!auth_still_holds(other, first.identity, value, endpoint, 0, NOW_WALL_MS, NOW_MS));
     auth_free(other);
     auth_identity_unref(first.identity);
     stop(&desk);
@@ -674,7 +675,7 @@ static void test_fields(void) {
                 &answer) == AUTH_OK);
     CHECK_INT(answer.identity->n_groups, 2);
     /* Another request of the connection may speak for another user. */
-    CHECK(!auth_still_holds(desk.auth, answer.identity, slice_from_cstr(token), SLICE("/mcp"),
+    CHECK(!auth_still_holds(desk.auth, answer.identity, slice_from_cstr(token), SLICE("/mcp"), 0,
                             NOW_WALL_MS, NOW_MS));
     auth_identity_unref(answer.identity);
     REQUIRE(ask(&desk,

@@ -1,7 +1,8 @@
 /*
  * Who is calling: credentials of a request into an identity, by one configuration. Bearer tokens
  * are the local one (of the data directory, from this machine only), API tokens of the
- * configuration and of MCP_API_TOKEN, and JWTs of the configured issuers; without one, the
+ * configuration and of MCP_API_TOKEN, tokens of users of the store, and JWTs of the configured
+ * issuers; without one, the
  * certificate of a client, or nobody where the configuration lets nobody in. A credential that is
  * wrong is never taken for none.
  *
@@ -16,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "accounts/directory.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/compiler.h"
@@ -28,7 +30,14 @@
 
 /* --- identities --- */
 
-enum auth_kind { AUTH_ANONYMOUS, AUTH_LOCAL, AUTH_TOKEN, AUTH_OAUTH, AUTH_CERTIFICATE };
+enum auth_kind {
+    AUTH_ANONYMOUS,
+    AUTH_LOCAL,
+    AUTH_TOKEN, /* of the configuration, and MCP_API_TOKEN */
+    AUTH_USER,  /* of a user of the store */
+    AUTH_OAUTH,
+    AUTH_CERTIFICATE
+};
 
 enum auth_groups_state { AUTH_GROUPS_NONE, AUTH_GROUPS_FINE, AUTH_GROUPS_MALFORMED };
 
@@ -61,6 +70,13 @@ struct auth_identity {
     struct slice proof;      /* the Authorization value that it was made of; empty: none */
     bool depends_on_request; /* on more than that: other fields, or the client's address */
     struct slice endpoint;   /* an audience that names one: for its path only; empty: for all */
+    /* What roles of the store give: those of the user, of an OAuth caller those that groups have.
+     * NULL: roles say nothing about this caller. A reference. */
+    struct policy_rights *rights;
+    struct slice *roles; /* their names, sorted */
+    size_t n_roles;
+    /* Of the picture of the store that this was made with; 0: none of it depends on the store. */
+    uint64_t directory;
     /* Private. */
     atomic_uint refs;
     struct arena arena;
@@ -106,6 +122,9 @@ struct auth_request {
     struct slice certificate_name;           /* by tls.client_identity; ptr NULL: no certificate */
     const unsigned char *certificate_digest; /* 32 bytes, or NULL */
     uint64_t certificate_ends_wall_ms;       /* of the same */
+    const struct directory *directory;       /* users of the store, as last heard; NULL: no store */
+    uint64_t directory_number; /* another one for each, and for silence; 0: no store */
+    bool is_silent; /* the store has not been heard for too long: its tokens are refused */
 };
 
 enum auth_verdict {
@@ -133,8 +152,8 @@ struct auth_answer {
  * time in the value.
  */
 bool auth_still_holds(const struct auth *auth, const struct auth_identity *identity,
-                      struct slice authorization, struct slice endpoint, uint64_t now_wall_ms,
-                      uint64_t now_ms);
+                      struct slice authorization, struct slice endpoint, uint64_t directory_number,
+                      uint64_t now_wall_ms, uint64_t now_ms);
 
 /* What a worker remembers of tokens that it has verified. */
 struct auth_memory;

@@ -19,6 +19,7 @@
 
 struct audit;
 struct gateway;
+struct store;
 
 struct gateway_options {
     struct config *config;            /* a reference is taken */
@@ -107,15 +108,31 @@ void gateway_reload_commit(struct gateway_reload *reload, void (*done)(void *con
                            void *context);
 
 /*
- * Edit mode: the switch that lets writes through. It begins as security.edit_mode says, and goes
- * back to that when a reload brings another value of it. From worker 0; the next call on every
- * worker goes by it. `for_ms`: it closes by itself then; UINT64_MAX: it does not. `reason`: for the
- * log and for those who ask.
+ * Users, their tokens and edit mode are of this store, which is watched from now on; it outlives
+ * gateway_run(), and is closed before gateway_free(). After gateway_make_upstreams() and before
+ * gateway_run(). The store's codes.
  */
-void gateway_open_edit(struct gateway *gateway, uint64_t for_ms, struct slice reason);
-void gateway_close_edit(struct gateway *gateway, struct slice reason);
-/* {"edit_mode":true,"by":"command","reason":"...","left_ms":840000,"until":"2026-..."}, without
- * what is not known. */
+MUST_CHECK int gateway_use_store(struct gateway *gateway, struct store *store);
+
+/*
+ * Any thread: `done` is called on `loop` when every worker goes by all that was in the store when
+ * this was asked. So what was closed is closed for the next call, wherever it lands.
+ */
+struct gateway_refresh {
+    struct io_loop *loop; /* NULL, when it is gone by then: `done` is called all the same */
+    void (*done)(struct io_message *message);
+    struct io_message message;
+    /* Private. */
+    struct gateway *gateway;
+    struct list_link link;
+    uint64_t asked, number;
+};
+void gateway_refresh(struct gateway *gateway, struct gateway_refresh *refresh);
+
+/* Whether writes are let through for everybody (edit mode; there may be windows for a role or an
+ * upstream beside that), from worker 0: */
+/* {"edit_mode":true,"by":"ann","reason":"...","left_ms":840000,"until":"2026-..."}, without what is
+ * not known. */
 int gateway_write_edit(struct gateway *gateway, struct buf *out);
 
 /* The loop of worker 0, for signals and the control socket. */

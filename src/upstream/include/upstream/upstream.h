@@ -271,8 +271,9 @@ struct upstream_request {
     struct oauth_token *token;
     /* Asked again just before it leaves, on any thread, for it may have waited long for its
      * instance; NULL: nothing has to hold. */
-    bool (*may_leave)(const void *context);
+    bool (*may_leave)(const void *context, uint64_t value);
     const void *may_leave_context;
+    uint64_t may_leave_value;
 };
 
 /*
