@@ -25,6 +25,7 @@ struct control {
     struct io_listener *listener;
     struct json_reader *reader;
     struct list peers;
+    struct list refreshes; /* struct refreshing */
     size_t n_peers;
     char *path;
 };
@@ -71,41 +72,47 @@ static void command_status(void *context, struct control_request *request,
                    is_whole ? buf_slice(&members) : SLICE_EMPTY);
 }
 
-/* {"command":"edit"}, with "set":"on" and "for_ms" (without: until it is closed), or "off", and a
- * "reason". */
-static void command_edit(void *context, struct control_request *request,
-                         const struct json_reader *arguments) {
-    const struct control *control = context;
-    const struct json_node *root = json_root(arguments);
-    const struct json_node *set = json_member_typed(arguments, root, SLICE("set"), JSON_STRING);
-    const struct json_node *time = json_member(arguments, root, SLICE("for_ms"));
-    const struct json_node *why = json_member(arguments, root, SLICE("reason"));
-    struct buf reason CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND);
+/* {"command":"refresh"}: something in the store was changed; answered when every worker goes by
+ * it, with edit mode as it is then. */
+struct refreshing {
+    struct gateway_refresh refresh;
+    struct list_link link; /* in control->refreshes */
+    struct control *control;
+    struct control_request *request;
+};
+
+static void deliver_refreshed(struct io_message *message) {
+    struct gateway_refresh *refresh = CONTAINER_OF(message, struct gateway_refresh, message);
+    struct refreshing *refreshing = CONTAINER_OF(refresh, struct refreshing, refresh);
     struct buf members CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND * 8);
-    int64_t for_ms = 0;
-    bool is_on = set != NULL && json_string_is(set, SLICE("on"));
-    bool is_off = set != NULL && json_string_is(set, SLICE("off"));
-    if ((json_member(arguments, root, SLICE("set")) != NULL && !is_on && !is_off) ||
-        (time != NULL && (json_to_i64(time, &for_ms) != 0 || for_ms <= 0)) ||
-        (why != NULL && (why->type != JSON_STRING || json_string_append(&reason, why) != 0))) {
-        control_answer(request, "set is \"on\" or \"off\", for_ms a number above 0, reason a text",
-                       SLICE_EMPTY);
+    if (refreshing->control == NULL) {
+        mem_free(refreshing);
         return;
     }
-    if (is_on)
-        gateway_open_edit(control->gateway, time != NULL ? (uint64_t)for_ms : UINT64_MAX,
-                          buf_slice(&reason));
-    else if (is_off)
-        gateway_close_edit(control->gateway, buf_slice(&reason));
     buf_append_cstr(&members, "\"edit\":");
-    int error = gateway_write_edit(control->gateway, &members);
-    control_answer(request, error == 0 ? NULL : "the answer is too long",
+    int error = gateway_write_edit(refreshing->control->gateway, &members);
+    control_answer(refreshing->request, error == 0 ? NULL : "the answer is too long",
                    error == 0 ? buf_slice(&members) : SLICE_EMPTY);
+    list_remove(&refreshing->link);
+    mem_free(refreshing);
+}
+
+static void command_refresh(void *context, struct control_request *request,
+                            const struct json_reader *arguments) {
+    struct control *control = context;
+    struct refreshing *refreshing = mem_xalloc(sizeof *refreshing);
+    (void)arguments;
+    refreshing->control = control;
+    refreshing->request = request;
+    refreshing->refresh.loop = gateway_loop(control->gateway);
+    refreshing->refresh.done = deliver_refreshed;
+    list_push_back(&control->refreshes, &refreshing->link);
+    gateway_refresh(control->gateway, &refreshing->refresh);
 }
 
 static const struct control_command own_commands[] = {
     {SLICE_INIT("status"), command_status},
-    {SLICE_INIT("edit"), command_edit},
+    {SLICE_INIT("refresh"), command_refresh},
 };
 
 static const struct control_command *find_in(const struct control_command *commands, size_t n,
@@ -281,6 +288,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
     control->context = options->context;
     control->path = mem_xstrdup(options->path);
     list_init(&control->peers);
+    list_init(&control->refreshes);
     error = json_reader_new(&control->reader);
     if (error == 0)
         error = io_listener_new(gateway_loop(gateway), fd, on_accept, control, &control->listener);
@@ -296,10 +304,18 @@ int control_new(const struct control_options *options, struct control **ret_cont
 }
 
 struct control *control_free(struct control *control) {
+    struct list_link *left;
     if (control == NULL)
         return NULL;
     LIST_FOREACH_SAFE (&control->peers, link, tmp)
         free_peer(CONTAINER_OF(link, struct peer, link));
+    /* The loop has ended; its mailbox delivers what is in it when it is freed. */
+    while ((left = list_pop_front(&control->refreshes)) != NULL) {
+        struct refreshing *refreshing = CONTAINER_OF(left, struct refreshing, link);
+        mem_free(refreshing->request);
+        refreshing->control = NULL;
+        refreshing->refresh.loop = NULL;
+    }
     io_listener_free(control->listener);
     json_reader_free(control->reader);
     unlink(control->path);

@@ -24,11 +24,12 @@
 #include "own.h"
 
 enum {
-    TRAIL_SYNCERS = 32, /* threads that commit where somebody waits */
+    TRAIL_SYNCERS =
+        16, /* threads that commit where somebody waits: more make commits smaller, not faster */
     TRAIL_CHUNK = KIB(256),
     TRAIL_LINE = LIMIT_AUDIT_BODY + 256, /* the longest line, with its end */
     TRAIL_KEEP = MIB(1),                 /* of a buffer, for the next time */
-    TRAIL_SIGN_LINES = 1024,
+    TRAIL_SIGN_LINES = 8192,             /* or after sign_ms */
     TRAIL_ERROR = 160
 };
 

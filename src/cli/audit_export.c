@@ -222,8 +222,8 @@ static int read_options(struct export *export) {
     int result = cli_audit_query(export->options, &export->query);
     if (result != CLI_OK)
         return result;
-    export->is_filtered = cli_audit_is_filtered(&export->query);
-    if (export->is_filtered && cli_audit_write_filter(&export->filter, &export->query) != 0)
+    export->is_filtered = audit_query_is_filtered(&export->query);
+    if (export->is_filtered && audit_query_write(&export->filter, &export->query) != 0)
         return CLI_FAILED;
     return CLI_OK;
 }

@@ -254,7 +254,7 @@ static void test_times(void) {
         uint64_t us = 0;
         char text[AUDIT_TIME_CHARS + 1];
         test_row(cases[i].text);
-        bool is_time = cli_audit_time(slice_from_cstr(cases[i].text), now, &us);
+        bool is_time = audit_query_time(slice_from_cstr(cases[i].text), now, &us);
         CHECK_INT(is_time, cases[i].is != NULL);
         if (is_time && cases[i].is != NULL) {
             audit_time_write(us, text);
@@ -270,8 +270,8 @@ static void test_filters(void) {
     struct audit_query query;
     struct buf out = BUF_INIT(KIB(4));
     CHECK_INT(cli_audit_query(&options, &query), CLI_OK);
-    CHECK(cli_audit_is_filtered(&query));
-    CHECK_INT(cli_audit_write_filter(&out, &query), 0);
+    CHECK(audit_query_is_filtered(&query));
+    CHECK_INT(audit_query_write(&out, &query), 0);
     CHECK_STR(buf_slice(&out), "{\"user\":\"a\\\"b\",\"group\":\"g\",\"status\":\"ok\","
                                "\"since\":\"2026-11-21T00:00:00.000000Z\"}");
     options.audit.until = "2026-11-20";
@@ -284,7 +284,7 @@ static void test_filters(void) {
     CHECK_INT(cli_audit_query(&options, &query), CLI_USAGE);
     options = (struct cli_options){.audit = {.oldest_first = true}};
     CHECK_INT(cli_audit_query(&options, &query), CLI_OK);
-    CHECK(!cli_audit_is_filtered(&query));
+    CHECK(!audit_query_is_filtered(&query));
     buf_deinit(&out);
 }
 
