@@ -13,19 +13,27 @@ MAY_INCLUDE = {
     "io": {"base"},
     "config": {"base", "http", "io"},
     "client": {"base", "http", "io"},
+    "store": {"base", "io"},
+    "vault": {"base", "io", "store"},
     "pki": {"base", "json", "io", "config"},
-    "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
-    "auth": {"base", "json", "http", "jose", "io", "config", "oauth"},
     "limits": {"base", "http", "resp", "io", "config"},
     "policy": {"base", "json", "config", "limits"},
+    "accounts": {"base", "json", "io", "store", "config", "limits", "policy"},
+    "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
+    "auth": {"base", "json", "http", "jose", "io", "store", "config", "limits", "policy", "accounts", "oauth"},
     "audit": {"base", "json", "io", "config"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client", "oauth"},
     "gateway": {
-        "base", "json", "http", "mcp", "io", "config", "oauth", "auth", "limits", "policy", "audit", "upstream",
+        "base", "json", "http", "mcp", "io", "store", "config", "oauth", "auth", "limits", "policy", "accounts", "audit",
+        "upstream",
     },
-    "admin": {"base", "json", "http", "mcp", "io", "config", "upstream", "gateway"},
+    "admin": {
+        "base", "json", "http", "mcp", "io", "store", "vault", "config", "limits", "policy", "accounts", "audit", "upstream",
+        "gateway",
+    },
     "cli": {
-        "base", "json", "http", "mcp", "io", "config", "pki", "limits", "policy", "audit", "upstream", "gateway", "admin",
+        "base", "json", "http", "mcp", "io", "store", "vault", "config", "pki", "limits", "policy", "accounts", "audit",
+        "upstream", "gateway", "admin",
     },
 }
 

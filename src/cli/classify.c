@@ -264,7 +264,7 @@ static int tell(struct classify *c) {
         fflush(stdout);
     }
     if (options->write && c->n != 0)
-        result = classify_write(c->session->config, c->edits, c->n);
+        result = classify_write(options, c->session->config, c->edits, c->n);
     bool is_written = options->write && c->n != 0 && result == CLI_OK;
     if (!options->json)
         print_text(c, buf_slice(&lines), is_written);

@@ -11,6 +11,7 @@
 #include "classify.h"
 #include "cli.h"
 #include "io/file.h"
+#include "secrets.h"
 
 static void tell_difference(void *context, const char *key, bool needs_restart) {
     const char **difference = context;
@@ -54,10 +55,13 @@ static const char *find_difference(const struct config *old, const struct config
     return difference;
 }
 
-MUST_CHECK static int load(struct slice path, struct slice text, struct config **ret_config) {
+MUST_CHECK static int load(const struct cli_options *options, struct slice path, struct slice text,
+                           struct config **ret_config) {
+    CLEANUP(cli_secrets_freep) struct cli_secrets *secrets = cli_secrets_new(options, CLI_TO_USE);
+    struct config_resolvers resolvers = cli_secrets_resolvers(secrets);
     struct config_problems problems;
     config_problems_init(&problems);
-    int error = config_load_text(path, text, NULL, NULL, &problems, ret_config);
+    int error = config_load_text_with(path, text, &resolvers, &problems, ret_config);
     if (error != 0)
         cli_print_problems(&problems);
     config_problems_deinit(&problems);
@@ -71,13 +75,14 @@ static int tell(struct slice path, const char *why) {
 }
 
 /* The configuration that the new text makes, beside that of the text as it is now. */
-MUST_CHECK static int check(struct slice path, struct slice old_text, struct slice text,
+MUST_CHECK static int check(const struct cli_options *options, struct slice path,
+                            struct slice old_text, struct slice text,
                             const struct config_access_edit *edits, size_t n) {
     CLEANUP(config_unrefp) struct config *old = NULL;
     CLEANUP(config_unrefp) struct config *config = NULL;
-    if (load(path, old_text, &old) != 0)
+    if (load(options, path, old_text, &old) != 0)
         return tell(path, "it cannot be loaded any more");
-    if (load(path, text, &config) != 0)
+    if (load(options, path, text, &config) != 0)
         return tell(path, "with the lines it would not load");
     const char *difference = find_difference(old, config, edits, n);
     if (difference == NULL)
@@ -92,7 +97,8 @@ static const char *file_error(int error) {
                               : strerror(-error);
 }
 
-int classify_write(const struct config *config, const struct config_access_edit *edits, size_t n) {
+int classify_write(const struct cli_options *options, const struct config *config,
+                   const struct config_access_edit *edits, size_t n) {
     struct slice path = config->path;
     CLEANUP(buf_deinit) struct buf old = BUF_INIT(LIMIT_CONFIG_FILE);
     CLEANUP(buf_deinit) struct buf text = BUF_INIT(LIMIT_CONFIG_FILE);
@@ -105,7 +111,7 @@ int classify_write(const struct config *config, const struct config_access_edit 
         return tell(path, buf_slice(&reason).ptr);
     if (error != 0)
         return tell(path, error == -E2BIG ? "it would be too long" : strerror(ENOMEM));
-    int result = check(path, buf_slice(&old), buf_slice(&text), edits, n);
+    int result = check(options, path, buf_slice(&old), buf_slice(&text), edits, n);
     if (result != CLI_OK)
         return result;
     error = io_file_replace(path.ptr, buf_slice(&old), buf_slice(&text));

@@ -16,7 +16,7 @@ int cli_check(const struct cli_options *options) {
     struct cli_options named = *options;
     if (options->n_arguments == 1)
         named.config_path = options->arguments[0];
-    int result = cli_load_config(&named, &config);
+    int result = cli_load_checked_config(&named, &config);
     if (result == CLI_OK)
         result = cli_check_start(&named, config);
     if (result == CLI_OK)

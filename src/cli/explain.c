@@ -107,7 +107,7 @@ static void ask_edit_mode(struct explanation *explanation, const char *data_dir,
     CLEANUP(mem_freep) char *path = cli_path(data_dir, "control.sock");
     CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(1));
     bool is_open = explanation->config->edit_mode;
-    if (control_request(path, SLICE("{\"command\":\"edit\"}"), &answer) == 0 &&
+    if (control_request(path, SLICE("{\"command\":\"refresh\"}"), &answer) == 0 &&
         json_read(reader, buf_slice(&answer), &(struct json_want){.children = want}, NULL, NULL) ==
             0) {
         const struct json_node *edit =

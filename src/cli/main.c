@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "cli.h"
 #include "io/stream.h"
@@ -27,15 +29,54 @@ static const struct command commands[] = {
     {"call", "TOOL [JSON]", "call one tool with these arguments", 1, 2, cli_call},
     {"status", "", "show what the running gateway does", 0, 0, cli_status},
     {"reload", "", "let the running gateway read its configuration again", 0, 0, cli_reload},
-    {"edit", "[on|off]", "show, open (--minutes, --reason) or close edit mode", 0, 1, cli_edit},
+    {"edit", "[on|off|list]",
+     "show, open (--minutes, --reason, --role, --upstream) or close edit mode", 0, 1, cli_edit},
     {"explain", "TOOL [JSON]", "say what comes of a call, and why (--as, --group, --kind)", 1, 2,
      cli_explain},
     {"token new", "NAME", "make an API token and the lines that let it in", 1, 1, cli_token_new},
+    {"token add", "USER NAME", "make a token of a user (--days, --operation, --permission)", 2, 2,
+     cli_token_add},
+    {"token list", "[USER]", "list the tokens of users", 0, 1, cli_token_list},
+    {"token revoke", "ID", "revoke a token of a user", 1, 1, cli_token_revoke},
+    {"user add", "NAME", "add a user (--admin, --role); the password from standard input", 1, 1,
+     cli_user_add},
+    {"user list", "", "list the users", 0, 0, cli_user_list},
+    {"user show", "NAME", "show a user, with what their roles give", 1, 1, cli_user_show},
+    {"user edit", "NAME", "change a user (--name, --display-name, --email, --role)", 1, 1,
+     cli_user_edit},
+    {"user password", "NAME", "set a user's password, from standard input", 1, 1,
+     cli_user_password},
+    {"user disable", "NAME", "disable a user, with all tokens and sessions", 1, 1,
+     cli_user_disable},
+    {"user enable", "NAME", "enable a user again", 1, 1, cli_user_enable},
+    {"user delete", "NAME", "delete a user, with all tokens and sessions", 1, 1, cli_user_delete},
+    {"session list", "[USER]", "list who is logged in to the console", 0, 1, cli_session_list},
+    {"session end", "[ID]", "end a session, or all of a user's (--user)", 0, 1, cli_session_end},
+    {"role list", "", "list the roles", 0, 0, cli_role_list},
+    {"role show", "NAME", "show what a role gives", 1, 1, cli_role_show},
+    {"role add", "NAME", "add a role (--permission, --operation, --group)", 1, 1, cli_role_add},
+    {"role edit", "NAME", "change a role; rights that are given replace the old ones", 1, 1,
+     cli_role_edit},
+    {"role delete", "NAME", "delete a role that nobody has", 1, 1, cli_role_delete},
     {"cert show", "", "show the certificate that is served, and its authority", 0, 0,
      cli_cert_show},
     {"cert renew", "", "make a new certificate; a running gateway takes it up", 0, 0,
      cli_cert_renew},
     {"cert ca", "", "print the gateway's own authority, for clients to trust", 0, 0, cli_cert_ca},
+    {"secret set", "NAME", "keep what {{ secret.NAME }} stands for, from standard input", 1, 1,
+     cli_secret_set},
+    {"secret list", "", "list the secrets, without what they hold", 0, 0, cli_secret_list},
+    {"secret delete", "NAME", "delete a secret", 1, 1, cli_secret_delete},
+    {"key list", "", "list the keys that secrets are kept under", 0, 0, cli_key_list},
+    {"key new", "", "make a key for CARDEA_ENCRYPTION_KEY", 0, 0, cli_key_new},
+    {"key rotate", "", "encrypt all secrets again, under a new key", 0, 0, cli_key_rotate},
+    {"store migrate", "[FILE]", "bring the store, or a backup, up to this version's schema", 0, 1,
+     cli_store_migrate},
+    {"store backup", "FILE", "copy the store as it is now into a new file", 1, 1, cli_store_backup},
+    {"store restore", "FILE", "put a backup into the store (--force: in place of what is in it)", 1,
+     1, cli_store_restore},
+    {"store copy", "", "copy the store into another one (--to), such as PostgreSQL", 0, 0,
+     cli_store_copy},
     {"audit tail", "", "show the last records (-n), and those that come (-f)", 0, 0,
      cli_audit_tail},
     {"audit list", "", "look for records (--user, --since and other filters)", 0, 0,
@@ -51,10 +92,13 @@ static const struct command commands[] = {
 enum option_id {
     OPTION_CONFIG,
     OPTION_LISTEN,
+    OPTION_ADMIN_LISTEN,
     OPTION_DATA_DIR,
     OPTION_LOG,
     OPTION_LOG_STYLE,
     OPTION_GROUP,
+    OPTION_OPERATION,
+    OPTION_LIST, /* each is kept */
     OPTION_WORD, /* kept as it is */
     OPTION_FLAG,
     OPTION_VERSION,
@@ -65,11 +109,13 @@ struct option {
     enum option_id id;
     char letter; /* 0: none */
     const char *name, *value, *environment, *help;
-    size_t offset; /* of OPTION_WORD and OPTION_FLAG, in struct cli_options */
+    size_t offset; /* of OPTION_WORD, _LIST and _FLAG, in struct cli_options */
 };
 
 #define WORD(letter, name, value, member, help)                                                    \
     { OPTION_WORD, letter, name, value, NULL, help, offsetof(struct cli_options, member) }
+#define LIST(name, value, member, help)                                                            \
+    { OPTION_LIST, 0, name, value, NULL, help, offsetof(struct cli_options, member) }
 #define FLAG(letter, name, member, help)                                                           \
     { OPTION_FLAG, letter, name, NULL, NULL, help, offsetof(struct cli_options, member) }
 
@@ -78,6 +124,8 @@ static const struct option options_table[] = {
      "configuration (default: cardea.toml, then nexus.toml)", 0},
     {OPTION_LISTEN, 'l', "listen-address", "IP:PORT", "CARDEA_LISTEN_ADDRESS",
      "instead of server.listen_address", 0},
+    {OPTION_ADMIN_LISTEN, 0, "admin-listen", "IP:PORT|off", "CARDEA_ADMIN_LISTEN",
+     "instead of admin.listen; off: no console", 0},
     {OPTION_DATA_DIR, 0, "data-dir", "DIR", NULL,
      "token, lock, control socket (default: $STATE_DIRECTORY,\n"
      "                               $XDG_STATE_HOME/cardea, ~/.local/state/cardea)",
@@ -87,22 +135,46 @@ static const struct option options_table[] = {
     {OPTION_LOG_STYLE, 0, "log-style", "STYLE", NULL,
      "text, json, color (default: color on a terminal)", 0},
     FLAG(0, "json", json, "output for programs"),
-    WORD(0, "out", "FILE", out_path, "token new: into this new file, for its owner alone"),
+    WORD(0, "out", "FILE", out_path, "token new, key new: into this new file, for its owner alone"),
     FLAG(0, "write", write, "classify: put the lines into the configuration"),
     WORD(0, "minutes", "N", minutes, "edit on: for so long, 1 to 1440 (default: 15)"),
+    WORD(0, "to", "URL", to, "store copy: postgres://USER@HOST:PORT/NAME"),
+    FLAG(0, "force", force, "store restore, copy: in place of what is there"),
     WORD(0, "reason", "TEXT", reason, "edit: why, for the log"),
     WORD(0, "as", "USER", user, "explain: who calls"),
     {OPTION_GROUP, 0, "group", "GROUP", NULL,
      "explain: a group that the caller is in; repeatable\n"
-     "                               audit list, export: of callers in this group",
+     "                               audit list, export: of callers in this group\n"
+     "                               role add, edit: of OAuth, which has the role",
      0},
     WORD(0, "kind", "KIND", kind, "explain: tool (the default), prompt or resource"),
     WORD('n', "lines", "N", audit.lines, "audit tail: so many (default: 10)"),
     FLAG('f', "follow", audit.follow, "audit tail: go on with what comes"),
-    WORD(0, "user", "USER", audit.user, "audit list, export: of this user"),
-    WORD(0, "operation", "NAME", audit.operation,
-         "audit list, export: of this tool, prompt or resource"),
-    WORD(0, "upstream", "SERVER", audit.upstream, "audit list, export: of this server"),
+    WORD(0, "user", "USER", audit.user, "audit list, export, session end: of this user"),
+    {OPTION_OPERATION, 0, "operation", "NAME", NULL,
+     "audit list, export: of this tool, prompt or resource\n"
+     "                               role add, edit, token add: UPSTREAM/TOOL=read or =write,\n"
+     "                               with stars for whatever; repeatable",
+     0},
+    LIST("permission", "NAME", people.permissions,
+         "role add, edit, token add: what it gives in the console; repeatable"),
+    LIST("role", "NAME", people.roles,
+         "user add, edit: a role of the user's; repeatable\n"
+         "                               edit on, off: for this role alone"),
+    FLAG(0, "admin", people.is_admin, "user add, edit: the role administrator"),
+    FLAG(0, "no-roles", people.no_roles, "user edit: no role any more"),
+    FLAG(0, "no-groups", people.no_groups, "role edit: no group any more"),
+    FLAG(0, "no-password", people.no_password, "user add, password: nobody can log in with one"),
+    FLAG(0, "temporary", people.temporary, "user add: the password is to be changed at once"),
+    FLAG(0, "final", people.final, "user password: it need not be changed at the next login"),
+    WORD(0, "name", "NAME", people.name, "user edit, role edit: another name"),
+    WORD(0, "display-name", "TEXT", people.display_name, "user add, edit: how they are called"),
+    WORD(0, "email", "ADDRESS", people.email, "user add, edit: where mail reaches them"),
+    WORD(0, "description", "TEXT", people.description, "role add, edit: what it is for"),
+    WORD(0, "days", "N", people.days, "token add: how long it lives (default: 365; 0: no end)"),
+    WORD(0, "upstream", "SERVER", audit.upstream,
+         "audit list, export: of this server\n"
+         "                               edit on, off: for this server alone"),
     WORD(0, "status", "STATUS", audit.status,
          "audit list, export: ok, tool-error, error, refused,\n"
          "                               cancelled, timeout, unavailable, lost"),
@@ -179,6 +251,13 @@ static const struct option *find_option(const char *text, const char **ret_value
     return NULL;
 }
 
+static int add_to(struct cli_list *list, const char *value) {
+    if (list->n == (int)ARRAY_LEN(list->items))
+        return usage_error("too many of this option", value);
+    list->items[list->n++] = value;
+    return CLI_OK;
+}
+
 /* CLI_OK, or CLI_USAGE with the reason on stderr. */
 static int apply(struct cli_options *options, const struct option *option, const char *value) {
     struct io_address address;
@@ -191,6 +270,11 @@ static int apply(struct cli_options *options, const struct option *option, const
         options->listen_address = value;
         if (io_address_parse(slice_from_cstr(value), &address) != 0)
             return usage_error("an address is IP:PORT or [IPV6]:PORT, not", value);
+        return CLI_OK;
+    case OPTION_ADMIN_LISTEN:
+        options->admin_listen = value;
+        if (strcmp(value, "off") != 0 && io_address_parse(slice_from_cstr(value), &address) != 0)
+            return usage_error("an address is IP:PORT or [IPV6]:PORT, or off, not", value);
         return CLI_OK;
     case OPTION_DATA_DIR:
         options->data_dir = value;
@@ -209,6 +293,11 @@ static int apply(struct cli_options *options, const struct option *option, const
             return usage_error("too many groups", value);
         options->groups[options->n_groups++] = value;
         return CLI_OK;
+    case OPTION_OPERATION:
+        options->audit.operation = value;
+        return add_to(&options->people.operations, value);
+    case OPTION_LIST:
+        return add_to((struct cli_list *)(void *)place, value);
     case OPTION_WORD:
         memcpy(place, &value, sizeof value);
         return CLI_OK;
@@ -292,7 +381,17 @@ static int run(struct cli_options *options, const struct words *words) {
     return command->run(options);
 }
 
-int main(int argc, char **argv) {
+/*
+ * No core dump, and nobody of the same account reads our memory, environment or descriptors: there
+ * are secrets in them. At exit LeakSanitizer traces this process: then it has to be open again.
+ */
+static void close_memory(bool is_end) {
+    struct rlimit none = {0, 0};
+    (void)!setrlimit(RLIMIT_CORE, &none);
+    (void)prctl(PR_SET_DUMPABLE, HAS_ADDRESS_SANITIZER && is_end ? 1 : 0, 0, 0, 0);
+}
+
+static int run_arguments(int argc, char **argv) {
     struct cli_options options = {.log_level = LOG_INFO};
     struct words words = {.n = 0};
     int result = cli_take_environment(&options);
@@ -329,5 +428,13 @@ int main(int argc, char **argv) {
     if (result == CLI_OK)
         result = run(&options, &words);
     options.api_token = secret_free(options.api_token);
+    options.encryption_key = secret_free(options.encryption_key);
+    return result;
+}
+
+int main(int argc, char **argv) {
+    close_memory(false);
+    int result = run_arguments(argc, argv);
+    close_memory(true);
     return result;
 }

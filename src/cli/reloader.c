@@ -10,13 +10,15 @@
 #include "base/mem.h"
 #include "io/loop.h"
 #include "json/writer.h"
+#include "secrets.h"
 
 /* The file as it was read. Travels from the loop to the thread and back. */
 struct loading {
     struct io_message message;
     struct cli_reloader *reloader; /* NULL: it has gone */
+    const struct cli_options *options;
     char *path;
-    const char *listen_address; /* in place of the file's; NULL: not given */
+    const char *listen_address, *admin_listen; /* in place of the file's; NULL: not given */
     bool has_api_token;
     struct io_loop *loop;
     struct config_problems problems;
@@ -49,10 +51,13 @@ static void deliver_loaded(struct io_message *message);
 
 static void *load(void *context) {
     struct loading *loading = context;
+    struct cli_secrets *secrets = cli_secrets_new(loading->options, CLI_TO_SERVE);
+    struct config_resolvers resolvers = cli_secrets_resolvers(secrets);
     loading->error =
-        config_load_file(loading->path, NULL, NULL, &loading->problems, &loading->config);
-    if (loading->error == 0 && loading->listen_address != NULL)
-        loading->config->listen_address = slice_from_cstr(loading->listen_address);
+        config_load_file_with(loading->path, &resolvers, &loading->problems, &loading->config);
+    cli_secrets_free(secrets);
+    if (loading->error == 0)
+        cli_override(loading->config, loading->listen_address, loading->admin_listen);
     if (loading->error == 0)
         loading->error =
             config_check_start(loading->config, loading->has_api_token, &loading->problems);
@@ -217,8 +222,10 @@ static void start(struct cli_reloader *reloader) {
     *loading = (struct loading){
         .message = {.deliver = deliver_loaded},
         .reloader = reloader,
+        .options = options->options,
         .path = mem_xstrdup(reloader->path),
         .listen_address = options->options->listen_address,
+        .admin_listen = options->options->admin_listen,
         .has_api_token = options->options->api_token != NULL,
         .loop = gateway_loop(options->gateway),
     };

@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "json/reader.h"
 #include "reloader.h"
+#include "serving_admin.h"
 #include "serving_audit.h"
 #include "serving_tls.h"
 
@@ -24,6 +25,9 @@ struct serving {
     struct log *log;
     const struct cli_options *options;
     struct cli_reloader *reloader;
+    struct store *store;
+    struct audit *audit; /* NULL: nothing is recorded */
+    struct serving_admin *admin;
     bool tools_told;
 };
 
@@ -139,6 +143,7 @@ static void print_settled(struct buf *out, const struct json_reader *reader,
 /* Once, when every upstream has come up or failed for the first time. */
 static void on_change(void *context) {
     struct serving *serving = context;
+    serving_admin_notice(serving->admin);
     if (serving->tools_told || !gateway_is_settled(serving->gateway))
         return;
     serving->tools_told = true;
@@ -216,6 +221,28 @@ static void print_callers(const struct serving *serving) {
         printf("  mTLS    certificates by %s\n", config->tls.client_ca.ptr);
 }
 
+static void on_pair(void *context, const struct pki_pair *pair) {
+    const struct serving *serving = context;
+    serving_admin_use(serving->admin, pair);
+}
+
+/* While there is nobody: how the first one comes in. The code is a secret, and goes to a terminal
+ * only. */
+static void print_console(const struct serving *serving) {
+    CLEANUP(buf_deinit) struct buf origin = BUF_INIT(KIB(4));
+    CLEANUP(buf_deinit) struct buf code = BUF_INIT(KIB(4));
+    if (serving->admin == NULL || serving_admin_origin(serving->admin, &origin) != 0)
+        return;
+    printf("  console %.*s\n", SLICE_ARGS(buf_slice(&origin)));
+    if (isatty(STDOUT_FILENO) == 0 || serving_admin_setup_code(serving->admin, &code) != 0 ||
+        buf_len(&code) == 0)
+        return;
+    printf("          nobody is there yet: cardea user add NAME --admin\n"
+           "          or, within 30 minutes, POST /api/v1/setup with the code %.*s\n",
+           SLICE_ARGS(buf_slice(&code)));
+    secret_wipe(code.data, code.cap);
+}
+
 /* A token goes to a terminal only; elsewhere its file is named. */
 static void print_welcome(const struct serving *serving, const char *data_dir,
                           const struct secret *token) {
@@ -242,6 +269,7 @@ static void print_welcome(const struct serving *serving, const char *data_dir,
            : is_open                  ? " (from this machine alone)"
                                       : "");
     print_callers(serving);
+    print_console(serving);
     print_clients(serving, data_dir, text, buf_slice(&url_here).ptr, token);
     if (serving_is_for_all(address) && config->n_hosts == 0 && config->tls.n_names == 0 &&
         config->oauth.resource.len == 0)
@@ -292,6 +320,23 @@ static void open_control(struct serving *serving, const char *data_dir,
                   LOG_CSTR("path", path), LOG_CSTR("reason", strerror(-error)));
 }
 
+/* Users and edit mode, and the console for them. */
+static int use_store(struct serving *serving, const char *data_dir) {
+    struct serving_admin_options options = {
+        .options = serving->options,
+        .gateway = serving->gateway,
+        .store = serving->store,
+        .audit = serving->audit,
+        .log = serving->log,
+        .data_dir = data_dir,
+    };
+    if (gateway_use_store(serving->gateway, serving->store) != 0) {
+        fputs("cardea: users and edit mode cannot be read from the store\n", stderr);
+        return CLI_FAILED;
+    }
+    return serving_admin_start(&options, serving->config, &serving->admin);
+}
+
 static int run(struct serving *serving, const char *data_dir, const struct secret *token) {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct io_signal *watches[ARRAY_LEN(signals)] = {NULL};
@@ -303,10 +348,18 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
         fprintf(stderr, "cardea: cannot listen on %s: %s\n", address.ptr, strerror(-error));
         return CLI_FAILED;
     }
-    struct serving_tls_options tls_options = {serving->gateway, serving->log, data_dir};
+    struct serving_tls_options tls_options = {.gateway = serving->gateway,
+                                              .log = serving->log,
+                                              .data_dir = data_dir,
+                                              .on_pair = on_pair,
+                                              .context = serving};
     if (serving_tls_start(&tls_options, serving->config, &tls) != CLI_OK)
         return CLI_FAILED;
     if (cli_make_upstreams(serving->gateway, serving->config) != CLI_OK) {
+        serving_tls_free(tls);
+        return CLI_FAILED;
+    }
+    if (use_store(serving, data_dir) != CLI_OK) {
         serving_tls_free(tls);
         return CLI_FAILED;
     }
@@ -339,6 +392,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
     control_free(control); /* first: nobody may ask any more */
     serving->reloader = cli_reloader_free(serving->reloader);
     serving_tls_free(tls);
+    serving->admin = serving_admin_free(serving->admin);
     return error == 0 ? CLI_OK : CLI_FAILED;
 }
 
@@ -364,6 +418,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
     struct cli_spawners spawners = {0};
     struct serving_audit *audit = NULL;
     struct gateway *gateway = NULL;
+    struct store *store = NULL;
     int result = cli_open_data_dir(options, &data_dir);
     if (result == CLI_OK)
         result = lock_data_dir(data_dir, &lock);
@@ -373,6 +428,8 @@ static int serve(struct config *config, const struct cli_options *options, struc
         result = cli_start_spawners(config, data_dir, true, log, &spawners);
     if (result == CLI_OK)
         result = cli_load_token(data_dir, &token);
+    if (result == CLI_OK)
+        result = cli_open_serving_store(options, config, log, &store);
     if (result == CLI_OK)
         result = serving_audit_start(config, data_dir, log, &audit);
     CLEANUP(mem_freep)
@@ -396,11 +453,16 @@ static int serve(struct config *config, const struct cli_options *options, struc
         }
     }
     if (result == CLI_OK) {
-        struct serving serving = {
-            .config = config, .gateway = gateway, .log = log, .options = options};
+        struct serving serving = {.config = config,
+                                  .gateway = gateway,
+                                  .log = log,
+                                  .options = options,
+                                  .store = store,
+                                  .audit = serving_audit_trail(audit)};
         result = run(&serving, data_dir, token);
     }
     serving_audit_free(audit); /* who waits for it is told by the gateway's loops */
+    store_close(store);
     gateway_free(gateway);
     cli_stop_spawners(&spawners);
     return result;
@@ -411,7 +473,7 @@ int cli_serve(const struct cli_options *options) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* what a limit of file sizes refuses is a failed write */
     raise_descriptor_limit();
-    int result = cli_load_config(options, &config);
+    int result = cli_load_serving_config(options, &config);
     if (result == CLI_OK)
         result = cli_check_start(options, config);
     if (result != CLI_OK)

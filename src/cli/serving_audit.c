@@ -48,7 +48,7 @@ static int open_trail(const struct config *config, const char *dir, struct log *
         .mode = config->audit.mode == CONFIG_AUDIT_REQUIRED ? AUDIT_REQUIRED : AUDIT_BEST_EFFORT,
         .max_bytes = config->audit.max_bytes,
         .max_age_ms = config->audit.max_age_ms,
-        .n_workers = gateway_count_workers(config),
+        .n_workers = gateway_count_workers(config) + 1, /* the last one: of the console */
         .program = SLICE("cardea " CARDEA_VERSION),
         .log = log,
     };

@@ -71,6 +71,8 @@ MUST_CHECK static int make_context(const struct config_tls *config, const struct
 static void use(struct serving_tls *tls, struct side *side) {
     gateway_set_tls(tls->options.gateway, side->context);
     side->context = io_tls_unref(side->context);
+    if (tls->options.on_pair != NULL)
+        tls->options.on_pair(tls->options.context, &side->pair);
 }
 
 /* --- while it runs --- */

@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "config/config.h"
 #include "gateway/gateway.h"
+#include "pki/pki.h"
 #include "reloader.h"
 
 struct serving_tls;
@@ -17,6 +18,9 @@ struct serving_tls_options {
     struct gateway *gateway; /* outlives it, as what follows; listens already */
     struct log *log;
     const char *data_dir;
+    /* Another certificate is served from now on; NULL: nobody has to know. */
+    void (*on_pair)(void *context, const struct pki_pair *pair);
+    void *context;
 };
 
 /*

@@ -12,6 +12,7 @@
 #include "cli.h"
 #include "gateway/gateway.h"
 #include "io/file.h"
+#include "secrets.h"
 
 struct log *cli_new_log(const struct cli_options *options) {
     enum log_style style =
@@ -29,14 +30,21 @@ void cli_print_problems(const struct config_problems *problems) {
     }
 }
 
-int cli_load_config(const struct cli_options *options, struct config **ret_config) {
-    const char *path = options->config_path;
-    if (path == NULL)
-        path = access("cardea.toml", F_OK) == 0 || access("nexus.toml", F_OK) != 0 ? "cardea.toml"
-                                                                                   : "nexus.toml";
+static const char *name_config(const struct cli_options *options) {
+    if (options->config_path != NULL)
+        return options->config_path;
+    bool is_nexus = access("cardea.toml", F_OK) != 0 && access("nexus.toml", F_OK) == 0;
+    return is_nexus ? "nexus.toml" : "cardea.toml";
+}
+
+static int load_config(const struct cli_options *options, enum cli_purpose purpose,
+                       struct config **ret_config) {
+    CLEANUP(cli_secrets_freep) struct cli_secrets *secrets = cli_secrets_new(options, purpose);
+    struct config_resolvers resolvers = cli_secrets_resolvers(secrets);
+    const char *path = name_config(options);
     struct config_problems problems;
     config_problems_init(&problems);
-    int error = config_load_file(path, NULL, NULL, &problems, ret_config);
+    int error = config_load_file_with(path, &resolvers, &problems, ret_config);
     cli_print_problems(&problems);
     if (error != 0 && options->config_path == NULL && access(path, F_OK) != 0)
         fprintf(stderr,
@@ -47,10 +55,43 @@ int cli_load_config(const struct cli_options *options, struct config **ret_confi
     return error == 0 ? CLI_OK : CLI_CONFIG;
 }
 
+int cli_load_config(const struct cli_options *options, struct config **ret_config) {
+    return load_config(options, CLI_TO_USE, ret_config);
+}
+
+int cli_load_serving_config(const struct cli_options *options, struct config **ret_config) {
+    return load_config(options, CLI_TO_SERVE, ret_config);
+}
+
+int cli_load_checked_config(const struct cli_options *options, struct config **ret_config) {
+    return load_config(options, CLI_TO_CHECK, ret_config);
+}
+
+int cli_load_store_config(const struct cli_options *options, struct config **ret_config) {
+    const char *path = name_config(options);
+    struct config_resolvers resolvers = {.secret_fn = NULL};
+    struct config_problems problems;
+    if (options->config_path == NULL && access(path, F_OK) != 0)
+        return config_load_nothing(ret_config) == 0 ? CLI_OK : CLI_FAILED;
+    config_problems_init(&problems);
+    int error = config_load_store(path, &resolvers, &problems, ret_config);
+    cli_print_problems(&problems);
+    config_problems_deinit(&problems);
+    return error == 0 ? CLI_OK : CLI_CONFIG;
+}
+
+void cli_override(struct config *config, const char *listen_address, const char *admin_listen) {
+    if (listen_address != NULL)
+        config->listen_address = slice_from_cstr(listen_address);
+    if (admin_listen != NULL) {
+        config->admin.enabled = strcmp(admin_listen, "off") != 0;
+        config->admin.listen = slice_from_cstr(admin_listen);
+    }
+}
+
 int cli_check_start(const struct cli_options *options, struct config *config) {
     struct config_problems problems;
-    if (options->listen_address != NULL)
-        config->listen_address = slice_from_cstr(options->listen_address);
+    cli_override(config, options->listen_address, options->admin_listen);
     int result = cli_check_api_token(options);
     config_problems_init(&problems);
     int error = config_check_start(config, options->api_token != NULL, &problems);
@@ -92,9 +133,12 @@ static int close_to_others(const char *path) {
     return chmod(path, info.st_mode & 0755) == 0 ? 0 : -errno;
 }
 
+char *cli_name_data_dir(const struct cli_options *options) {
+    return options->data_dir != NULL ? mem_xstrdup(options->data_dir) : default_data_dir();
+}
+
 int cli_open_data_dir(const struct cli_options *options, char **ret_path) {
-    CLEANUP(mem_freep)
-    char *wanted = options->data_dir != NULL ? mem_xstrdup(options->data_dir) : default_data_dir();
+    CLEANUP(mem_freep) char *wanted = cli_name_data_dir(options);
     if (wanted == NULL) {
         fprintf(stderr,
                 "cardea: there is no HOME to keep state in; name a place with --data-dir DIR\n");

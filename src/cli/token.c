@@ -11,7 +11,8 @@
 #include "cli.h"
 #include "io/file.h"
 
-#define API_TOKEN "MCP_API_TOKEN"
+#define API_TOKEN      "MCP_API_TOKEN"
+#define ENCRYPTION_KEY "CARDEA_ENCRYPTION_KEY"
 
 enum { TOKEN_BYTES = 32, TOKEN_SHORT = 32, TEXT_MAX = 128 };
 
@@ -135,15 +136,22 @@ static void erase_variable(const char *name) {
     (void)unsetenv(name);
 }
 
-int cli_take_environment(struct cli_options *options) {
-    const char *value = getenv(API_TOKEN);
+/* `keeps_empty`: what is set to nothing was meant to be something, and is told so later. */
+static int take_variable(const char *name, bool keeps_empty, struct secret **ret_secret) {
+    const char *value = getenv(name);
     int error = 0;
-    if (value != NULL && value[0] != '\0')
-        error = secret_new(slice_from_cstr(value), &options->api_token);
-    erase_variable(API_TOKEN);
+    if (value != NULL && (value[0] != '\0' || keeps_empty))
+        error = secret_new(slice_from_cstr(value), ret_secret);
+    erase_variable(name);
     if (error != 0)
-        fprintf(stderr, "cardea: cannot keep %s: %s\n", API_TOKEN, strerror(-error));
+        fprintf(stderr, "cardea: cannot keep %s: %s\n", name, strerror(-error));
     return error == 0 ? CLI_OK : CLI_FAILED;
+}
+
+int cli_take_environment(struct cli_options *options) {
+    int result = take_variable(API_TOKEN, false, &options->api_token);
+    int other = take_variable(ENCRYPTION_KEY, true, &options->encryption_key);
+    return result != CLI_OK ? result : other;
 }
 
 int cli_check_api_token(const struct cli_options *options) {

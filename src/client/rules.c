@@ -178,7 +178,7 @@ static int compare_networks(const void *a, const void *b) {
 
 static int copy_authorities(struct client_rules *rules, const struct slice *urls, size_t n_urls) {
     struct buf text CLEANUP(buf_deinit) = BUF_INIT(SIZE_MAX);
-    struct authority authority;
+    struct authority authority = {.len = 0};
     size_t n = 0, len, at = 0;
     int error = 0;
     rules->authorities = mem_alloc(n_urls * sizeof *rules->authorities);
@@ -307,7 +307,7 @@ static bool opens_loopback(const struct client_rules *rules) {
 }
 
 bool client_rules_exempt(const struct client_rules *rules, const struct uri *uri, bool is_tls) {
-    struct authority authority;
+    struct authority authority = {.len = 0};
     write_authority(uri, is_tls, &authority);
     struct slice key = slice_make(authority.text, authority.len);
     return rules->n_authorities != 0 && bsearch(&key, rules->authorities, rules->n_authorities,

@@ -88,7 +88,7 @@ def main():
                                            f"[mcp.servers.tiny]\nurl = \"http://127.0.0.1:{port}/mcp\"\n")
             gateway = subprocess.Popen(
                 [build / "cardea", "serve", "-c", folder / "c.toml", "--data-dir", folder / "data", "-l", "127.0.0.1:0",
-                 "--log-style", "json"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+                 "--admin-listen", "off", "--log-style", "json"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
             try:
                 said = next(entry for entry in map(json.loads, gateway.stderr) if entry["message"] == "listening")
                 threading.Thread(target=gateway.stderr.read, daemon=True).start()

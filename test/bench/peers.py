@@ -237,7 +237,7 @@ class Gateway:
         (self.folder / "cardea.toml").write_text(self.config)
         self.process = peers.start(name, cores, [
             *ahead_of, self.binary, "serve", "--config", self.folder / "cardea.toml", "--data-dir", self.folder / "data",
-            "--listen-address", f"{HOST}:{self.port}", "--log", "warn"])
+            "--listen-address", f"{HOST}:{self.port}", "--admin-listen", "off", "--log", "warn"])
         peers.listening(self.process, self.port)
         self.token = (self.folder / "data" / "token").read_text().strip()
 

@@ -55,6 +55,7 @@ describe("the command line", () => {
             "token new",
             "--config",
             "--listen-address",
+            "--admin-listen",
             "--data-dir",
             "--log",
             "--log-style",

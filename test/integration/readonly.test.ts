@@ -7,7 +7,7 @@ import { after, before, describe, test, type TestContext } from "node:test";
 
 import { startControl, type Control, type FixtureProcess, type RpcMessage } from "./lib/control.ts";
 import { cardea, prepared } from "./lib/cli.ts";
-import { control as command, edit } from "./lib/edit.ts";
+import { edit, shorten } from "./lib/edit.ts";
 import { launchGateway, startGateway, type Config, type Gateway, type Value } from "./lib/gateway.ts";
 import { openSession, text, type Session, type Stream } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
@@ -314,11 +314,12 @@ describe("read-only", () => {
     test("the end of the minutes: it closes by itself, and sessions are told", async (t) => {
         const { gateway } = await start(t, {}, { tools: { look: read } });
         const { session, stream, changes } = await listening(gateway);
-        const answer = await command(gateway, { command: "edit", set: "on", for_ms: 1500, reason: "a short time" });
-        assert.equal(answer.ok, true, JSON.stringify(answer));
+        await edit(gateway, "on", "--reason", "a short time");
         assert.equal((await session.call("it__change")).result!.isError, undefined);
-        await until(() => changes() === 1, "the session is told that it is open");
-        await until(() => changes() === 2, "and that it is closed again");
+        shorten(gateway, 1500);
+        await until(() => changes() >= 1, "the session is told that it is open");
+        await until(async () => (await session.call("it__change")).result!.isError === true, "it closes by itself");
+        await until(() => changes() >= 2, "and the session is told");
         await refusal(session.call("it__change"));
         assert.deepEqual((await listOf((method) => session.request(method))).map(({ name }) => name), ["it__look"]);
         assert.match((await edit(gateway)).stdout, /off/);
@@ -327,16 +328,13 @@ describe("read-only", () => {
 
     test("another `edit on` is another end; `edit off` ends the minutes for good", async (t) => {
         const { gateway } = await start(t, {});
-        const set = async (more: object) => {
-            const answer = await command(gateway, { command: "edit", ...more });
-            assert.equal(answer.ok, true, JSON.stringify(answer));
-        };
         const client = new ModernClient(gateway);
-        await set({ set: "on", for_ms: 400, reason: "short" });
-        await set({ set: "on", for_ms: 600_000, reason: "long" });
-        await set({ set: "off" });
+        await edit(gateway, "on", "--reason", "short");
+        shorten(gateway, 400);
+        await edit(gateway, "on", "--minutes", "10", "--reason", "long");
+        await edit(gateway, "off");
         await refusal(client.call("it__change"));
-        await set({ set: "on", for_ms: 600_000, reason: "long" });
+        await edit(gateway, "on", "--minutes", "10", "--reason", "long");
         // The first one's end is over by now, whatever the machine does: until() asks for it.
         const began = performance.now();
         await until(async () => {
@@ -345,7 +343,7 @@ describe("read-only", () => {
         }, "it stays open past the end of the first one");
     });
 
-    test("a reload that changes the key ends the command's word, another one does not; so does a restart", async (t) => {
+    test("a window outlives reloads and a restart; while the file opens it, a command cannot close it, and says so", async (t) => {
         const folder = temporaryFolder();
         t.after(() => removeFolder(folder));
         const { gateway, config } = await start(t, { edit_mode: false }, {}, { dataDir: folder });
@@ -355,16 +353,18 @@ describe("read-only", () => {
         await said(client.call("it__change"));
         await reload(gateway, { ...config, security: { edit_mode: true } });
         await said(client.call("it__change"));
-        await edit(gateway, "off");
-        await refusal(client.call("it__change"));
-        await reload(gateway, { ...config, security: { edit_mode: true, hide_denied: false } });
-        await refusal(client.call("it__change"));
+        const off = await cardea(["edit", "off", "--data-dir", folder]);
+        assert.equal(off.code, 1, off.stdout);
+        assert.match(off.stderr, /security\.edit_mode/);
+        await said(client.call("it__change"));
         await reload(gateway, { ...config, security: { edit_mode: false } });
         await refusal(client.call("it__change"));
         await edit(gateway, "on", "--minutes", "5", "--reason", "a test");
         await said(client.call("it__change"));
         await gateway.stop();
         const again = await start(t, { edit_mode: false }, {}, { dataDir: folder });
+        await said(new ModernClient(again.gateway).call("it__change"));
+        await edit(again.gateway, "off");
         await refusal(new ModernClient(again.gateway).call("it__change"));
     });
 

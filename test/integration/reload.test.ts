@@ -377,7 +377,7 @@ describe("reload", () => {
         const [first, second, third] = answers.trim().split("\n").map((line) => JSON.parse(line));
         assert.equal(first.reload.servers.unchanged, 1);
         assert.equal(second.status.upstreams[0].name, "a");
-        assert.match(third.error, /unknown command; known: status edit reload/);
+        assert.match(third.error, /unknown command; known: status refresh reload/);
     });
 
     test("a token that is taken back ends at once, and so does what it had open", async (t) => {

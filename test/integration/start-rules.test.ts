@@ -185,7 +185,7 @@ describe("beyond loopback", () => {
         for (const [i, [address, lines, words]] of cases.entries()) {
             const own = join(folder, `serve-${i}`);
             mkdirSync(own);
-            const run: Run = await cardea(["serve", "-l", address, ...prepared(own, lines + SERVER)], {
+            const run: Run = await cardea(["serve", "--admin-listen", "off", "-l", address, ...prepared(own, lines + SERVER)], {
                 env: without(),
             });
             assert.equal(run.code, 78, run.stderr);
@@ -311,7 +311,7 @@ describe("the welcome", () => {
             const token = "a token that is long enough for anybody";
             const env = { ...process.env, MCP_API_TOKEN: token.replaceAll(" ", "-") };
             const canary = watch(join(folder, "canary"), env, join(folder, "data"));
-            const child = spawn(binary(), ["serve", "-c", file, "--data-dir", join(folder, "data")], {
+            const child = spawn(binary(), ["serve", "-c", file, "--data-dir", join(folder, "data"), "--admin-listen", "off"], {
                 env: canary?.env ?? env,
                 stdio: ["ignore", "pipe", "ignore"],
             });

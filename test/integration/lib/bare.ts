@@ -41,7 +41,7 @@ export async function startBare(config: Config, stderr: number, t: TestContext, 
     const canary = watch(join(folder, "canary"), process.env, dataDir);
     const child = spawn(
         binary(),
-        ["serve", "-c", file, "--data-dir", dataDir, "-l", `127.0.0.1:${port}`, "--log-style", "json", ...args],
+        ["serve", "-c", file, "--data-dir", dataDir, "-l", `127.0.0.1:${port}`, "--admin-listen", "off", "--log-style", "json", ...args],
         { env: canary?.env ?? process.env, stdio: ["ignore", "ignore", stderr] },
     );
     if (child.pid !== undefined) canary?.started(child.pid);

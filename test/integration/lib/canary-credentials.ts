@@ -64,9 +64,13 @@ function* strings(value: TomlValue, path: string[] = []): Generator<[string[], s
     else if (typeof value === "object") for (const [key, each] of Object.entries(value)) yield* strings(each, [...path, key]);
 }
 
-/** {{ env.NAME }} as the gateway replaces it. */
+/** What {{ secret.NAME }} stands for, as tests have put it into a store. */
+export const secretValues = new Map<string, string>();
+
+/** {{ env.NAME }} and {{ secret.NAME }} as the gateway replaces them. */
 function expand(text: string, env: NodeJS.ProcessEnv): string {
-    return text.replace(/\{\{\s*env\.(\w+)\s*(?:\|\s*default\(\s*["']([^"']*)["']\s*\)\s*)?\}\}/g, (_, name: string, other?: string) =>
+    const known = text.replace(/\{\{\s*secret\.([\w.-]+)\s*\}\}/g, (_, name: string) => secretValues.get(name) ?? "");
+    return known.replace(/\{\{\s*env\.(\w+)\s*(?:\|\s*default\(\s*["']([^"']*)["']\s*\)\s*)?\}\}/g, (_, name: string, other?: string) =>
         env[name] ?? other ?? "",
     );
 }
@@ -76,7 +80,12 @@ const fieldsOf = (message: Message, name: string): string[] =>
 
 /** "Bearer x" is a credential as a whole, and x is one; of "Basic x" also what x says. */
 function parts(name: string, value: string): string[] {
-    if (/cookie/i.test(name)) return value.split(/;\s*/).map((each) => each.slice(each.indexOf("=") + 1));
+    // Of the console's the first half is the session's id, which is shown in lists.
+    if (/cookie/i.test(name)) {
+        return value.split(/;\s*/).map((each) =>
+            each.slice(each.indexOf("=") + 1).replace(/^[\w-]{22}\.(?=[\w-]{43}$)/, ""),
+        );
+    }
     const scheme = /^([A-Za-z][\w-]*) +(\S+)$/.exec(value);
     if (scheme === null) return [value];
     const found = [scheme[2]!];

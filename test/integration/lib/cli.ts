@@ -13,15 +13,20 @@ export interface Run {
     stderr: string;
 }
 
-export async function cardea(args: string[], options: { env?: NodeJS.ProcessEnv; cwd?: string } = {}): Promise<Run> {
+export async function cardea(
+    args: string[],
+    options: { env?: NodeJS.ProcessEnv; cwd?: string; input?: string | Buffer } = {},
+): Promise<Run> {
     const child = spawn(binary(), args, {
         env: options.env ?? process.env,
         cwd: options.cwd,
-        stdio: ["ignore", "pipe", "pipe"],
+        stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
     });
+    child.stdin?.on("error", () => {}); // it ended before it had read all
+    child.stdin?.end(options.input);
     let [stdout, stderr] = ["", ""];
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
-    child.stderr.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
+    child.stdout!.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
+    child.stderr!.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
     const ended = new Promise<Run>((resolve, reject) => {
         child.once("error", reject);
         child.once("close", (code, signal) => resolve({ code, signal, stdout, stderr }));

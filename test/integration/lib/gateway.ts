@@ -84,6 +84,8 @@ export interface GatewayOptions {
     cwd?: string;
     /** how much of a long log is kept, in lines; by default all */
     keep?: number;
+    /** it has the API of the console, on a port of its own (the log's "admin_address") */
+    admin?: boolean;
     /** false, with the reason beside it: this one is not written down (see lib/canary.ts) */
     canary?: false;
     /** false, with the reason beside it: its audit trail is not looked at when it has stopped (see lib/audit.ts) */
@@ -255,6 +257,7 @@ export function launchGateway(options: GatewayOptions): Gateway {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const file = writeConfig(folder, options.config);
     const args = ["serve", "-c", file, "--data-dir", dataDir, "-l", "127.0.0.1:0", "--log", "debug"];
+    args.push("--admin-listen", options.admin === true ? "127.0.0.1:0" : "off");
     const env = options.env ?? process.env;
     const canary = options.canary === false ? undefined : watch(join(folder, "canary"), env, dataDir);
     const child = spawn(binary(), [...args, "--log-style", "json", ...(options.args ?? [])], {
