@@ -295,23 +295,23 @@ static void test_cover(void) {
 static void test_meet_of_overlapping(void) {
     CLEANUP(unrefp) struct policy_rights *a = of_pattern("a*", true);
     CLEANUP(unrefp) struct policy_rights *b = of_pattern("*a", false);
-    CLEANUP(unrefp) struct policy_rights *both = NULL;
+    CLEANUP(unrefp) struct policy_rights *meeting = NULL;
     CLEANUP(unrefp) struct policy_rights *all = of_pattern("*", true);
     CLEANUP(unrefp) struct policy_rights *narrow = of_pattern("a*a", false);
     CLEANUP(buf_deinit) struct buf out = BUF_INIT(4096);
-    REQUIRE(policy_rights_meet(a, b, &both) == 0);
-    CHECK(policy_rights_allow(both, SLICE("u"), SLICE("a"), false));
-    CHECK(policy_rights_allow(both, SLICE("u"), SLICE("axa"), false));
-    CHECK(!policy_rights_allow(both, SLICE("u"), SLICE("axa"), true));
-    CHECK(!policy_rights_allow(both, SLICE("u"), SLICE("ab"), false));
-    CHECK(!policy_rights_allow(both, SLICE("u"), SLICE("ba"), false));
-    CHECK(policy_rights_cover(a, both));
-    CHECK(policy_rights_cover(b, both));
-    CHECK(policy_rights_cover(all, both));
-    CHECK(policy_rights_cover(both, both));
-    CHECK(policy_rights_cover(both, narrow));
-    CHECK(!policy_rights_cover(both, a));
-    CHECK_INT(policy_rights_write(both, &out), 0);
+    REQUIRE(policy_rights_meet(a, b, &meeting) == 0);
+    CHECK(policy_rights_allow(meeting, SLICE("u"), SLICE("a"), false));
+    CHECK(policy_rights_allow(meeting, SLICE("u"), SLICE("axa"), false));
+    CHECK(!policy_rights_allow(meeting, SLICE("u"), SLICE("axa"), true));
+    CHECK(!policy_rights_allow(meeting, SLICE("u"), SLICE("ab"), false));
+    CHECK(!policy_rights_allow(meeting, SLICE("u"), SLICE("ba"), false));
+    CHECK(policy_rights_cover(a, meeting));
+    CHECK(policy_rights_cover(b, meeting));
+    CHECK(policy_rights_cover(all, meeting));
+    CHECK(policy_rights_cover(meeting, meeting));
+    CHECK(policy_rights_cover(meeting, narrow));
+    CHECK(!policy_rights_cover(meeting, a));
+    CHECK_INT(policy_rights_write(meeting, &out), 0);
     CHECK_STR(buf_slice(&out),
               "{\"permissions\":[],\"all_of\":["
               "{\"operations\":[{\"upstream\":\"u\",\"operation\":\"a*\",\"access\":\"write\"}]},"
