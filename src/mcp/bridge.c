@@ -7,11 +7,12 @@
  *   - A modern request says its revision, what its client can do and who it is in params._meta. To
  *     a modern upstream a legacy client's request gets these; to a legacy one they are taken out,
  *     and an emptied _meta stays as {}.
- *   - What a client can do is passed on as far as the gateway relays it; for legacy clients that is
- *     nothing, because requests of servers are not relayed between the eras. Their own keys of that
- *     name, which mean nothing in their era, are replaced.
- *   - inputResponses and requestState belong to the modern way of asking for input alone: they are
- *     taken out between the eras.
+ *   - What a client can do is passed on as far as the gateway relays it; of legacy clients, what
+ *     they said when their session began. Their own keys of that name, which mean nothing in their
+ *     era, are replaced.
+ *   - inputResponses and requestState belong to the modern way of asking for input alone: those of
+ *     a client are taken out between the eras, and the gateway puts in what it asked a legacy
+ *     client for.
  *
  * Results (bridge_result.c):
  *   - Modern results have a type. One that is not "complete" has no legacy form: refused. Legacy
@@ -31,6 +32,7 @@
 
 #include "bridge_private.h"
 #include "edits.h"
+#include "mcp/capabilities.h"
 
 static const struct slice envelope_keys[] = {
     SLICE_INIT("io.modelcontextprotocol/protocolVersion"),
@@ -77,8 +79,10 @@ static void append_envelope(struct buf *members, const struct json_reader *reade
         buf_append_byte(members, '"');
     }
     if (lacks(reader, meta, MCP_META_CAPABILITIES)) {
+        struct json_writer writer;
         bridge_append_key(members, MCP_META_CAPABILITIES);
-        buf_append(members, SLICE("{}"));
+        json_writer_init(&writer, members);
+        mcp_capabilities_write(&writer, edit->declare_nothing ? 0 : edit->capabilities, edit->to);
     }
     if (edit->gateway != NULL && lacks(reader, meta, MCP_META_CLIENT_INFO)) {
         bridge_append_key(members, MCP_META_CLIENT_INFO);
@@ -138,10 +142,28 @@ static void append_meta(struct buf *members, const struct json_reader *reader,
     buf_append_byte(members, '}');
 }
 
+static void append_input(struct buf *members, const struct mcp_params_edit *edit) {
+    if (edit->input_responses.len != 0) {
+        bridge_append_key(members, input_keys[0]);
+        buf_append(members, edit->input_responses);
+    }
+    if (edit->request_state.len != 0) {
+        bridge_append_key(members, input_keys[1]);
+        buf_append(members, edit->request_state);
+    }
+}
+
+static void edit_state(struct edits *edits, const struct json_reader *reader,
+                       const struct mcp_message *message, const struct mcp_params_edit *edit) {
+    const struct json_node *state = json_member(reader, message->params, input_keys[1]);
+    if (state != NULL)
+        edits_add(edits, state->raw, edit->request_state);
+}
+
 static size_t envelope_size(const struct mcp_params_edit *edit) {
     size_t info =
         edit->gateway != NULL ? 6 * (edit->gateway->name.len + edit->gateway->version.len) : 0;
-    return 1024 + info;
+    return 1024 + info + edit->input_responses.len + edit->request_state.len;
 }
 
 static int write_params(struct buf *out, const struct json_reader *reader,
@@ -161,6 +183,10 @@ static int write_params(struct buf *out, const struct json_reader *reader,
         edit_meta(&edits, reader, message->meta, edit, &in_meta);
     else if (to_modern)
         append_meta(&members, reader, edit, &in_meta);
+    if (to_modern && !from_modern)
+        append_input(&members, edit);
+    if (to_modern && from_modern && edit->request_state.len != 0)
+        edit_state(&edits, reader, message, edit);
     edits_members(&edits, reader, message->params, from_modern == to_modern ? &nothing : &input,
                   &members);
     int error = buf_error(&name);

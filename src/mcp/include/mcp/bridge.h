@@ -31,9 +31,13 @@ struct mcp_params_edit {
     struct slice name;          /* by this, unescaped */
     struct slice token;         /* JSON: takes the place of the progress token, when there is one */
     /* For an upstream of 2026-07-28. */
-    int log_level;        /* stamped when >= 0; of a client of 2026-07-28 its own key is kept */
-    bool declare_nothing; /* capabilities: {} instead of what both the client has and the gateway
-                             relays */
+    int log_level;         /* stamped when >= 0; of a client of 2026-07-28 its own key is kept */
+    unsigned capabilities; /* of a legacy client (mcp/capabilities.h) */
+    bool declare_nothing;  /* capabilities: {} instead of what both the client has and the gateway
+                              relays */
+    /* JSON: what the client of a legacy session answered, and what the upstream wants back with it,
+     * which takes the place of what a modern client has sent; empty: nothing. */
+    struct slice input_responses, request_state;
     const struct mcp_implementation *gateway; /* clientInfo where the client gave none */
 };
 

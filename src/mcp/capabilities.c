@@ -1,0 +1,99 @@
+/* MCP 2025-11-25, basic/lifecycle; an empty `elicitation` is one for forms. */
+#include "mcp/capabilities.h"
+
+static const struct json_want want_nothing[] = {{0}};
+static const struct json_want want_members[] = {
+    {"sampling", want_nothing},
+    {"elicitation", want_nothing},
+    {0},
+};
+static const struct json_want want_capabilities = {.children = want_members};
+
+/* What a revision knows of it. */
+static unsigned known_to(enum mcp_revision revision) {
+    unsigned known = MCP_CAN_SAMPLE | MCP_CAN_ROOTS;
+    if (revision >= MCP_2025_06_18)
+        known |= MCP_CAN_ELICIT_FORM;
+    if (revision >= MCP_2025_11_25)
+        known |= MCP_CAN_SAMPLE_TOOLS | MCP_CAN_SAMPLE_CONTEXT | MCP_CAN_ELICIT_URL;
+    return known;
+}
+
+static bool has(const struct json_reader *reader, const struct json_node *object,
+                struct slice key) {
+    return json_member_typed(reader, object, key, JSON_OBJECT) != NULL;
+}
+
+unsigned mcp_capabilities_read(struct json_reader *reader, struct slice capabilities,
+                               enum mcp_revision revision) {
+    unsigned mask = 0;
+    if (capabilities.len <= 2 ||
+        json_read(reader, capabilities, &want_capabilities, NULL, NULL) != 0)
+        return 0;
+    const struct json_node *root = json_root(reader);
+    if (root->type != JSON_OBJECT)
+        return 0;
+    const struct json_node *sampling =
+        json_member_typed(reader, root, SLICE("sampling"), JSON_OBJECT);
+    const struct json_node *elicitation =
+        json_member_typed(reader, root, SLICE("elicitation"), JSON_OBJECT);
+    if (sampling != NULL) {
+        mask |= MCP_CAN_SAMPLE;
+        mask |= has(reader, sampling, SLICE("tools")) ? MCP_CAN_SAMPLE_TOOLS : 0;
+        mask |= has(reader, sampling, SLICE("context")) ? MCP_CAN_SAMPLE_CONTEXT : 0;
+    }
+    if (elicitation != NULL) {
+        bool is_url = has(reader, elicitation, SLICE("url"));
+        mask |= is_url ? MCP_CAN_ELICIT_URL : 0;
+        mask |= !is_url || has(reader, elicitation, SLICE("form")) ? MCP_CAN_ELICIT_FORM : 0;
+    }
+    mask |= has(reader, root, SLICE("roots")) ? MCP_CAN_ROOTS : 0;
+    return mask & known_to(revision);
+}
+
+static void write_flags(struct json_writer *writer, struct slice key, unsigned mask, unsigned first,
+                        const char *first_name, unsigned second, const char *second_name) {
+    json_key(writer, key);
+    json_object_begin(writer);
+    if ((mask & first) != 0)
+        json_kv_raw(writer, slice_from_cstr(first_name), SLICE("{}"));
+    if ((mask & second) != 0)
+        json_kv_raw(writer, slice_from_cstr(second_name), SLICE("{}"));
+    json_object_end(writer);
+}
+
+void mcp_capabilities_write(struct json_writer *writer, unsigned mask, enum mcp_revision revision) {
+    mask &= known_to(revision);
+    json_object_begin(writer);
+    if ((mask & MCP_CAN_SAMPLE) != 0)
+        write_flags(writer, SLICE("sampling"), mask, MCP_CAN_SAMPLE_TOOLS, "tools",
+                    MCP_CAN_SAMPLE_CONTEXT, "context");
+    /* Before 2025-11-25 there was one kind, and nothing to say of it. */
+    if (revision < MCP_2025_11_25 && (mask & MCP_CAN_ELICIT_FORM) != 0)
+        json_kv_raw(writer, SLICE("elicitation"), SLICE("{}"));
+    else if ((mask & (MCP_CAN_ELICIT_FORM | MCP_CAN_ELICIT_URL)) != 0)
+        write_flags(writer, SLICE("elicitation"), mask, MCP_CAN_ELICIT_FORM, "form",
+                    MCP_CAN_ELICIT_URL, "url");
+    if ((mask & MCP_CAN_ROOTS) != 0)
+        json_kv_raw(writer, SLICE("roots"), SLICE("{}"));
+    json_object_end(writer);
+}
+
+unsigned mcp_capabilities_needed(const struct json_reader *reader, enum mcp_method method,
+                                 const struct json_node *params) {
+    const struct json_node *mode =
+        params != NULL ? json_member(reader, params, SLICE("mode")) : NULL;
+    bool has_tools = params != NULL && (json_member(reader, params, SLICE("tools")) != NULL ||
+                                        json_member(reader, params, SLICE("toolChoice")) != NULL);
+    switch ((int)method) {
+    case MCP_SAMPLING_CREATE_MESSAGE:
+        return has_tools ? MCP_CAN_SAMPLE | MCP_CAN_SAMPLE_TOOLS : MCP_CAN_SAMPLE;
+    case MCP_ELICITATION_CREATE:
+        return mode != NULL && json_string_is(mode, SLICE("url")) ? MCP_CAN_ELICIT_URL
+                                                                  : MCP_CAN_ELICIT_FORM;
+    case MCP_ROOTS_LIST:
+        return MCP_CAN_ROOTS;
+    default:
+        return 0;
+    }
+}
