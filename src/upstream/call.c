@@ -314,6 +314,8 @@ bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {
     const struct config_server *config = instance->upstream->config;
     LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
         struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
+        if (call->n_asks != 0) /* the server waits, not we */
+            call->heard_ms = now_ms;
         uint64_t silent = now_ms - call->heard_ms, total = now_ms - call->started_ms;
         if (silent < config->call_idle_timeout_ms && total < config->call_total_timeout_ms)
             continue;
@@ -412,7 +414,7 @@ static struct upstream_instance *enter(struct upstream_instance *instance,
     instance_ref(instance);
     while ((atomic_fetch_add(&instance->n_under_way, 1) & ROOM_CLAIMED) != 0) {
         struct upstream_instance *next = NULL;
-        int error = set_get(instance->upstream, instance->owner, worker, &next);
+        int error = set_get(instance->upstream, instance->key, worker, &next);
         if (error != 0) {
             *ret_refusal = error == UPSTREAM_E_ROOM ? SLICE(UPSTREAM_LACKS_ROOM)
                            : error == -ENOMEM       ? SLICE("the gateway is out of memory")
@@ -464,6 +466,20 @@ struct upstream_call *upstream_call_start(struct upstream_instance *instance,
     else
         call_go_home(call);
     return call;
+}
+
+struct slice upstream_call_line(const struct upstream_call *call) {
+    return call->request.line;
+}
+
+struct slice upstream_call_upstream(const struct upstream_call *call) {
+    return instance_name(call->instance);
+}
+
+void upstream_call_adopt(struct upstream_call *call, const struct upstream_call_events *events,
+                         void *context) {
+    call->events = *events;
+    call->context = context;
 }
 
 void upstream_call_pause(struct upstream_call *call, bool paused) {

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "json/writer.h"
+#include "mcp/capabilities.h"
 #include "mcp/message.h"
 #include "private.h"
 
@@ -67,7 +68,8 @@ static void write_envelope(struct json_writer *writer, const struct upstream_ins
     json_kv_string(writer, MCP_META_VERSION, mcp_revision_name(MCP_2026_07_28));
     json_key(writer, MCP_META_CLIENT_INFO);
     write_client_info(writer, instance);
-    json_kv_raw(writer, MCP_META_CAPABILITIES, SLICE("{}"));
+    json_key(writer, MCP_META_CAPABILITIES);
+    mcp_capabilities_write(writer, instance->capabilities, MCP_2026_07_28);
     json_object_end(writer);
 }
 
@@ -88,7 +90,8 @@ static void send_initialize(struct upstream_instance *instance) {
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("protocolVersion"), mcp_revision_name(MCP_LEGACY_LATEST));
-    json_kv_raw(&writer, SLICE("capabilities"), SLICE("{}"));
+    json_key(&writer, SLICE("capabilities"));
+    mcp_capabilities_write(&writer, instance->capabilities, MCP_LEGACY_LATEST);
     json_key(&writer, SLICE("clientInfo"));
     write_client_info(&writer, instance);
     json_object_end(&writer);

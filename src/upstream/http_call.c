@@ -22,6 +22,7 @@ enum {
 
 static void leave(struct upstream_call *call) {
     struct upstream_instance *instance = call->instance;
+    call_ask_leave(call);
     if (call->post != NULL)
         call->http_status = post_status(call->post);
     call->post = post_cancel(call->post);
@@ -51,13 +52,13 @@ static void finish_later(struct upstream_call *call, enum upstream_outcome outco
 
 /* What the server sends beside the answer. */
 
-static void refuse_request(struct upstream_call *call, const struct mcp_message *message) {
+static void on_request(struct upstream_call *call, const struct mcp_message *message) {
     struct buf line = BUF_INIT(KIB(8));
     if (mcp_revision_is_modern(call->route->revision))
         return; /* it must not ask, and nobody may answer (MCP 2026-07-28, transports) */
-    if (call->n_refused++ >= LIMIT_REFUSED_REQUESTS)
+    if (call_ask(call, message) || call->n_refused++ >= LIMIT_REFUSED_REQUESTS)
         return;
-    message_write_answer(&line, message);
+    message_write_answer(&line, message, call->instance->capabilities);
     if (buf_error(&line) == 0)
         upstream_worker_note(call->worker, call->route, call->request.token, buf_slice(&line));
     buf_deinit(&line);
@@ -87,6 +88,14 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
         if (message->params != NULL && (is_modern || config->share != CONFIG_SHARE_ALL))
             call->events.on_notification(call->context, message->method, message->params->raw);
         return;
+    case MCP_NOTIFY_CANCELLED: {
+        const struct json_node *id = message->params != NULL
+                                         ? json_member(reader, message->params, SLICE("requestId"))
+                                         : NULL;
+        if (id != NULL)
+            call_ask_cancelled(call, id->raw);
+        return;
+    }
     default:
         break;
     }
@@ -138,7 +147,7 @@ static bool on_message(void *context, struct slice document) {
                message.kind == MCP_RESULT ? message.result : message.error);
         return true;
     case MCP_REQUEST:
-        refuse_request(call, &message);
+        on_request(call, &message);
         return false;
     case MCP_NOTIFICATION:
         on_notification(call, &message);
@@ -311,7 +320,7 @@ static uint64_t time_left(const struct upstream_call *call, uint64_t now) {
 static void watch_time(struct upstream_call *call) {
     const struct config_server *config = call->instance->upstream->config;
     uint64_t now = io_loop_now(call->worker->loop);
-    if (call->is_paused)
+    if (call->is_paused || call->n_asks != 0) /* the server waits, not we */
         call->direct_heard_ms = now;
     uint64_t left = time_left(call, now);
     if (left != 0) {
@@ -381,6 +390,7 @@ void http_call_run(struct upstream_call *call) {
                      SLICE("the upstream has changed its protocol revision; try again"));
         return;
     }
+    call_ask_enter(call);
     int error = start_post(call);
     if (error == -EACCES)
         finish_later(call, UPSTREAM_FAILED, SLICE(LACKS_TOKEN));

@@ -4,15 +4,25 @@
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/limits.h"
+#include "mcp/capabilities.h"
 #include "mcp/message.h"
 #include "private.h"
 
-void message_write_answer(struct buf *line, const struct mcp_message *message) {
+void message_write_answer(struct buf *line, const struct mcp_message *message,
+                          unsigned capabilities) {
+    unsigned needed = mcp_capabilities_needed(NULL, message->method, NULL);
     if (message->method == MCP_PING)
         mcp_write_result(line, message->id, SLICE("{}"));
-    else
+    else if (needed == 0 || capabilities == 0)
         mcp_write_error(line, message->id, MCP_E_METHOD_NOT_FOUND,
                         SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
+    else if (message->method == MCP_ELICITATION_CREATE)
+        mcp_write_result(line, message->id, SLICE("{\"action\":\"decline\"}"));
+    else
+        mcp_write_error(line, message->id, MCP_E_UNAVAILABLE,
+                        SLICE("no client can be asked: there is no call that this request can "
+                              "belong to, or it is not clear which of several clients is meant"),
+                        SLICE_EMPTY);
 }
 
 static void on_server_request(struct upstream_instance *instance,
@@ -21,7 +31,9 @@ static void on_server_request(struct upstream_instance *instance,
     /* It must not ask, and nobody may answer (MCP 2026-07-28, basic/transports). */
     if (instance->catalog != NULL && mcp_revision_is_modern(instance->catalog->revision))
         return;
-    message_write_answer(&line, message);
+    if (calls_ask(instance, message))
+        return;
+    message_write_answer(&line, message, instance->capabilities);
     (void)!instance_send(instance, 0, message->method, true, &line);
 }
 
@@ -69,6 +81,11 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
             (void)!calls_progress(instance, token->raw, message->params->raw);
     } else if (message->method == MCP_NOTIFY_MESSAGE) {
         on_log_message(instance, message);
+    } else if (message->method == MCP_NOTIFY_CANCELLED) {
+        const struct json_node *id =
+            json_member(instance->worker->home_reader, message->params, SLICE("requestId"));
+        if (id != NULL)
+            calls_ask_cancelled(instance, id->raw);
     } else {
         unsigned mask = 0;
         for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {

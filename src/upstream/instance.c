@@ -685,13 +685,24 @@ void instance_kill(struct upstream_instance *instance) {
 
 /* Birth and death. */
 
-struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
+static unsigned digit(char c) {
+    return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+static void read_key(struct upstream_instance *instance) {
+    struct slice key = instance->key;
+    const char *mark = key.ptr + key.len - OWNER_MARK_CHARS;
+    instance->owner = slice_sub(key, 0, key.len - OWNER_MARK_CHARS);
+    instance->capabilities = digit(mark[1]) << 4 | digit(mark[2]);
+}
+
+struct upstream_instance *instance_new(struct upstream *upstream, struct slice key,
                                        struct upstream_worker *worker) {
     struct io_loop *loop = worker->loop;
-    /* "NAME owner": a name holds no space. */
+    /* "NAME key": a name holds no space. */
     struct slice name = upstream->config->name;
     struct upstream_instance *instance = mem_alloc(sizeof *instance);
-    char *text = mem_alloc(name.len + 1 + owner.len);
+    char *text = mem_alloc(name.len + 1 + key.len);
     if (instance == NULL || text == NULL) {
         mem_free(instance);
         mem_free(text);
@@ -699,12 +710,12 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     }
     memcpy(text, name.ptr, name.len);
     text[name.len] = ' ';
-    if (owner.len != 0)
-        memcpy(text + name.len + 1, owner.ptr, owner.len);
+    memcpy(text + name.len + 1, key.ptr, key.len);
     atomic_init(&instance->refs, 2); /* the caller's and its own */
     instance->upstream = upstream_ref(upstream);
-    instance->partition = slice_make(text, name.len + 1 + owner.len);
-    instance->owner = slice_from(instance->partition, name.len + 1);
+    instance->partition = slice_make(text, name.len + 1 + key.len);
+    instance->key = slice_from(instance->partition, name.len + 1);
+    read_key(instance);
     instance->worker = worker;
     instance->loop = loop;
     atomic_init(&instance->last_used_ms, io_loop_now(loop));
@@ -717,6 +728,7 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice o
     instance->refresh_message.deliver = deliver_report;
     instance->look_message.deliver = deliver_look;
     list_init(&instance->calls);
+    list_init(&instance->askable);
     map_init(&instance->pending);
     instance->start_timer = io_timer_new(loop, on_start_timeout, instance);
     instance->probe_timer = io_timer_new(loop, on_probe_timeout, instance);

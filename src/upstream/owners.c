@@ -14,24 +14,27 @@
 enum { TELL_MS = 10000 };
 
 /*
+ * The key of an owner: principal or session, and at its end (OWNER_MARK) what its client can do.
  * Clients of 2026-07-28 have no session. Where each session has an instance of its own, those of
- * one principal share one, under a name that no session id has (put together in `text`).
+ * one principal share one, under a name that no session id has.
  */
-static struct slice owner_of(const struct upstream *upstream, struct slice principal,
-                             struct slice session, struct buf *text) {
+static int write_key(const struct upstream *upstream, const struct upstream_owner *owner,
+                     struct buf *key) {
+    unsigned capabilities = owner->capabilities;
     switch (upstream->config->share) {
     case CONFIG_SHARE_PRINCIPAL:
-        return principal;
+        buf_append(key, owner->principal);
+        break;
     case CONFIG_SHARE_SESSION:
-        if (session.len != 0)
-            return session;
-        buf_append_cstr(text, OWNER_IS_PRINCIPAL);
-        (void)!buf_append(text, principal); /* the caller looks */
-        return buf_slice(text);
+        if (owner->session.len == 0)
+            buf_append_cstr(key, OWNER_IS_PRINCIPAL);
+        buf_append(key, owner->session.len != 0 ? owner->session : owner->principal);
+        break;
     case CONFIG_SHARE_ALL:
+        capabilities = 0;
         break;
     }
-    return SLICE_EMPTY;
+    return buf_printf(key, "\x1f%02x", capabilities);
 }
 
 /* Open instances. */
@@ -70,8 +73,8 @@ static void forget(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     struct upstream_instance *removed = NULL;
     pthread_mutex_lock(&upstream->mutex);
-    if (map_get(&upstream->instances, instance->owner) == instance)
-        removed = map_remove(&upstream->instances, instance->owner);
+    if (map_get(&upstream->instances, instance->key) == instance)
+        removed = map_remove(&upstream->instances, instance->key);
     upstream_note_change(upstream);
     pthread_mutex_unlock(&upstream->mutex);
     upstream_instance_unref(removed);
@@ -139,45 +142,45 @@ void set_resize(struct upstream_set *set, size_t max) {
 
 /* With the lock: the one of this owner, unless it is on its way out; *ret_removed is to be given
  * up then. */
-static struct upstream_instance *look(struct upstream *upstream, struct slice owner,
+static struct upstream_instance *look(struct upstream *upstream, struct slice key,
                                       struct upstream_instance **ret_removed) {
-    struct upstream_instance *instance = map_get(&upstream->instances, owner);
+    struct upstream_instance *instance = map_get(&upstream->instances, key);
     if (instance == NULL || (atomic_load(&instance->n_under_way) & ROOM_CLAIMED) == 0)
         return instance;
-    *ret_removed = map_remove(&upstream->instances, owner);
+    *ret_removed = map_remove(&upstream->instances, key);
     return NULL;
 }
 
 /* With the lock. */
-static enum hold make(struct upstream *upstream, struct slice owner, struct upstream_worker *worker,
+static enum hold make(struct upstream *upstream, struct slice key, struct upstream_worker *worker,
                       struct upstream_instance **ret_instance) {
     enum hold hold = expect(upstream->set);
     if (hold != HOLD_FINE)
         return hold;
-    struct upstream_instance *instance = instance_new(upstream, owner, worker);
+    struct upstream_instance *instance = instance_new(upstream, key, worker);
     if (instance == NULL)
         return HOLD_NO_MEMORY;
-    hold = map_set(&upstream->instances, owner, instance) == 0 ? hold_open(upstream->set, instance)
-                                                               : HOLD_NO_MEMORY;
+    hold = map_set(&upstream->instances, key, instance) == 0 ? hold_open(upstream->set, instance)
+                                                             : HOLD_NO_MEMORY;
     if (hold == HOLD_FINE) {
         *ret_instance = instance;
     } else {
-        (void)map_remove(&upstream->instances, owner);
+        (void)map_remove(&upstream->instances, key);
         instance_discard(instance);
     }
     return hold;
 }
 
-int set_get(struct upstream *upstream, struct slice owner, struct upstream_worker *worker,
+int set_get(struct upstream *upstream, struct slice key, struct upstream_worker *worker,
             struct upstream_instance **ret_instance) {
     for (;;) {
         struct upstream_instance *removed = NULL;
         enum hold hold = HOLD_FINE;
         pthread_mutex_lock(&upstream->mutex);
-        struct upstream_instance *instance = look(upstream, owner, &removed);
+        struct upstream_instance *instance = look(upstream, key, &removed);
         if (instance == NULL)
             hold = atomic_load(&upstream->is_retired) ? HOLD_STOPPING
-                                                      : make(upstream, owner, worker, &instance);
+                                                      : make(upstream, key, worker, &instance);
         if (hold == HOLD_FINE)
             *ret_instance = instance_ref(instance);
         pthread_mutex_unlock(&upstream->mutex);
@@ -197,34 +200,32 @@ int set_get(struct upstream *upstream, struct slice owner, struct upstream_worke
     }
 }
 
-int upstream_get(struct upstream *upstream, struct slice principal, struct slice session,
+int upstream_get(struct upstream *upstream, const struct upstream_owner *owner,
                  struct upstream_worker *worker, struct upstream_instance **ret_instance) {
-    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
-    struct slice owner = owner_of(upstream, principal, session, &text);
-    if (buf_error(&text) != 0)
-        return buf_error(&text);
-    return set_get(upstream, owner, worker, ret_instance);
+    struct buf key CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
+    int error = write_key(upstream, owner, &key);
+    return error != 0 ? error : set_get(upstream, buf_slice(&key), worker, ret_instance);
 }
 
-struct upstream_instance *upstream_find(struct upstream *upstream, struct slice principal,
-                                        struct slice session) {
-    struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
-    struct slice owner = owner_of(upstream, principal, session, &text);
-    if (buf_error(&text) != 0)
+struct upstream_instance *upstream_find(struct upstream *upstream,
+                                        const struct upstream_owner *owner) {
+    struct buf key CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
+    if (write_key(upstream, owner, &key) != 0)
         return NULL;
     pthread_mutex_lock(&upstream->mutex);
-    struct upstream_instance *instance = map_get(&upstream->instances, owner);
+    struct upstream_instance *instance = map_get(&upstream->instances, buf_slice(&key));
     if (instance != NULL)
         instance_ref(instance);
     pthread_mutex_unlock(&upstream->mutex);
     return instance;
 }
 
-static void forget_session(struct upstream *upstream, struct slice session) {
-    if (upstream->config->share != CONFIG_SHARE_SESSION)
+static void forget_session(struct upstream *upstream, const struct upstream_owner *owner) {
+    struct buf key CLEANUP(buf_deinit) = BUF_INIT(KIB(1)); /* a session's id is short */
+    if (upstream->config->share != CONFIG_SHARE_SESSION || write_key(upstream, owner, &key) != 0)
         return;
     pthread_mutex_lock(&upstream->mutex);
-    struct upstream_instance *instance = map_remove(&upstream->instances, session);
+    struct upstream_instance *instance = map_remove(&upstream->instances, buf_slice(&key));
     if (instance != NULL)
         upstream_note_change(upstream);
     pthread_mutex_unlock(&upstream->mutex);
@@ -233,9 +234,11 @@ static void forget_session(struct upstream *upstream, struct slice session) {
     upstream_instance_unref(instance);
 }
 
-void upstream_set_forget_session(struct upstream_set *set, struct slice session) {
+void upstream_set_forget_session(struct upstream_set *set, struct slice session,
+                                 unsigned capabilities) {
+    struct upstream_owner owner = {.session = session, .capabilities = capabilities};
     struct upstream_list *list = upstream_set_list(set);
     for (size_t i = 0; i < list->n; i++)
-        forget_session(list->items[i].upstream, session);
+        forget_session(list->items[i].upstream, &owner);
     upstream_list_unref(list);
 }

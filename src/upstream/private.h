@@ -41,6 +41,7 @@ struct upstream_worker {
     struct json_reader *home_reader; /* of what comes for the instances that are at home here */
     struct buf fields;               /* of one request at a time */
     struct list posts;               /* running; those whose owner is gone too */
+    struct map askable;              /* id to struct upstream_call: see asks.c */
 };
 
 struct upstream_set {
@@ -114,7 +115,9 @@ struct upstream_instance {
     atomic_uint refs;
     struct upstream *upstream; /* a reference */
     struct slice partition;    /* owned memory: of kept connections */
-    struct slice owner;        /* in there */
+    struct slice key;          /* in there: the owner and what its client can do */
+    struct slice owner;        /* the same without the mark */
+    unsigned capabilities;     /* of the clients that it serves */
     struct upstream_worker *worker;
     struct io_loop *loop; /* the worker's */
 
@@ -134,7 +137,8 @@ struct upstream_instance {
     const char *told; /* to callers while it is down: a fixed sentence; NULL: nothing special */
     /* Guarded likewise; written by any worker. */
     int wanted_level;
-    int told_level; /* that the server has taken */
+    int told_level;      /* that the server has taken */
+    struct list askable; /* calls to an HTTP server, whose clients can be asked */
 
     /* The home's own. */
     struct list_link open_link; /* set->open_mutex */
@@ -210,6 +214,8 @@ struct upstream_call {
     /* The home's. */
     struct list_link link; /* in instance->calls */
     bool is_sent, is_finished, is_released, was_spared;
+    unsigned n_asks; /* of its server, unanswered. Of whoever has the call */
+    struct list_link askable_link;
     uint64_t started_ms, heard_ms;
     enum upstream_outcome outcome;
     char *answer; /* owned; for the final message */
@@ -259,6 +265,8 @@ struct log *instance_log(const struct upstream_instance *instance);
 struct slice instance_name(const struct upstream_instance *instance);
 /* Before a principal where each session has an instance; no session's id has a colon. */
 #define OWNER_IS_PRINCIPAL "principal:"
+/* What a key has at its end: this and two hexadecimal digits. */
+enum { OWNER_MARK = '\x1f', OWNER_MARK_CHARS = 3 };
 /* For the log: the id of a session is as good as a credential, and only begun. */
 struct slice instance_owner_name(const struct upstream_instance *instance);
 /* Ends the line, sends it and frees the buffer. id 0: no request. */
@@ -285,7 +293,7 @@ void instance_give_up(struct upstream_instance *instance, const char *reason);
 /* The handshake is over. */
 void instance_ready(struct upstream_instance *instance);
 /* NULL: there is no memory. */
-struct upstream_instance *instance_new(struct upstream *upstream, struct slice owner,
+struct upstream_instance *instance_new(struct upstream *upstream, struct slice key,
                                        struct upstream_worker *worker);
 /* A new one that nobody has seen. */
 struct upstream_instance *instance_discard(struct upstream_instance *instance);
@@ -328,8 +336,10 @@ enum { MESSAGE_GARBAGE = 192 };
 struct slice message_garbage(char text[static MESSAGE_GARBAGE], const char *reason);
 /* The first number behind an "id" of what cannot be read as a message; empty: there is none. */
 struct slice message_shown_id(struct slice line);
-/* What a server's request gets: ping an answer, all others a refusal. */
-void message_write_answer(struct buf *line, const struct mcp_message *message);
+/* What a server's request gets of the gateway: ping an answer, what no client was said to do an
+ * error, and what no client can be asked now is declined. */
+void message_write_answer(struct buf *line, const struct mcp_message *message,
+                          unsigned capabilities);
 /* On the home. */
 bool instance_handle_message(struct upstream_instance *instance, uint64_t request,
                              struct slice document);
@@ -350,8 +360,21 @@ bool calls_answer(struct upstream_instance *instance, struct slice id,
                   enum upstream_outcome outcome, struct slice bytes);
 /* A notification for the call with that progress token; false: there is none. */
 bool calls_progress(struct upstream_instance *instance, struct slice token, struct slice params);
+/* A request for the client of the call that is under way; false: there is no such call, or there
+ * are several askers. */
+bool calls_ask(struct upstream_instance *instance, const struct mcp_message *message);
+/* The server does not wait for the answer to its request any more. */
+void calls_ask_cancelled(struct upstream_instance *instance, struct slice id);
 /* A log message, to the longest running call of each origin context; false when no call runs. */
 bool calls_log(struct upstream_instance *instance, struct slice params);
+
+/* asks.c, on the worker of a call that runs */
+/* It can be found by requests that do not come on its own stream, until it has left. */
+void call_ask_enter(struct upstream_call *call);
+void call_ask_leave(struct upstream_call *call);
+/* What comes on its own stream: as calls_ask(). */
+bool call_ask(struct upstream_call *call, const struct mcp_message *message);
+void call_ask_cancelled(struct upstream_call *call, struct slice id);
 
 /* call.c, any thread that has the call */
 #define CALL_MAY_NOT_LEAVE "it was locked while the call waited for the server; nothing was sent"
@@ -410,9 +433,9 @@ void upstream_permits_init(struct upstream *upstream);
 void set_let_go(struct upstream_set *set);
 
 /* owners.c, any thread */
-/* As upstream_get(), for the owner of an instance. */
-MUST_CHECK int set_get(struct upstream *upstream, struct slice owner,
-                       struct upstream_worker *worker, struct upstream_instance **ret_instance);
+/* As upstream_get(), for the key of an instance. */
+MUST_CHECK int set_get(struct upstream *upstream, struct slice key, struct upstream_worker *worker,
+                       struct upstream_instance **ret_instance);
 /* max_size of the configuration may have changed. */
 void set_resize(struct upstream_set *set, size_t max);
 void set_instance_closed(struct upstream_set *set, struct upstream_instance *instance);

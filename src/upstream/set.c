@@ -364,9 +364,9 @@ void upstream_set_kill(struct upstream_set *set) {
 static void drop_instance(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     list_remove(&instance->open_link);
-    if (map_get(&upstream->instances, instance->owner) != instance)
+    if (map_get(&upstream->instances, instance->key) != instance)
         return;
-    (void)map_remove(&upstream->instances, instance->owner);
+    (void)map_remove(&upstream->instances, instance->key);
     upstream_instance_unref(instance);
 }
 

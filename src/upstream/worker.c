@@ -23,6 +23,7 @@ int upstream_worker_init(struct upstream_worker *worker, struct upstream_set *se
     worker->set = set;
     worker->loop = loop;
     list_init(&worker->posts);
+    map_init(&worker->askable);
     buf_init(&worker->fields, LIMIT_HTTP_HEADER_BLOCK * 2);
     int error = json_reader_new(&worker->reader);
     if (error == 0)
@@ -37,6 +38,7 @@ void upstream_worker_deinit(struct upstream_worker *worker) {
     if (worker->loop == NULL)
         return; /* never made */
     posts_free(worker);
+    map_deinit(&worker->askable);
     client_free(worker->client);
     json_reader_free(worker->reader);
     json_reader_free(worker->home_reader);

@@ -151,7 +151,8 @@ static void test_refused(void) {
 static struct upstream_instance *get(struct upstream *upstream, const char *principal,
                                      struct upstream_worker *worker) {
     struct upstream_instance *instance = NULL;
-    if (upstream_get(upstream, slice_from_cstr(principal), SLICE_EMPTY, worker, &instance) != 0)
+    if (upstream_get(upstream, &(struct upstream_owner){.principal = slice_from_cstr(principal)},
+                     worker, &instance) != 0)
         CANNOT_GO_ON();
     return instance;
 }
@@ -178,7 +179,8 @@ static void test_retired(void) {
     CHECK(atomic_load(&of_b->close_posted));
     CHECK(!atomic_load(&busy->close_posted));
     struct upstream_instance *none = NULL;
-    CHECK_INT(upstream_get(b, SLICE("p2"), SLICE_EMPTY, worker, &none), -ECANCELED);
+    CHECK_INT(upstream_get(b, &(struct upstream_owner){.principal = SLICE("p2")}, worker, &none),
+              -ECANCELED);
     CHECK(none == NULL);
     struct upstream_instance *known = get(a, "p", worker);
     CHECK(known == of_a);

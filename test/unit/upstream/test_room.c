@@ -72,8 +72,8 @@ static struct upstream *named(struct fixture *f, const char *name) {
 
 static int try_get(struct fixture *f, const char *name, const char *owner,
                    struct upstream_instance **ret_instance) {
-    return upstream_get(named(f, name), slice_from_cstr(owner), SLICE_EMPTY,
-                        upstream_set_worker(f->set, 0), ret_instance);
+    struct upstream_owner whose = {.principal = slice_from_cstr(owner)};
+    return upstream_get(named(f, name), &whose, upstream_set_worker(f->set, 0), ret_instance);
 }
 
 static struct upstream_instance *get(struct fixture *f, const char *name, const char *owner) {
@@ -85,8 +85,8 @@ static struct upstream_instance *get(struct fixture *f, const char *name, const 
 
 /* It is there, without being made. */
 static bool has(struct fixture *f, const char *name, const char *owner) {
-    struct upstream_instance *instance =
-        upstream_find(named(f, name), slice_from_cstr(owner), SLICE_EMPTY);
+    struct upstream_instance *instance = upstream_find(
+        named(f, name), &(struct upstream_owner){.principal = slice_from_cstr(owner)});
     upstream_instance_unref(instance);
     return instance != NULL;
 }
@@ -217,15 +217,23 @@ static void test_sessions(void) {
     struct upstream_instance *instance = NULL;
     set_up(&f, 2);
     struct upstream_worker *worker = upstream_set_worker(f.set, 0);
-    CHECK_INT(upstream_get(named(&f, "s"), SLICE("p"), SLICE("one"), worker, &instance), 0);
+    CHECK_INT(
+        upstream_get(named(&f, "s"),
+                     &(struct upstream_owner){.principal = SLICE("p"), .session = SLICE("one")},
+                     worker, &instance),
+        0);
     atomic_store(&instance->last_used_ms, LATER_MS + 1);
     use(&f, "a", "p", 10);
     use(&f, "a", "q", 20);
     CHECK(atomic_load(&instance->close_posted));
-    upstream_set_forget_session(f.set, SLICE("one")); /* nothing is there any more */
+    upstream_set_forget_session(f.set, SLICE("one"), 0); /* nothing is there any more */
     upstream_instance_unref(instance);
-    CHECK_INT(upstream_get(named(&f, "s"), SLICE("p"), SLICE("two"), worker, &instance), 0);
-    upstream_set_forget_session(f.set, SLICE("two"));
+    CHECK_INT(
+        upstream_get(named(&f, "s"),
+                     &(struct upstream_owner){.principal = SLICE("p"), .session = SLICE("two")},
+                     worker, &instance),
+        0);
+    upstream_set_forget_session(f.set, SLICE("two"), 0);
     CHECK(atomic_load(&instance->close_posted));
     CHECK(!has(&f, "a", "p") && has(&f, "a", "q"));
     atomic_store(&instance->last_used_ms, LATER_MS + 1);
@@ -420,9 +428,9 @@ static void *run_crowd(void *context) {
     for (size_t i = 0; i < 4000; i++) {
         char owner[2] = {(char)('a' + roll(&state, 6)), '\0'};
         struct upstream_instance *instance = NULL;
-        if (upstream_get(named(crowd->f, i % 2 == 0 ? "a" : "b"), slice_from_cstr(owner),
-                         SLICE_EMPTY, upstream_set_worker(crowd->f->set, crowd->index),
-                         &instance) != 0) {
+        struct upstream_owner whose = {.principal = slice_from_cstr(owner)};
+        if (upstream_get(named(crowd->f, i % 2 == 0 ? "a" : "b"), &whose,
+                         upstream_set_worker(crowd->f->set, crowd->index), &instance) != 0) {
             crowd->n_refused++;
             continue;
         }

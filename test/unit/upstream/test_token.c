@@ -48,7 +48,7 @@ static void tear_down(struct fixture *f) {
 static struct upstream_instance *get(struct fixture *f, const char *name, const char *principal) {
     struct upstream *upstream = upstream_list_find(f->list, slice_from_cstr(name), NULL);
     struct upstream_instance *instance = NULL;
-    if (upstream_get(upstream, slice_from_cstr(principal), SLICE_EMPTY,
+    if (upstream_get(upstream, &(struct upstream_owner){.principal = slice_from_cstr(principal)},
                      upstream_set_worker(f->set, 0), &instance) != 0)
         CANNOT_GO_ON();
     return instance;

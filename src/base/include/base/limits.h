@@ -61,6 +61,11 @@
 #define LIMIT_GARBAGE_LINES        1000u /* of a child, that are no messages, in its life */
 #define LIMIT_GARBAGE_MESSAGES     10u   /* of an HTTP server, in one answer */
 #define LIMIT_REFUSED_REQUESTS     100u  /* in one answer, that are answered at all */
+#define LIMIT_ASKS                 16u   /* of the server of one call, unanswered by its client */
+#define LIMIT_PARKED               32u   /* calls of one principal that wait for input */
+#define LIMIT_INPUT_ROUNDS         8u    /* of a call whose server wants input again and again */
+#define LIMIT_INPUT_PACE_MS        250u  /* between rounds in which nobody is asked */
+#define LIMIT_ASK_MS               (10u * 60 * 1000) /* for the client to answer one */
 #define LIMIT_SESSION_ID           KIB(1)
 #define LIMIT_SSE_ID               KIB(1)
 #define LIMIT_ERROR_BODY           KIB(64) /* of an HTTP answer that is an error */

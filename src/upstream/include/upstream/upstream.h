@@ -49,7 +49,8 @@ struct upstream_worker;
 
 struct upstream_hooks {
     void *context;
-    /* Lists of an instance came, went or changed. `owner` as given to upstream_get(). */
+    /* Lists of an instance came, went or changed. `owner`: its session where
+     * `share` is "session" and it has one, else its principal. */
     void (*on_changed)(void *context, const struct upstream *upstream, struct slice owner,
                        unsigned list_mask);
     /* A log message that no running call can be named for: to all sessions of the owner. `params`
@@ -135,8 +136,19 @@ struct slice upstream_name(const struct upstream *upstream);
 const struct config_server *upstream_config(const struct upstream *upstream);
 
 /*
- * The instance that serves this principal and session (empty for clients without one, who share one
- * a principal where `share` is "session"), with a reference. Made when there is none, with `worker`
+ * Whose instance. A session of a server says once what its client can do; so callers who can do
+ * different things have different instances, unless the server is shared by all: that one is told
+ * of nothing.
+ */
+struct upstream_owner {
+    struct slice principal;
+    struct slice session;  /* empty for clients without one */
+    unsigned capabilities; /* of the client; mcp/capabilities.h */
+};
+
+/*
+ * The instance that serves this owner (clients without a session share one a principal where
+ * `share` is "session"), with a reference. Made when there is none, with `worker`
  * as its home; not started yet (a call starts it, or upstream_instance_start()).
  *
  * There are never more than mcp.downstream_cache.max_size, of all upstreams together: the one that
@@ -151,16 +163,17 @@ enum { UPSTREAM_E_ROOM = 1 };
 #define UPSTREAM_LACKS_ROOM                                                                        \
     "the gateway may keep no more sessions and processes of its servers "                          \
     "(mcp.downstream_cache.max_size), and all of them are in use; try again later"
-MUST_CHECK int upstream_get(struct upstream *upstream, struct slice principal, struct slice session,
+MUST_CHECK int upstream_get(struct upstream *upstream, const struct upstream_owner *owner,
                             struct upstream_worker *worker,
                             struct upstream_instance **ret_instance);
 /* The same, but never made: NULL when there is none. */
-struct upstream_instance *upstream_find(struct upstream *upstream, struct slice principal,
-                                        struct slice session);
+struct upstream_instance *upstream_find(struct upstream *upstream,
+                                        const struct upstream_owner *owner);
 struct upstream_instance *upstream_instance_unref(struct upstream_instance *instance);
 void upstream_instance_start(struct upstream_instance *instance);
 /* A session ended: instances of its own stop. */
-void upstream_set_forget_session(struct upstream_set *set, struct slice session);
+void upstream_set_forget_session(struct upstream_set *set, struct slice session,
+                                 unsigned capabilities);
 
 enum upstream_state {
     UPSTREAM_IDLE,     /* not running; starts when called */
@@ -247,10 +260,27 @@ enum upstream_outcome {
     UPSTREAM_TIMEOUT, /* as UPSTREAM_FAILED */
 };
 
+/* What a server asks of the client of a call: sampling, elicitation, roots. JSON as it wrote it. */
+struct upstream_ask {
+    struct slice id; /* of its request; for the answer */
+    enum mcp_method method;
+    struct slice params; /* empty: there are none */
+};
+
 struct upstream_call_events {
     /* A notification that belongs to the call: progress or message. `params` is JSON as the
      * upstream wrote it. */
     void (*on_notification)(void *context, enum mcp_method method, struct slice params);
+    /*
+     * The server asks, and waits: whoever gets this owes it one upstream_call_respond(), now or
+     * later, unless the call ends before. A child's request, which does not say which call it
+     * belongs to, comes to the one that is under way, when all that are have one `asker`. NULL:
+     * nobody can be asked.
+     */
+    void (*on_ask)(void *context, const struct upstream_ask *ask);
+    /* It does not want to know any more: nothing is owed. False: it was answered already. With
+     * on_ask. */
+    bool (*on_ask_cancelled)(void *context, struct slice id);
     /* The end; exactly once, unless cancelled. The call is gone afterwards. */
     void (*on_done)(void *context, enum upstream_outcome outcome, struct slice bytes);
 };
@@ -274,6 +304,7 @@ struct upstream_request {
     bool (*may_leave)(const void *context, uint64_t value);
     const void *may_leave_context;
     uint64_t may_leave_value;
+    uint64_t asker; /* whom on_ask() would ask: a session, or the call itself */
 };
 
 /*
@@ -286,6 +317,18 @@ MUST_CHECK struct upstream_call *upstream_call_start(struct upstream_instance *i
                                                      const struct upstream_request *request,
                                                      const struct upstream_call_events *events,
                                                      void *context);
+/* What was sent, and to which server: until the end of on_done(). */
+struct slice upstream_call_line(const struct upstream_call *call);
+struct slice upstream_call_upstream(const struct upstream_call *call);
+/* Its events go elsewhere from now on; from inside one of them, or between them. */
+void upstream_call_adopt(struct upstream_call *call, const struct upstream_call_events *events,
+                         void *context);
+/* Answers what the server has asked: `bytes` is the result, or (is_error) the error object. No
+ * limit of time runs for the server while it waits. */
+void upstream_call_respond(struct upstream_call *call, struct slice id, bool is_error,
+                           struct slice bytes);
+/* The client tells how far it is with what it was asked: params of notifications/progress. */
+void upstream_call_tell(struct upstream_call *call, enum mcp_method method, struct slice params);
 /* The status of the HTTP server's answer, from inside on_done(); 0: a child's, or there was none.
  */
 unsigned upstream_call_http_status(const struct upstream_call *call);
