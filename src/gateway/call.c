@@ -95,6 +95,9 @@ static void free_parts(struct gw_call *call) {
 
 static void free_call(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
+    gw_call_drop_asks(call);
+    gw_call_free_input(call);
+    gw_call_leave(call);
     gw_call_leave_slot(call);
     gw_record_free(call);
     call->units = gw_units_free(call->units);
@@ -166,6 +169,7 @@ static struct gw_call *make(struct gw_worker *worker, const struct mcp_message *
         return NULL;
     call->worker = worker;
     call->serial = ++worker->last_serial;
+    list_init(&call->asks);
     if (keep_parts(call, message) &&
         map_set(&worker->calls_by_serial, serial_key(&call->serial), call) == 0)
         return call;
@@ -195,6 +199,7 @@ struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_messa
     call->session = exchange->session != NULL ? gw_session_ref(exchange->session) : NULL;
     call->method = message->method;
     call->revision = revision;
+    call->capabilities = call->session != NULL ? call->session->capabilities : 0;
     call->log_level = -1;
     call->began_ms = io_loop_now(worker->loop);
     list_push_back(&worker->calls, &call->link);

@@ -5,6 +5,8 @@
 
 /* call.c */
 
+enum { GW_PARKED_ID = 16 };
+
 /* One request of a client that is being answered. */
 struct gw_call {
     struct list_link link;          /* in worker->calls */
@@ -38,6 +40,12 @@ struct gw_call {
     struct list_link waiter_link;
     struct io_timer *wait_timer;
     struct gw_units *units; /* owned: it waits for its limits, or has */
+    unsigned capabilities;  /* what its client can be asked (mcp/capabilities.h) */
+    struct list asks;       /* struct gw_ask: what its server has asked the client */
+    uint64_t last_ask;
+    struct gw_worker *host; /* it visits a call that is parked there; NULL: it does not */
+    char host_id[GW_PARKED_ID];
+    struct gw_input *input; /* owned; NULL: its server of 2026-07-28 has not asked for any */
     struct gw_record record;
     char *document; /* owned: the message, while the call waits */
     size_t document_len;
@@ -132,6 +140,7 @@ struct gw_view {
     struct policy_caller caller; /* the identity, for policy/ */
     const struct upstream *only;
     char session[GW_SESSION_ID_CHARS + 1]; /* empty: of all of the principal's sessions */
+    unsigned capabilities;                 /* of the client */
     uint64_t generation;                   /* of the set: while it has this one, the view is true */
     const struct upstream_list *list; /* the worker's; when it has another one, views are dropped */
     struct gw_view_item *items;
@@ -177,7 +186,8 @@ void gw_views_drop_old(struct gw_views *views, uint64_t generation);
 void gw_views_drop_all(struct gw_views *views);
 /* With a reference, for this worker alone. */
 struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *caller,
-                             const struct gw_session *session, struct upstream *only);
+                             const struct gw_session *session, unsigned capabilities,
+                             struct upstream *only);
 void gw_view_close(struct gw_view *view);
 /* After `items` were put in: what the view knows of all of them. */
 void gw_view_summarise(struct gw_view *view);
@@ -225,7 +235,91 @@ MUST_CHECK int gw_page_cut(struct gw_view *view, enum mcp_list list, struct gw_p
                            enum mcp_revision to, struct gw_page *page);
 void gw_list_start(struct gw_call *call, const struct mcp_message *message);
 
+/* ask.c */
+
+/* What the server of a call asks of its client. For upstream_call_events. */
+void gw_call_on_ask(void *context, const struct upstream_ask *ask);
+bool gw_call_on_ask_cancelled(void *context, struct slice id);
+/* The call ends: its client need not answer any more. */
+void gw_call_drop_asks(struct gw_call *call);
+/* A client with a session has answered; what nobody asked is dropped. */
+void gw_ask_answered(struct gw_exchange *exchange, const struct mcp_message *message);
+/* ... or tells how far it is with that. */
+void gw_ask_progress(struct gw_exchange *exchange, const struct mcp_message *message);
+
+/* One more request for the client; its answer is that of this item of call->input. False: the call
+ * has been refused. */
+bool gw_call_ask(struct gw_call *call, enum mcp_method method, struct slice params, size_t item);
+
+/* request_state.c */
+
+/* What a state is good for. */
+struct gw_state_binding {
+    struct slice principal, upstream, name, arguments; /* the last: JSON, or empty */
+    enum mcp_method method;
+};
+enum gw_state_kind {
+    GW_STATE_OF_SERVER, /* its own requestState, JSON as written */
+    GW_STATE_PARKED,    /* where the call waits (parked.c) */
+};
+/* Appends it, in characters that JSON need not escape. -ENOMEM, -E2BIG. */
+MUST_CHECK int gw_state_seal(const struct gateway *gateway, const struct gw_state_binding *binding,
+                             enum gw_state_kind kind, struct slice payload, struct buf *out);
+/* Appends what is in it. GW_E_STATE: it is none, or of something else, or its time is over. */
+enum { GW_E_STATE = 1 };
+MUST_CHECK int gw_state_open(const struct gateway *gateway, const struct gw_state_binding *binding,
+                             struct slice text, enum gw_state_kind *ret_kind, struct buf *out);
+
+/*
+ * input.c: a server of 2026-07-28 does not ask. It answers that it wants input, and is called again
+ * with that (basic/patterns/mrtr). A client with a session is asked for it.
+ */
+
+/* Such a call can be sent once more: it has to keep its message. */
+bool gw_call_may_want_input(const struct gw_call *call);
+/* True: the result asks for input, and the call goes on, or has been refused. */
+bool gw_call_take_input(struct gw_call *call, struct slice result);
+/* The client has answered (JSON of a result or an error). */
+void gw_call_input_answered(struct gw_call *call, size_t item, bool is_error, struct slice bytes);
+void gw_call_input_late(struct gw_call *call);
+/* What the next request carries; empty: nothing. */
+struct slice gw_call_input_responses(const struct gw_call *call);
+struct slice gw_call_request_state(const struct gw_call *call);
+void gw_call_free_input(struct gw_call *call);
+
+/* rounds.c: the same of a client of 2026-07-28, which comes back by itself. */
+
+/* Of a request as it was sent to its server; `name` has the memory of what it names. Uses the
+ * second reader. False: there is no memory. */
+bool gw_state_bind(const struct gw_worker *worker, const struct gw_principal *principal,
+                   const struct upstream_call *sent, struct buf *name,
+                   struct gw_state_binding *ret_binding);
+/* A result that asks for input: its requestState becomes one of ours. True: it was one, and has
+ * been answered. */
+bool gw_call_answer_sealed(struct gw_call *call, const struct upstream_call *sent,
+                           struct slice result, unsigned http_status);
+/* Opens the client's requestState into *out. False: it is none, and the call has been refused. */
+bool gw_call_open_state(struct gw_call *call, const struct json_node *state,
+                        const struct gw_state_binding *binding, enum gw_state_kind *ret_kind,
+                        struct buf *out);
+
+/* parked.c */
+
+/* The server of a call asks; the client is answered that it has to come back with input. */
+void gw_call_park(struct gw_call *call, const struct upstream_ask *ask);
+/* It has: `place` is what was sealed. False: that says nothing. */
+bool gw_call_visit(struct gw_call *call, const struct mcp_message *message, struct slice place);
+/* The visit is over before its time; nothing otherwise. */
+void gw_call_leave(struct gw_call *call);
+/* The gateway stops: those that nobody visits, or all. */
+void gw_parked_drop(struct gw_worker *worker, bool with_visited);
+
 /* route.c */
+/* A notification of the server, for the client. */
+void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice params);
+/* What the server has answered. */
+void gw_call_finish(struct gw_call *call, enum upstream_outcome outcome, struct slice bytes,
+                    unsigned http_status);
 void gw_route_start(struct gw_call *call, const struct mcp_message *message);
 /* From call->document: what it waited for is there. */
 void gw_route_go_on(struct gw_call *call);

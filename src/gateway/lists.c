@@ -250,8 +250,8 @@ static void answer_page(struct gw_call *call, struct gw_view *view) {
 }
 
 static void try_list(struct gw_call *call, bool is_late) {
-    struct gw_view *view =
-        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session,
+                                        call->capabilities, call->only);
     uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
                                          call->worker->config->list_timeout_ms);
     /* A later page goes on where the first one ended, in the same items. */

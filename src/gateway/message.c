@@ -57,11 +57,20 @@ static void handle_cancelled(struct gw_exchange *exchange, const struct mcp_mess
     buf_deinit(&reason);
 }
 
-/* initialized, progress and roots/list_changed concern requests that the gateway does not send yet:
- * taken, dropped. */
+/* What belongs to no request (initialized, roots/list_changed) is taken and dropped. */
 static void handle_notification(struct gw_exchange *exchange, const struct mcp_message *message) {
     if (message->method == MCP_NOTIFY_CANCELLED)
         handle_cancelled(exchange, message);
+    else if (message->method == MCP_NOTIFY_PROGRESS)
+        gw_ask_progress(exchange, message);
+}
+
+/* An answer or a notification. */
+static void handle_other(struct gw_exchange *exchange, const struct mcp_message *message) {
+    if (message->kind == MCP_NOTIFICATION)
+        handle_notification(exchange, message);
+    else if (message->kind != MCP_REQUEST)
+        gw_ask_answered(exchange, message);
 }
 
 /* One POST. */
@@ -113,9 +122,8 @@ static void run_elements(struct gw_exchange *exchange, const struct slice *eleme
     /* Every element was read once already and cannot be refused now. Requests last: the answer to
      * the last of them ends the exchange. */
     for (size_t i = 0; i < count; i++) {
-        if (mcp_message_read(reader, elements[i], &message, &refusal) == 0 &&
-            message.kind == MCP_NOTIFICATION)
-            handle_notification(exchange, &message);
+        if (mcp_message_read(reader, elements[i], &message, &refusal) == 0)
+            handle_other(exchange, &message);
     }
     for (size_t i = 0; i < count && n_requests != 0; i++) {
         if (mcp_message_read(reader, elements[i], &message, &refusal) != 0) {
@@ -169,8 +177,7 @@ static void run_legacy(struct gw_exchange *exchange, const struct mcp_message *m
     if (!is_initialize && !gw_exchange_has_session(exchange))
         return;
     if (message->kind != MCP_REQUEST) {
-        if (message->kind == MCP_NOTIFICATION)
-            handle_notification(exchange, message);
+        handle_other(exchange, message);
         gw_exchange_accepted(exchange);
         return;
     }

@@ -3,6 +3,7 @@
  * access and guard will have to say belongs before gw_method_run() calls a handler.
  */
 #include "base/mem.h"
+#include "mcp/capabilities.h"
 #include "private.h"
 
 static void handle_ping(struct gw_call *call, const struct mcp_message *message) {
@@ -24,8 +25,8 @@ static void handle_set_level(struct gw_call *call, const struct mcp_message *mes
     }
     atomic_store(&call->session->log_level, level);
     int owner_level = gw_principal_log_level(call->principal);
-    struct gw_view *view =
-        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session,
+                                        call->capabilities, call->only);
     for (size_t i = 0; i < view->n; i++) {
         enum config_share share = upstream_config(view->items[i].upstream)->share;
         if (share != CONFIG_SHARE_ALL) /* whose log nobody gets but the operator */
@@ -108,8 +109,13 @@ static void handle_initialize(struct gw_call *call, const struct mcp_message *me
     struct gateway *gateway = call->worker->gateway;
     struct gw_exchange *exchange = call->exchange;
     enum mcp_revision revision = negotiate(call->worker->reader, message);
+    const struct json_node *capabilities =
+        mcp_param(call->worker->reader, message, SLICE("capabilities"), JSON_OBJECT);
+    if (capabilities != NULL)
+        call->capabilities =
+            mcp_capabilities_read(call->worker->second_reader, capabilities->raw, revision);
     exchange->session = gw_session_new(gateway, call->principal, call->only, revision,
-                                       io_loop_now(call->worker->loop));
+                                       call->capabilities, io_loop_now(call->worker->loop));
     if (exchange->session == NULL) {
         gw_call_answer_error(call, MCP_E_BUSY,
                              mem_is_short()
@@ -121,8 +127,8 @@ static void handle_initialize(struct gw_call *call, const struct mcp_message *me
     exchange->returns_session = true;
     gw_record_note_client(exchange->session, call->worker, message);
     gw_session_note_caller(exchange->session, exchange->caller->identity);
-    struct gw_view *view =
-        gw_view_open(call->worker, call->exchange->caller, exchange->session, call->only);
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, exchange->session,
+                                        call->capabilities, call->only);
     struct json_writer writer;
     struct buf result = BUF_INIT(SERVER_RESULT);
     json_writer_init(&writer, &result);
@@ -153,8 +159,8 @@ static void write_discovery(struct buf *out, const struct gw_view *view,
 
 /* Clients ask once and keep the answer: it waits for upstreams that start, as lists do. */
 static void try_discover(struct gw_call *call, bool is_late) {
-    struct gw_view *view =
-        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session,
+                                        call->capabilities, call->only);
     uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
                                          call->worker->config->list_timeout_ms);
     if (patience != 0 && !is_late) {

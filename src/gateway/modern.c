@@ -8,6 +8,7 @@
  * of us can have decided on something else than what runs. They make the era only of what cannot
  * carry a claim, and of requests that forgot theirs, which are told so.
  */
+#include "mcp/capabilities.h"
 #include "private.h"
 
 struct modern_request {
@@ -123,13 +124,18 @@ static bool check_name_field(struct modern_request *request) {
     return true;
 }
 
+static unsigned capabilities(const struct modern_request *request) {
+    return mcp_capabilities_read(request->exchange->worker->second_reader,
+                                 request->envelope.capabilities->raw, request->envelope.revision);
+}
+
 static bool check_method(struct modern_request *request) {
     const struct gw_exchange *exchange = request->exchange;
     enum mcp_method method = request->message->method;
     bool is_there = gw_method_is_served(method, request->envelope.revision);
     if (is_there && exchange->only != NULL) {
-        struct gw_view *view =
-            gw_view_open(exchange->worker, exchange->caller, NULL, exchange->only);
+        struct gw_view *view = gw_view_open(exchange->worker, exchange->caller, NULL,
+                                            capabilities(request), exchange->only);
         is_there = !gw_method_is_absent(method, view);
         gw_view_close(view);
     }
@@ -155,6 +161,7 @@ static void run_request(struct modern_request *request) {
     if (call == NULL)
         return;
     call->log_level = request->envelope.log_level;
+    call->capabilities = capabilities(request);
     exchange->serial = call->serial;
     gw_method_run(call, request->message);
 }

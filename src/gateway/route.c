@@ -21,6 +21,7 @@ struct route {
     bool lacks_room;                  /* that one could not be made */
     struct policy_decision decision;  /* with item */
     uint64_t edit_epoch;              /* ... made while edit mode was as it was then */
+    struct slice state;               /* the server's requestState, JSON; empty: none */
     struct gw_view_item *unknown;     /* what there is, but not for this caller: for the record */
     struct policy_decision denied;    /* ... and why */
 };
@@ -247,8 +248,19 @@ static void answer_unknown(struct gw_call *call, const struct gw_view *view,
 
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
     struct gw_call *call = context;
-    gw_record_answer(call, outcome, bytes, upstream_call_http_status(call->upstream_call));
-    call->upstream_call = NULL;
+    const struct upstream_call *sent = TAKE(call->upstream_call);
+    unsigned status = upstream_call_http_status(sent);
+    if (outcome == UPSTREAM_RESULT && gw_call_may_want_input(call) &&
+        gw_call_take_input(call, bytes))
+        return;
+    if (outcome == UPSTREAM_RESULT && gw_call_answer_sealed(call, sent, bytes, status))
+        return;
+    gw_call_finish(call, outcome, bytes, status);
+}
+
+void gw_call_finish(struct gw_call *call, enum upstream_outcome outcome, struct slice bytes,
+                    unsigned http_status) {
+    gw_record_answer(call, outcome, bytes, http_status);
     switch (outcome) {
     case UPSTREAM_RESULT:
         gw_call_answer_result(call, bytes, call->upstream_revision);
@@ -300,8 +312,7 @@ static bool write_progress(struct gw_call *call, struct buf *out, struct slice p
     return is_whole;
 }
 
-static void on_notification(void *context, enum mcp_method method, struct slice params) {
-    struct gw_call *call = context;
+void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice params) {
     if (call->is_to_child && gw_exchange_drops(call->exchange))
         return;
     struct buf *out = gw_worker_scratch(call->worker);
@@ -317,6 +328,10 @@ static void on_notification(void *context, enum mcp_method method, struct slice 
         gw_exchange_notify(call->exchange, buf_slice(out));
 }
 
+static void on_notification(void *context, enum mcp_method method, struct slice params) {
+    gw_call_pass_on(context, method, params);
+}
+
 /* The way there. */
 
 static struct slice arguments_of(const struct gw_call *call, const struct mcp_message *message) {
@@ -329,7 +344,9 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
     const struct gateway *gateway = call->worker->gateway;
     struct mcp_implementation self = gw_implementation(gateway);
-    struct buf params = BUF_INIT(call->worker->config->max_request_body + KIB(16));
+    struct buf params =
+        BUF_INIT(call->worker->config->max_request_body + KIB(16) +
+                 gw_call_input_responses(call).len + gw_call_request_state(call).len);
     char number[24];
     int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
     struct slice id_text = slice_make(number, (size_t)len);
@@ -341,6 +358,9 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
             route->found != NULL && route->rename_span.len != 0 ? route->found->key : SLICE_EMPTY,
         .token = id_text, /* tokens of different clients meet in one upstream */
         .log_level = call->session != NULL ? atomic_load(&call->session->log_level) : -1,
+        .capabilities = call->capabilities,
+        .input_responses = gw_call_input_responses(call),
+        .request_state = route->state.len != 0 ? route->state : gw_call_request_state(call),
         .declare_nothing = upstream_config(route->item->upstream)->share == CONFIG_SHARE_ALL,
         .gateway = &self,
     };
@@ -520,6 +540,8 @@ static bool take_units(struct gw_call *call, const struct mcp_message *message,
                        const struct route *route, const struct subject *subject) {
     struct policy_item item =
         gw_policy_item(call->worker, route->item, subject->list, route->found);
+    if (call->input != NULL)
+        return true; /* the client has called once */
     return gw_call_take_units(call, message, route->item->policy, &item);
 }
 
@@ -531,6 +553,8 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
                  const struct subject *subject) {
     static const struct upstream_call_events events = {
         .on_notification = on_notification,
+        .on_ask = gw_call_on_ask,
+        .on_ask_cancelled = gw_call_on_ask_cancelled,
         .on_done = on_done,
     };
     struct buf *line = gw_worker_scratch(call->worker);
@@ -540,6 +564,8 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
         .id = upstream_next_id(call->worker->gateway->upstreams),
         .method = call->method,
         .revision = call->upstream_revision,
+        /* Memory that is theirs alone. */
+        .asker = call->session != NULL ? (uintptr_t)call->session : (uintptr_t)call,
     };
     /* The name as the upstream knows it, which is the one in the body. */
     if (mcp_named_by(call->method).len != 0)
@@ -568,15 +594,38 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     return call->upstream_call != NULL ? 0 : -ENOMEM;
 }
 
-static void send(struct gw_call *call, const struct mcp_message *message, const struct route *route,
+/* What comes back of an earlier answer. False: the call has been refused. */
+static bool open_state(struct gw_call *call, const struct mcp_message *message,
+                       const struct route *route, const struct subject *subject,
+                       enum gw_state_kind *ret_kind, struct buf *out) {
+    const struct json_node *state =
+        mcp_revision_is_modern(call->revision) && message->params != NULL
+            ? json_member(call->worker->reader, message->params, SLICE("requestState"))
+            : NULL;
+    struct gw_state_binding binding = {
+        .principal = call->principal->id,
+        .upstream = upstream_name(route->item->upstream),
+        .name = route->found != NULL ? route->found->key : buf_slice(&subject->text),
+        .arguments = arguments_of(call, message),
+        .method = call->method,
+    };
+    return state == NULL || gw_call_open_state(call, state, &binding, ret_kind, out);
+}
+
+static void send(struct gw_call *call, const struct mcp_message *message, struct route *route,
                  const struct subject *subject) {
+    struct buf state CLEANUP(buf_deinit) = BUF_INIT(call->worker->config->max_request_body);
+    enum gw_state_kind kind = GW_STATE_OF_SERVER;
     gw_record_where(call, route->item->upstream,
                     route->found != NULL ? route->found->key : SLICE_EMPTY,
                     route->decision.is_write);
     if (!check_lock(call, route) || !check_scopes(call, route) ||
         !check_mirrors(call, message, route) || !gw_token_check(call, route->item->upstream) ||
-        !check_arguments(call, message, route) || !take_units(call, message, route, subject))
+        !check_arguments(call, message, route) ||
+        !open_state(call, message, route, subject, &kind, &state) ||
+        !take_units(call, message, route, subject))
         return;
+    route->state = buf_slice(&state);
     gw_record_allow(call);
     if (!gw_record_intent(call, message, route->decision.is_write))
         return;
@@ -587,8 +636,18 @@ static void send(struct gw_call *call, const struct mcp_message *message, const 
               LOG_TEXT("principal", call->principal->id));
     call->upstream_revision = route->item->status.catalog->revision;
     gw_call_want_logs(call, route->item->upstream, route->item->instance);
-    int error = start(call, message, route, subject);
-    gw_call_stop_waiting(call); /* or it would be sent again when its patience ends */
+    if (gw_call_may_want_input(call) && !gw_call_keep(call, message))
+        return;
+    int error = 0;
+    if (kind == GW_STATE_PARKED)
+        error = gw_call_visit(call, message, route->state) ? 0 : -ENOMEM;
+    else
+        error = start(call, message, route, subject);
+    /* Or it would be sent again when its patience ends. */
+    if (gw_call_may_want_input(call))
+        gw_call_rest(call);
+    else
+        gw_call_stop_waiting(call);
     if (error == -E2BIG) {
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS,
                              SLICE("the request is too long for its upstream: what is repeated in "
@@ -650,8 +709,8 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, slice_from_cstr(problem), SLICE_EMPTY);
         return;
     }
-    struct gw_view *view =
-        gw_view_open(call->worker, call->exchange->caller, call->session, call->only);
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session,
+                                        call->capabilities, call->only);
     struct route route = find_route(view, call, &subject);
     if (route.item == NULL && route.patience_ms == 0 && !is_late)
         route.patience_ms = gw_view_refresh(view, call, lists_of(&subject));

@@ -109,7 +109,7 @@ static void give_place_back(struct gw_principal *principal) {
 
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
-                                  uint64_t now_ms) {
+                                  unsigned capabilities, uint64_t now_ms) {
     uint64_t max = atomic_load(&gateway->max_sessions);
     /* Each principal has a number of its own, so that one cannot lock out another. */
     if (!take_place(principal, max) &&
@@ -128,6 +128,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
         slice_to_cstr(upstream_name(only), session->only, sizeof session->only) != 0)
         session->only[0] = '\0'; /* never: a name fits */
     session->revision = revision;
+    session->capabilities = capabilities;
     atomic_init(&session->last_used_ms, now_ms);
     atomic_init(&session->log_level, -1);
     pthread_mutex_init(&session->mutex, NULL);
@@ -183,7 +184,7 @@ void gw_session_close(struct gw_session *session) {
     pthread_mutex_unlock(&session->principal->mutex);
     gw_notify_end_stream(session);
     gw_session_cancel_calls(session);
-    upstream_set_forget_session(gateway->upstreams, id);
+    upstream_set_forget_session(gateway->upstreams, id, session->capabilities);
     if (atomic_load(&gateway->has_instances_of_sessions))
         gw_notify_recheck(gateway); /* their memory is in views until somebody looks */
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);

@@ -55,6 +55,7 @@ struct gw_principal {
     atomic_int requests_log_level;
     struct admission admission;    /* of its calls to upstreams */
     struct limits_subject subject; /* whose units its calls take */
+    atomic_size_t n_parked;        /* calls that wait for its input (parked.c) */
     char id_text[];
 };
 
@@ -159,6 +160,7 @@ struct gw_session {
     char only[GW_SERVER_NAME_CHARS + 1];
     enum mcp_revision revision;
     char client[96];                 /* what its client calls itself, cut */
+    unsigned capabilities;           /* what it can be asked (mcp/capabilities.h) */
     struct list_link principal_link; /* principal->mutex */
     struct auth_identity *identity;  /* mutex; a reference: of who used it last */
 
@@ -246,7 +248,9 @@ struct gw_worker {
     struct list connections, calls, waiters;
     size_t n_connections;
     struct map calls_by_serial; /* to struct gw_call */
-    struct map streams;         /* session id to the exchange of its GET stream */
+    struct list parked;         /* struct gw_parked */
+    struct map parked_by_id;
+    struct map streams; /* session id to the exchange of its GET stream */
     uint64_t last_serial;
     struct io_timer *housekeeping;
     struct gw_door door;
@@ -263,6 +267,8 @@ struct gw_worker {
     uint64_t date_second;
     char date[40];
 };
+
+enum { GW_STATE_KEY = 32 };
 
 struct gateway {
     struct config
@@ -301,6 +307,7 @@ struct gateway {
     struct io_loop **loops; /* of the workers */
     size_t n_workers;
     struct hash_key cursor_key;
+    unsigned char state_key[GW_STATE_KEY]; /* of requestState */
     struct io_timer *drain_timer;
     struct io_message lost_message, drained_message;
     atomic_size_t n_undrained; /* workers that still serve something */
@@ -338,7 +345,7 @@ void gw_sessions_deinit(struct gw_sessions *sessions);
  */
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
                                   struct upstream *only, enum mcp_revision revision,
-                                  uint64_t now_ms);
+                                  unsigned capabilities, uint64_t now_ms);
 /* The session with this id, if it is this principal's and of this endpoint; with a reference. */
 struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
                                    const struct gw_principal *principal,

@@ -9,19 +9,18 @@ static bool is_per_session(const struct gw_worker *worker, const struct upstream
 }
 
 struct upstream_instance *gw_own_instance(struct gw_worker *worker, struct upstream *upstream) {
+    struct upstream_owner owner = {.principal = worker->gateway->own->id};
     struct upstream_instance *instance = NULL;
     if (is_per_session(worker, upstream) ||
-        upstream_get(upstream, worker->gateway->own->id, SLICE_EMPTY, worker->upstreams,
-                     &instance) != 0)
+        upstream_get(upstream, &owner, worker->upstreams, &instance) != 0)
         return NULL;
     return instance;
 }
 
 /* Whoever only asks how it is makes none: that could cost another principal's its place. */
 static struct upstream_instance *find_own(struct gw_worker *worker, struct upstream *upstream) {
-    return is_per_session(worker, upstream)
-               ? NULL
-               : upstream_find(upstream, worker->gateway->own->id, SLICE_EMPTY);
+    struct upstream_owner owner = {.principal = worker->gateway->own->id};
+    return is_per_session(worker, upstream) ? NULL : upstream_find(upstream, &owner);
 }
 
 bool gateway_is_settled(struct gateway *gateway) {

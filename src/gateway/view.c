@@ -74,7 +74,8 @@ void gw_view_summarise(struct gw_view *view) {
 }
 
 static struct gw_view *make_view(struct gw_worker *worker, const struct gw_caller *caller,
-                                 struct slice session, struct upstream *only) {
+                                 struct slice session, unsigned capabilities,
+                                 struct upstream *only) {
     const struct upstream_list *list = worker->list;
     size_t count = only != NULL ? 1 : upstream_list_count(list);
     struct gw_view *view = mem_xalloc(sizeof *view);
@@ -85,6 +86,8 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_calle
     view->identity = auth_identity_ref(caller->identity);
     view->caller = gw_policy_caller(view->identity);
     view->only = only;
+    view->capabilities = capabilities;
+    struct upstream_owner owner = {caller->principal->id, session, capabilities};
     if (session.len != 0 && slice_to_cstr(session, view->session, sizeof view->session) != 0)
         view->session[0] = '\0'; /* never: a session's id fits */
     view->items = mem_xalloc(count * sizeof *view->items);
@@ -95,8 +98,7 @@ static struct gw_view *make_view(struct gw_worker *worker, const struct gw_calle
         item.policy = gw_policy_server(worker, upstream_name(item.upstream), caller->identity);
         if (item.policy == NULL)
             continue;
-        int error = upstream_get(item.upstream, caller->principal->id, session, worker->upstreams,
-                                 &item.instance);
+        int error = upstream_get(item.upstream, &owner, worker->upstreams, &item.instance);
         if (error != 0) { /* no room for it, no memory, or the gateway is stopping */
             view->lacks_room = view->lacks_room || error == UPSTREAM_E_ROOM;
             view->generation = UINT64_MAX; /* looks again next time */
@@ -194,11 +196,12 @@ static bool sees_the_same(const struct auth_identity *a, const struct auth_ident
 }
 
 static struct gw_view *find_kept(struct gw_views *views, const struct gw_caller *caller,
-                                 struct slice session, const struct upstream *only) {
+                                 struct slice session, unsigned capabilities,
+                                 const struct upstream *only) {
     LIST_FOREACH_SAFE (&views->recent, link, tmp) {
         struct gw_view *view = CONTAINER_OF(link, struct gw_view, link);
         if (view->principal == caller->principal && view->only == only &&
-            sees_the_same(view->identity, caller->identity) &&
+            view->capabilities == capabilities && sees_the_same(view->identity, caller->identity) &&
             slice_eq(slice_from_cstr(view->session), session))
             return view;
     }
@@ -229,7 +232,8 @@ static struct gw_view *make_empty(struct gw_worker *worker, struct upstream *onl
 }
 
 struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *caller,
-                             const struct gw_session *session, struct upstream *only) {
+                             const struct gw_session *session, unsigned capabilities,
+                             struct upstream *only) {
     struct gw_views *views = &worker->views;
     struct upstream *now =
         only != NULL ? upstream_list_find(worker->list, upstream_name(only), NULL) : NULL;
@@ -240,7 +244,7 @@ struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *c
     struct slice id = session != NULL && depends_on_session(worker, only)
                           ? slice_from_cstr(session->id)
                           : SLICE_EMPTY;
-    struct gw_view *view = find_kept(views, caller, id, only);
+    struct gw_view *view = find_kept(views, caller, id, capabilities, only);
     if (view != NULL) /* its instances may change by that */
         gw_token_offer_all(caller, view);
     if (view != NULL && view->generation != upstream_set_generation(set)) {
@@ -248,11 +252,11 @@ struct gw_view *gw_view_open(struct gw_worker *worker, const struct gw_caller *c
         view = NULL;
     }
     if (view == NULL) {
-        view = make_view(worker, caller, id, only);
+        view = make_view(worker, caller, id, capabilities, only);
         keep(views, view);
         /* Closed in the meantime: an instance that was made for it just now would stay for ever. */
         if (session != NULL && atomic_load(&session->is_closed))
-            upstream_set_forget_session(set, slice_from_cstr(session->id));
+            upstream_set_forget_session(set, slice_from_cstr(session->id), capabilities);
     } else if (list_first(&views->recent) != &view->link) {
         list_remove(&view->link);
         list_push_front(&views->recent, &view->link);

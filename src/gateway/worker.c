@@ -58,6 +58,8 @@ static int worker_init(struct gw_worker *worker, struct gateway *gateway, size_t
     list_init(&worker->connections);
     list_init(&worker->calls);
     list_init(&worker->waiters);
+    list_init(&worker->parked);
+    map_init(&worker->parked_by_id);
     map_init(&worker->calls_by_serial);
     map_init(&worker->streams);
     gw_views_init(&worker->views);
@@ -110,6 +112,7 @@ static void worker_deinit(struct gw_worker *worker) {
     json_reader_free(worker->second_reader);
     auth_memory_free(worker->auth_memory);
     map_deinit(&worker->calls_by_serial);
+    map_deinit(&worker->parked_by_id);
     map_deinit(&worker->streams);
     buf_deinit(&worker->scratch);
     buf_deinit(&worker->frame);
@@ -162,6 +165,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->audit = options->audit;
     gateway->budget.max = options->config->max_held;
     random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
+    random_bytes(gateway->state_key, sizeof gateway->state_key);
     const struct config_limits *limits = &options->config->limits;
     gw_principals_init(&gateway->principals, (size_t)limits->max_in_flight);
     gateway->own = gw_principal_get(&gateway->principals, config_lets_everybody_in(options->config)
@@ -372,9 +376,9 @@ void gw_start_upstreams(struct gw_worker *worker, const struct upstream_list *kn
             known != NULL && upstream_list_find(known, upstream_name(upstream), NULL) == upstream;
         if (is_known || upstream_config(upstream)->share == CONFIG_SHARE_SESSION)
             continue;
+        struct upstream_owner owner = {.principal = gateway->own->id};
         struct upstream_instance *instance = NULL;
-        if (upstream_get(upstream, gateway->own->id, SLICE_EMPTY, worker->upstreams, &instance) ==
-            0)
+        if (upstream_get(upstream, &owner, worker->upstreams, &instance) == 0)
             upstream_instance_start(instance);
         upstream_instance_unref(instance);
     }
@@ -438,6 +442,7 @@ static void on_upstreams_stopped(void *context) {
 
 static void end_worker(struct gw_worker *worker) {
     worker->is_ended = true;
+    gw_parked_drop(worker, true);
     LIST_FOREACH_SAFE (&worker->calls, link, tmp)
         gw_call_cancel(worker, CONTAINER_OF(link, struct gw_call, link)->serial,
                        SLICE("the gateway stops"));
@@ -475,7 +480,8 @@ static void end_now(struct gateway *gateway) {
 
 void gw_worker_check_drained(struct gw_worker *worker) {
     struct gateway *gateway = worker->gateway;
-    if (!worker->is_draining || worker->n_connections != 0 || !list_is_empty(&worker->calls))
+    if (!worker->is_draining || worker->n_connections != 0 || !list_is_empty(&worker->calls) ||
+        !list_is_empty(&worker->parked))
         return;
     worker->is_draining = false; /* counted once */
     worker->is_ended = true;
@@ -508,6 +514,7 @@ static void deliver_drain(struct io_message *message) {
         else
             gw_connection_close(connection); /* its last answer is being read */
     }
+    gw_parked_drop(worker, false);
     LIST_FOREACH_SAFE (&worker->calls, link, tmp) {
         struct gw_call *call = CONTAINER_OF(link, struct gw_call, link);
         if (call->exchange->connection == NULL)

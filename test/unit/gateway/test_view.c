@@ -70,7 +70,7 @@ static void end_gateway(struct gateway *gateway, struct config *config, struct l
 
 static struct gw_session *new_session(struct gateway *gateway, struct upstream *only) {
     struct gw_session *session =
-        gw_session_new(gateway, local->principal, only, MCP_LEGACY_LATEST, 1);
+        gw_session_new(gateway, local->principal, only, MCP_LEGACY_LATEST, 0, 1);
     if (session == NULL)
         CANNOT_GO_ON();
     return session;
@@ -78,7 +78,7 @@ static struct gw_session *new_session(struct gateway *gateway, struct upstream *
 
 static struct gw_view *open_and_close(struct gw_worker *worker, struct gw_caller *caller,
                                       const struct gw_session *session, struct upstream *only) {
-    struct gw_view *view = gw_view_open(worker, caller, session, only);
+    struct gw_view *view = gw_view_open(worker, caller, session, 0, only);
     gw_view_close(view); /* the worker keeps it */
     return view;
 }
@@ -134,15 +134,15 @@ static void test_changes(void) {
         new_gateway(SERVER("a", "") SERVER("b", "share = \"session\"\n"), &config, &log);
     struct gw_worker *worker = &gateway->workers[0];
     struct gw_session *session = new_session(gateway, NULL);
-    struct gw_view *kept = gw_view_open(worker, local, NULL, NULL);
-    struct gw_view *own = gw_view_open(worker, local, session, NULL);
+    struct gw_view *kept = gw_view_open(worker, local, NULL, 0, NULL);
+    struct gw_view *own = gw_view_open(worker, local, session, 0, NULL);
     struct upstream_instance *instance = own->items[1].instance;
     uint64_t before = upstream_set_generation(gateway->upstreams);
-    upstream_set_forget_session(gateway->upstreams, SLICE("another session"));
+    upstream_set_forget_session(gateway->upstreams, SLICE("another session"), 0);
     CHECK(before == upstream_set_generation(gateway->upstreams));
-    upstream_set_forget_session(gateway->upstreams, slice_from_cstr(session->id));
+    upstream_set_forget_session(gateway->upstreams, slice_from_cstr(session->id), 0);
     CHECK(before != upstream_set_generation(gateway->upstreams));
-    struct gw_view *again = gw_view_open(worker, local, session, NULL);
+    struct gw_view *again = gw_view_open(worker, local, session, 0, NULL);
     CHECK(again != own && again->items[1].instance != instance);
     CHECK(again->items[0].instance == own->items[0].instance);
     CHECK_INT(worker->views.n, 2);
@@ -155,7 +155,7 @@ static void test_changes(void) {
     gw_view_close(again);
     /* The instance that is made for a session that has ended is ended too. */
     gw_session_close(session);
-    again = gw_view_open(worker, local, session, NULL);
+    again = gw_view_open(worker, local, session, 0, NULL);
     CHECK(again->generation != upstream_set_generation(gateway->upstreams));
     gw_view_close(again);
     gw_session_unref(session);
@@ -225,7 +225,7 @@ static void test_names(void) {
     struct gateway *gateway =
         new_gateway(SERVER("a", "") SERVER("a_b", "") SERVER("c", ""), &config, &log);
     struct gw_worker *worker = &gateway->workers[0];
-    struct gw_view *view = gw_view_open(worker, local, NULL, NULL);
+    struct gw_view *view = gw_view_open(worker, local, NULL, 0, NULL);
     static const char *const names[] = {"a", "a_b", "c"};
     for (size_t i = 0; i < 2; i++)
         give(&view->items[i],
@@ -270,7 +270,7 @@ static void test_uris(void) {
     struct log *log = NULL;
     struct gateway *gateway =
         new_gateway(SERVER("a", "") SERVER("b", "") SERVER("c", ""), &config, &log);
-    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, NULL);
+    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, 0, NULL);
     give(&view->items[0], new_catalog("a", MCP_LIST_RESOURCES, RESOURCE("x:a") "," RESOURCE("x:1")),
          false);
     give(&view->items[1],
@@ -434,7 +434,7 @@ static void test_pages(void) {
     struct gateway *gateway = new_gateway(SERVER("a", "") SERVER("b", "") SERVER("c", "")
                                               SERVER("d", "") SERVER("e", "") SERVER("f", ""),
                                           &config, &log);
-    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, NULL);
+    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, 0, NULL);
     struct buf items CLEANUP(buf_deinit) = BUF_INIT(MIB(64));
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         test_row(rows[i].name);
@@ -473,7 +473,7 @@ static void test_out_of_memory(void) {
     struct config *config = NULL;
     struct log *log = NULL;
     struct gateway *gateway = new_gateway(SERVER("a", "") SERVER("b", ""), &config, &log);
-    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, NULL);
+    struct gw_view *view = gw_view_open(&gateway->workers[0], local, NULL, 0, NULL);
     give(&view->items[0], new_catalog("a", MCP_LIST_RESOURCES, RESOURCE("x:1")), true);
     give(&view->items[1], new_catalog("b", MCP_LIST_RESOURCES, RESOURCE("x:1") "," RESOURCE("x:2")),
          true);
