@@ -342,7 +342,8 @@ static struct gw_parked *make(struct gw_call *call) {
 static bool can_park(const struct gw_call *call) {
     return (call->method == MCP_TOOLS_CALL || call->method == MCP_PROMPTS_GET ||
             call->method == MCP_RESOURCES_READ) &&
-           call->exchange->connection != NULL && !call->worker->is_draining;
+           call->exchange->connection != NULL && !call->worker->is_draining &&
+           !call->worker->is_ended;
 }
 
 void gw_call_park(struct gw_call *call, const struct upstream_ask *ask) {
@@ -415,7 +416,7 @@ static void deliver_visit(struct io_message *message) {
         give_up(parked, "the client hung up");
     else if (!visit->leaves && is_theirs && parked->guest.worker == NULL)
         let_in(parked, visit);
-    else if (!visit->leaves)
+    else if (!visit->leaves && !visit->worker->is_ended) /* else nobody may be there to hear */
         tell(&(struct gw_parked){.worker = visit->worker, .guest = visit->guest},
              &(struct news){.kind = NEWS_GONE}, SLICE_EMPTY);
     budget_give_back(io_loop_budget(visit->worker->loop), visit->len);
