@@ -149,6 +149,7 @@ static void refuse(struct api_connection *connection, uint16_t status, const cha
     CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(8));
     CLEANUP(buf_deinit) struct buf body = BUF_INIT(KIB(4));
     struct json_writer writer;
+    api_count_stranger(connection->api, &connection->peer, "console: no whole request");
     json_writer_init(&writer, &body);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("type"), SLICE("about:blank"));

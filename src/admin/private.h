@@ -36,6 +36,7 @@ enum {
 #define API_BODY        MIB(1)
 #define API_PUBLIC_BODY KIB(16) /* of those whom nobody knows */
 #define API_ANSWER      MIB(32)
+#define API_PAGE        MIB(8) /* of a list: it ends behind the item that goes beyond this */
 #define API_ARENA       MIB(4)
 #define API_HELD        MIB(64) /* bodies of all requests */
 #define API_QUEUED      MIB(33) /* of one connection, towards the client */
@@ -236,6 +237,27 @@ bool api_stream_is_full(const struct api_request *request);
  * an intent that cannot be the request is answered instead. */
 void api_record_intent(struct api_request *request, void (*next)(struct api_request *request));
 void api_record_outcome(struct api_request *request, void (*next)(struct api_request *request));
+/* Of what is no request, too. `reason` is a constant. */
+void api_count_stranger(struct api *api, const struct network *address, const char *reason);
+
+/* A page of a list: {"items":[...],"next":...}. */
+struct api_page {
+    struct api_request *request;
+    struct json_writer writer;
+    size_t n, most;
+    bool has_more;
+};
+/* `most` of the query, or the usual 50. */
+void api_page_begin(struct api_page *page, struct api_request *request);
+/* False: the page is full, and this item is the next one's. */
+bool api_page_takes(struct api_page *page);
+/* `place`: behind which the next page begins. */
+void api_page_end(struct api_page *page, struct slice place);
+void api_page_end_at(struct api_page *page, const struct accounts_place *place);
+/* 0; API_E_REFUSED: it is none of such a list. *ret_place stays when there is no cursor. */
+MUST_CHECK int api_read_cursor(struct api_request *request, struct buf *place);
+MUST_CHECK int api_read_place(struct api_request *request, struct accounts_place *ret_place,
+                              bool *ret_is_there);
 
 /* JSON of the answer. */
 void api_write_time(struct json_writer *writer, const char *key, uint64_t ms); /* 0: null */

@@ -36,6 +36,38 @@ static bool is_denial(const struct api_request *request) {
     return status == 401 || status == 403 || status == 421 || status == 429;
 }
 
+/* --- strangers --- */
+
+/* How many requests they send is theirs to choose, so they are counted and not written; but for
+ * logins that fail, for which the throttle sets the pace. NULL: it is none. */
+static const char *stranger_reason(const struct api_request *request) {
+    uint16_t status = request->answer.status;
+    bool is_login = request->route != NULL && (request->route->audit == API_AUDIT_LOGIN ||
+                                               request->route->audit == API_AUDIT_SETUP);
+    if (request->who.is_known || status < 400 || (is_login && status == 401))
+        return NULL;
+    switch (status) {
+    case 401:
+        return "console: nobody is logged in";
+    case 403:
+        return "console: a page of another origin";
+    case 421:
+        return "console: another host";
+    case 429:
+    case 503:
+        return "console: too many attempts";
+    default:
+        return "console: a request that cannot be taken";
+    }
+}
+
+void api_count_stranger(struct api *api, const struct network *address, const char *reason) {
+    if (api->options.count != NULL)
+        api->options.count(api->options.context, address, reason);
+}
+
+/* --- writing --- */
+
 static void deliver_wait(struct io_message *message) {
     struct audit_wait *wait = CONTAINER_OF(message, struct audit_wait, message);
     struct api_request *request = CONTAINER_OF(wait, struct api_request, wait);
@@ -105,7 +137,13 @@ void api_record_intent(struct api_request *request, void (*next)(struct api_requ
 
 void api_record_outcome(struct api_request *request, void (*next)(struct api_request *request)) {
     bool is_change = request->route != NULL && request->route->audit != API_AUDIT_NONE_READ;
+    const char *stranger = stranger_reason(request);
     request->next = next;
+    if (stranger != NULL) {
+        api_count_stranger(request->api, &request->client, stranger);
+        next(request);
+        return;
+    }
     /* What is done is done: it is answered also when its end cannot be written. */
     if ((!is_change && !is_denial(request)) || record(request, false) != API_RECORD_WAITS)
         next(request);

@@ -156,6 +156,14 @@ static int record(void *context, const struct api_record *record, struct audit_w
     return must_wait ? API_RECORD_WAITS : 0;
 }
 
+static void count_stranger(void *context, const struct network *address, const char *reason) {
+    struct serving_admin *admin = context;
+    if (admin->trail == NULL)
+        return;
+    audit_count_requests(admin->trail, 1); /* whoever counts what is missing counts it too */
+    audit_deny(admin->trail, address, reason);
+}
+
 static int open_records(struct serving_admin *admin, const struct config *config) {
     struct audit *audit = admin->options.audit;
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
@@ -195,6 +203,7 @@ static int make_api(struct serving_admin *admin, const struct config *config,
         .session_max_ms = config->admin.session_max_ms,
         .version = SLICE(CARDEA_VERSION),
         .record = record,
+        .count = count_stranger,
         .context = admin,
     };
     int error = api_new(&options, &admin->api);

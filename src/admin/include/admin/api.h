@@ -27,7 +27,8 @@ struct api;
 
 /*
  * What is recorded: each change before it is tried (the intent) and when it is over, each denial,
- * logins, exports. Whoever reads alone leaves nothing.
+ * logins, exports. Whoever reads alone leaves nothing; of those who have not proved to be anybody
+ * logins that fail are recorded, and everything else that is refused is counted.
  */
 struct api_record {
     const char *event;      /* "admin-user", "admin-login", ...: the route's audit class */
@@ -54,6 +55,10 @@ struct api_record {
 enum { API_RECORD_WAITS = 1 };
 typedef int api_record_fn(void *context, const struct api_record *record, struct audit_wait *wait);
 
+/* A request of a stranger was refused; how many there are is his to choose. `reason`: a constant,
+ * one of a few. On the API's thread. */
+typedef void api_count_fn(void *context, const struct network *address, const char *reason);
+
 /* Appends JSON, on worker 0 of the gateway. 0, -errno. */
 typedef int api_write_fn(void *context, struct buf *out);
 
@@ -70,10 +75,11 @@ struct api_options {
     const struct slice *hosts;
     size_t n_hosts;
     uint64_t session_idle_ms, session_max_ms;
-    struct slice version; /* of the program; a constant */
-    api_record_fn *record;
+    struct slice version;  /* of the program; a constant */
+    api_record_fn *record; /* NULL: nothing is recorded, as with the next one */
+    api_count_fn *count;
     api_write_fn *write_config; /* the live configuration; NULL: unavailable */
-    void *context;              /* of both */
+    void *context;              /* of these three */
 };
 
 /* Binds the address; what is asked waits until api_start(). -EADDRINUSE and the like; -EINVAL: the
