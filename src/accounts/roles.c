@@ -370,6 +370,18 @@ int accounts_get_role(struct store_tx *tx, struct slice role, accounts_role_fn *
     return error;
 }
 
-int accounts_list_roles(struct store_tx *tx, accounts_role_fn *fn, void *context) {
-    return show_all(tx, ROLE_COLUMNS " ORDER BY r.is_system DESC, r.key", NULL, 0, fn, context);
+int accounts_list_roles(struct store_tx *tx, const struct accounts_role *after, size_t most,
+                        accounts_role_fn *fn, void *context) {
+    char key[DOORS_NAME + 1] = "";
+    int64_t kind = after == NULL ? 2 : after->is_system;
+    /* Nobody has such a name: nothing is behind it. */
+    if (after != NULL && !doors_fold(after->name, key))
+        return 0;
+    return show_all(
+        tx,
+        ROLE_COLUMNS " WHERE r.is_system < $1 OR (r.is_system = $1 AND r.key > $2)"
+                     " ORDER BY r.is_system DESC, r.key LIMIT $3",
+        STORE_VALUES(store_number(kind), store_text(slice_from_cstr(key)),
+                     store_number(most > LIMIT_ROLES ? (int64_t)LIMIT_ROLES : (int64_t)most)),
+        fn, context);
 }

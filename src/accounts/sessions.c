@@ -232,9 +232,12 @@ int accounts_touch_session(struct store_tx *tx, struct slice session) {
                       STORE_VALUES(store_text(session), store_number((int64_t)now_ms)), NULL);
 }
 
-int accounts_list_sessions(struct store_tx *tx, struct slice user, accounts_session_fn *fn,
+int accounts_list_sessions(struct store_tx *tx, struct slice user,
+                           const struct accounts_place *after, size_t most, accounts_session_fn *fn,
                            void *context) {
     char id[ACCOUNTS_ID + 1] = "";
+    int64_t limit = most > INT32_MAX ? INT32_MAX : (int64_t)most;
+    int64_t created_ms = after != NULL ? (int64_t)after->created_ms : INT64_MAX;
     struct store_rows *rows = NULL;
     uint64_t now_ms = 0;
     int error = now(tx, &now_ms);
@@ -246,8 +249,13 @@ int accounts_list_sessions(struct store_tx *tx, struct slice user, accounts_sess
             "SELECT s.id, s.user_id, u.name, s.address, s.agent, s.csrf, s.created_ms, s.seen_ms,"
             " s.idle_ms, s.ends_ms, u.must_change FROM sessions s JOIN users u ON u.id = s.user_id"
             " WHERE (s.user_id = $1 OR $1 = '') AND s.ends_ms > $2 AND s.seen_ms + s.idle_ms > $2"
-            " AND u.is_disabled = 0 ORDER BY s.created_ms DESC, s.id",
-            STORE_VALUES(store_text(slice_from_cstr(id)), store_number((int64_t)now_ms)), &rows);
+            " AND u.is_disabled = 0 AND (s.created_ms < $3 OR (s.created_ms = $3 AND s.id > $4))"
+            " ORDER BY s.created_ms DESC, s.id LIMIT $5",
+            STORE_VALUES(store_text(slice_from_cstr(id)), store_number((int64_t)now_ms),
+                         store_number(created_ms),
+                         store_text(slice_from_cstr(after != NULL ? after->id : "")),
+                         store_number(limit)),
+            &rows);
     if (error != 0)
         return error;
     bool goes_on = true;

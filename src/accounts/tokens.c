@@ -76,6 +76,19 @@ static int check_options(const struct accounts_token_new *options, struct buf *r
     return people_check_text(options->name, "a token's name", LIMIT_DISPLAY_NAME, reason);
 }
 
+/* Else whoever finds a token that is over tomorrow has one for years. */
+static int check_end(struct store_tx *tx, const struct making *making) {
+    uint64_t now_ms = 0, until_ms = making->actor->until_ms;
+    uint64_t lifetime_ms = making->options->lifetime_ms;
+    if (making->actor->is_owner || until_ms == 0)
+        return 0;
+    int error = store_now_ms(tx, &now_ms);
+    if (error == 0 && (lifetime_ms == 0 || now_ms + lifetime_ms > until_ms))
+        error = people_refuse(making->reason, ACCOUNTS_E_DENIED,
+                              "a token cannot make one that lives longer than itself");
+    return error;
+}
+
 /* Rights that were asked for: within the user's and the maker's. */
 static int take_rights(struct store_tx *tx, struct making *making,
                        const struct policy_rights *users) {
@@ -144,6 +157,8 @@ int accounts_add_token(struct store_tx *tx, const struct accounts_actor *actor,
     if (error == 0)
         error = check_user(tx, &making);
     if (error == 0)
+        error = check_end(tx, &making);
+    if (error == 0)
         error = choose_rights(tx, &making);
     if (error == 0)
         error = insert(tx, &making, slice_from_cstr(made_id), slice_from_cstr(made));
@@ -194,31 +209,14 @@ static bool show(const struct store_rows *rows, accounts_token_fn *fn, void *con
     return fn(context, &token);
 }
 
-/* Where the page before ended. */
-static int find_place(struct store_tx *tx, struct slice after, int64_t *ret_created_ms) {
-    int64_t created_ms = -1;
-    int error = 0;
-    if (after.len != 0 && !doors_is_base64url(after, ACCOUNTS_ID))
-        return ACCOUNTS_E_NONE;
-    if (after.len != 0)
-        error = doors_number(tx, "SELECT created_ms FROM tokens WHERE id = $1",
-                             STORE_VALUES(store_text(after)), -1, &created_ms);
-    if (error == 0 && after.len != 0 && created_ms < 0)
-        return ACCOUNTS_E_NONE;
-    if (error == 0)
-        *ret_created_ms = created_ms;
-    return error;
-}
-
-int accounts_list_tokens(struct store_tx *tx, struct slice user, struct slice after, size_t most,
-                         accounts_token_fn *fn, void *context) {
+int accounts_list_tokens(struct store_tx *tx, struct slice user, const struct accounts_place *after,
+                         size_t most, accounts_token_fn *fn, void *context) {
     struct store_rows *rows = NULL;
     char id[ACCOUNTS_ID + 1] = "";
-    int64_t created_ms = -1, limit = most > INT32_MAX ? INT32_MAX : (int64_t)most;
+    int64_t created_ms = after != NULL ? (int64_t)after->created_ms : -1;
+    int64_t limit = most > INT32_MAX ? INT32_MAX : (int64_t)most;
     bool goes_on = true;
     int error = user.len != 0 ? doors_find_user(tx, user, id) : 0;
-    if (error == 0)
-        error = find_place(tx, after, &created_ms);
     if (error == 0)
         error =
             store_query(tx,
@@ -228,7 +226,8 @@ int accounts_list_tokens(struct store_tx *tx, struct slice user, struct slice af
                         " AND (t.created_ms > $2 OR (t.created_ms = $2 AND t.id > $3))"
                         " ORDER BY t.created_ms, t.id LIMIT $4",
                         STORE_VALUES(store_text(slice_from_cstr(id)), store_number(created_ms),
-                                     store_text(after), store_number(limit)),
+                                     store_text(slice_from_cstr(after != NULL ? after->id : "")),
+                                     store_number(limit)),
                         &rows);
     while (error == 0 && goes_on && store_rows_next(rows))
         goes_on = show(rows, fn, context);

@@ -50,6 +50,7 @@ static const struct meaning meanings[] = {
     {-ECANCELED, 503, NULL, "the gateway stops", NULL},
     {-ENOMEM, 503, NULL, "out of memory", "try again in a moment"},
     {-E2BIG, 422, NULL, "it is too long", NULL},
+    {-EMSGSIZE, 422, NULL, "the answer would be too long", "ask for less at once"},
 };
 
 static const struct meaning *find_meaning(int error) {

@@ -113,7 +113,7 @@ static int check_stream(struct store_tx *tx, struct checked *checked) {
         return error == ACCOUNTS_E_NONE ? 0 : error;
     }
     struct slice user = slice_from_cstr(checked->user);
-    error = accounts_list_sessions(tx, user, note_session, checked);
+    error = accounts_list_sessions(tx, user, NULL, INT32_MAX, note_session, checked);
     if (error == 0 && checked->is_there)
         error = accounts_user_rights(tx, user, &checked->rights);
     return error == ACCOUNTS_E_NONE ? 0 : error;

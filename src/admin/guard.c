@@ -289,3 +289,25 @@ int guard_read_cursor(struct slice cursor, struct buf *place) {
                ? 0
                : GUARD_E_QUERY;
 }
+
+int guard_write_place(struct buf *out, const struct accounts_place *place) {
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(MOST_CURSOR);
+    int error = buf_printf(&text, "%llu.%s", (unsigned long long)place->created_ms, place->id);
+    return error == 0 ? guard_write_cursor(out, buf_slice(&text)) : error;
+}
+
+int guard_read_place(struct slice cursor, struct accounts_place *ret_place) {
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(MOST_CURSOR);
+    struct accounts_place place = {.created_ms = 0};
+    struct slice created, id;
+    int error = guard_read_cursor(cursor, &text);
+    if (error != 0)
+        return error;
+    if (!slice_cut(buf_slice(&text), '.', &created, &id) || id.len != ACCOUNTS_ID ||
+        !is_base64url(id) || slice_to_u64(created, &place.created_ms) != 0 ||
+        place.created_ms > INT64_MAX)
+        return GUARD_E_QUERY;
+    memcpy(place.id, id.ptr, id.len);
+    *ret_place = place;
+    return 0;
+}

@@ -95,3 +95,6 @@ MUST_CHECK bool guard_next_query(struct slice *rest, struct arena *arena, struct
 int guard_write_cursor(struct buf *out, struct slice place);
 /* GUARD_E_QUERY: it is none. */
 MUST_CHECK int guard_read_cursor(struct slice cursor, struct buf *place);
+/* The same of a list by creation. */
+int guard_write_place(struct buf *out, const struct accounts_place *place);
+MUST_CHECK int guard_read_place(struct slice cursor, struct accounts_place *ret_place);

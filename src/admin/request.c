@@ -539,6 +539,7 @@ struct accounts_actor api_actor(const struct api_request *request) {
         .user = slice_from_cstr(request->who.user),
         .rights = request->who.rights,
         .session = slice_from_cstr(request->who.session),
+        .until_ms = request->who.is_token ? request->who.ends_ms : 0,
     };
 }
 

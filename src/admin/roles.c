@@ -1,10 +1,11 @@
 /* Roles, and who can call what by them. */
 #include <errno.h>
 
+#include "base/limits.h"
 #include "handlers.h"
 #include "private.h"
 
-enum { USUAL_PAGE = 50, MOST_ROLES = 1000 };
+enum { USUAL_PAGE = 50, MOST_ROLES = LIMIT_ROLES };
 
 /* --- as JSON --- */
 
@@ -32,20 +33,36 @@ static void write_role(struct json_writer *writer, const struct accounts_role *r
     json_object_end(writer);
 }
 
+struct listing {
+    struct api_page page;
+    struct buf last; /* its kind and name */
+};
+
 static bool list_role(void *context, const struct accounts_role *role) {
-    write_role(context, role);
+    struct listing *listing = context;
+    if (!api_page_takes(&listing->page))
+        return false;
+    write_role(&listing->page.writer, role);
+    buf_reset(&listing->last, KIB(1));
+    buf_append_byte(&listing->last, role->is_system ? 's' : 'o');
+    buf_append(&listing->last, role->name);
     return true;
 }
 
 int api_list_roles(struct store_tx *tx, struct api_request *request) {
-    struct json_writer writer;
-    json_writer_init(&writer, &request->answer.body);
-    json_object_begin(&writer);
-    json_key(&writer, SLICE("items"));
-    json_array_begin(&writer);
-    int error = accounts_list_roles(tx, list_role, &writer);
-    json_array_end(&writer);
-    json_object_end(&writer);
+    CLEANUP(buf_deinit) struct buf after = BUF_INIT(KIB(1));
+    struct listing listing = {.last = BUF_INIT(KIB(1))};
+    struct accounts_role place = {.is_system = false};
+    int error = api_read_cursor(request, &after);
+    if (error != 0)
+        return error;
+    place.is_system = slice_starts_with(buf_slice(&after), SLICE("s"));
+    place.name = slice_from(buf_slice(&after), buf_len(&after) != 0 ? 1 : 0);
+    api_page_begin(&listing.page, request);
+    error = accounts_list_roles(tx, place.name.len != 0 ? &place : NULL, listing.page.most + 1,
+                                list_role, &listing);
+    api_page_end(&listing.page, buf_slice(&listing.last));
+    buf_deinit(&listing.last);
     return error;
 }
 
@@ -214,7 +231,7 @@ static bool look_at_user(void *context, const struct accounts_user *user) {
 static int write_roles(struct store_tx *tx, struct access *access) {
     json_key(&access->writer, SLICE("roles"));
     json_array_begin(&access->writer);
-    int error = accounts_list_roles(tx, look_at_role, access);
+    int error = accounts_list_roles(tx, NULL, LIMIT_ROLES, look_at_role, access);
     json_array_end(&access->writer);
     return error != 0 ? error : access->error;
 }

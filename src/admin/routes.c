@@ -52,7 +52,7 @@ const struct api_route api_routes[] = {
           .password = "password", .work = api_reset_password),
     /* roles */
     ROUTE(GET, "/api/v1/roles", ROLES_READ, NONE_READ, .summary = "Roles, and what they give.",
-          .answer = &schema_roles, .work = api_list_roles),
+          .query = query_pages, .answer = &schema_roles, .work = api_list_roles),
     ROUTE(POST, "/api/v1/roles", ROLES_WRITE, ROLE, .summary = "A new role.",
           .request = &schema_new_role, .answer = &schema_role, .status = 201, .has_etag = true,
           .work = api_add_role),

@@ -122,7 +122,7 @@ static SCHEMA(listed_session, "ListedSession");
         .doc = "The cursor of the next page; null: this was the last one."                         \
     }
 
-FIELDS(sessions) = {ITEMS(listed_session), SCHEMA_END};
+FIELDS(sessions) = {ITEMS(listed_session), NEXT, SCHEMA_END};
 SCHEMA(sessions, "Sessions");
 
 /* --- users --- */
@@ -208,7 +208,7 @@ FIELDS(role) = {
 };
 SCHEMA(role, "Role");
 
-FIELDS(roles) = {ITEMS(role), SCHEMA_END};
+FIELDS(roles) = {ITEMS(role), NEXT, SCHEMA_END};
 SCHEMA(roles, "Roles");
 
 FIELDS(access_role) = {GIVEN("name"), GIVEN_TEXTS("groups"), GIVEN_NUMBER("n_users"), SCHEMA_END};
@@ -369,6 +369,10 @@ SCHEMA(health, "Health");
     {.name = "limit", .type = SCHEMA_NUMBER, .least = 1, .most = PAGE, .doc = "Of a page; 50."},   \
         TEXT("cursor", .most = KIB(1), .doc = "`next` of the page before.")
 
+const struct schema_field query_pages[] = {
+    LIMIT_AND_CURSOR,
+    SCHEMA_END,
+};
 const struct schema_field query_users[] = {
     TEXT("search", .most = LONG, .doc = "A part of name, display name or email."),
     LIMIT_AND_CURSOR,
@@ -388,6 +392,7 @@ const struct schema_field query_tokens[] = {
 };
 const struct schema_field query_sessions[] = {
     TEXT("user", .least = 1, .most = LONG, .doc = "Id or name, * for all: needs sessions.all."),
+    LIMIT_AND_CURSOR,
     SCHEMA_END,
 };
 const struct schema_field query_edit[] = {

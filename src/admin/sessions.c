@@ -4,18 +4,16 @@
 #include "handlers.h"
 #include "private.h"
 
-enum { MOST = 1000 };
-
 struct listing {
-    struct json_writer writer;
+    struct api_page page;
     struct slice own;
-    size_t n;
+    struct accounts_place last;
 };
 
 static bool list_session(void *context, const struct accounts_session *session) {
     struct listing *listing = context;
-    struct json_writer *writer = &listing->writer;
-    if (listing->n++ == MOST)
+    struct json_writer *writer = &listing->page.writer;
+    if (!api_page_takes(&listing->page))
         return false;
     json_object_begin(writer);
     api_write_text(writer, "id", session->id);
@@ -31,6 +29,8 @@ static bool list_session(void *context, const struct accounts_session *session) 
     api_write_time(writer, "ends", session->ends_ms);
     json_kv_bool(writer, SLICE("is_own"), slice_eq(session->id, listing->own));
     json_object_end(writer);
+    listing->last.created_ms = session->created_ms;
+    (void)!slice_to_cstr(session->id, listing->last.id, sizeof listing->last.id);
     return true;
 }
 
@@ -41,7 +41,8 @@ static bool sees_own(const struct api_request *request) {
 
 static int find_user(struct api_request *request, struct slice *ret_user) {
     struct slice user = api_query(request, "user");
-    bool is_own = user.ptr == NULL || slice_eq(user, slice_from_cstr(request->who.user));
+    bool is_own = user.ptr == NULL || slice_eq(user, slice_from_cstr(request->who.user)) ||
+                  slice_eq_nocase(user, slice_from_cstr(request->who.name));
     if (!sees_own(request) || (!is_own && !api_may(request, PERMISSION_SESSIONS_ALL)))
         return api_refuse_kind(request, 403, "permission",
                                "sessions of others need the permission sessions.all", NULL);
@@ -53,17 +54,18 @@ static int find_user(struct api_request *request, struct slice *ret_user) {
 
 int api_list_sessions(struct store_tx *tx, struct api_request *request) {
     struct listing listing = {.own = slice_from_cstr(request->who.session)};
+    struct accounts_place after = {.created_ms = 0};
     struct slice user = SLICE_EMPTY;
+    bool goes_on = false;
     int error = find_user(request, &user);
+    if (error == 0)
+        error = api_read_place(request, &after, &goes_on);
     if (error != 0)
         return error;
-    json_writer_init(&listing.writer, &request->answer.body);
-    json_object_begin(&listing.writer);
-    json_key(&listing.writer, SLICE("items"));
-    json_array_begin(&listing.writer);
-    error = accounts_list_sessions(tx, user, list_session, &listing);
-    json_array_end(&listing.writer);
-    json_object_end(&listing.writer);
+    api_page_begin(&listing.page, request);
+    error = accounts_list_sessions(tx, user, goes_on ? &after : NULL, listing.page.most + 1,
+                                   list_session, &listing);
+    api_page_end_at(&listing.page, &listing.last);
     return error;
 }
 

@@ -6,13 +6,11 @@
 #include "handlers.h"
 #include "private.h"
 
-enum { USUAL_PAGE = 50, DAY_MS = 24 * 60 * 60 * 1000 };
+enum { DAY_MS = 24 * 60 * 60 * 1000 };
 
 struct listing {
-    struct json_writer writer;
-    size_t n, most;
-    char last[ACCOUNTS_ID + 1];
-    bool has_more;
+    struct api_page page;
+    struct accounts_place last;
 };
 
 static void write_token(struct json_writer *writer, const struct accounts_token *token) {
@@ -38,30 +36,24 @@ static void write_token(struct json_writer *writer, const struct accounts_token 
 
 static bool list_token(void *context, const struct accounts_token *token) {
     struct listing *listing = context;
-    listing->has_more = listing->n == listing->most;
-    if (listing->has_more)
+    if (!api_page_takes(&listing->page))
         return false;
-    write_token(&listing->writer, token);
-    (void)!slice_to_cstr(token->id, listing->last, sizeof listing->last);
-    listing->n++;
+    write_token(&listing->page.writer, token);
+    listing->last.created_ms = token->created_ms;
+    (void)!slice_to_cstr(token->id, listing->last.id, sizeof listing->last.id);
     return true;
 }
 
-static void write_next(struct listing *listing) {
-    CLEANUP(buf_deinit) struct buf cursor = BUF_INIT(KIB(1));
-    json_key(&listing->writer, SLICE("next"));
-    if (!listing->has_more) {
-        json_null(&listing->writer);
-        return;
-    }
-    guard_write_cursor(&cursor, slice_from_cstr(listing->last));
-    json_string(&listing->writer, buf_slice(&cursor));
+/* By id or name. */
+static NO_INLINE bool is_of(const struct api_who *who, struct slice user) {
+    return slice_eq(user, slice_from_cstr(who->user)) ||
+           slice_eq_nocase(user, slice_from_cstr(who->name));
 }
 
 /* Whose: "*" is everybody's. */
 static int find_user(struct api_request *request, struct slice *ret_user) {
     struct slice user = api_query(request, "user");
-    if (user.ptr == NULL || slice_eq(user, slice_from_cstr(request->who.user))) {
+    if (user.ptr == NULL || is_of(&request->who, user)) {
         *ret_user = slice_from_cstr(request->who.user);
         return 0;
     }
@@ -73,35 +65,23 @@ static int find_user(struct api_request *request, struct slice *ret_user) {
 }
 
 int api_list_tokens(struct store_tx *tx, struct api_request *request) {
-    CLEANUP(buf_deinit) struct buf after = BUF_INIT(KIB(1));
-    struct listing listing = {.most = api_query_number(request, "limit", USUAL_PAGE)};
-    struct slice cursor = api_query(request, "cursor"), user = SLICE_EMPTY;
+    struct listing listing = {.last = {.created_ms = 0}};
+    struct accounts_place after = {.created_ms = 0};
+    struct slice user = SLICE_EMPTY;
+    bool goes_on = false;
     int error = find_user(request, &user);
-    if (error == 0 && cursor.ptr != NULL)
-        error = guard_read_cursor(cursor, &after);
-    if (error == GUARD_E_QUERY)
-        return api_refuse(request, 400, "cursor: is none of this list", NULL);
+    if (error == 0)
+        error = api_read_place(request, &after, &goes_on);
     if (error != 0)
         return error;
-    json_writer_init(&listing.writer, &request->answer.body);
-    json_object_begin(&listing.writer);
-    json_key(&listing.writer, SLICE("items"));
-    json_array_begin(&listing.writer);
-    error =
-        accounts_list_tokens(tx, user, buf_slice(&after), listing.most + 1, list_token, &listing);
-    json_array_end(&listing.writer);
-    write_next(&listing);
-    json_object_end(&listing.writer);
+    api_page_begin(&listing.page, request);
+    error = accounts_list_tokens(tx, user, goes_on ? &after : NULL, listing.page.most + 1,
+                                 list_token, &listing);
+    api_page_end_at(&listing.page, &listing.last);
     return error;
 }
 
 /* --- a new one --- */
-
-/* By id or name. */
-static NO_INLINE bool is_of(const struct api_who *who, struct slice user) {
-    return slice_eq(user, slice_from_cstr(who->user)) ||
-           slice_eq_nocase(user, slice_from_cstr(who->name));
-}
 
 /* Without rights of its own it has its user's, as they will be; a token that has fewer must not
  * make one that has more. */

@@ -5,8 +5,6 @@
 #include "handlers.h"
 #include "private.h"
 
-enum { USUAL_PAGE = 50 };
-
 /* --- as JSON --- */
 
 static void write_user(struct json_writer *writer, const struct accounts_user *user) {
@@ -31,53 +29,31 @@ static void write_user(struct json_writer *writer, const struct accounts_user *u
 }
 
 struct listing {
-    struct json_writer writer;
-    size_t n, most;
+    struct api_page page;
     struct buf last; /* the name of the last one that is told */
-    bool has_more;
 };
 
 static bool list_user(void *context, const struct accounts_user *user) {
     struct listing *listing = context;
-    listing->has_more = listing->n == listing->most;
-    if (listing->has_more)
+    if (!api_page_takes(&listing->page))
         return false;
-    write_user(&listing->writer, user);
+    write_user(&listing->page.writer, user);
     buf_reset(&listing->last, KIB(1));
     buf_append(&listing->last, user->name);
-    listing->n++;
     return true;
-}
-
-static void write_next(struct listing *listing) {
-    CLEANUP(buf_deinit) struct buf cursor = BUF_INIT(KIB(1));
-    json_key(&listing->writer, SLICE("next"));
-    if (!listing->has_more) {
-        json_null(&listing->writer);
-        return;
-    }
-    guard_write_cursor(&cursor, buf_slice(&listing->last));
-    json_string(&listing->writer, buf_slice(&cursor));
 }
 
 int api_list_users(struct store_tx *tx, struct api_request *request) {
     CLEANUP(buf_deinit) struct buf after = BUF_INIT(KIB(1));
-    struct listing listing = {.most = api_query_number(request, "limit", USUAL_PAGE),
-                              .last = BUF_INIT(KIB(1))};
-    struct slice cursor = api_query(request, "cursor"), search = api_query(request, "search");
-    int error = cursor.ptr != NULL ? guard_read_cursor(cursor, &after) : 0;
-    if (error > 0)
-        return api_refuse(request, 400, "cursor: is none of this list", NULL);
-    json_writer_init(&listing.writer, &request->answer.body);
-    json_object_begin(&listing.writer);
-    json_key(&listing.writer, SLICE("items"));
-    json_array_begin(&listing.writer);
-    if (error == 0)
-        error = accounts_list_users(tx, search.ptr != NULL ? search : SLICE_EMPTY,
-                                    buf_slice(&after), listing.most + 1, list_user, &listing);
-    json_array_end(&listing.writer);
-    write_next(&listing);
-    json_object_end(&listing.writer);
+    struct listing listing = {.last = BUF_INIT(KIB(1))};
+    struct slice search = api_query(request, "search");
+    int error = api_read_cursor(request, &after);
+    if (error != 0)
+        return error;
+    api_page_begin(&listing.page, request);
+    error = accounts_list_users(tx, search.ptr != NULL ? search : SLICE_EMPTY, buf_slice(&after),
+                                listing.page.most + 1, list_user, &listing);
+    api_page_end(&listing.page, buf_slice(&listing.last));
     buf_deinit(&listing.last);
     return error;
 }

@@ -123,7 +123,7 @@ static bool list_one(void *context, const struct accounts_role *role) {
 static int list(struct store_tx *tx, void *context) {
     struct people *people = context;
     people_begin_list(people, SLICE("roles"));
-    int error = accounts_list_roles(tx, list_one, people);
+    int error = accounts_list_roles(tx, NULL, LIMIT_ROLES, list_one, people);
     people_end_list(people);
     return error != 0 ? error : buf_error(&people->out);
 }

@@ -39,7 +39,7 @@ static int list(struct store_tx *tx, void *context) {
     struct people *people = context;
     people->n = 0;
     people_begin_list(people, SLICE("sessions"));
-    int error = accounts_list_sessions(tx, people->who, list_one, people);
+    int error = accounts_list_sessions(tx, people->who, NULL, INT32_MAX, list_one, people);
     if (error == ACCOUNTS_E_NONE)
         buf_append_cstr(&people->reason, "there is no such user");
     if (error == 0 && people->n == 0 && !people->options->json)
@@ -79,7 +79,7 @@ static int end_all(struct store_tx *tx, void *context) {
     struct people *people = context;
     struct ids ids = {.n = 0};
     buf_reset(&people->reason, KIB(4));
-    int error = accounts_list_sessions(tx, people->who, note_id, &ids);
+    int error = accounts_list_sessions(tx, people->who, NULL, INT32_MAX, note_id, &ids);
     if (error == ACCOUNTS_E_NONE)
         buf_append_cstr(&people->reason, "there is no such user");
     for (size_t i = 0; error == 0 && i < ids.n; i++)

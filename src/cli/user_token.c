@@ -147,7 +147,7 @@ static int list(struct store_tx *tx, void *context) {
     if (!people->options->json)
         buf_append_cstr(&people->out, "id                     prefix   user             "
                                       "until               last used           name\n");
-    int error = accounts_list_tokens(tx, people->who, SLICE_EMPTY, INT32_MAX, list_one, people);
+    int error = accounts_list_tokens(tx, people->who, NULL, INT32_MAX, list_one, people);
     if (error == ACCOUNTS_E_NONE)
         buf_append_cstr(&people->reason, "there is no such user");
     people_end_list(people);

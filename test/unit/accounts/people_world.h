@@ -82,6 +82,7 @@ struct seen {
     int n;
     struct ask ask;
     char id[ACCOUNTS_ID + 1], name[80], roles[512];
+    struct accounts_place place;
     struct slice who, search;
     size_t most;
     bool is_disabled, must_change, has_password;

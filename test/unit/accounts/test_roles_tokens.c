@@ -75,7 +75,7 @@ static int get_role(struct store_tx *tx, void *context) {
 }
 
 static int list_roles(struct store_tx *tx, void *context) {
-    return accounts_list_roles(tx, see_role, context);
+    return accounts_list_roles(tx, NULL, 1000, see_role, context);
 }
 
 static int look_role(struct store_world *world, const char *role, struct seen *ret_seen) {
@@ -479,6 +479,9 @@ static void test_token_makes_no_greater_token(enum store_world_kind kind) {
     CHECK_INT(make_token(&world, actor, "mia", READER, &ask), ACCOUNTS_E_DENIED);
     CHECK_INT(make_token(&world, actor, "rita", "{}", &ask), ACCOUNTS_E_DENIED);
     CHECK_INT(make_token(&world, actor, "mia", small, &ask), 0);
+    /* make_token() asks for one without an end. */
+    actor.until_ms = INT64_MAX;
+    CHECK_INT(make_token(&world, actor, "mia", small, &ask), ACCOUNTS_E_DENIED);
     policy_rights_unref(found.rights);
     seen_deinit(&memory);
     store_world_close(&world);
@@ -488,14 +491,16 @@ STORE_TEST(test_token_makes_no_greater_token)
 static bool count_token(void *context, const struct accounts_token *token) {
     struct seen *seen = context;
     seen->n++;
-    snprintf(seen->id, sizeof seen->id, "%.*s", SLICE_ARGS(token->id));
+    snprintf(seen->place.id, sizeof seen->place.id, "%.*s", SLICE_ARGS(token->id));
+    seen->place.created_ms = token->created_ms;
     seen->version = token->used_ms;
     return true;
 }
 
 struct page {
     struct seen seen;
-    struct slice user, after;
+    struct slice user;
+    const struct accounts_place *after;
     size_t most;
 };
 
@@ -511,7 +516,7 @@ static int note(struct store_tx *tx, void *context) {
 static void test_listing_tokens(enum store_world_kind kind) {
     struct store_world world;
     struct ask ask;
-    char after[ACCOUNTS_ID + 1] = "";
+    struct accounts_place after = {.created_ms = 0};
     int n = 0;
     store_world_open(&world, kind);
     add_people(&world);
@@ -519,10 +524,10 @@ static void test_listing_tokens(enum store_world_kind kind) {
     for (int i = 0; i < 25; i++)
         CHECK_INT(make_token(&world, owner, "rita", "", &ask), 0);
     for (int i = 0; i < 10; i++) {
-        struct page page = {.user = SLICE("rita"), .after = slice_from_cstr(after), .most = 4};
+        struct page page = {.user = SLICE("rita"), .after = &after, .most = 4};
         CHECK_INT(store_run(world.store, STORE_READ, list_tokens, &page), 0);
         n += page.seen.n;
-        memcpy(after, page.seen.id, sizeof after);
+        after = page.seen.place;
         if (page.seen.n == 0)
             break;
     }
@@ -532,12 +537,19 @@ static void test_listing_tokens(enum store_world_kind kind) {
     CHECK_INT(all.seen.n, 26);
     struct page none = {.user = SLICE("nobody"), .most = 1000};
     CHECK_INT(store_run(world.store, STORE_READ, list_tokens, &none), ACCOUNTS_E_NONE);
-    struct page lost = {.after = SLICE("AAAAAAAAAAAAAAAAAAAAAA"), .most = 1000};
-    CHECK_INT(store_run(world.store, STORE_READ, list_tokens, &lost), ACCOUNTS_E_NONE);
+    /* A page begins behind a place, whether or not something is there. */
+    const struct accounts_place early = {.created_ms = 1, .id = "AAAAAAAAAAAAAAAAAAAAAA"};
+    const struct accounts_place late = {.created_ms = INT64_MAX, .id = "AAAAAAAAAAAAAAAAAAAAAA"};
+    struct page behind = {.after = &early, .most = 1000};
+    CHECK_INT(store_run(world.store, STORE_READ, list_tokens, &behind), 0);
+    CHECK_INT(behind.seen.n, 26);
+    behind = (struct page){.after = &late, .most = 1000};
+    CHECK_INT(store_run(world.store, STORE_READ, list_tokens, &behind), 0);
+    CHECK_INT(behind.seen.n, 0);
     /* Uses come late and out of order; a token that is gone is no error. */
     struct accounts_use uses[2] = {{.used_ms = 5000}, {.used_ms = 4000}};
-    memcpy(uses[0].id, all.seen.id, sizeof uses[0].id);
-    memcpy(uses[1].id, all.seen.id, sizeof uses[1].id);
+    memcpy(uses[0].id, all.seen.place.id, sizeof uses[0].id);
+    memcpy(uses[1].id, all.seen.place.id, sizeof uses[1].id);
     CHECK_INT(store_run(world.store, STORE_WRITE, note, uses), 0);
     CHECK_INT(store_run(world.store, STORE_READ, list_tokens, &all), 0);
     CHECK_INT(all.seen.version, 5000);

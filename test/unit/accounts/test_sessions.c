@@ -400,7 +400,8 @@ struct listing {
 static int list_work(struct store_tx *tx, void *context) {
     struct listing *listing = context;
     listing->n = 0;
-    return accounts_list_sessions(tx, slice_from_cstr(listing->user), count_one, &listing->n);
+    return accounts_list_sessions(tx, slice_from_cstr(listing->user), NULL, INT32_MAX, count_one,
+                                  &listing->n);
 }
 
 static int listed(struct store_world *world, const char *user) {

@@ -490,7 +490,7 @@ static bool count_session(void *context, const struct accounts_session *session)
 
 static int list_sessions(struct store_tx *tx, void *context) {
     struct seen *seen = context;
-    return accounts_list_sessions(tx, seen->who, count_session, seen);
+    return accounts_list_sessions(tx, seen->who, NULL, INT32_MAX, count_session, seen);
 }
 
 static int n_sessions(struct store_world *world, const char *user, struct seen *seen) {

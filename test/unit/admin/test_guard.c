@@ -315,6 +315,34 @@ static void test_cursor(void) {
     }
 }
 
+static void test_place(void) {
+    CLEANUP(buf_deinit) struct buf cursor = BUF_INIT(KIB(1));
+    const struct accounts_place place = {.created_ms = 1700000000123,
+                                         .id = "AAAAAAAAAAAAAAAAAAAAA-"};
+    struct accounts_place again = {.created_ms = 7};
+    CHECK_INT(guard_write_place(&cursor, &place), 0);
+    CHECK_INT(guard_read_place(buf_slice(&cursor), &again), 0);
+    CHECK_INT(again.created_ms, place.created_ms);
+    CHECK_STR(slice_from_cstr(again.id), place.id);
+    static const char *const bad[] = {
+        "",
+        "AAAAAAAAAAAAAAAAAAAAAA",
+        ".AAAAAAAAAAAAAAAAAAAAAA",
+        "-1.AAAAAAAAAAAAAAAAAAAAAA",
+        "9223372036854775808.AAAAAAAAAAAAAAAAAAAAAA",
+        "1.AAAAAAAAAAAAAAAAAAAAA",
+        "1.AAAAAAAAAAAAAAAAAAAAAAA",
+        "1.AAAAAAAAAAAAAAAAAAAAA'",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        test_row(bad[i]);
+        buf_reset(&cursor, KIB(1));
+        CHECK_INT(guard_write_cursor(&cursor, slice_from_cstr(bad[i])), 0);
+        CHECK_INT(guard_read_place(buf_slice(&cursor), &again), GUARD_E_QUERY);
+    }
+    CHECK_INT(again.created_ms, place.created_ms);
+}
+
 /* --- without memory --- */
 
 static void torture(void *arg) {
@@ -336,4 +364,4 @@ static void test_without_memory(void) {
 
 TEST_MAIN(TEST(test_host), TEST(test_unspecified_listener), TEST(test_origin),
           TEST(test_credentials), TEST(test_if_match), TEST(test_paths), TEST(test_queries),
-          TEST(test_cursor), TEST(test_without_memory))
+          TEST(test_cursor), TEST(test_place), TEST(test_without_memory))

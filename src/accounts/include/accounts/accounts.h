@@ -38,6 +38,14 @@ struct accounts_actor {
     struct slice user;                  /* id */
     const struct policy_rights *rights; /* what they have now; NULL: the owner */
     struct slice session;               /* the id of the session that they ask with; empty: none */
+    uint64_t until_ms;                  /* when the token that they ask with is over; 0: it does not
+                                           end, or it is none */
+};
+
+/* Of something in a list by creation: where the next page begins. */
+struct accounts_place {
+    uint64_t created_ms;
+    char id[ACCOUNTS_ID + 1];
 };
 
 /* --- users (users.c) --- */
@@ -120,7 +128,10 @@ MUST_CHECK int accounts_delete_role(struct store_tx *tx, const struct accounts_a
                                     struct slice role, uint64_t version, struct buf *reason);
 MUST_CHECK int accounts_get_role(struct store_tx *tx, struct slice role, accounts_role_fn *fn,
                                  void *context);
-MUST_CHECK int accounts_list_roles(struct store_tx *tx, accounts_role_fn *fn, void *context);
+/* System roles, then the others, each by name; behind the one with `is_system` and `name` of
+ * `after` (NULL: from the beginning), at most `most`. */
+MUST_CHECK int accounts_list_roles(struct store_tx *tx, const struct accounts_role *after,
+                                   size_t most, accounts_role_fn *fn, void *context);
 /* What the user's roles give together; a disabled one: nothing. */
 MUST_CHECK int accounts_user_rights(struct store_tx *tx, struct slice user,
                                     struct policy_rights **ret_rights);
@@ -143,17 +154,19 @@ struct accounts_token_new {
     uint64_t lifetime_ms; /* 0: it does not end */
 };
 /* `token`: the only time that it is seen; the caller wipes it. Its rights are within the user's and
- * the actor's. One that somebody else makes without `rights` keeps to what the user has today. */
+ * the actor's. One that somebody else makes without `rights` keeps to what the user has today; one
+ * that is made with a token ends no later than that. */
 MUST_CHECK int accounts_add_token(struct store_tx *tx, const struct accounts_actor *actor,
                                   const struct accounts_token_new *options,
                                   char id[ACCOUNTS_ID + 1], char token[ACCOUNTS_TOKEN + 1],
                                   struct buf *reason);
 MUST_CHECK int accounts_delete_token(struct store_tx *tx, const struct accounts_actor *actor,
                                      struct slice token, struct buf *reason);
-/* Of one user (empty: of all), by creation, behind `after` (an id). ACCOUNTS_E_NONE: no such user,
- * or no such token any more to go on behind. */
-MUST_CHECK int accounts_list_tokens(struct store_tx *tx, struct slice user, struct slice after,
-                                    size_t most, accounts_token_fn *fn, void *context);
+/* Of one user (empty: of all), by creation, behind `after` (NULL: from the beginning), which need
+ * not be there any more. ACCOUNTS_E_NONE: no such user. */
+MUST_CHECK int accounts_list_tokens(struct store_tx *tx, struct slice user,
+                                    const struct accounts_place *after, size_t most,
+                                    accounts_token_fn *fn, void *context);
 /* The one that this is the whole of (token_find.c), with its user's rights as they are, and no more
  * than its own. ACCOUNTS_E_NONE: none, over, or its user is disabled. */
 MUST_CHECK int accounts_find_token(struct store_tx *tx, struct slice token, accounts_token_fn *fn,
@@ -215,8 +228,10 @@ MUST_CHECK int accounts_find_session(struct store_tx *tx, struct slice session, 
                                      accounts_session_fn *fn, void *context,
                                      struct policy_rights **ret_rights);
 MUST_CHECK int accounts_touch_session(struct store_tx *tx, struct slice session);
-/* The newest first, of one user (id or name; empty: of all). */
+/* The newest first, of one user (id or name; empty: of all), behind `after` (NULL: from the
+ * beginning), at most `most`. */
 MUST_CHECK int accounts_list_sessions(struct store_tx *tx, struct slice user,
+                                      const struct accounts_place *after, size_t most,
                                       accounts_session_fn *fn, void *context);
 /* `session`: its id. ACCOUNTS_E_NONE also for one of others, without PERMISSION_SESSIONS_ALL. */
 MUST_CHECK int accounts_end_session(struct store_tx *tx, const struct accounts_actor *actor,
