@@ -68,6 +68,11 @@ export class Admin {
                 { host: "127.0.0.1", port: this.port, agent: this.agent, servername: "", method, path, headers },
                 (response) => {
                     let text = "";
+                    if (response.headers["content-type"] === "text/event-stream" && response.statusCode === 200) {
+                        response.on("error", () => undefined).destroy(); // that there is one is the answer
+                        resolve({ status: 200, headers: response.headers, text, json: undefined });
+                        return;
+                    }
                     response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
                     response.once("error", reject);
                     response.once("end", () => {
@@ -175,6 +180,77 @@ export class Browser {
         this.csrf = String(answer.headers["x-csrf-token"] ?? answer.json?.csrf_token ?? this.csrf);
     }
 }
+
+export interface Parameter {
+    name: string;
+    in: string;
+    required: boolean;
+    schema: Schema;
+}
+
+/** Of JSON Schema what the document has. */
+export interface Schema {
+    type?: string | string[];
+    properties?: Record<string, Schema>;
+    required?: string[];
+    items?: Schema;
+    enum?: string[];
+    minimum?: number;
+    maximum?: number;
+    minLength?: number;
+    maxLength?: number;
+    $ref?: string;
+}
+
+/** A row of the table of routes, as the OpenAPI document has it. */
+export interface Route {
+    method: string;
+    path: string;
+    /** "GET /api/v1/users/{user}" */
+    name: string;
+    permission: string;
+    audit: string;
+    parameters: Parameter[];
+    /** of the body; undefined: it has none */
+    body: Schema | undefined;
+    needsMatch: boolean;
+    hasStream: boolean;
+}
+
+interface Operation {
+    "x-permission": string;
+    "x-audit": string;
+    parameters: Parameter[];
+    requestBody?: { content: { "application/json": { schema: Schema } } };
+    responses: unknown;
+}
+
+export interface Document {
+    paths: Record<string, Record<string, Operation>>;
+    components: { schemas: Record<string, Schema> };
+}
+
+export const resolved = (document: Document, schema: Schema): Schema =>
+    schema.$ref === undefined ? schema : document.components.schemas[schema.$ref.slice("#/components/schemas/".length)]!;
+
+export async function documentOf(admin: Admin): Promise<Document> {
+    return (await admin.ask("GET", "/api/v1/openapi.json")).json as Document;
+}
+
+export const routesOf = (document: Document): Route[] =>
+    Object.entries(document.paths).flatMap(([path, methods]) =>
+        Object.entries(methods).map(([method, row]) => ({
+            method: method.toUpperCase(),
+            path,
+            name: `${method.toUpperCase()} ${path}`,
+            permission: row["x-permission"],
+            audit: row["x-audit"],
+            parameters: row.parameters,
+            body: row.requestBody && resolved(document, row.requestBody.content["application/json"].schema),
+            needsMatch: row.parameters.some((item) => item.name === "If-Match"),
+            hasStream: JSON.stringify(row.responses).includes("event-stream"),
+        })),
+    );
 
 export interface AdminOptions {
     config?: Partial<Config>;
