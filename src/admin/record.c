@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "private.h"
 
 /* Names alone: values may be secrets. */
@@ -16,7 +17,7 @@ static void write_members(const struct api_request *request, struct buf *out) {
     json_array_begin(&writer);
     for (const struct json_node *node = root != NULL ? json_first(request->reader, root) : NULL;
          node != NULL; node = json_next(request->reader, node))
-        json_string(&writer, slice_sub(node->key, 0, 64));
+        json_string(&writer, utf8_truncate(node->key, 64));
     json_array_end(&writer);
 }
 
@@ -28,7 +29,7 @@ static struct slice user_of(struct api_request *request) {
     if (request->who.is_known || !is_login || request->reader == NULL ||
         api_text(request, "name", &name) != 0 || name.ptr == NULL)
         return slice_from_cstr(request->who.name);
-    return slice_sub(name, 0, 64);
+    return utf8_truncate(name, 64);
 }
 
 static bool is_denial(const struct api_request *request) {

@@ -274,7 +274,7 @@ static int take_query(struct api_request *request, struct slice name, struct sli
     }
     (void)api_refuse(request, 400, "the query has a parameter that this route does not know: ",
                      "GET /api/v1/openapi.json tells which it knows");
-    buf_append(&request->answer.reason, slice_sub(name, 0, 64));
+    buf_append(&request->answer.reason, utf8_truncate(name, 64));
     return API_E_REFUSED;
 }
 

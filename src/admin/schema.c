@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 
 enum { USUAL_TEXT = 4096, USUAL_LIST = 1000, MOST_DEPTH = 3, PLACE = 256 };
 
@@ -225,8 +226,8 @@ static const struct schema_field *find_field(const struct schema *schema,
 }
 
 static void write_place(char place[PLACE], const char *parent, struct slice name) {
-    snprintf(place, PLACE, "%s%s%.*s", parent, parent[0] != '\0' ? "." : "",
-             name.len > 64 ? 64 : (int)name.len, name.ptr);
+    name = utf8_truncate(name, 64);
+    snprintf(place, PLACE, "%s%s%.*s", parent, parent[0] != '\0' ? "." : "", SLICE_ARGS(name));
 }
 
 static int check_required(const struct schema *schema, const char *place,
