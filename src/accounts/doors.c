@@ -32,6 +32,19 @@ void doors_make_secret(char secret[ACCOUNTS_SECRET + 1]) {
     secret_wipe(bytes, sizeof bytes);
 }
 
+/* Another text than what doors_digest() hashes, so that the store's digest does not tell it. */
+void doors_make_csrf(struct slice secret, char csrf[ACCOUNTS_SECRET + 1]) {
+    static const struct slice what = SLICE_INIT("cardea csrf ");
+    unsigned char text[64], bytes[SHA256_DIGEST_LENGTH];
+    struct slice part = slice_sub(secret, 0, sizeof text - what.len);
+    memcpy(text, what.ptr, what.len);
+    memcpy(text + what.len, part.ptr, part.len);
+    SHA256(text, what.len + part.len, bytes);
+    csrf[base64url_write(csrf, slice_make(bytes, sizeof bytes))] = '\0';
+    secret_wipe(text, sizeof text);
+    secret_wipe(bytes, sizeof bytes);
+}
+
 void doors_make_id(char id[ACCOUNTS_ID + 1]) {
     unsigned char bytes[16];
     /* A command would take it for an option. */

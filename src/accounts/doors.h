@@ -13,6 +13,8 @@ enum { DOORS_DIGEST = 2 * 32 /* hexadecimal digits */, DOORS_NAME = 64 };
 void doors_digest(struct slice text, char digest[DOORS_DIGEST + 1]);
 /* In constant time; a digest that is none is nobody's. */
 bool doors_is_digest_of(struct slice digest, struct slice text);
+/* Of a session's secret: another text for each, from which the secret cannot be told. */
+void doors_make_csrf(struct slice secret, char csrf[ACCOUNTS_SECRET + 1]);
 /* 256 bits of chance; 128 bits. */
 void doors_make_secret(char secret[ACCOUNTS_SECRET + 1]);
 void doors_make_id(char id[ACCOUNTS_ID + 1]);

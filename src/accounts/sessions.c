@@ -1,8 +1,8 @@
 /*
  * Sessions of the console. A session has an id, which is shown in lists, and a secret, which only
  * the browser has: both are in the cookie, and the store keeps the secret's SHA-256. A fast hash
- * without salt is enough for 256 bits of chance. So neither a copy of the store nor a list of
- * sessions lets anybody in.
+ * without salt is enough for 256 bits of chance. The CSRF token is made of the secret, too, each
+ * time. So neither a copy of the store nor a list of sessions lets anybody in.
  *
  * A session ends when nobody came for `idle_ms`, at `ends_ms` whatever happens, and when its user
  * is disabled or changed. That is asked of the store each time, by the store's clock, so that it
@@ -68,7 +68,7 @@ static int make_room(struct store_tx *tx, struct slice user_id, uint64_t now_ms)
 static void make_cookie(struct accounts_cookie *cookie) {
     doors_make_id(cookie->session);
     doors_make_secret(cookie->secret);
-    doors_make_secret(cookie->csrf);
+    doors_make_csrf(slice_from_cstr(cookie->secret), cookie->csrf);
 }
 
 static int insert(struct store_tx *tx, const struct accounts_session_new *options,
@@ -84,12 +84,12 @@ static int insert(struct store_tx *tx, const struct accounts_session_new *option
     doors_digest(slice_from_cstr(cookie->secret), digest);
     return store_exec(
         tx,
-        "INSERT INTO sessions (id, user_id, digest, csrf, address, agent, created_ms, seen_ms,"
-        " idle_ms, ends_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9)",
+        "INSERT INTO sessions (id, user_id, digest, address, agent, created_ms, seen_ms, idle_ms,"
+        " ends_ms) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8)",
         STORE_VALUES(store_text(slice_from_cstr(cookie->session)), store_text(user_id),
-                     store_text(slice_from_cstr(digest)), store_text(slice_from_cstr(cookie->csrf)),
-                     store_text(buf_slice(&address)), store_text(buf_slice(&agent)),
-                     store_number((int64_t)now_ms), store_number((int64_t)options->idle_ms),
+                     store_text(slice_from_cstr(digest)), store_text(buf_slice(&address)),
+                     store_text(buf_slice(&agent)), store_number((int64_t)now_ms),
+                     store_number((int64_t)options->idle_ms),
                      store_number((int64_t)(now_ms + options->max_ms))),
         NULL);
 }
@@ -141,11 +141,11 @@ int accounts_renew_session(struct store_tx *tx, struct slice session,
         return ACCOUNTS_E_NONE;
     make_cookie(&cookie);
     doors_digest(slice_from_cstr(cookie.secret), digest);
-    int error = store_exec(
-        tx, "UPDATE sessions SET id = $2, digest = $3, csrf = $4 WHERE id = $1",
-        STORE_VALUES(store_text(session), store_text(slice_from_cstr(cookie.session)),
-                     store_text(slice_from_cstr(digest)), store_text(slice_from_cstr(cookie.csrf))),
-        &changed);
+    int error =
+        store_exec(tx, "UPDATE sessions SET id = $2, digest = $3 WHERE id = $1",
+                   STORE_VALUES(store_text(session), store_text(slice_from_cstr(cookie.session)),
+                                store_text(slice_from_cstr(digest))),
+                   &changed);
     if (error == 0 && changed == 0)
         error = ACCOUNTS_E_NONE;
     if (error == 0)
@@ -156,11 +156,11 @@ int accounts_renew_session(struct store_tx *tx, struct slice session,
 
 /* --- finding and listing --- */
 
-/* Columns of both: id, user_id, name, address, agent, csrf, created_ms, seen_ms, idle_ms, ends_ms,
+/* Columns of both: id, user_id, name, address, agent, created_ms, seen_ms, idle_ms, ends_ms,
  * must_change. */
 static void read_session(const struct store_rows *rows, uint64_t now_ms,
                          struct accounts_session *session) {
-    uint64_t idle_ms = (uint64_t)store_rows_number(rows, 8);
+    uint64_t idle_ms = (uint64_t)store_rows_number(rows, 7);
     uint64_t step = idle_ms / SEEN_PART < SEEN_MS ? idle_ms / SEEN_PART : SEEN_MS;
     *session = (struct accounts_session){
         .id = store_rows_text(rows, 0),
@@ -168,11 +168,10 @@ static void read_session(const struct store_rows *rows, uint64_t now_ms,
         .user_name = store_rows_text(rows, 2),
         .address = store_rows_text(rows, 3),
         .agent = store_rows_text(rows, 4),
-        .csrf = store_rows_text(rows, 5),
-        .created_ms = (uint64_t)store_rows_number(rows, 6),
-        .seen_ms = (uint64_t)store_rows_number(rows, 7),
-        .ends_ms = (uint64_t)store_rows_number(rows, 9),
-        .must_change = store_rows_number(rows, 10) != 0,
+        .created_ms = (uint64_t)store_rows_number(rows, 5),
+        .seen_ms = (uint64_t)store_rows_number(rows, 6),
+        .ends_ms = (uint64_t)store_rows_number(rows, 8),
+        .must_change = store_rows_number(rows, 9) != 0,
     };
     session->is_due = now_ms > session->seen_ms && now_ms - session->seen_ms >= step;
     if (session->seen_ms + idle_ms < session->ends_ms)
@@ -185,14 +184,18 @@ static int look_at(struct store_tx *tx, const struct store_rows *rows, uint64_t 
                    struct policy_rights **ret_rights) {
     struct accounts_session session;
     struct policy_rights *rights = NULL;
-    bool is_it = doors_is_digest_of(store_rows_text(rows, 12), secret);
+    char csrf[ACCOUNTS_SECRET + 1];
+    bool is_it = doors_is_digest_of(store_rows_text(rows, 11), secret);
     read_session(rows, now_ms, &session);
-    if (!is_it || session.ends_ms <= now_ms || store_rows_number(rows, 11) != 0)
+    if (!is_it || session.ends_ms <= now_ms || store_rows_number(rows, 10) != 0)
         return ACCOUNTS_E_NONE;
     int error = accounts_user_rights(tx, session.user, &rights);
     if (error != 0)
         return error;
+    doors_make_csrf(secret, csrf);
+    session.csrf = slice_from_cstr(csrf);
     fn(context, &session);
+    secret_wipe(csrf, sizeof csrf);
     *ret_rights = rights;
     return 0;
 }
@@ -208,7 +211,7 @@ int accounts_find_session(struct store_tx *tx, struct slice session, struct slic
     if (error == 0)
         error = store_query(
             tx,
-            "SELECT s.id, s.user_id, u.name, s.address, s.agent, s.csrf, s.created_ms, s.seen_ms,"
+            "SELECT s.id, s.user_id, u.name, s.address, s.agent, s.created_ms, s.seen_ms,"
             " s.idle_ms, s.ends_ms, u.must_change, u.is_disabled, s.digest FROM sessions s"
             " JOIN users u ON u.id = s.user_id WHERE s.id = $1",
             STORE_VALUES(store_text(session)), &rows);
@@ -246,7 +249,7 @@ int accounts_list_sessions(struct store_tx *tx, struct slice user,
     if (error == 0)
         error = store_query(
             tx,
-            "SELECT s.id, s.user_id, u.name, s.address, s.agent, s.csrf, s.created_ms, s.seen_ms,"
+            "SELECT s.id, s.user_id, u.name, s.address, s.agent, s.created_ms, s.seen_ms,"
             " s.idle_ms, s.ends_ms, u.must_change FROM sessions s JOIN users u ON u.id = s.user_id"
             " WHERE (s.user_id = $1 OR $1 = '') AND s.ends_ms > $2 AND s.seen_ms + s.idle_ms > $2"
             " AND u.is_disabled = 0 AND (s.created_ms < $3 OR (s.created_ms = $3 AND s.id > $4))"
@@ -262,7 +265,6 @@ int accounts_list_sessions(struct store_tx *tx, struct slice user,
     while (goes_on && store_rows_next(rows)) {
         struct accounts_session session;
         read_session(rows, now_ms, &session);
-        session.csrf = SLICE_EMPTY;
         goes_on = fn(context, &session);
     }
     return store_rows_end(rows);

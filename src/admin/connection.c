@@ -214,10 +214,30 @@ static bool take_head(struct api_connection *connection) {
     return false; /* answered */
 }
 
+/* IPv6: a household has a /64 at the least. */
+static bool is_same_peer(const struct network *a, const struct network *b) {
+    size_t n = a->family_bits == NETWORK_V6_BITS ? 8 : 4;
+    return a->family_bits == b->family_bits && memcmp(a->bytes, b->bytes, n) == 0;
+}
+
+/* Who sends a body is asked of the store when it is whole. Until then one address has a part of the
+ * room alone: it could take that of all others. */
+static bool holds_too_much(const struct api_connection *connection) {
+    uint64_t held = 0;
+    if (connection->body_len <= API_PUBLIC_BODY)
+        return false;
+    LIST_FOREACH_SAFE (&connection->api->connections, link, tmp) {
+        const struct api_connection *other = CONTAINER_OF(link, struct api_connection, link);
+        if (other->request != NULL && is_same_peer(&other->peer, &connection->peer))
+            held += buf_len(&other->request->body);
+    }
+    return held > API_HELD_OF_ONE;
+}
+
 static bool take_body(struct api_connection *connection, struct slice data) {
     struct api_request *request = connection->request;
     connection->body_len += data.len;
-    if (budget_is_exceeded(&connection->api->held)) {
+    if (holds_too_much(connection) || budget_is_exceeded(&connection->api->held)) {
         refuse(connection, 503, "too much is held of other requests; try again later");
         return false;
     }
@@ -315,12 +335,6 @@ static void on_tls(void *context, int error) {
         io_timer_start(connection->timer, API_HEADER_MS);
         io_stream_read(connection->stream, true);
     }
-}
-
-/* IPv6: a household has a /64 at the least. */
-static bool is_same_peer(const struct network *a, const struct network *b) {
-    size_t n = a->family_bits == NETWORK_V6_BITS ? 8 : 4;
-    return a->family_bits == b->family_bits && memcmp(a->bytes, b->bytes, n) == 0;
 }
 
 static bool has_room(const struct api *api, const struct network *peer) {

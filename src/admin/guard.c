@@ -98,7 +98,9 @@ bool guard_origin_is_ours(const struct http_head *head) {
     struct slice origin = http_head_get(head, SLICE("origin"));
     struct slice site = http_head_get(head, SLICE("sec-fetch-site"));
     struct slice scheme = SLICE("https://");
-    if (site.ptr != NULL && !slice_eq(site, SLICE("same-origin")) && !slice_eq(site, SLICE("none")))
+    if (http_head_count(head, SLICE("sec-fetch-site")) > 1 ||
+        (site.ptr != NULL && !slice_eq(site, SLICE("same-origin")) &&
+         !slice_eq(site, SLICE("none"))))
         return false;
     if (origin.ptr == NULL)
         return true;

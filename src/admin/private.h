@@ -39,6 +39,7 @@ enum {
 #define API_PAGE        MIB(8) /* of a list: it ends behind the item that goes beyond this */
 #define API_ARENA       MIB(4)
 #define API_HELD        MIB(64) /* bodies of all requests */
+#define API_HELD_OF_ONE MIB(8)  /* address; of IPv6 its /64 */
 #define API_QUEUED      MIB(33) /* of one connection, towards the client */
 #define API_PIPELINED   KIB(64)
 

@@ -44,7 +44,7 @@ static const char *const first[] = {
 
     "CREATE TABLE sessions ("
     " id TEXT PRIMARY KEY, user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,"
-    " digest TEXT NOT NULL, csrf TEXT NOT NULL, address TEXT NOT NULL, agent TEXT NOT NULL,"
+    " digest TEXT NOT NULL, address TEXT NOT NULL, agent TEXT NOT NULL,"
     " created_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, idle_ms BIGINT NOT NULL,"
     " ends_ms BIGINT NOT NULL)",
     "CREATE INDEX sessions_by_user ON sessions (user_id)",

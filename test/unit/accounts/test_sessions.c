@@ -110,13 +110,16 @@ static void check_login(enum store_world_kind kind) {
     CHECK(looking.may_audit && !looking.is_due && !looking.must_change);
     CHECK_INT(count_raw(&world, "SELECT COUNT(*) FROM users WHERE login_ms > 0 AND version = 1"),
               1);
-    /* The secret is nowhere in the store. */
-    struct raw raw = {.sql = "SELECT COUNT(*) FROM sessions WHERE digest = $1 OR id = $1 OR csrf ="
-                             " $1",
-                      .values = {store_text(slice_from_cstr(cookie.secret))},
-                      .n = 1};
-    CHECK_INT(store_run(world.store, STORE_READ, raw_count_work, &raw), 0);
-    CHECK_INT(raw.number, 0);
+    /* The secret is nowhere in the store, nor what is made of it. */
+    const char *const secrets[] = {cookie.secret, cookie.csrf};
+    for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
+        struct raw raw = {.sql = "SELECT COUNT(*) FROM sessions WHERE $1 IN (digest, id, user_id,"
+                                 " address, agent)",
+                          .values = {store_text(slice_from_cstr(secrets[i]))},
+                          .n = 1};
+        CHECK_INT(store_run(world.store, STORE_READ, raw_count_work, &raw), 0);
+        CHECK_INT(raw.number, 0);
+    }
 
     const struct {
         const char *name;

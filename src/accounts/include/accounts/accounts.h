@@ -192,7 +192,7 @@ MUST_CHECK int accounts_begin_login(struct store_tx *tx, struct slice name, stru
 MUST_CHECK int accounts_fail_login(struct store_tx *tx, struct slice name, struct slice address);
 
 /* The cookie's value is `session` + "." + `secret`, both base64url; the store has the secret's
- * SHA-256. `csrf` goes to the page. */
+ * SHA-256. `csrf` goes to the page; it is made of the secret, and kept nowhere. */
 enum { ACCOUNTS_SECRET = 43 };
 struct accounts_session_new {
     struct slice user;           /* id or name */
@@ -215,7 +215,8 @@ MUST_CHECK int accounts_open_session(struct store_tx *tx,
 MUST_CHECK int accounts_renew_session(struct store_tx *tx, struct slice session,
                                       struct accounts_cookie *ret_cookie);
 struct accounts_session {
-    struct slice id, user, user_name, address, agent, csrf;
+    struct slice id, user, user_name, address, agent;
+    struct slice csrf;                     /* empty in lists */
     uint64_t created_ms, seen_ms, ends_ms; /* the earlier one of both bounds */
     bool must_change;                      /* the password: nothing else may be done */
     bool is_due;                           /* for accounts_touch_session() */
