@@ -124,6 +124,21 @@ static int choose_rights(struct store_tx *tx, struct making *making) {
                                             : take_all(tx, making, users);
 }
 
+/* All of them are read at each change of the store: one user has a part of that alone. */
+static int check_rights_room(struct store_tx *tx, const struct making *making) {
+    int64_t n = 0;
+    if (buf_len(&making->rights) == 0)
+        return 0;
+    int error =
+        doors_number(tx, "SELECT COALESCE(SUM(LENGTH(rights)), 0) FROM tokens WHERE user_id = $1",
+                     STORE_VALUES(store_text(slice_from_cstr(making->user))), 0, &n);
+    if (error == 0 && (uint64_t)n + buf_len(&making->rights) > LIMIT_TOKEN_RIGHTS)
+        error = people_refuse(making->reason, ACCOUNTS_E_WRONG,
+                              "the rights of all tokens of a user may have at most %u bytes",
+                              (unsigned)LIMIT_TOKEN_RIGHTS);
+    return error;
+}
+
 static int insert(struct store_tx *tx, const struct making *making, struct slice id,
                   struct slice token) {
     char digest[DOORS_DIGEST + 1];
@@ -160,6 +175,8 @@ int accounts_add_token(struct store_tx *tx, const struct accounts_actor *actor,
         error = check_end(tx, &making);
     if (error == 0)
         error = choose_rights(tx, &making);
+    if (error == 0)
+        error = check_rights_room(tx, &making);
     if (error == 0)
         error = insert(tx, &making, slice_from_cstr(made_id), slice_from_cstr(made));
     if (error == 0) {

@@ -129,11 +129,12 @@
 #define LIMIT_RIGHTS_PATTERN 512u     /* bytes of a name with stars */
 #define LIMIT_USERS          100000u
 #define LIMIT_ROLES          1000u
-#define LIMIT_ROLE_GROUPS    100u  /* of OAuth, that have one role */
-#define LIMIT_USER_ROLES     32u   /* of one user */
-#define LIMIT_USER_TOKENS    100u  /* of one user */
-#define LIMIT_DISPLAY_NAME   128u  /* bytes; of a user, a token */
-#define LIMIT_DESCRIPTION    1024u /* bytes; of a role */
+#define LIMIT_ROLE_GROUPS    100u     /* of OAuth, that have one role */
+#define LIMIT_USER_ROLES     32u      /* of one user */
+#define LIMIT_USER_TOKENS    100u     /* of one user */
+#define LIMIT_TOKEN_RIGHTS   KIB(256) /* the documents of all tokens of one user together */
+#define LIMIT_DISPLAY_NAME   128u     /* bytes; of a user, a token */
+#define LIMIT_DESCRIPTION    1024u    /* bytes; of a role */
 #define LIMIT_TOKEN_DAYS     3650u
 
 /* Certificates of the gateway. */
