@@ -89,7 +89,7 @@ function fill(path: string): void {
         INSERT INTO role_groups VALUES ('r1', 'ops');
         INSERT INTO user_roles VALUES ('u1', 'r1'), ('u1', 'administrator000000000');
         INSERT INTO tokens VALUES ('t1', 'u1', 'ci', 'abcdefgh', 'digest', '', 1, 0, 0);
-        INSERT INTO sessions VALUES ('s1', 'u1', 'd', 'c', '::1', 'agent', 1, 2, 3, 4);
+        INSERT INTO sessions VALUES ('s1', 'u1', 'd', '::1', 'agent', 1, 2, 3, 4);
         INSERT INTO login_failures VALUES ('k', 5, 6);
         INSERT INTO setup VALUES (1, 'd', 7);
         INSERT INTO edit_windows VALUES ('e1', 'all', '', 1, 2, 'why', 'Änn');

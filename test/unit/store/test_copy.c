@@ -15,7 +15,7 @@ static const char *const rows_of_all[] = {
      " 9223372036854775807, 1, 2, 3)"),
     "INSERT INTO user_roles VALUES ('u1', 'r1')",
     "INSERT INTO tokens VALUES ('t1', 'u1', 'ci', 'abcdefgh', 'digest', '', 1, 2, 3)",
-    "INSERT INTO sessions VALUES ('s1', 'u1', 'd', 'c', '::1', 'Firefox', 1, 2, 3, 4)",
+    "INSERT INTO sessions VALUES ('s1', 'u1', 'd', '::1', 'Firefox', 1, 2, 3, 4)",
     "INSERT INTO login_failures VALUES ('k', 5, 6)",
     "INSERT INTO setup VALUES (1, 'd', 7)",
     "INSERT INTO edit_windows VALUES ('e1', 'upstream', 'github', 1, 2, 'why', 'ann')",
