@@ -43,8 +43,6 @@ static const struct meaning meanings[] = {
      "start this gateway with that version"},
     {STORE_E_BROKEN, 503, "store", "the store is damaged", "restore a backup"},
     {VAULT_E_NONE, 404, NULL, "there is no such secret", NULL},
-    {VAULT_E_STALE, 503, "vault", "the secrets are under a newer key than this gateway has",
-     "restart the gateway with that key"},
     {-ENOSPC, 507, "store", "the disk of the store is full", "make room on it"},
     {-EROFS, 503, "store", "the store cannot be written", "see what its file system says"},
     {-ECANCELED, 503, NULL, "the gateway stops", NULL},

@@ -1,6 +1,9 @@
 /*
  * The keys of a trail.
  *
+ * Private ones are encrypted by whoever is given for that (base/sealing.h); those of before, in
+ * plain, are read all the same.
+ *
  * They are made once, when there is no trail yet. Afterwards a missing or damaged key is an error
  * that somebody has to look at: with a new key the gateway would go on, but what was written before
  * could no longer be told from what somebody resealed. So keys are never made beside segments, and
@@ -29,6 +32,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/random.h"
+#include "base/sealing.h"
 #include "base/secret.h"
 #include "io/file.h"
 #include "own.h"
@@ -148,15 +152,25 @@ enum key_file { SIGNING, PUBLIC, HMAC, N_FILES };
 /* What can be wrong with each, in words of its own. */
 static const struct file_row {
     const char *name;
-    const char *exposed, *irregular, *damaged;
+    struct slice sealed_name; /* below the data directory */
+    const char *exposed, *irregular, *damaged, *locked;
 } file_rows[N_FILES] = {
-    [SIGNING] = {"signing.pem", "signing.pem can be read by others than its owner",
-                 "signing.pem is no regular file", "signing.pem holds no Ed25519 private key"},
-    [PUBLIC] = {"public.pem", "", "public.pem is no regular file",
-                "public.pem does not belong to signing.pem"},
-    [HMAC] = {"hmac.key", "hmac.key can be read by others than its owner",
-              "hmac.key is no regular file",
-              "hmac.key does not hold 32 bytes in base64url and a line end"},
+    [SIGNING] = {"signing.pem", SLICE_INIT("audit/signing.pem"),
+                 "signing.pem can be read by others than its owner",
+                 "signing.pem is no regular file", "signing.pem holds no Ed25519 private key",
+                 "signing.pem is encrypted, and opened by no key that is here"},
+    [PUBLIC] = {"public.pem", SLICE_INIT(""), "", "public.pem is no regular file",
+                "public.pem does not belong to signing.pem", ""},
+    [HMAC] = {"hmac.key", SLICE_INIT("audit/hmac.key"),
+              "hmac.key can be read by others than its owner", "hmac.key is no regular file",
+              "hmac.key does not hold 32 bytes in base64url and a line end",
+              "hmac.key is encrypted, and opened by no key that is here"},
+};
+
+/* Where the files are, and who encrypts those that are private. */
+struct place {
+    const char *dir;
+    const struct sealing *sealing; /* NULL: nobody */
 };
 
 static int path_of(const char *dir, const char *name, const char *suffix, char path[PATH_MAX]) {
@@ -181,11 +195,12 @@ static int read_whole(int fd, struct buf *out) {
 
 /* The memory is asked for once, so that nothing of a key stays in a block that was too small.
  * -ENOENT: it is missing. */
-static int read_file(const char *dir, enum key_file which, struct buf *out,
-                     const char **ret_reason) {
+static int read_content(const char *dir, enum key_file which, struct buf *out,
+                        const char **ret_reason) {
     const struct file_row *row = &file_rows[which];
     char path[PATH_MAX];
     struct stat info;
+    wipe_buf(out);
     buf_init(out, MAX_FILE + 1024);
     int error = path_of(dir, row->name, "", path);
     if (error == 0 && buf_reserve(out, MAX_FILE) == NULL)
@@ -206,13 +221,48 @@ static int read_file(const char *dir, enum key_file which, struct buf *out,
     return error == -EFBIG ? refuse(ret_reason, row->damaged) : error;
 }
 
+/* In the place of what is encrypted. */
+static int open_content(const struct place *place, enum key_file which, struct buf *content) {
+    CLEANUP(buf_deinit) struct buf unused = BUF_INIT(MAX_FILE);
+    CLEANUP(secret_freep) struct secret *plain = NULL;
+    int error = place->sealing->open(place->sealing->context, file_rows[which].sealed_name,
+                                     buf_slice(content), &plain, &unused);
+    if (error != 0)
+        return error;
+    buf_reset(content, MAX_FILE);
+    return buf_append(content, secret_reveal(plain)); /* to be parsed */
+}
+
+static int read_file(const struct place *place, enum key_file which, struct buf *out,
+                     const char **ret_reason) {
+    int error = SEALING_E_REFUSED;
+    for (int i = 0; i < SEALING_TRIES && error == SEALING_E_REFUSED; i++) {
+        error = read_content(place->dir, which, out, ret_reason);
+        if (error != 0 || which == PUBLIC || !sealing_is_sealed(buf_slice(out)))
+            return error;
+        if (place->sealing != NULL)
+            error = open_content(place, which, out);
+        else
+            error = SEALING_E_REFUSED;
+    }
+    return error == SEALING_E_REFUSED ? refuse(ret_reason, file_rows[which].locked) : error;
+}
+
 static int sync_folder(const char *dir) {
     CLEANUP(io_fd_close) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd >= 0 && fsync(fd) == 0 ? 0 : -errno;
 }
 
+struct writing {
+    const char *dir;
+    enum key_file which;
+};
+
 /* Whole or not at all; what is there stays. */
-static int write_file(const char *dir, enum key_file which, struct slice content) {
+static int write_content(void *context, struct slice content) {
+    const struct writing *writing = context;
+    const char *dir = writing->dir;
+    enum key_file which = writing->which;
     char path[PATH_MAX], beside[PATH_MAX];
     int error = path_of(dir, file_rows[which].name, "", path);
     if (error == 0)
@@ -232,6 +282,17 @@ static int write_file(const char *dir, enum key_file which, struct slice content
         return error;
     }
     return sync_folder(dir);
+}
+
+static int write_file(const struct place *place, enum key_file which, struct slice content) {
+    CLEANUP(buf_deinit) struct buf unused = BUF_INIT(MAX_FILE);
+    struct writing writing = {.dir = place->dir, .which = which};
+    const struct sealing *sealing = place->sealing;
+    if (sealing == NULL || which == PUBLIC)
+        return write_content(&writing, content);
+    int error = sealing->seal(sealing->context, file_rows[which].sealed_name, content,
+                              write_content, &writing, &unused);
+    return error == SEALING_E_REFUSED ? -ENOKEY : error;
 }
 
 /* A trail is there already. */
@@ -281,13 +342,13 @@ static int read_hmac(struct slice text, struct audit_keys *keys, const char **re
     return error;
 }
 
-static int make_hmac(const char *dir, struct audit_keys *keys, const char **ret_reason) {
+static int make_hmac(const struct place *place, struct audit_keys *keys, const char **ret_reason) {
     unsigned char bytes[HMAC_KEY];
     char text[HMAC_KEY_CHARS + 1];
     random_bytes(bytes, sizeof bytes);
     audit_hash_write(bytes, text);
     text[HMAC_KEY_CHARS] = '\n';
-    int error = write_file(dir, HMAC, slice_make(text, sizeof text));
+    int error = write_file(place, HMAC, slice_make(text, sizeof text));
     if (error == 0)
         error = read_hmac(slice_make(text, sizeof text), keys, ret_reason);
     secret_wipe(bytes, sizeof bytes);
@@ -295,7 +356,7 @@ static int make_hmac(const char *dir, struct audit_keys *keys, const char **ret_
     return error;
 }
 
-static int write_pem(const char *dir, enum key_file which, EVP_PKEY *pkey) {
+static int write_pem(const struct place *place, enum key_file which, EVP_PKEY *pkey) {
     CLEANUP(bio_freep) BIO *bio = BIO_new(BIO_s_secmem());
     char *bytes = NULL;
     if (bio == NULL ||
@@ -303,21 +364,22 @@ static int write_pem(const char *dir, enum key_file which, EVP_PKEY *pkey) {
                           : PEM_write_bio_PUBKEY(bio, pkey)) != 1)
         return -ENOMEM;
     long n = BIO_get_mem_data(bio, &bytes);
-    return n > 0 ? write_file(dir, which, slice_make(bytes, (size_t)n)) : -ENOMEM;
+    return n > 0 ? write_file(place, which, slice_make(bytes, (size_t)n)) : -ENOMEM;
 }
 
-static int make_signing(const char *dir, struct audit_keys *keys) {
+static int make_signing(const struct place *place, struct audit_keys *keys) {
     keys->signing = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    return keys->signing != NULL ? write_pem(dir, SIGNING, keys->signing) : -ENOMEM;
+    return keys->signing != NULL ? write_pem(place, SIGNING, keys->signing) : -ENOMEM;
 }
 
-static int check_public(const char *dir, struct audit_keys *keys, const char **ret_reason) {
+static int check_public(const struct place *place, struct audit_keys *keys,
+                        const char **ret_reason) {
     CLEANUP(wipe_buf) struct buf pem = BUF_INIT(0);
     int error = public_key_new(keys->signing, &keys->public_key);
     if (error == 0)
-        error = read_file(dir, PUBLIC, &pem, ret_reason);
+        error = read_file(place, PUBLIC, &pem, ret_reason);
     if (error == -ENOENT)
-        return write_pem(dir, PUBLIC, keys->signing);
+        return write_pem(place, PUBLIC, keys->signing);
     if (error != 0)
         return error;
     struct audit_public_key *other = NULL;
@@ -345,33 +407,35 @@ static int plan(const char *dir, const bool is_there[N_FILES], const char **ret_
     return error;
 }
 
-static int open_all(const char *dir, struct audit_keys *keys, const char **ret_reason) {
+static int open_all(const struct place *place, struct audit_keys *keys, const char **ret_reason) {
     CLEANUP(wipe_buf) struct buf signing = BUF_INIT(0);
     CLEANUP(wipe_buf) struct buf public_pem = BUF_INIT(0);
     CLEANUP(wipe_buf) struct buf hmac = BUF_INIT(0);
     struct buf *contents[N_FILES] = {&signing, &public_pem, &hmac};
     bool is_there[N_FILES];
     for (unsigned i = 0; i < N_FILES; i++) {
-        int error = read_file(dir, i, contents[i], ret_reason);
+        int error = read_file(place, i, contents[i], ret_reason);
         if (error != 0 && error != -ENOENT)
             return error;
         is_there[i] = error == 0;
     }
-    int error = plan(dir, is_there, ret_reason);
+    int error = plan(place->dir, is_there, ret_reason);
     if (error == 0)
         error = is_there[HMAC] ? read_hmac(buf_slice(&hmac), keys, ret_reason)
-                               : make_hmac(dir, keys, ret_reason);
+                               : make_hmac(place, keys, ret_reason);
     if (error == 0)
         error = is_there[SIGNING] ? read_signing(buf_slice(&signing), keys, ret_reason)
-                                  : make_signing(dir, keys);
-    return error == 0 ? check_public(dir, keys, ret_reason) : error;
+                                  : make_signing(place, keys);
+    return error == 0 ? check_public(place, keys, ret_reason) : error;
 }
 
-int audit_keys_open(const char *dir, struct audit_keys **ret_keys, const char **ret_reason) {
+int audit_keys_open(const char *dir, const struct sealing *sealing, struct audit_keys **ret_keys,
+                    const char **ret_reason) {
+    const struct place place = {.dir = dir, .sealing = sealing};
     struct audit_keys *keys = mem_alloc(sizeof *keys);
     if (keys == NULL)
         return -ENOMEM;
-    int error = open_all(dir, keys, ret_reason);
+    int error = open_all(&place, keys, ret_reason);
     if (error == 0)
         *ret_keys = keys;
     else

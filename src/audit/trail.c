@@ -245,7 +245,8 @@ static int trail_new(const struct audit_options *options, const struct trail_sys
 }
 
 /* The directory, for one process alone. */
-static int take_directory(struct audit *audit, const char **ret_reason) {
+static int take_directory(struct audit *audit, const struct sealing *sealing,
+                          const char **ret_reason) {
     CLEANUP(buf_deinit) struct buf path = BUF_INIT(KIB(8));
     int error = io_directory_make(audit->dir);
     if (error != 0)
@@ -265,7 +266,7 @@ static int take_directory(struct audit *audit, const char **ret_reason) {
         log_write(audit->log, LOG_WARN, "audit",
                   "others may write into the directory of the audit trail: chmod go-w",
                   LOG_CSTR("directory", audit->dir));
-    return audit_keys_open(audit->dir, &audit->keys, ret_reason);
+    return audit_keys_open(audit->dir, sealing, &audit->keys, ret_reason);
 }
 
 /* Goes on in the newest segment. */
@@ -340,7 +341,7 @@ int trail_open(const struct audit_options *options, const struct trail_system *s
     CLEANUP(trail_freep) struct audit *audit = NULL;
     int error = trail_new(options, system, &audit);
     if (error == 0)
-        error = take_directory(audit, ret_reason);
+        error = take_directory(audit, options->sealing, ret_reason);
     if (error == 0)
         error = trail_recover(audit->dir, audit->dir_fd, system, &found);
     if (error != 0)

@@ -15,6 +15,7 @@
 #include "cli.h"
 #include "io/file.h"
 #include "pki/pki.h"
+#include "sealed_files.h"
 #include "serving_tls.h"
 
 /* What all three begin with. */
@@ -22,6 +23,8 @@ struct asked {
     struct config *config;
     char *data_dir;
     struct log *log;
+    struct vault_place keys;
+    struct sealing sealing;
     struct pki_options pki;
     struct buf reason;
 };
@@ -64,9 +67,14 @@ static int begin(const struct cli_options *options, struct asked *asked) {
     if (quiet.log_level == LOG_INFO)
         quiet.log_level = LOG_WARN;
     asked->log = cli_new_log(&quiet);
+    /* Before the first start there may be no key yet: that encrypts what is made here. */
+    asked->keys = (struct vault_place){.options = cli_vault_options(options, asked->data_dir),
+                                       .may_be_plain = true};
+    asked->sealing = vault_sealing(&asked->keys);
     asked->pki = (struct pki_options){
         .tls = &asked->config->tls,
         .data_dir = asked->data_dir,
+        .sealing = &asked->sealing,
         .listen_address = asked->config->listen_address,
         .health_address = asked->config->health_listen,
         .log = asked->log,

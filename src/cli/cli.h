@@ -154,7 +154,8 @@ MUST_CHECK int cli_try_vault(const struct cli_options *options, bool make, struc
                              struct buf *reason);
 
 /* The same for what is written to `store`: a key file is made where there is no key, unless there
- * is something in the store that was written under one. */
+ * is something in the store, or a file in the data directory, that was written under one. With
+ * --force the cluster's key does not count. */
 MUST_CHECK int cli_open_writing_vault(const struct cli_options *options, struct store *store,
                                       struct vault **ret_vault);
 

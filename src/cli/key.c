@@ -9,7 +9,7 @@
 #include "cli.h"
 #include "io/file.h"
 #include "json/writer.h"
-#include "vault/vault.h"
+#include "sealed_files.h"
 
 static int open_store(const struct cli_options *options, struct store **ret_store) {
     CLEANUP(config_unrefp) struct config *config = NULL;
@@ -66,6 +66,8 @@ struct counting {
     const struct vault *vault; /* NULL: there are no keys */
     char current[VAULT_KEY_ID + 1];
     struct count counts[LIMIT_VAULT_KEYS + 1]; /* the last: of those that no key opens */
+    size_t n_files[LIMIT_VAULT_KEYS];          /* of the data directory */
+    struct buf locked_files;                   /* those that no key opens; for people */
 };
 
 static void count_one(void *context, const struct vault_listed *listed) {
@@ -104,16 +106,22 @@ static bool has_current(const struct counting *counting) {
     return has;
 }
 
+static void print_key(const struct counting *counting, size_t i) {
+    printf("  %s  %zu secrets", counting->counts[i].key, counting->counts[i].n_secrets);
+    if (counting->n_files[i] != 0)
+        printf(", %zu private keys", counting->n_files[i]);
+    printf("%s\n", is_current(counting, i) ? "  encrypts" : "");
+}
+
 static void print_text(const struct counting *counting) {
     size_t n = counting->vault != NULL ? vault_count_keys(counting->vault) : 0;
     size_t n_lost = counting->counts[LIMIT_VAULT_KEYS].n_secrets;
     if (n == 0)
-        printf("There is no key yet; one is made with the first secret.\n");
+        printf("There is no key yet; one is made at the first start.\n");
     else
         printf("Keys of %s:\n", source_name(vault_source(counting->vault)));
     for (size_t i = 0; i < n; i++)
-        printf("  %s  %zu secrets%s\n", counting->counts[i].key, counting->counts[i].n_secrets,
-               is_current(counting, i) ? "  encrypts" : "");
+        print_key(counting, i);
     if (!has_current(counting))
         printf("Secrets of this store are written under the key %s, which is not here.\n",
                counting->current);
@@ -121,6 +129,8 @@ static void print_text(const struct counting *counting) {
         printf("The first key encrypts from the next `cardea key rotate` on.\n");
     if (n_lost != 0)
         printf("%zu secrets are opened by none of them (cardea secret list names them).\n", n_lost);
+    if (buf_len(&counting->locked_files) != 0)
+        printf("Opened by none of them: %.*s\n", SLICE_ARGS(buf_slice(&counting->locked_files)));
 }
 
 static int print_json(const struct counting *counting) {
@@ -139,6 +149,7 @@ static int print_json(const struct counting *counting) {
         json_kv_string(&writer, SLICE("id"), slice_from_cstr(counting->counts[i].key));
         json_kv_bool(&writer, SLICE("encrypts"), is_current(counting, i));
         json_kv_u64(&writer, SLICE("secrets"), counting->counts[i].n_secrets);
+        json_kv_u64(&writer, SLICE("files"), counting->n_files[i]);
         json_object_end(&writer);
     }
     json_array_end(&writer);
@@ -149,6 +160,27 @@ static int print_json(const struct counting *counting) {
         return CLI_FAILED;
     printf("%.*s\n", (int)buf_len(&text), buf_slice(&text).ptr);
     return CLI_OK;
+}
+
+/* What cannot be read (by this account) is not counted. */
+static void count_files(const struct cli_options *options, struct counting *counting) {
+    CLEANUP(mem_freep) char *data_dir = cli_name_data_dir(options);
+    if (data_dir != NULL && cli_count_sealed_files(counting->vault, data_dir, counting->n_files,
+                                                   &counting->locked_files) != 0)
+        fprintf(stderr, "cardea: private keys in %s cannot be read, and are not counted\n",
+                data_dir);
+}
+
+static int count_all(const struct cli_options *options, struct store *store,
+                     struct counting *counting) {
+    int error = store_run(store, STORE_READ, count, counting);
+    if (error == 0) {
+        count_files(options, counting);
+        return CLI_OK;
+    }
+    fprintf(stderr, "cardea: the store cannot be read: %s\n",
+            error < 0 ? strerror(-error) : "it does not answer");
+    return CLI_FAILED;
 }
 
 int cli_key_list(const struct cli_options *options) {
@@ -162,18 +194,15 @@ int cli_key_list(const struct cli_options *options) {
     }
     struct counting *counting = mem_xalloc(sizeof *counting);
     counting->vault = vault;
+    buf_init(&counting->locked_files, KIB(32));
     int result = open_store(options, &store);
-    if (result == CLI_OK) {
-        error = store_run(store, STORE_READ, count, counting);
-        if (error != 0)
-            fprintf(stderr, "cardea: the store cannot be read: %s\n",
-                    error < 0 ? strerror(-error) : "it does not answer");
-        result = error == 0 ? CLI_OK : CLI_FAILED;
-    }
+    if (result == CLI_OK)
+        result = count_all(options, store, counting);
     if (result == CLI_OK && options->json)
         result = print_json(counting);
     else if (result == CLI_OK)
         print_text(counting);
+    buf_deinit(&counting->locked_files);
     mem_free(counting);
     store_close(store);
     return result;
@@ -186,7 +215,8 @@ struct rotation {
     struct store *store;
     char *data_dir;
     struct vault *vault;
-    uint64_t n_done, n_left;
+    struct vault_resealed resealed;
+    struct vault_files_done files;
 };
 
 static int tell(const struct buf *reason) {
@@ -213,36 +243,57 @@ static int add_key(struct rotation *rotation) {
 }
 
 static int reseal(struct rotation *rotation) {
+    const struct vault_resealed *resealed = &rotation->resealed;
+    int error = vault_reseal(rotation->store, rotation->vault, rotation->options->force,
+                             &rotation->resealed);
+    if (error != 0) {
+        fprintf(stderr, "cardea: cannot rotate: %s; run it again, it goes on where it was\n",
+                error == VAULT_E_STALE
+                    ? "the secrets of this store are under a key that is not here, or another "
+                      "rotation has begun (where that key is lost, and its secrets are deleted: "
+                      "--force)"
+                : error < 0 ? strerror(-error)
+                            : "the store does not answer");
+        return CLI_FAILED;
+    }
+    printf("%llu secrets were encrypted again.\n", (unsigned long long)resealed->n_done);
+    if (resealed->n_left != 0)
+        fprintf(stderr,
+                "cardea: %llu secrets are opened by none of the keys (cardea secret list names "
+                "them); old keys stay until these are set again or deleted\n",
+                (unsigned long long)resealed->n_left);
+    if (resealed->is_cluster_left)
+        fprintf(stderr, "cardea: the key of the cluster is opened by none of the keys; with "
+                        "--force the next start makes another one\n");
+    return resealed->n_left == 0 && !resealed->is_cluster_left ? CLI_OK : CLI_FAILED;
+}
+
+/* Those of this data directory, under the first key. */
+static int reseal_files(struct rotation *rotation) {
+    CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(8));
+    struct vault_options options = cli_vault_options(rotation->options, rotation->data_dir);
     int error =
-        vault_reseal(rotation->store, rotation->vault, &rotation->n_done, &rotation->n_left);
-    if (error == 0)
-        return CLI_OK;
-    fprintf(stderr, "cardea: cannot rotate: %s; run it again, it goes on where it was\n",
-            error == VAULT_E_STALE
-                ? "the secrets of this store are under a key that is not here, or another rotation "
-                  "has begun"
-            : error < 0 ? strerror(-error)
-                        : "the store does not answer");
-    return CLI_FAILED;
+        vault_seal_files(&options, cli_sealed_files, CLI_SEALED_FILES, &rotation->files, &reason);
+    if (error < 0 && buf_len(&reason) == 0)
+        buf_append_cstr(&reason, strerror(-error));
+    if (error != 0)
+        return tell(&reason);
+    if (rotation->files.n_plain + rotation->files.n_resealed != 0)
+        printf("%zu private keys were encrypted again.\n",
+               rotation->files.n_plain + rotation->files.n_resealed);
+    return CLI_OK;
 }
 
 static int drop_keys(struct rotation *rotation) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
     bool is_file = vault_source(rotation->vault) == VAULT_FILE;
-    printf("%llu secrets were encrypted again.\n", (unsigned long long)rotation->n_done);
-    if (rotation->n_left != 0) {
-        fprintf(stderr,
-                "cardea: %llu secrets are opened by none of the keys (cardea secret list names "
-                "them); old keys stay until these are set again or deleted\n",
-                (unsigned long long)rotation->n_left);
-        return CLI_FAILED;
-    }
     if (is_file && vault_drop_old_keys(rotation->vault, rotation->data_dir, &reason) != 0)
         return tell(&reason);
     if (is_file)
         printf("The key is new, and the old one is gone.\n");
     else if (vault_count_keys(rotation->vault) > 1)
-        printf("All but the first key can be taken out of %s.\n",
+        printf("All but the first key can be taken out of %s, where every gateway was started with "
+               "both.\n",
                source_name(vault_source(rotation->vault)));
     return CLI_OK;
 }
@@ -272,6 +323,8 @@ int cli_key_rotate(const struct cli_options *options) {
         result = add_key(&rotation);
     if (result == CLI_OK)
         result = reseal(&rotation);
+    if (result == CLI_OK)
+        result = reseal_files(&rotation);
     if (result == CLI_OK)
         result = drop_keys(&rotation);
     vault_free(rotation.vault);

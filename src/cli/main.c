@@ -69,7 +69,8 @@ static const struct command commands[] = {
     {"secret delete", "NAME", "delete a secret", 1, 1, cli_secret_delete},
     {"key list", "", "list the keys that secrets are kept under", 0, 0, cli_key_list},
     {"key new", "", "make a key for CARDEA_ENCRYPTION_KEY", 0, 0, cli_key_new},
-    {"key rotate", "", "encrypt all secrets again, under a new key", 0, 0, cli_key_rotate},
+    {"key rotate", "", "encrypt all secrets and private keys again, under a new key", 0, 0,
+     cli_key_rotate},
     {"store migrate", "[FILE]", "bring the store, or a backup, up to this version's schema", 0, 1,
      cli_store_migrate},
     {"store backup", "FILE", "copy the store as it is now into a new file", 1, 1, cli_store_backup},
@@ -139,7 +140,10 @@ static const struct option options_table[] = {
     FLAG(0, "write", write, "classify: put the lines into the configuration"),
     WORD(0, "minutes", "N", minutes, "edit on: for so long, 1 to 1440 (default: 15)"),
     WORD(0, "to", "URL", to, "store copy: postgres://USER@HOST:PORT/NAME"),
-    FLAG(0, "force", force, "store restore, copy: in place of what is there"),
+    FLAG(0, "force", force,
+         "store restore, copy: in place of what is there\n"
+         "                               key rotate: where the key is lost, and the secrets are "
+         "deleted"),
     WORD(0, "reason", "TEXT", reason, "edit: why, for the log"),
     WORD(0, "as", "USER", user, "explain: who calls"),
     {OPTION_GROUP, 0, "group", "GROUP", NULL,

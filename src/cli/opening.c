@@ -1,13 +1,12 @@
 /* The store of a configuration: in the data directory, or where [store] says. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
 #include "cli.h"
-#include "vault/vault.h"
+#include "sealed_files.h"
 
 int cli_store_options(const struct cli_options *options, const struct config *config,
                       char **ret_path, struct store_options *ret_store) {
@@ -67,12 +66,9 @@ int cli_try_vault(const struct cli_options *options, bool make, struct vault **r
     }
     if (!make)
         data_dir = cli_name_data_dir(options);
-    struct vault_options vault_options = {
-        .data_dir = data_dir != NULL ? data_dir : ".",
-        .environment = options->encryption_key,
-        .credentials_dir = getenv("CREDENTIALS_DIRECTORY"),
-        .make = make,
-    };
+    struct vault_options vault_options =
+        cli_vault_options(options, data_dir != NULL ? data_dir : ".");
+    vault_options.make = make;
     int error = vault_open(&vault_options, ret_vault, reason);
     if (error < 0 && buf_len(reason) == 0)
         buf_append_cstr(reason, strerror(-error));
@@ -85,17 +81,49 @@ int cli_open_vault(const struct cli_options *options, bool make, struct vault **
     return error == 0 ? CLI_OK : cli_store_failed("cannot use the keys", &reason);
 }
 
+struct looking {
+    bool forgets, is_empty;
+};
+
 static int look_whether_empty(struct store_tx *tx, void *context) {
-    return vault_is_empty(tx, context);
+    struct looking *looking = context;
+    return vault_is_empty(tx, looking->forgets, &looking->is_empty);
+}
+
+/* What is encrypted under a key that is not here. */
+static int find_locked(const struct cli_options *options, struct buf *locked) {
+    CLEANUP(mem_freep) char *data_dir = cli_name_data_dir(options);
+    size_t counts[LIMIT_VAULT_KEYS];
+    return cli_count_sealed_files(NULL, data_dir != NULL ? data_dir : ".", counts, locked);
 }
 
 int cli_open_writing_vault(const struct cli_options *options, struct store *store,
                            struct vault **ret_vault) {
-    bool is_empty = false;
-    int error = store_run(store, STORE_READ, look_whether_empty, &is_empty);
+    CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(8));
+    CLEANUP(buf_deinit) struct buf locked = BUF_INIT(KIB(8));
+    struct looking looking = {.forgets = options->force};
+    int error = cli_try_vault(options, false, ret_vault, &reason);
     if (error == 0)
-        return cli_open_vault(options, is_empty, ret_vault);
-    fprintf(stderr, "cardea: the store cannot be read: %s\n",
-            error < 0 ? strerror(-error) : "it does not answer");
-    return CLI_FAILED;
+        return CLI_OK;
+    if (error != -ENOENT)
+        return cli_store_failed("cannot use the keys", &reason);
+    error = store_run(store, STORE_READ, look_whether_empty, &looking);
+    if (error != 0) {
+        fprintf(stderr, "cardea: the store cannot be read: %s\n",
+                error < 0 ? strerror(-error) : "it does not answer");
+        return CLI_FAILED;
+    }
+    error = find_locked(options, &locked);
+    if (looking.is_empty && error == 0 && buf_len(&locked) == 0)
+        return cli_open_vault(options, true, ret_vault);
+    if (error != 0)
+        buf_printf(&reason, "; and private keys of the data directory cannot be read: %s",
+                   strerror(-error));
+    else if (buf_len(&locked) != 0)
+        buf_printf(&reason, "; and these are encrypted: %.*s", SLICE_ARGS(buf_slice(&locked)));
+    else
+        buf_append_cstr(&reason, "; and what is in the store is encrypted");
+    buf_append_cstr(&reason, ". Bring the key back; docs/SECRETS.md says what to do when it is "
+                             "lost");
+    return cli_store_failed("cannot use the keys", &reason);
 }

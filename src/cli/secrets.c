@@ -2,14 +2,13 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/mem.h"
-#include "vault/vault.h"
+#include "sealed_files.h"
 
 struct kept {
     struct list_link link;
@@ -79,11 +78,7 @@ static void open_store(struct cli_secrets *secrets, const struct config *config,
 }
 
 static void open_vault(struct cli_secrets *secrets, const char *data_dir) {
-    struct vault_options options = {
-        .data_dir = data_dir,
-        .environment = secrets->options->encryption_key,
-        .credentials_dir = getenv("CREDENTIALS_DIRECTORY"),
-    };
+    struct vault_options options = cli_vault_options(secrets->options, data_dir);
     int error = vault_open(&options, &secrets->vault, &secrets->no_keys);
     secrets->vault_error = error;
     if (error != 0 && buf_len(&secrets->no_keys) == 0)

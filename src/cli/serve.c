@@ -17,6 +17,7 @@
 #include "reloader.h"
 #include "serving_admin.h"
 #include "serving_audit.h"
+#include "serving_keys.h"
 #include "serving_tls.h"
 
 struct serving {
@@ -27,6 +28,7 @@ struct serving {
     struct cli_reloader *reloader;
     struct store *store;
     struct audit *audit; /* NULL: nothing is recorded */
+    const struct serving_keys *keys;
     struct serving_admin *admin;
     bool tools_told;
 };
@@ -329,6 +331,7 @@ static int use_store(struct serving *serving, const char *data_dir) {
         .audit = serving->audit,
         .log = serving->log,
         .data_dir = data_dir,
+        .keys = serving->keys,
     };
     if (gateway_use_store(serving->gateway, serving->store) != 0) {
         fputs("cardea: users and edit mode cannot be read from the store\n", stderr);
@@ -351,6 +354,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
     struct serving_tls_options tls_options = {.gateway = serving->gateway,
                                               .log = serving->log,
                                               .data_dir = data_dir,
+                                              .sealing = &serving->keys->sealing,
                                               .on_pair = on_pair,
                                               .context = serving};
     if (serving_tls_start(&tls_options, serving->config, &tls) != CLI_OK)
@@ -419,6 +423,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
     struct serving_audit *audit = NULL;
     struct gateway *gateway = NULL;
     struct store *store = NULL;
+    struct serving_keys keys = {.cluster = NULL};
     int result = cli_open_data_dir(options, &data_dir);
     if (result == CLI_OK)
         result = lock_data_dir(data_dir, &lock);
@@ -431,7 +436,9 @@ static int serve(struct config *config, const struct cli_options *options, struc
     if (result == CLI_OK)
         result = cli_open_serving_store(options, config, log, &store);
     if (result == CLI_OK)
-        result = serving_audit_start(config, data_dir, log, &audit);
+        result = serving_keys_start(options, data_dir, store, log, &keys);
+    if (result == CLI_OK)
+        result = serving_audit_start(config, data_dir, &keys.sealing, log, &audit);
     CLEANUP(mem_freep)
     char *definitions = result == CLI_OK ? cli_path(data_dir, "definitions") : NULL;
     if (result == CLI_OK) {
@@ -445,6 +452,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
             .version = SLICE(CARDEA_VERSION),
             .definitions_path = definitions,
             .audit = serving_audit_trail(audit),
+            .cluster_key = keys.cluster,
         };
         int error = gateway_new(&gateway_options, &gateway);
         if (error != 0) {
@@ -458,12 +466,14 @@ static int serve(struct config *config, const struct cli_options *options, struc
                                   .log = log,
                                   .options = options,
                                   .store = store,
-                                  .audit = serving_audit_trail(audit)};
+                                  .audit = serving_audit_trail(audit),
+                                  .keys = &keys};
         result = run(&serving, data_dir, token);
     }
     serving_audit_free(audit); /* who waits for it is told by the gateway's loops */
     store_close(store);
     gateway_free(gateway);
+    serving_keys_end(&keys);
     cli_stop_spawners(&spawners);
     return result;
 }

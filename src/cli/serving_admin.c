@@ -11,13 +11,13 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "json/writer.h"
+#include "serving_keys.h"
 
 enum { SETUP_MINUTES = 30 };
 
 struct serving_admin {
     struct serving_admin_options options;
     struct api *api;
-    struct vault *vault;
     struct config_tls own; /* where the gateway itself speaks no TLS: by its own authority */
     struct pki_pair pair;
     struct pki_watch *watch;
@@ -68,6 +68,7 @@ static struct pki_options pki_options_of(const struct serving_admin *admin,
     return (struct pki_options){
         .tls = has_tls ? &config->tls : &admin->own,
         .data_dir = admin->options.data_dir,
+        .sealing = &admin->options.keys->sealing,
         .listen_address = has_tls ? slice_from_cstr(gateway_address(admin->options.gateway)->text)
                                   : config->admin.listen,
         .health_address = config->health_listen,
@@ -193,7 +194,7 @@ static int make_api(struct serving_admin *admin, const struct config *config,
         .log = admin->options.log,
         .gateway = admin->options.gateway,
         .store = admin->options.store,
-        .vault = admin->vault,
+        .vault = &admin->options.keys->place.options,
         .audit = admin->options.audit,
         .tls = context,
         .listen = config->admin.listen,
@@ -231,8 +232,6 @@ int serving_admin_start(const struct serving_admin_options *options, const struc
     admin->options = *options;
     pki_pair_init(&admin->pair);
     int result = load_certificate(admin, config, &context);
-    if (result == CLI_OK)
-        result = cli_open_writing_vault(options->options, options->store, &admin->vault);
     if (result == CLI_OK && open_records(admin, config) != 0)
         result = CLI_FAILED;
     if (result == CLI_OK)
@@ -288,7 +287,6 @@ struct serving_admin *serving_admin_free(struct serving_admin *admin) {
     api_free(admin->api);
     audit_writer_free(admin->writer);
     audit_redact_free(admin->redact);
-    vault_free(admin->vault);
     pki_pair_deinit(&admin->pair);
     mem_free(admin);
     return NULL;

@@ -9,6 +9,7 @@
 #include "store/store.h"
 
 struct serving_admin;
+struct serving_keys;
 
 struct serving_admin_options {
     const struct cli_options *options; /* outlives it, as what follows */
@@ -17,6 +18,7 @@ struct serving_admin_options {
     struct audit *audit; /* NULL: nothing is recorded */
     struct log *log;
     const char *data_dir;
+    const struct serving_keys *keys;
 };
 
 /* After serving_tls_start(), before gateway_run(). With admin.enabled = false *ret_admin is NULL.

@@ -40,11 +40,12 @@ static void start_followers(struct serving_audit *audit, const struct config_aud
     }
 }
 
-static int open_trail(const struct config *config, const char *dir, struct log *log,
-                      struct audit **ret_trail) {
+static int open_trail(const struct config *config, const char *dir, const struct sealing *sealing,
+                      struct log *log, struct audit **ret_trail) {
     const char *reason = "";
     struct audit_options options = {
         .dir = dir,
+        .sealing = sealing,
         .mode = config->audit.mode == CONFIG_AUDIT_REQUIRED ? AUDIT_REQUIRED : AUDIT_BEST_EFFORT,
         .max_bytes = config->audit.max_bytes,
         .max_age_ms = config->audit.max_age_ms,
@@ -62,7 +63,8 @@ static int open_trail(const struct config *config, const char *dir, struct log *
     return CLI_FAILED;
 }
 
-int serving_audit_start(const struct config *config, const char *data_dir, struct log *log,
+int serving_audit_start(const struct config *config, const char *data_dir,
+                        const struct sealing *sealing, struct log *log,
                         struct serving_audit **ret_audit) {
     if (!config->audit.enabled) {
         log_write(log, LOG_WARN, "audit", "nothing is recorded (audit.enabled)");
@@ -70,7 +72,7 @@ int serving_audit_start(const struct config *config, const char *data_dir, struc
     }
     CLEANUP(mem_freep) char *dir = cli_path(data_dir, "audit");
     struct serving_audit *audit = mem_xalloc(sizeof *audit);
-    int result = open_trail(config, dir, log, &audit->trail);
+    int result = open_trail(config, dir, sealing, log, &audit->trail);
     if (result != CLI_OK) {
         mem_free(audit);
         return result;

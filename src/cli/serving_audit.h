@@ -2,13 +2,15 @@
 #pragma once
 
 #include "audit/trail.h"
+#include "base/sealing.h"
 #include "config/config.h"
 
 struct serving_audit;
 
-/* [audit] in DATA_DIR/audit. CLI_OK, with NULL when it is switched off; else it has said why not.
- */
-int serving_audit_start(const struct config *config, const char *data_dir, struct log *log,
+/* [audit] in DATA_DIR/audit, whose private keys `sealing` encrypts. CLI_OK, with NULL when it is
+ * switched off; else it has said why not. */
+int serving_audit_start(const struct config *config, const char *data_dir,
+                        const struct sealing *sealing, struct log *log,
                         struct serving_audit **ret_audit);
 /* What the gateway writes to; NULL: nothing. */
 struct audit *serving_audit_trail(const struct serving_audit *audit);

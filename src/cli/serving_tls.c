@@ -43,6 +43,7 @@ static struct pki_options pki_options_of(const struct serving_tls *tls,
     return (struct pki_options){
         .tls = &config->tls,
         .data_dir = tls->options.data_dir,
+        .sealing = tls->options.sealing,
         .listen_address = slice_from_cstr(gateway_address(tls->options.gateway)->text),
         .health_address = config->health_listen,
         .log = tls->options.log,

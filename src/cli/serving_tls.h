@@ -18,6 +18,7 @@ struct serving_tls_options {
     struct gateway *gateway; /* outlives it, as what follows; listens already */
     struct log *log;
     const char *data_dir;
+    const struct sealing *sealing; /* of the gateway's own keys */
     /* Another certificate is served from now on; NULL: nobody has to know. */
     void (*on_pair)(void *context, const struct pki_pair *pair);
     void *context;

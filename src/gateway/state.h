@@ -306,7 +306,7 @@ struct gateway {
     struct gw_worker *workers;
     struct io_loop **loops; /* of the workers */
     size_t n_workers;
-    struct hash_key cursor_key;
+    struct hash_key cursor_key;            /* of the cluster */
     unsigned char state_key[GW_STATE_KEY]; /* of requestState */
     struct io_timer *drain_timer;
     struct io_message lost_message, drained_message;
@@ -406,6 +406,10 @@ void gw_edit_take(struct gateway *gateway, struct gw_windows *windows);
 /* From worker 0, or before the workers run: as the file says, when that has changed. */
 void gw_edit_configure(struct gateway *gateway, const struct config *config);
 void gw_edit_deinit(struct gateway *gateway);
+
+/* derive.c. For one purpose, out of the cluster's key; NULL: by chance. -ENOMEM. */
+MUST_CHECK int gw_hash_key_derive(const struct secret *cluster_key, struct slice purpose,
+                                  struct hash_key *ret_key);
 
 /* definitions.c */
 void gw_definitions_init(struct gw_definitions *definitions);

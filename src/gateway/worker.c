@@ -164,7 +164,6 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->is_local = options->is_local;
     gateway->audit = options->audit;
     gateway->budget.max = options->config->max_held;
-    random_bytes(&gateway->cursor_key, sizeof gateway->cursor_key);
     random_bytes(gateway->state_key, sizeof gateway->state_key);
     const struct config_limits *limits = &options->config->limits;
     gw_principals_init(&gateway->principals, (size_t)limits->max_in_flight);
@@ -189,9 +188,10 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
                   "definitions that were seen before cannot be read: no annotation is trusted",
                   LOG_CSTR("path", options->definitions_path),
                   LOG_CSTR("reason", strerror(-unread)));
-    int error = 0;
+    int error =
+        gw_hash_key_derive(options->cluster_key, SLICE("cursors of lists"), &gateway->cursor_key);
     struct limits_options limits_options = {.log = options->log, .n_workers = gateway->n_workers};
-    if (!gateway->is_local)
+    if (error == 0 && !gateway->is_local)
         error = limits_new(&limits_options, &gateway->limits);
     gateway->loops = mem_xalloc(gateway->n_workers * sizeof *gateway->loops);
     for (size_t i = 0; i < gateway->n_workers && error == 0; i++) {

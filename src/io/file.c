@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/secret.h"
 
 void io_fd_close(int *fd) {
     if (*fd >= 0)
@@ -106,7 +107,9 @@ static int sync_folder_of(const char *path) {
 /* Between the look and the renaming is a moment that no call of the system closes; an editor that
  * saves in it loses, as it would against another editor. */
 static int check_unchanged(const char *path, struct slice old) {
-    CLEANUP(buf_deinit) struct buf now = BUF_INIT(old.len + 1);
+    CLEANUP(secret_buf_deinit) struct buf now = BUF_INIT(old.len + 1);
+    if (buf_reserve(&now, old.len + 1) == NULL)
+        return buf_error(&now);
     int error = io_file_read(path, &now);
     if (error == -EFBIG || (error == 0 && !slice_eq(buf_slice(&now), old)))
         return -ESTALE;
@@ -153,6 +156,14 @@ int io_file_replace(const char *path, struct slice old, struct slice content) {
     return sync_folder_of(real);
 }
 
+/* What root writes in the place of somebody's file stays theirs. */
+static int keep_owner(const char *path, const char *beside) {
+    struct stat info;
+    if (geteuid() != 0 || lstat(path, &info) != 0 || info.st_uid == 0)
+        return 0;
+    return chown(beside, info.st_uid, info.st_gid) == 0 ? 0 : -errno;
+}
+
 int io_file_put_private(const char *path, struct slice content) {
     CLEANUP(buf_deinit) struct buf beside = BUF_INIT(PATH_MAX + 8);
     buf_append_cstr(&beside, path);
@@ -163,11 +174,17 @@ int io_file_put_private(const char *path, struct slice content) {
     if (unlink(name) != 0 && errno != ENOENT) /* of one that was killed */
         return -errno;
     int error = io_file_create_private(name, content);
-    if (error == 0 && rename(name, path) != 0) {
+    if (error == 0)
+        error = keep_owner(path, name);
+    if (error == 0)
+        error = check_unchanged(name, content);
+    if (error == 0 && rename(name, path) != 0)
         error = -errno;
+    if (error != 0) {
         unlink(name);
+        return error;
     }
-    return error == 0 ? sync_folder_of(path) : error;
+    return sync_folder_of(path);
 }
 
 int io_directory_make(const char *path) {

@@ -70,11 +70,52 @@ static int fail(const struct own *own, int error, const char *verb, const char *
 /* --- looking --- */
 
 /* Empty when there is no such file. */
-MUST_CHECK static int read_file(const struct own *own, const char *name, struct buf *out) {
+MUST_CHECK static int read_content(const struct own *own, const char *name, struct buf *out) {
     int error = pki_file_read(own->folder.fd, name, out, NULL);
     if (error == -EFBIG) /* as damaged as any other */
         error = 0;
     return error == 0 || error == -ENOENT ? 0 : fail(own, error, "read", name);
+}
+
+/* "tls/ca.key" */
+static struct slice sealed_name(struct buf *out, const char *name) {
+    buf_append_cstr(out, "tls/");
+    buf_append_cstr(out, name);
+    return buf_slice(out);
+}
+
+/* In the place of what is encrypted. */
+MUST_CHECK static int open_content(const struct own *own, const char *name, struct buf *content) {
+    CLEANUP(buf_deinit) struct buf whole = BUF_INIT(64);
+    CLEANUP(secret_freep) struct secret *plain = NULL;
+    const struct sealing *sealing = own->options->sealing;
+    int error = sealing->open(sealing->context, sealed_name(&whole, name), buf_slice(content),
+                              &plain, own->reason);
+    if (error != 0)
+        return error;
+    pki_buf_wipe(content);
+    buf_init(content, LIMIT_CERTIFICATE_FILE);
+    struct slice bytes = secret_reveal(plain); /* to be parsed */
+    return buf_reserve(content, bytes.len) != NULL ? buf_append(content, bytes)
+                                                   : buf_error(content);
+}
+
+/* One that is encrypted and cannot be opened is not a damaged one: nothing takes its place. */
+MUST_CHECK static int read_file(const struct own *own, const char *name, struct buf *out) {
+    int error = SEALING_E_REFUSED;
+    for (int i = 0; i < SEALING_TRIES && error == SEALING_E_REFUSED; i++) {
+        error = read_content(own, name, out);
+        if (error != 0 || !sealing_is_sealed(buf_slice(out)))
+            return error;
+        buf_reset(own->reason, 0);
+        error = SEALING_E_REFUSED;
+        if (own->options->sealing != NULL)
+            error = open_content(own, name, out);
+    }
+    if (error == SEALING_E_REFUSED && buf_len(own->reason) == 0)
+        buf_printf(own->reason, "%s/tls/%s is encrypted, and there is no key",
+                   own->options->data_dir, name);
+    return error == SEALING_E_REFUSED ? PKI_E_INVALID : error;
 }
 
 static bool is_same(const X509 *a, const X509 *b) {
@@ -172,6 +213,26 @@ static bool is_servable(const struct own *own) {
 
 /* --- making --- */
 
+struct writing {
+    const struct pki_folder *folder;
+    const char *name;
+};
+
+MUST_CHECK static int put(void *context, struct slice content) {
+    const struct writing *writing = context;
+    return pki_folder_write(writing->folder, writing->name, content);
+}
+
+MUST_CHECK static int write_key(const struct own *own, const char *name, struct slice text) {
+    CLEANUP(buf_deinit) struct buf whole = BUF_INIT(64);
+    struct writing writing = {.folder = &own->folder, .name = name};
+    const struct sealing *sealing = own->options->sealing;
+    if (sealing == NULL)
+        return put(&writing, text);
+    return sealing->seal(sealing->context, sealed_name(&whole, name), text, put, &writing,
+                         own->reason);
+}
+
 /* NAME.key first: it is what counts. */
 MUST_CHECK static int write_identity(const struct own *own, const char *key_name,
                                      const char *pem_name, const struct pki_identity *identity,
@@ -186,10 +247,10 @@ MUST_CHECK static int write_identity(const struct own *own, const char *key_name
         if (error == 0)
             error = buf_append(&text, buf_slice(&pem));
         if (error == 0)
-            error = pki_folder_write(&own->folder, key_name, buf_slice(&text));
+            error = write_key(own, key_name, buf_slice(&text));
     }
     if (error != 0)
-        return fail(own, error, "write", key_name);
+        return error > 0 ? PKI_E_INVALID : fail(own, error, "write", key_name);
     error = pki_folder_write(&own->folder, pem_name, buf_slice(&pem));
     return error == 0 ? 0 : fail(own, error, "write", pem_name);
 }

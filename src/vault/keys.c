@@ -149,7 +149,7 @@ static int read_text(struct slice text, const char *where, enum vault_source sou
 
 /* --- files --- */
 
-static int join(struct buf *path, const char *dir, const char *name) {
+int vault_join(struct buf *path, const char *dir, const char *name) {
     buf_init(path, PATH_MAX);
     buf_append_cstr(path, dir);
     buf_append_byte(path, '/');
@@ -197,9 +197,9 @@ static int read_file(const char *path, enum vault_source source, struct vault **
     return error == 0 ? read_text(buf_slice(&text), path, source, ret_vault, reason) : error;
 }
 
-static int lock(const char *data_dir, int *ret_fd, struct buf *reason) {
+int vault_lock(const char *data_dir, int *ret_fd, struct buf *reason) {
     struct buf path CLEANUP(buf_deinit) = BUF_INIT(0);
-    int error = join(&path, data_dir, LOCK_FILE);
+    int error = vault_join(&path, data_dir, LOCK_FILE);
     if (error == 0)
         error = io_lock_file_wait(buf_slice(&path).ptr, ret_fd);
     if (error != 0 && error != -ENOMEM)
@@ -242,7 +242,7 @@ static int write_file(const char *path, bool adds, const struct vault *vault, si
 static int make_file(const char *data_dir, const char *path, struct vault **ret_vault,
                      struct buf *reason) {
     CLEANUP(io_fd_close) int held = -1;
-    int error = lock(data_dir, &held, reason);
+    int error = vault_lock(data_dir, &held, reason);
     if (error == 0)
         error = read_file(path, VAULT_FILE, ret_vault, reason);
     if (error != -ENOENT || held < 0)
@@ -254,7 +254,7 @@ static int make_file(const char *data_dir, const char *path, struct vault **ret_
 static int open_key_file(const struct vault_options *options, struct vault **ret_vault,
                          struct buf *reason) {
     struct buf path CLEANUP(buf_deinit) = BUF_INIT(0);
-    int error = join(&path, options->data_dir, KEY_FILE);
+    int error = vault_join(&path, options->data_dir, KEY_FILE);
     if (error != 0)
         return error;
     const char *name = buf_slice(&path).ptr;
@@ -264,7 +264,7 @@ static int open_key_file(const struct vault_options *options, struct vault **ret
     if (error == -ENOENT && buf_len(reason) == 0)
         buf_printf(reason,
                    "there is no key: CARDEA_ENCRYPTION_KEY is not set, and there is no %s (it is "
-                   "made with the first secret)",
+                   "made at the first start)",
                    name);
     return error;
 }
@@ -274,7 +274,7 @@ static int open_credential(const char *dir, struct vault **ret_vault, struct buf
     struct buf path CLEANUP(buf_deinit) = BUF_INIT(0);
     if (dir == NULL || dir[0] == '\0')
         return -ENOENT;
-    int error = join(&path, dir, CREDENTIAL_FILE);
+    int error = vault_join(&path, dir, CREDENTIAL_FILE);
     return error == 0 ? read_file(buf_slice(&path).ptr, VAULT_CREDENTIAL, ret_vault, reason)
                       : error;
 }
@@ -315,7 +315,7 @@ void vault_key_id(const struct vault *vault, size_t i, char id[static VAULT_KEY_
 /* The file as it is, for whoever holds the lock. */
 static int open_locked(const char *data_dir, struct buf *path, struct vault **ret_vault,
                        struct buf *reason) {
-    int error = join(path, data_dir, KEY_FILE);
+    int error = vault_join(path, data_dir, KEY_FILE);
     if (error == 0)
         error = read_file(buf_slice(path).ptr, VAULT_FILE, ret_vault, reason);
     if (error != -ENOENT)
@@ -328,7 +328,7 @@ int vault_add_key(const char *data_dir, struct buf *reason) {
     struct buf path CLEANUP(buf_deinit) = BUF_INIT(0);
     struct vault *vault CLEANUP(vault_freep) = NULL;
     CLEANUP(io_fd_close) int held = -1;
-    int error = lock(data_dir, &held, reason);
+    int error = vault_lock(data_dir, &held, reason);
     if (error == 0)
         error = open_locked(data_dir, &path, &vault, reason);
     if (error != 0)
@@ -344,7 +344,7 @@ int vault_drop_old_keys(const struct vault *vault, const char *data_dir, struct 
     struct buf path CLEANUP(buf_deinit) = BUF_INIT(0);
     struct vault *now CLEANUP(vault_freep) = NULL;
     CLEANUP(io_fd_close) int held = -1;
-    int error = lock(data_dir, &held, reason);
+    int error = vault_lock(data_dir, &held, reason);
     if (error == 0)
         error = open_locked(data_dir, &path, &now, reason);
     if (error != 0)

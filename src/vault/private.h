@@ -28,3 +28,8 @@ MUST_CHECK int sealed_owner(struct buf *out, struct slice kind, struct slice nam
 /* The index of the key of which the store says that it encrypts; nobody changes that before the
  * transaction ends. The first one takes that place when it is empty. VAULT_E_STALE. */
 MUST_CHECK int sealed_hold_key(struct store_tx *tx, const struct vault *vault, size_t *ret_key);
+
+/* DIR/NAME, with a NUL at its end. */
+MUST_CHECK int vault_join(struct buf *path, const char *dir, const char *name);
+/* Whoever changes keys, or writes a file that is sealed under them, holds it meanwhile. */
+MUST_CHECK int vault_lock(const char *data_dir, int *ret_fd, struct buf *reason);

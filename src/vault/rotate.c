@@ -18,13 +18,14 @@ struct row {
 
 struct pass {
     const struct vault *vault;
+    bool forgets;
     /* What it begins behind; of the pass. */
     struct slice kind, name;
     /* What one transaction found. */
     struct arena *arena;
     struct row rows[BATCH];
     size_t n_rows;
-    uint64_t n_done, n_left;
+    struct vault_resealed found;
 };
 
 /*
@@ -49,7 +50,7 @@ static int set_current(struct store_tx *tx, void *context) {
         is_fine = slice_eq(slice_from_cstr(new), slice_from_cstr(old));
     }
     if (!is_fine)
-        error = vault_is_empty(tx, &is_empty);
+        error = vault_is_empty(tx, pass->forgets, &is_empty);
     if (error == 0 && !is_fine && !is_empty)
         error = VAULT_E_STALE;
     if (error == 0)
@@ -83,33 +84,59 @@ static int read_rows(struct store_tx *tx, struct pass *pass) {
     return error != 0 ? error : end;
 }
 
-static int reseal_row(struct store_tx *tx, struct pass *pass, const struct row *row,
-                      uint64_t now_ms) {
+static bool is_cluster(const struct row *row) {
+    return slice_eq(row->kind, SLICE("cluster"));
+}
+
+static int forget(struct store_tx *tx, const struct row *row) {
+    static const char sql[] = "DELETE FROM sealed WHERE kind = $1 AND name = $2 AND token = $3";
+    return store_exec(
+        tx, sql, STORE_VALUES(store_text(row->kind), store_text(row->name), store_text(row->token)),
+        NULL);
+}
+
+/* No key opens it. */
+static int leave_row(struct store_tx *tx, struct pass *pass, const struct row *row) {
+    if (is_cluster(row) && pass->forgets)
+        return forget(tx, row);
+    if (is_cluster(row))
+        pass->found.is_cluster_left = true;
+    else
+        pass->found.n_left++;
+    return 0;
+}
+
+static int replace_row(struct store_tx *tx, struct pass *pass, const struct row *row,
+                       struct slice token) {
     static const char sql[] = "UPDATE sealed SET token = $1"
                               " WHERE kind = $2 AND name = $3 AND token = $4";
+    uint64_t n_changed = 0;
+    /* Somebody else's newer value is under the current key already. */
+    int error = store_exec(tx, sql,
+                           STORE_VALUES(store_text(token), store_text(row->kind),
+                                        store_text(row->name), store_text(row->token)),
+                           &n_changed);
+    if (!is_cluster(row))
+        pass->found.n_done += n_changed;
+    return error;
+}
+
+static int reseal_row(struct store_tx *tx, struct pass *pass, const struct row *row,
+                      uint64_t now_ms) {
     struct buf owner CLEANUP(buf_deinit) = BUF_INIT(512);
     struct buf token CLEANUP(buf_deinit) = BUF_INIT(SEALED_MAX);
     struct secret *plain CLEANUP(secret_freep) = NULL;
     size_t key = 0;
-    uint64_t n_changed = 0;
     int error = sealed_owner(&owner, row->kind, row->name);
     if (error == 0)
         error = vault_unseal(pass->vault, buf_slice(&owner), row->token, &plain, &key);
     if (error == VAULT_E_TOKEN || error == VAULT_E_MOVED)
-        pass->n_left++;
+        return leave_row(tx, pass, row);
     if (error != 0 || key == 0)
-        return error == VAULT_E_TOKEN || error == VAULT_E_MOVED ? 0 : error;
+        return error;
     error =
         seal_under(pass->vault, 0, now_ms / 1000, buf_slice(&owner), secret_reveal(plain), &token);
-    if (error != 0)
-        return error;
-    /* Somebody else's newer value is under the current key already. */
-    error = store_exec(tx, sql,
-                       STORE_VALUES(store_text(buf_slice(&token)), store_text(row->kind),
-                                    store_text(row->name), store_text(row->token)),
-                       &n_changed);
-    pass->n_done += n_changed;
-    return error;
+    return error == 0 ? replace_row(tx, pass, row, buf_slice(&token)) : error;
 }
 
 /* May be run again: all that it leaves behind is set anew. */
@@ -119,7 +146,7 @@ static int reseal_some(struct store_tx *tx, void *context) {
     uint64_t now_ms = 0;
     arena_reset(pass->arena);
     pass->n_rows = 0;
-    pass->n_done = pass->n_left = 0;
+    pass->found = (struct vault_resealed){.n_done = 0};
     int error = sealed_hold_key(tx, pass->vault, &current);
     if (error == 0 && current != 0)
         error = VAULT_E_STALE;
@@ -132,20 +159,25 @@ static int reseal_some(struct store_tx *tx, void *context) {
     return error;
 }
 
-int vault_reseal(struct store *store, const struct vault *vault, uint64_t *ret_done,
-                 uint64_t *ret_left) {
+int vault_reseal(struct store *store, const struct vault *vault, bool forgets,
+                 struct vault_resealed *ret_resealed) {
     struct arena batch CLEANUP(arena_deinit) = ARENA_INIT(MIB(8));
     struct arena place CLEANUP(arena_deinit) = ARENA_INIT(KIB(64));
-    struct pass pass = {.vault = vault, .kind = SLICE_EMPTY, .name = SLICE_EMPTY, .arena = &batch};
-    uint64_t n_done = 0, n_left = 0;
+    struct pass pass = {.vault = vault,
+                        .forgets = forgets,
+                        .kind = SLICE_EMPTY,
+                        .name = SLICE_EMPTY,
+                        .arena = &batch};
+    struct vault_resealed all = {.n_done = 0};
     int error = store_run(store, STORE_WRITE, set_current, &pass);
     do {
         if (error == 0)
             error = store_run(store, STORE_WRITE, reseal_some, &pass);
         if (error != 0)
             return error;
-        n_done += pass.n_done;
-        n_left += pass.n_left;
+        all.n_done += pass.found.n_done;
+        all.n_left += pass.found.n_left;
+        all.is_cluster_left = all.is_cluster_left || pass.found.is_cluster_left;
         if (pass.n_rows != 0) {
             arena_reset(&place);
             pass.kind = arena_dup(&place, pass.rows[pass.n_rows - 1].kind);
@@ -154,7 +186,6 @@ int vault_reseal(struct store *store, const struct vault *vault, uint64_t *ret_d
                 return -ENOMEM;
         }
     } while (pass.n_rows == BATCH);
-    *ret_done = n_done;
-    *ret_left = n_left;
+    *ret_resealed = all;
     return 0;
 }

@@ -47,10 +47,12 @@ int vault_current_key(struct store_tx *tx, char ret_id[static VAULT_KEY_ID + 1])
     return error;
 }
 
-int vault_is_empty(struct store_tx *tx, bool *ret_empty) {
-    static const char sql[] = "SELECT kind FROM sealed WHERE kind <> 'key' LIMIT 1";
+int vault_is_empty(struct store_tx *tx, bool forgets, bool *ret_empty) {
+    static const char all[] = "SELECT kind FROM sealed WHERE kind <> 'key' LIMIT 1";
+    static const char what_cannot_be_made[] =
+        "SELECT kind FROM sealed WHERE kind <> 'key' AND kind <> 'cluster' LIMIT 1";
     struct store_rows *rows = NULL;
-    int error = store_query(tx, sql, NULL, 0, &rows);
+    int error = store_query(tx, forgets ? what_cannot_be_made : all, NULL, 0, &rows);
     bool is_empty = error != 0 || !store_rows_next(rows);
     int end = store_rows_end(rows);
     error = error != 0 ? error : end;

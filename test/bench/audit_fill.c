@@ -205,7 +205,7 @@ int main(int argc, char **argv) {
                         .random = UINT64_C(88172645463325252),
                         .time_us = FIRST_TIME_US};
     must(io_directory_make(fill.dir), fill.dir);
-    if (audit_keys_open(fill.dir, &fill.keys, &reason) != 0) {
+    if (audit_keys_open(fill.dir, NULL, &fill.keys, &reason) != 0) {
         fprintf(stderr, "audit_fill: %s: %s\n", fill.dir, reason);
         return 1;
     }

@@ -60,7 +60,7 @@ static struct slice read_in(const struct place *place, const char *name, char ou
 static struct audit_keys *open_in(const struct place *place, const char **ret_reason) {
     struct audit_keys *keys = NULL;
     *ret_reason = "";
-    int error = audit_keys_open(place->dir, &keys, ret_reason);
+    int error = audit_keys_open(place->dir, NULL, &keys, ret_reason);
     CHECK_INT(error, keys != NULL ? 0 : AUDIT_E_KEY);
     CHECK((keys == NULL) == ((*ret_reason)[0] != '\0'));
     return keys;
@@ -214,7 +214,7 @@ static void test_exposed(void) {
     test_row("");
     struct audit_keys *keys = NULL;
     const char *reason;
-    CHECK_INT(audit_keys_open("/dev/null/nowhere", &keys, &reason), -ENOTDIR);
+    CHECK_INT(audit_keys_open("/dev/null/nowhere", NULL, &keys, &reason), -ENOTDIR);
 }
 
 static void test_public_keys(void) {
@@ -320,7 +320,7 @@ static void open_without_memory(void *arg) {
     struct audit_keys *keys = NULL;
     struct audit_hmac *hmac = NULL;
     const char *reason = "";
-    int error = audit_keys_open(place->dir, &keys, &reason);
+    int error = audit_keys_open(place->dir, NULL, &keys, &reason);
     CHECK(error == 0 ? keys != NULL : error == -ENOMEM && keys == NULL);
     if (error == 0) {
         error = audit_hmac_new(keys, &hmac);

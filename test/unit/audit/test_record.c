@@ -231,7 +231,7 @@ static void test_hmac(void) {
     struct buf big = BUF_INIT(MIB(4)), expected = BUF_INIT(100);
     if (mkdtemp(dir) == NULL)
         CANNOT_GO_ON();
-    REQUIRE(audit_keys_open(dir, &keys, &reason) == 0);
+    REQUIRE(audit_keys_open(dir, NULL, &keys, &reason) == 0);
     REQUIRE(audit_hmac_new(keys, &hmac) == 0);
     record_world_open(&world, &plain, keys);
     buf_append_byte(&big, '"');

@@ -116,10 +116,11 @@ static struct listed list(struct store_world *world, const struct vault *vault) 
 
 static int reseal(struct store_world *world, const struct vault *vault, uint64_t n_done,
                   uint64_t n_left) {
-    uint64_t done = 99, left = 99;
-    int error = vault_reseal(world->store, vault, &done, &left);
-    CHECK_INT(done, error == 0 ? n_done : 99);
-    CHECK_INT(left, error == 0 ? n_left : 99);
+    struct vault_resealed resealed = {.n_done = 99, .n_left = 99};
+    int error = vault_reseal(world->store, vault, false, &resealed);
+    CHECK_INT(resealed.n_done, error == 0 ? n_done : 99);
+    CHECK_INT(resealed.n_left, error == 0 ? n_left : 99);
+    CHECK(!resealed.is_cluster_left);
     return error;
 }
 
@@ -337,17 +338,18 @@ static void test_under_load(enum store_world_kind kind) {
     struct vault *first CLEANUP(vault_freep) = keys(B "," A);
     struct vault *second CLEANUP(vault_freep) = keys(C "," B);
     struct vault *last CLEANUP(vault_freep) = keys(C);
-    uint64_t done, left = 1;
+    struct vault_resealed resealed = {.n_left = 1};
     store_world_open(&world, kind);
     for (int i = 0; i < WRITERS; i++) {
         writers[i] = (struct writer){.world = &world, .number = i};
         if (pthread_create(&writers[i].thread, NULL, write_on, &writers[i]) != 0)
             CANNOT_GO_ON();
     }
-    CHECK_INT(vault_reseal(world.store, first, &done, &left), 0);
-    CHECK_INT(left, 0);
-    CHECK_INT(vault_reseal(world.store, second, &done, &left), 0);
-    CHECK_INT(left, 0); /* nobody wrote under the first key behind the first rotation's back */
+    CHECK_INT(vault_reseal(world.store, first, false, &resealed), 0);
+    CHECK_INT(resealed.n_left, 0);
+    CHECK_INT(vault_reseal(world.store, second, false, &resealed), 0);
+    CHECK_INT(resealed.n_left,
+              0); /* nobody wrote under the first key behind the first rotation's back */
     for (int i = 0; i < WRITERS; i++) {
         pthread_join(writers[i].thread, NULL);
         CHECK_INT(writers[i].result, 0);

@@ -66,10 +66,10 @@ struct api_options {
     struct log *log;         /* outlives it, as does what follows */
     struct gateway *gateway; /* NULL: what is asked of it is unavailable (tests) */
     struct store *store;
-    const struct vault *vault; /* NULL: secrets are unavailable */
-    struct audit *audit;       /* the trail; NULL: there is none, and nothing to look for */
-    struct io_tls *tls;        /* a reference is taken */
-    struct slice listen;       /* "127.0.0.1:7443" */
+    const struct vault_options *vault; /* NULL: secrets are unavailable */
+    struct audit *audit;               /* the trail; NULL: there is none, and nothing to look for */
+    struct io_tls *tls;                /* a reference is taken */
+    struct slice listen;               /* "127.0.0.1:7443" */
     /* Names by which it is asked, beside localhost, loopback addresses and its own: admin.hosts and
      * the names of the certificate. With or without a port; "*.example.com" is none. Copied. */
     const struct slice *hosts;

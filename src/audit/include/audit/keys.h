@@ -16,10 +16,12 @@ struct audit_keys;
 struct audit_public_key;
 
 /* Reads DIR/signing.pem, DIR/public.pem and DIR/hmac.key; makes those that have never been there
- * (all of them missing). AUDIT_E_KEY: *ret_reason says what is wrong with which; -errno. */
+ * (all of them missing). The private ones are encrypted by `sealing`, which may be NULL.
+ * AUDIT_E_KEY: *ret_reason says what is wrong with which; -errno. */
 enum { AUDIT_E_KEY = 1 };
-MUST_CHECK int audit_keys_open(const char *dir, struct audit_keys **ret_keys,
-                               const char **ret_reason);
+struct sealing;
+MUST_CHECK int audit_keys_open(const char *dir, const struct sealing *sealing,
+                               struct audit_keys **ret_keys, const char **ret_reason);
 struct audit_keys *audit_keys_free(struct audit_keys *keys);
 /* Of the public key: base64url of the first 12 bytes of SHA-256 over its SubjectPublicKeyInfo. */
 const char *audit_keys_id(const struct audit_keys *keys);

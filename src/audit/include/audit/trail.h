@@ -41,7 +41,8 @@ enum audit_mode {
 };
 
 struct audit_options {
-    const char *dir; /* made with mode 0700 when it is missing */
+    const char *dir;               /* made with mode 0700 when it is missing */
+    const struct sealing *sealing; /* of its private keys; NULL: they are in plain */
     enum audit_mode mode;
     uint64_t max_bytes, max_age_ms;
     size_t n_workers;

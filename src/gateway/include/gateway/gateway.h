@@ -32,6 +32,9 @@ struct gateway_options {
     const char *definitions_path;
     struct audit *audit; /* the trail; NULL: nothing is recorded */
     bool is_local;       /* no listener: for the commands that use upstreams directly */
+    /* The same for all gateways that clients take for one: of what comes back from clients. NULL:
+     * this process's own. */
+    const struct secret *cluster_key;
 };
 
 /* How many workers there will be by this configuration. */

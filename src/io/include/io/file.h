@@ -31,8 +31,9 @@ MUST_CHECK int io_file_create_private(const char *path, struct slice content);
  * has other names, which would keep the old content; -EINVAL: it is no regular file.
  */
 MUST_CHECK int io_file_replace(const char *path, struct slice old, struct slice content);
-/* Puts a file of mode 0600 in the place of what PATH names, if anything: written as PATH.new,
- * synced, renamed. Those who do that at the same time take turns (io_lock_file_wait). */
+/* Puts a file of mode 0600 in the place of what PATH names, if anything, whose owner it keeps:
+ * written as PATH.new, synced, read back, renamed. Those who do that at the same time take turns
+ * (io_lock_file_wait). */
 MUST_CHECK int io_file_put_private(const char *path, struct slice content);
 /* Makes a directory and its missing parents with mode 0700. */
 MUST_CHECK int io_directory_make(const char *path);

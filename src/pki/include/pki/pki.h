@@ -13,8 +13,8 @@
  * one.
  *
  * ca.key and server.key hold the key and behind it its certificate, so that one rename changes
- * both; the .pem files are copies. Other processes may read and renew meanwhile: writers take a
- * lock.
+ * both; the .pem files are copies. Both are encrypted by whoever is given for that
+ * (base/sealing.h). Other processes may read and renew meanwhile: writers take a lock.
  */
 #pragma once
 
@@ -25,6 +25,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/log.h"
+#include "base/sealing.h"
 #include "base/slice.h"
 #include "config/config.h"
 #include "io/loop.h"
@@ -44,6 +45,7 @@ MUST_CHECK int pki_pair_copy(const struct pki_pair *from, struct pki_pair *to);
 struct pki_options {
     const struct config_tls *tls; /* outlives it */
     const char *data_dir;
+    const struct sealing *sealing; /* of ca.key and server.key; NULL: they are in plain */
     /* Addresses and names of this machine, beside tls->names. */
     struct slice listen_address; /* as gateway_address(): "0.0.0.0:8000" means all interfaces */
     struct slice health_address; /* of a listener of its own, likewise; empty: there is none */

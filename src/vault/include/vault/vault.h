@@ -20,6 +20,7 @@
 
 #include "base/buf.h"
 #include "base/compiler.h"
+#include "base/sealing.h"
 #include "base/secret.h"
 #include "base/slice.h"
 #include "store/store.h"
@@ -97,8 +98,9 @@ MUST_CHECK int vault_delete(struct store_tx *tx, struct slice name);
 MUST_CHECK int vault_has(struct store_tx *tx, struct slice name, bool *ret_has);
 /* The name of the key that the store's secrets are under; "": none was ever written. */
 MUST_CHECK int vault_current_key(struct store_tx *tx, char ret_id[static VAULT_KEY_ID + 1]);
-/* Nothing is sealed: then a new key does not take the place of one that is missing. */
-MUST_CHECK int vault_is_empty(struct store_tx *tx, bool *ret_empty);
+/* Nothing is sealed: then a new key does not take the place of one that is missing. `forgets`: the
+ * cluster's key does not count, because it can be made anew. */
+MUST_CHECK int vault_is_empty(struct store_tx *tx, bool forgets, bool *ret_empty);
 
 struct vault_listed {
     struct slice name; /* of the call alone */
@@ -109,19 +111,74 @@ typedef void vault_listed_fn(void *context, const struct vault_listed *listed);
 MUST_CHECK int vault_list(struct store_tx *tx, const struct vault *vault, vault_listed_fn *fn,
                           void *context);
 
+/* --- the key of the cluster (vault/cluster.c): of a store_work_fn() --- */
+
+/*
+ * The same for all gateways on one store, and sealed in it: for texts that come back from clients,
+ * to whichever gateway. VAULT_E_NONE: nobody has made it yet.
+ */
+enum { VAULT_CLUSTER_KEY = 32 };
+MUST_CHECK int vault_cluster_key(struct store_tx *tx, const struct vault *vault,
+                                 struct secret **ret_key);
+/* The same; made where there is none. Of several that do so at once one makes it. */
+MUST_CHECK int vault_make_cluster_key(struct store_tx *tx, const struct vault *vault,
+                                      struct secret **ret_key);
+
+/* --- files of the data directory (vault/files.c) --- */
+
+/* A private file, which holds a token and behind it a line with the name of its key. */
+struct vault_file {
+    const char *name; /* below the data directory: "tls/ca.key" */
+    const char *path; /* where it lies, if not there; NULL: there */
+    bool is_spare;    /* nobody needs it: whoever cannot open it leaves it as it is */
+    bool is_strict;   /* in plain, and others may read it: its reader refuses it, so it stays */
+    const char *cure; /* what to do when the key that it needs is lost */
+};
+enum vault_file_state { VAULT_FILE_NONE, VAULT_FILE_PLAIN, VAULT_FILE_SEALED, VAULT_FILE_LOCKED };
+/* `id` is the name of the key that it is under; of one that is locked (no key of ours opens it; all
+ * of them, when `vault` is NULL) what the file says, or "". -errno. */
+MUST_CHECK int vault_look_at_file(const struct vault *vault, const char *data_dir,
+                                  const struct vault_file *file, enum vault_file_state *ret_state,
+                                  char id[static VAULT_KEY_ID + 1]);
+
+/* Encrypts and opens for those that write such files, each time with the keys as they are then. Any
+ * thread. `place` outlives it. */
+struct vault_place {
+    struct vault_options options;
+    bool may_be_plain; /* where there is no key yet: before the first start of a gateway */
+};
+struct sealing vault_sealing(const struct vault_place *place);
+
+/*
+ * Those in plain are sealed, and those under other keys sealed again, under the first key. Each in
+ * one step, under the lock that writers and rotation take, too. VAULT_E_TOKEN, VAULT_E_MOVED: one
+ * of them cannot be opened; -errno.
+ */
+struct vault_files_done {
+    size_t n_plain, n_resealed;
+};
+MUST_CHECK int vault_seal_files(const struct vault_options *options, const struct vault_file *files,
+                                size_t n_files, struct vault_files_done *ret_done,
+                                struct buf *reason);
+
 /* --- rotation (vault/rotate.c) --- */
 
 /*
  * The first key becomes that of the store; then what is under others is sealed again, some rows a
  * transaction: killed at any point, nothing is lost, and the next run goes on. While others read
- * and write. *ret_left: rows that no key opens. VAULT_E_STALE: another rotation overtook this one.
+ * and write. `forgets`: a key of the cluster that no key opens is deleted, to be made anew by the
+ * next start. VAULT_E_STALE: another rotation overtook this one.
  */
-MUST_CHECK int vault_reseal(struct store *store, const struct vault *vault, uint64_t *ret_done,
-                            uint64_t *ret_left);
+struct vault_resealed {
+    uint64_t n_done, n_left; /* secrets; those that no key opens */
+    bool is_cluster_left;    /* no key opens the cluster's */
+};
+MUST_CHECK int vault_reseal(struct store *store, const struct vault *vault, bool forgets,
+                            struct vault_resealed *ret_resealed);
 /* Of a vault with a key file: a new key in front (write, sync, rename). VAULT_E_NONE: there is no
  * such file. */
 MUST_CHECK int vault_add_key(const char *data_dir, struct buf *reason);
-/* Only the first stays, after vault_reseal() left nothing with this vault. VAULT_E_STALE: the file
- * has another first key by now; nothing is dropped. */
+/* Only the first stays, after vault_reseal() left nothing with this vault, and vault_seal_files().
+ * VAULT_E_STALE: the file has another first key by now; nothing is dropped. */
 MUST_CHECK int vault_drop_old_keys(const struct vault *vault, const char *data_dir,
                                    struct buf *reason);
