@@ -123,7 +123,10 @@ int cli_open_writing_vault(const struct cli_options *options, struct store *stor
         buf_printf(&reason, "; and these are encrypted: %.*s", SLICE_ARGS(buf_slice(&locked)));
     else
         buf_append_cstr(&reason, "; and what is in the store is encrypted");
-    buf_append_cstr(&reason, ". Bring the key back; docs/SECRETS.md says what to do when it is "
-                             "lost");
+    buf_append_cstr(&reason, store_is_shared(store)
+                                 ? ". All gateways on one store need the same keys: give this one "
+                                   "those of the others, in CARDEA_ENCRYPTION_KEY"
+                                 : ". Bring the key back; docs/SECRETS.md says what to do when it "
+                                   "is lost");
     return cli_store_failed("cannot use the keys", &reason);
 }
