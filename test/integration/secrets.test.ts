@@ -70,7 +70,7 @@ class Place {
         return JSON.parse(run.stdout) as { name: string; opens: boolean; key?: string }[];
     }
 
-    async keys(): Promise<{ source: string; keys: { id: string; encrypts: boolean; secrets: number }[]; unopened: number }> {
+    async keys(): Promise<{ source: string; keys: { id: string; encrypts: boolean; secrets: number; files: number }[]; unopened: number }> {
         const run = await this.run(["key", "list", "--json"]);
         assert.equal(run.code, 0, run.stderr);
         return JSON.parse(run.stdout);
@@ -394,8 +394,13 @@ describe("rotation", () => {
         const N = 20; // two transactions
         const value = (i: number) => `the-value-number-${i}-of-many`;
         for (let i = 0; i < N; i++) await place.set(`s${String(i).padStart(2, "0")}`, value(i));
-        const gateway = await start(t, place, { audit: false /* it is about the keys, and there are many reloads */ });
+        const serve = () => start(t, place, { admin: true, audit: false /* it is about the keys, and there are many reloads */ });
+        const gateway = await serve();
         await call(gateway);
+        // Private keys of the trail and of the console's certificate, and what everybody may know of them.
+        const N_FILES = 4;
+        const identity = () => ["audit/public.pem", "tls/ca.pem", "tls/server.pem"].map((name) => readFileSync(join(place.data, name), "utf8"));
+        const before = identity();
         const count = join(place.folder, "count");
         const rotate = (at?: number): Promise<Run> =>
             place.run(["key", "rotate"], undefined, {
@@ -416,6 +421,7 @@ describe("rotation", () => {
             assert.equal(unopened, 0, `killed at ${at}`);
             assert.equal(keys.reduce((sum, { secrets }) => sum + secrets, 0), N);
             assert.equal(keys.filter(({ encrypts }) => encrypts).length, 1);
+            assert.equal(keys.reduce((sum, { files }) => sum + files, 0), N_FILES, `killed at ${at}`);
             if (at % 10 === 1) {
                 const { run: reloaded } = await askReload(gateway);
                 assert.equal(reloaded.code, 0, `killed at ${at}: ${reloaded.stdout}`);
@@ -425,12 +431,16 @@ describe("rotation", () => {
             const end = await place.run(["key", "rotate"]);
             assert.equal(end.code, 0, `after ${at}: ${end.stderr}`);
             assert.equal(readFileSync(join(place.data, "vault.key"), "utf8").trim().split("\n").length, 1);
+            assert.deepEqual((await place.keys()).keys.map(({ files }) => files), [N_FILES], `after ${at}`);
         }
         assert.ok(killed >= points.length - 2, `${killed} of ${points.length} were killed`);
         const { run } = await askReload(gateway);
         assert.equal(run.code, 0, run.stdout);
         await call(gateway);
         assert.equal(lastField(fixture, "authorization"), `Bearer ${value(7)}`);
+        await gateway.stop();
+        await call(await serve());
+        assert.deepEqual(identity(), before, "nothing was made anew");
     });
 });
 
