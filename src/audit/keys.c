@@ -17,24 +17,19 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "base/sealing.h"
 #include "base/secret.h"
-#include "io/file.h"
+#include "key_files.h"
 #include "own.h"
 #include "sha256.h"
 
@@ -42,7 +37,6 @@ enum {
     HMAC_KEY = 32,
     HMAC_KEY_CHARS = 43,
     KEY_ID = 12, /* bytes */
-    MAX_FILE = 16 * 1024,
     MAX_SIGNED = 256
 };
 
@@ -73,12 +67,6 @@ static void pkey_freep(EVP_PKEY **pkey) {
 
 static void bio_freep(BIO **bio) {
     BIO_free_all(*bio);
-}
-
-static void wipe_buf(struct buf *buf) {
-    if (buf->data != NULL)
-        secret_wipe(buf->data, buf->cap);
-    buf_deinit(buf);
 }
 
 /* --- public keys --- */
@@ -126,7 +114,7 @@ const char *audit_public_key_id(const struct audit_public_key *key) {
 
 int audit_public_key_read(struct slice pem, struct audit_public_key **ret_key,
                           const char **ret_reason) {
-    if (pem.len == 0 || pem.len > MAX_FILE)
+    if (pem.len == 0 || pem.len > KEY_FILE_MAX)
         return refuse(ret_reason, "there is no public key in PEM in it");
     CLEANUP(bio_freep) BIO *bio = BIO_new_mem_buf(pem.ptr, (int)pem.len);
     if (bio == NULL)
@@ -145,155 +133,7 @@ int audit_public_key_read(struct slice pem, struct audit_public_key **ret_key,
     return public_key_new(pkey, ret_key);
 }
 
-/* --- files --- */
-
-enum key_file { SIGNING, PUBLIC, HMAC, N_FILES };
-
-/* What can be wrong with each, in words of its own. */
-static const struct file_row {
-    const char *name;
-    struct slice sealed_name; /* below the data directory */
-    const char *exposed, *irregular, *damaged, *locked;
-} file_rows[N_FILES] = {
-    [SIGNING] = {"signing.pem", SLICE_INIT("audit/signing.pem"),
-                 "signing.pem can be read by others than its owner",
-                 "signing.pem is no regular file", "signing.pem holds no Ed25519 private key",
-                 "signing.pem is encrypted, and opened by no key that is here"},
-    [PUBLIC] = {"public.pem", SLICE_INIT(""), "", "public.pem is no regular file",
-                "public.pem does not belong to signing.pem", ""},
-    [HMAC] = {"hmac.key", SLICE_INIT("audit/hmac.key"),
-              "hmac.key can be read by others than its owner", "hmac.key is no regular file",
-              "hmac.key does not hold 32 bytes in base64url and a line end",
-              "hmac.key is encrypted, and opened by no key that is here"},
-};
-
-/* Where the files are, and who encrypts those that are private. */
-struct place {
-    const char *dir;
-    const struct sealing *sealing; /* NULL: nobody */
-};
-
-static int path_of(const char *dir, const char *name, const char *suffix, char path[PATH_MAX]) {
-    int n = snprintf(path, PATH_MAX, "%s/%s%s", dir, name, suffix);
-    return n > 0 && n < PATH_MAX ? 0 : -ENAMETOOLONG;
-}
-
-static int read_whole(int fd, struct buf *out) {
-    for (;;) {
-        char *room = buf_reserve(out, 1024);
-        if (room == NULL)
-            return buf_error(out) == -E2BIG ? -EFBIG : buf_error(out);
-        ssize_t n = read(fd, room, 1024);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return 0;
-        if (n > 0)
-            buf_commit(out, (size_t)n);
-    }
-}
-
-/* The memory is asked for once, so that nothing of a key stays in a block that was too small.
- * -ENOENT: it is missing. */
-static int read_content(const char *dir, enum key_file which, struct buf *out,
-                        const char **ret_reason) {
-    const struct file_row *row = &file_rows[which];
-    char path[PATH_MAX];
-    struct stat info;
-    wipe_buf(out);
-    buf_init(out, MAX_FILE + 1024);
-    int error = path_of(dir, row->name, "", path);
-    if (error == 0 && buf_reserve(out, MAX_FILE) == NULL)
-        error = -ENOMEM;
-    if (error != 0)
-        return error;
-    /* A pipe would keep us waiting. */
-    CLEANUP(io_fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ELOOP ? refuse(ret_reason, row->irregular) : -errno;
-    if (fstat(fd, &info) != 0)
-        return -errno;
-    if (!S_ISREG(info.st_mode))
-        return refuse(ret_reason, row->irregular);
-    if (which != PUBLIC && (info.st_mode & 077) != 0)
-        return refuse(ret_reason, row->exposed);
-    error = read_whole(fd, out);
-    return error == -EFBIG ? refuse(ret_reason, row->damaged) : error;
-}
-
-/* In the place of what is encrypted. */
-static int open_content(const struct place *place, enum key_file which, struct buf *content) {
-    CLEANUP(buf_deinit) struct buf unused = BUF_INIT(MAX_FILE);
-    CLEANUP(secret_freep) struct secret *plain = NULL;
-    int error = place->sealing->open(place->sealing->context, file_rows[which].sealed_name,
-                                     buf_slice(content), &plain, &unused);
-    if (error != 0)
-        return error;
-    buf_reset(content, MAX_FILE);
-    return buf_append(content, secret_reveal(plain)); /* to be parsed */
-}
-
-static int read_file(const struct place *place, enum key_file which, struct buf *out,
-                     const char **ret_reason) {
-    int error = SEALING_E_REFUSED;
-    for (int i = 0; i < SEALING_TRIES && error == SEALING_E_REFUSED; i++) {
-        error = read_content(place->dir, which, out, ret_reason);
-        if (error != 0 || which == PUBLIC || !sealing_is_sealed(buf_slice(out)))
-            return error;
-        if (place->sealing != NULL)
-            error = open_content(place, which, out);
-        else
-            error = SEALING_E_REFUSED;
-    }
-    return error == SEALING_E_REFUSED ? refuse(ret_reason, file_rows[which].locked) : error;
-}
-
-static int sync_folder(const char *dir) {
-    CLEANUP(io_fd_close) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && fsync(fd) == 0 ? 0 : -errno;
-}
-
-struct writing {
-    const char *dir;
-    enum key_file which;
-};
-
-/* Whole or not at all; what is there stays. */
-static int write_content(void *context, struct slice content) {
-    const struct writing *writing = context;
-    const char *dir = writing->dir;
-    enum key_file which = writing->which;
-    char path[PATH_MAX], beside[PATH_MAX];
-    int error = path_of(dir, file_rows[which].name, "", path);
-    if (error == 0)
-        error = path_of(dir, file_rows[which].name, ".new", beside);
-    if (error != 0)
-        return error;
-    /* Of a start that ended in the middle. */
-    if (unlink(beside) != 0 && errno != ENOENT)
-        return -errno;
-    error = io_file_create_private(beside, content);
-    if (error != 0)
-        return error;
-    if (renameat2(AT_FDCWD, beside, AT_FDCWD, path, RENAME_NOREPLACE) != 0 &&
-        (errno != EINVAL || access(path, F_OK) == 0 || rename(beside, path) != 0)) {
-        error = -errno;
-        unlink(beside);
-        return error;
-    }
-    return sync_folder(dir);
-}
-
-static int write_file(const struct place *place, enum key_file which, struct slice content) {
-    CLEANUP(buf_deinit) struct buf unused = BUF_INIT(MAX_FILE);
-    struct writing writing = {.dir = place->dir, .which = which};
-    const struct sealing *sealing = place->sealing;
-    if (sealing == NULL || which == PUBLIC)
-        return write_content(&writing, content);
-    int error = sealing->seal(sealing->context, file_rows[which].sealed_name, content,
-                              write_content, &writing, &unused);
-    return error == SEALING_E_REFUSED ? -ENOKEY : error;
-}
+/* --- opening --- */
 
 /* A trail is there already. */
 static int has_segments(const char *dir, bool *ret_has) {
@@ -311,8 +151,6 @@ static int has_segments(const char *dir, bool *ret_has) {
     return error;
 }
 
-/* --- opening --- */
-
 /* -1: there is no passphrase. OpenSSL would else ask at the terminal. */
 static int no_passphrase(char *out, int size, int is_writing, void *context) {
     (void)out, (void)size, (void)is_writing, (void)context;
@@ -321,14 +159,14 @@ static int no_passphrase(char *out, int size, int is_writing, void *context) {
 
 static int read_signing(struct slice pem, struct audit_keys *keys, const char **ret_reason) {
     if (pem.len == 0)
-        return refuse(ret_reason, file_rows[SIGNING].damaged);
+        return refuse(ret_reason, key_file_damaged(KEY_FILE_SIGNING));
     CLEANUP(bio_freep) BIO *bio = BIO_new_mem_buf(pem.ptr, (int)pem.len);
     if (bio == NULL)
         return -ENOMEM;
     keys->signing = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
     ERR_clear_error();
     if (keys->signing == NULL || !EVP_PKEY_is_a(keys->signing, "ED25519"))
-        return refuse(ret_reason, file_rows[SIGNING].damaged);
+        return refuse(ret_reason, key_file_damaged(KEY_FILE_SIGNING));
     return 0;
 }
 
@@ -336,19 +174,20 @@ static int read_hmac(struct slice text, struct audit_keys *keys, const char **re
     unsigned char bytes[HMAC_KEY];
     if (text.len != HMAC_KEY_CHARS + 1 || text.ptr[HMAC_KEY_CHARS] != '\n' ||
         !audit_hash_read(slice_sub(text, 0, HMAC_KEY_CHARS), bytes))
-        return refuse(ret_reason, file_rows[HMAC].damaged);
+        return refuse(ret_reason, key_file_damaged(KEY_FILE_HMAC));
     int error = secret_new(slice_make(bytes, sizeof bytes), &keys->hmac);
     secret_wipe(bytes, sizeof bytes);
     return error;
 }
 
-static int make_hmac(const struct place *place, struct audit_keys *keys, const char **ret_reason) {
+static int make_hmac(const struct key_place *place, struct audit_keys *keys,
+                     const char **ret_reason) {
     unsigned char bytes[HMAC_KEY];
     char text[HMAC_KEY_CHARS + 1];
     random_bytes(bytes, sizeof bytes);
     audit_hash_write(bytes, text);
     text[HMAC_KEY_CHARS] = '\n';
-    int error = write_file(place, HMAC, slice_make(text, sizeof text));
+    int error = key_file_write(place, KEY_FILE_HMAC, slice_make(text, sizeof text));
     if (error == 0)
         error = read_hmac(slice_make(text, sizeof text), keys, ret_reason);
     secret_wipe(bytes, sizeof bytes);
@@ -356,30 +195,30 @@ static int make_hmac(const struct place *place, struct audit_keys *keys, const c
     return error;
 }
 
-static int write_pem(const struct place *place, enum key_file which, EVP_PKEY *pkey) {
+static int write_pem(const struct key_place *place, enum key_file which, EVP_PKEY *pkey) {
     CLEANUP(bio_freep) BIO *bio = BIO_new(BIO_s_secmem());
     char *bytes = NULL;
     if (bio == NULL ||
-        (which == SIGNING ? PEM_write_bio_PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL)
-                          : PEM_write_bio_PUBKEY(bio, pkey)) != 1)
+        (which == KEY_FILE_SIGNING ? PEM_write_bio_PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL)
+                                   : PEM_write_bio_PUBKEY(bio, pkey)) != 1)
         return -ENOMEM;
     long n = BIO_get_mem_data(bio, &bytes);
-    return n > 0 ? write_file(place, which, slice_make(bytes, (size_t)n)) : -ENOMEM;
+    return n > 0 ? key_file_write(place, which, slice_make(bytes, (size_t)n)) : -ENOMEM;
 }
 
-static int make_signing(const struct place *place, struct audit_keys *keys) {
+static int make_signing(const struct key_place *place, struct audit_keys *keys) {
     keys->signing = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    return keys->signing != NULL ? write_pem(place, SIGNING, keys->signing) : -ENOMEM;
+    return keys->signing != NULL ? write_pem(place, KEY_FILE_SIGNING, keys->signing) : -ENOMEM;
 }
 
-static int check_public(const struct place *place, struct audit_keys *keys,
+static int check_public(const struct key_place *place, struct audit_keys *keys,
                         const char **ret_reason) {
-    CLEANUP(wipe_buf) struct buf pem = BUF_INIT(0);
+    CLEANUP(secret_buf_deinit) struct buf pem = BUF_INIT(0);
     int error = public_key_new(keys->signing, &keys->public_key);
     if (error == 0)
-        error = read_file(place, PUBLIC, &pem, ret_reason);
+        error = key_file_read(place, KEY_FILE_PUBLIC, &pem, ret_reason);
     if (error == -ENOENT)
-        return write_pem(place, PUBLIC, keys->signing);
+        return write_pem(place, KEY_FILE_PUBLIC, keys->signing);
     if (error != 0)
         return error;
     struct audit_public_key *other = NULL;
@@ -389,17 +228,17 @@ static int check_public(const struct place *place, struct audit_keys *keys,
     audit_public_key_free(other);
     if (error < 0)
         return error;
-    return fits ? 0 : refuse(ret_reason, file_rows[PUBLIC].damaged);
+    return fits ? 0 : refuse(ret_reason, key_file_damaged(KEY_FILE_PUBLIC));
 }
 
 /* Which are to be made. */
-static int plan(const char *dir, const bool is_there[N_FILES], const char **ret_reason) {
+static int plan(const char *dir, const bool is_there[N_KEY_FILES], const char **ret_reason) {
     bool has = false;
-    if (is_there[SIGNING] && is_there[HMAC])
+    if (is_there[KEY_FILE_SIGNING] && is_there[KEY_FILE_HMAC])
         return 0;
-    if (is_there[SIGNING])
+    if (is_there[KEY_FILE_SIGNING])
         return refuse(ret_reason, "hmac.key is missing, and signing.pem is there");
-    if (is_there[PUBLIC])
+    if (is_there[KEY_FILE_PUBLIC])
         return refuse(ret_reason, "signing.pem is missing, and public.pem is there");
     int error = has_segments(dir, &has);
     if (error == 0 && has)
@@ -407,31 +246,32 @@ static int plan(const char *dir, const bool is_there[N_FILES], const char **ret_
     return error;
 }
 
-static int open_all(const struct place *place, struct audit_keys *keys, const char **ret_reason) {
-    CLEANUP(wipe_buf) struct buf signing = BUF_INIT(0);
-    CLEANUP(wipe_buf) struct buf public_pem = BUF_INIT(0);
-    CLEANUP(wipe_buf) struct buf hmac = BUF_INIT(0);
-    struct buf *contents[N_FILES] = {&signing, &public_pem, &hmac};
-    bool is_there[N_FILES];
-    for (unsigned i = 0; i < N_FILES; i++) {
-        int error = read_file(place, i, contents[i], ret_reason);
+static int open_all(const struct key_place *place, struct audit_keys *keys,
+                    const char **ret_reason) {
+    CLEANUP(secret_buf_deinit) struct buf signing = BUF_INIT(0);
+    CLEANUP(secret_buf_deinit) struct buf public_pem = BUF_INIT(0);
+    CLEANUP(secret_buf_deinit) struct buf hmac = BUF_INIT(0);
+    struct buf *contents[N_KEY_FILES] = {&signing, &public_pem, &hmac};
+    bool is_there[N_KEY_FILES];
+    for (unsigned i = 0; i < N_KEY_FILES; i++) {
+        int error = key_file_read(place, i, contents[i], ret_reason);
         if (error != 0 && error != -ENOENT)
             return error;
         is_there[i] = error == 0;
     }
     int error = plan(place->dir, is_there, ret_reason);
     if (error == 0)
-        error = is_there[HMAC] ? read_hmac(buf_slice(&hmac), keys, ret_reason)
-                               : make_hmac(place, keys, ret_reason);
+        error = is_there[KEY_FILE_HMAC] ? read_hmac(buf_slice(&hmac), keys, ret_reason)
+                                        : make_hmac(place, keys, ret_reason);
     if (error == 0)
-        error = is_there[SIGNING] ? read_signing(buf_slice(&signing), keys, ret_reason)
-                                  : make_signing(place, keys);
+        error = is_there[KEY_FILE_SIGNING] ? read_signing(buf_slice(&signing), keys, ret_reason)
+                                           : make_signing(place, keys);
     return error == 0 ? check_public(place, keys, ret_reason) : error;
 }
 
 int audit_keys_open(const char *dir, const struct sealing *sealing, struct audit_keys **ret_keys,
                     const char **ret_reason) {
-    const struct place place = {.dir = dir, .sealing = sealing};
+    const struct key_place place = {.dir = dir, .sealing = sealing};
     struct audit_keys *keys = mem_alloc(sizeof *keys);
     if (keys == NULL)
         return -ENOMEM;

@@ -7,15 +7,18 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { startAdmin } from "./lib/admin.ts";
 import { cardea, type Run } from "./lib/cli.ts";
-import { startGateway, type Gateway } from "./lib/gateway.ts";
+import { launchGateway, startGateway, type Gateway } from "./lib/gateway.ts";
 import { unlessRoot } from "./lib/proc.ts";
 import { askReload, configFile } from "./lib/reload.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 import { until } from "./lib/wait.ts";
 
+const BUILD = process.env.CARDEA_BUILD_DIR ?? fileURLToPath(new URL("../../build-asan", import.meta.url));
+const KILLER = join(BUILD, "test", "hostile", "libkill_shim.so");
 const SEALED = ["audit/signing.pem", "audit/hmac.key", "tls/ca.key", "tls/server.key"];
 const hasFernet = spawnSync("python3", ["-c", "import cryptography.fernet"]).status === 0;
 const unlessPython = !hasFernet && "python3-cryptography is not installed";
@@ -176,6 +179,36 @@ describe("private keys at rest", () => {
         const again = await place.once(t);
         assert.equal(again.log.items.some((entry) => /are encrypted now/.test(entry.message ?? "")), false);
         await place.fine("audit", "verify");
+    });
+
+    test("a start that is killed at any of its steps leaves each file as it was, or encrypted", { skip: unlessPython, timeout: 150_000 }, async (t) => {
+        assert.ok(existsSync(KILLER), `no shim at ${KILLER}: build it, or set CARDEA_BUILD_DIR`);
+        const place = new Place();
+        await place.once(t);
+        const before = place.identity;
+        const shim = { ...place.env, LD_PRELOAD: KILLER, ASAN_OPTIONS: `${process.env.ASAN_OPTIONS ?? ""}:verify_asan_link_order=0` };
+        place.unseal();
+        const plain = SEALED.map((name) => place.read(name));
+        let isUp = false;
+        let [killed, half] = [0, 0];
+        for (let at = 1; !isUp; at++) {
+            SEALED.forEach((name, i) => writeFileSync(place.path(name), plain[i]!, { mode: 0o600 }));
+            const gateway = launchGateway({ config: CONFIG, dataDir: place.data, env: { ...shim, KILL_SHIM_AT: String(at) }, canary: false /* it is killed */ });
+            isUp = await gateway.ready().then(() => true, () => false);
+            await gateway.kill();
+            const { signal } = await gateway.exited;
+            gateway.abandon();
+            assert.equal(signal, "SIGKILL", gateway.tail());
+            killed += isUp ? 0 : 1;
+            const n = SEALED.filter((name) => place.read(name).startsWith("gAAAAA")).length;
+            SEALED.forEach((name, i) => assert.ok(/^gAAAAA[\w-]+=*\n# under/.test(place.read(name)) || place.read(name) === plain[i], `${name} at ${at}`));
+            if (n === 0 || n === SEALED.length) continue;
+            half++;
+            await place.once(t);
+            nothingIsPlain(place);
+            assert.deepEqual(place.identity, before, `killed at ${at}`);
+        }
+        assert.ok(half >= 3, `${killed} were killed, ${half} with some of the files encrypted`);
     });
 
     test("a command before the first start has no key yet; the start encrypts what it made", async (t) => {

@@ -6,6 +6,7 @@
 
 #include "made_log.h"
 #include "test.h"
+#include "vault/vault.h"
 
 #define PUBLIC_BEGIN "-----BEGIN PUBLIC KEY-----\n"
 #define PUBLIC_END   "-----END PUBLIC KEY-----\n"
@@ -217,6 +218,62 @@ static void test_exposed(void) {
     CHECK_INT(audit_keys_open("/dev/null/nowhere", NULL, &keys, &reason), -ENOTDIR);
 }
 
+/* --- encrypted --- */
+
+#define A "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUI="
+#define B "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkM="
+
+/* By the vault, under this key. */
+static struct audit_keys *open_sealed(const struct place *place, const char *key,
+                                      const char **ret_reason) {
+    struct audit_keys *keys = NULL;
+    CLEANUP(secret_freep) struct secret *environment = NULL;
+    if (secret_new(slice_from_cstr(key), &environment) != 0)
+        CANNOT_GO_ON();
+    struct vault_place vault = {.options = {.data_dir = place->dir, .environment = environment}};
+    struct sealing sealing = vault_sealing(&vault);
+    *ret_reason = "";
+    int error = audit_keys_open(place->dir, &sealing, &keys, ret_reason);
+    CHECK_INT(error, keys != NULL ? 0 : AUDIT_E_KEY);
+    return keys;
+}
+
+static void test_sealed(void) {
+    struct place place = place_make();
+    const char *reason;
+    char content[4096];
+    struct audit_keys *first = open_sealed(&place, A, &reason);
+    REQUIRE(first != NULL);
+    CHECK(sealing_is_sealed(read_in(&place, "signing.pem", content)));
+    CHECK(sealing_is_sealed(read_in(&place, "hmac.key", content)));
+    CHECK(slice_starts_with(read_in(&place, "public.pem", content), SLICE(PUBLIC_BEGIN)));
+    struct audit_keys *second = open_sealed(&place, B "," A, &reason);
+    REQUIRE(second != NULL);
+    CHECK(strcmp(audit_keys_id(first), audit_keys_id(second)) == 0);
+    CHECK(open_sealed(&place, B, &reason) == NULL);
+    CHECK_STR(slice_from_cstr(reason),
+              "signing.pem is encrypted, and opened by no key that is here");
+    CHECK(open_in(&place, &reason) == NULL);
+    CHECK(unlink(path_in(&place, "hmac.key")) == 0);
+    CHECK(open_sealed(&place, A, &reason) == NULL);
+    CHECK(access(path_in(&place, "hmac.key"), F_OK) != 0);
+    audit_keys_free(first);
+    audit_keys_free(second);
+    place_remove(&place);
+}
+
+static void test_sealed_later(void) {
+    struct place place = place_make();
+    const char *reason;
+    struct audit_keys *first = open_in(&place, &reason);
+    struct audit_keys *second = open_sealed(&place, A, &reason);
+    REQUIRE(first != NULL && second != NULL);
+    CHECK(strcmp(audit_keys_id(first), audit_keys_id(second)) == 0);
+    audit_keys_free(first);
+    audit_keys_free(second);
+    place_remove(&place);
+}
+
 static void test_public_keys(void) {
     static const char one[] =
         PUBLIC_BEGIN "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n" PUBLIC_END;
@@ -339,5 +396,5 @@ static void test_memory(void) {
 }
 
 TEST_MAIN(TEST(test_made_once), TEST(test_files), TEST(test_never_beside_a_trail), TEST(test_begun),
-          TEST(test_exposed), TEST(test_public_keys), TEST(test_signature), TEST(test_hmac),
-          TEST(test_memory))
+          TEST(test_exposed), TEST(test_sealed), TEST(test_sealed_later), TEST(test_public_keys),
+          TEST(test_signature), TEST(test_hmac), TEST(test_memory))

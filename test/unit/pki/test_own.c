@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "support.h"
+#include "vault/vault.h"
 
 static bool is_same(X509 *a, X509 *b) {
     return a != NULL && b != NULL && X509_cmp(a, b) == 0;
@@ -284,6 +285,55 @@ static void test_unreadable(void) {
     place_remove(&place);
 }
 
+#define A "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUI="
+#define B "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkM="
+
+/* Encrypted by the vault: what is locked is not damaged, so nothing takes its place, due or not. */
+static void test_sealed(void) {
+    struct place place;
+    place_make(&place);
+    struct secret *one CLEANUP(secret_freep) = NULL;
+    struct secret *other CLEANUP(secret_freep) = NULL;
+    REQUIRE(secret_new(SLICE(A), &one) == 0 && secret_new(SLICE(B), &other) == 0);
+    struct vault_place keys = {.options = {.data_dir = place.dir, .environment = one}};
+    struct sealing sealing = vault_sealing(&keys);
+    place.options.sealing = &sealing;
+    X509 *first = load_at(&place, NOW);
+    struct slice key = read_whole_file(path_in(&place, "tls/server.key"));
+    struct slice authority = read_whole_file(path_in(&place, "tls/ca.key"));
+    CHECK(sealing_is_sealed(key) && sealing_is_sealed(authority));
+    X509 *again = load_at(&place, NOW);
+    CHECK_INT(X509_cmp(first, again), 0);
+    const struct sealing *const given[] = {&sealing, NULL};
+    keys.options.environment = other;
+    for (size_t i = 0; i < ARRAY_LEN(given); i++) {
+        place.options.sealing = given[i];
+        CHECK_INT(load_error(&place, NOW, "tls/ca.key is encrypted"), PKI_E_INVALID);
+        CHECK_INT(load_error(&place, NOW + 95 * DAY, "tls/ca.key is encrypted"), PKI_E_INVALID);
+        CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(8));
+        CHECK_INT(pki_renew(&place.options, NOW, &reason), PKI_E_INVALID);
+    }
+    struct slice key_now = read_whole_file(path_in(&place, "tls/server.key"));
+    struct slice authority_now = read_whole_file(path_in(&place, "tls/ca.key"));
+    CHECK(slice_eq(key, key_now) && slice_eq(authority, authority_now));
+    /* A renewal is encrypted, too. */
+    keys.options.environment = one;
+    place.options.sealing = &sealing;
+    X509 *renewed = load_at(&place, NOW + 80 * DAY);
+    CHECK(X509_cmp(first, renewed) != 0);
+    slice_drop(&key_now);
+    key_now = read_whole_file(path_in(&place, "tls/server.key"));
+    CHECK(sealing_is_sealed(key_now) && !slice_eq(key, key_now));
+    slice_drop(&key);
+    slice_drop(&key_now);
+    slice_drop(&authority);
+    slice_drop(&authority_now);
+    X509_free(first);
+    X509_free(again);
+    X509_free(renewed);
+    place_remove(&place);
+}
+
 static void test_open_folder_is_closed(void) {
     struct place place;
     place_make(&place);
@@ -491,6 +541,6 @@ static void test_without_memory(void) {
 }
 
 TEST_MAIN(TEST(test_first_start), TEST(test_profile), TEST(test_between), TEST(test_renew),
-          TEST(test_authority), TEST(test_wrong_clock), TEST(test_unreadable),
+          TEST(test_authority), TEST(test_wrong_clock), TEST(test_unreadable), TEST(test_sealed),
           TEST(test_open_folder_is_closed), TEST(test_full_disk), TEST(test_two_writers),
           TEST(test_killed), TEST(test_without_memory))

@@ -299,6 +299,139 @@ static void test_lost(enum store_world_kind kind) {
 }
 STORE_TEST(test_lost)
 
+/* --- the key of the cluster --- */
+
+static int work_cluster(struct store_tx *tx, void *context) {
+    struct call *call = context;
+    call->got = secret_free(call->got);
+    return vault_cluster_key(tx, call->vault, &call->got);
+}
+
+static int work_make_cluster(struct store_tx *tx, void *context) {
+    struct call *call = context;
+    call->got = secret_free(call->got);
+    return vault_make_cluster_key(tx, call->vault, &call->got);
+}
+
+/* NULL: there is none, or it went wrong as expected. */
+static struct secret *cluster_key(struct store_world *world, const struct vault *vault, bool makes,
+                                  int expected) {
+    struct call call = {.vault = vault};
+    CHECK_INT(store_run(world->store, makes ? STORE_WRITE : STORE_READ,
+                        makes ? work_make_cluster : work_cluster, &call),
+              expected);
+    return call.got;
+}
+
+static bool same(struct secret *a, struct secret *b) {
+    bool is_same = a != NULL && b != NULL && secret_equals(a, secret_reveal(b));
+    secret_free(b);
+    return is_same;
+}
+
+static int work_is_empty(struct store_tx *tx, void *context) {
+    bool *is_empty = context; /* for whoever forgets, and for others */
+    int error = vault_is_empty(tx, true, &is_empty[0]);
+    return error == 0 ? vault_is_empty(tx, false, &is_empty[1]) : error;
+}
+
+static void test_cluster(enum store_world_kind kind) {
+    struct store_world world;
+    struct vault *old CLEANUP(vault_freep) = keys(A);
+    struct vault *both CLEANUP(vault_freep) = keys(B "," A);
+    struct vault *new CLEANUP(vault_freep) = keys(B);
+    struct vault_resealed resealed;
+    bool is_empty[2];
+    store_world_open(&world, kind);
+    CHECK(cluster_key(&world, old, false, VAULT_E_NONE) == NULL);
+    struct secret *key CLEANUP(secret_freep) = cluster_key(&world, old, true, 0);
+    REQUIRE(key != NULL && secret_reveal(key).len == VAULT_CLUSTER_KEY);
+    CHECK(same(key, cluster_key(&world, old, true, 0)));
+    CHECK(same(key, cluster_key(&world, both, false, 0)));
+    CHECK(cluster_key(&world, new, true, VAULT_E_TOKEN) == NULL);
+    CHECK_INT(list(&world, old).n, 0); /* it is no secret by name */
+    CHECK_INT(store_run(world.store, STORE_READ, work_is_empty, is_empty), 0);
+    CHECK(is_empty[0] && !is_empty[1]);
+    CHECK_INT(reseal(&world, both, 0, 0), 0);
+    CHECK(same(key, cluster_key(&world, new, false, 0)));
+    CHECK(cluster_key(&world, old, false, VAULT_E_TOKEN) == NULL);
+    /* Its key is lost: it stays, until somebody says that it may go. Secrets never go so. */
+    CHECK_INT(vault_reseal(world.store, old, false, &resealed), VAULT_E_STALE);
+    CHECK_INT(put(&world, new, "a", "1"), 0);
+    CHECK_INT(vault_reseal(world.store, old, true, &resealed), VAULT_E_STALE);
+    CHECK(same(key, cluster_key(&world, new, false, 0)));
+    struct call call = {.name = SLICE("a")};
+    CHECK_INT(store_run(world.store, STORE_WRITE, work_delete, &call), 0);
+    CHECK_INT(vault_reseal(world.store, old, true, &resealed), 0);
+    CHECK(cluster_key(&world, old, false, VAULT_E_NONE) == NULL);
+    struct secret *other CLEANUP(secret_freep) = cluster_key(&world, old, true, 0);
+    CHECK(same(other, cluster_key(&world, old, false, 0)));
+    CHECK(other != NULL && !secret_equals(other, secret_reveal(key)));
+    store_world_close(&world);
+}
+STORE_TEST(test_cluster)
+
+static int work_damage(struct store_tx *tx, void *context) {
+    static const char sql[] =
+        "UPDATE sealed SET token = (SELECT token FROM sealed WHERE name = 'a')"
+        " WHERE kind = 'cluster'";
+    (void)context;
+    return store_exec(tx, sql, NULL, 0, NULL);
+}
+
+/* Somebody with access to the store puts a token there that our key opens. */
+static void test_cluster_moved(enum store_world_kind kind) {
+    struct store_world world;
+    struct vault *vault CLEANUP(vault_freep) = keys(A);
+    struct vault_resealed resealed;
+    store_world_open(&world, kind);
+    secret_free(cluster_key(&world, vault, true, 0));
+    CHECK_INT(put(&world, vault, "a", "thirty-two bytes of their choice"), 0);
+    CHECK_INT(store_run(world.store, STORE_WRITE, work_damage, NULL), 0);
+    CHECK(cluster_key(&world, vault, true, VAULT_E_MOVED) == NULL);
+    CHECK_INT(vault_reseal(world.store, vault, false, &resealed), 0);
+    CHECK(resealed.is_cluster_left && resealed.n_left == 0);
+    CHECK_INT(vault_reseal(world.store, vault, true, &resealed), 0);
+    CHECK(!resealed.is_cluster_left);
+    secret_free(cluster_key(&world, vault, true, 0));
+    CHECK_INT(get(&world, vault, "a", "thirty-two bytes of their choice"), 0);
+    store_world_close(&world);
+}
+STORE_TEST(test_cluster_moved)
+
+struct starter {
+    struct store_world *world;
+    pthread_t thread;
+    struct secret *key;
+};
+
+static void *start_one(void *context) {
+    struct starter *starter = context;
+    struct vault *vault = keys(A);
+    starter->key = cluster_key(starter->world, vault, true, 0);
+    vault_free(vault);
+    return NULL;
+}
+
+static void test_cluster_at_once(enum store_world_kind kind) {
+    enum { STARTERS = 8 };
+    struct store_world world;
+    struct starter starters[STARTERS];
+    store_world_open(&world, kind);
+    for (int i = 0; i < STARTERS; i++) {
+        starters[i] = (struct starter){.world = &world};
+        if (pthread_create(&starters[i].thread, NULL, start_one, &starters[i]) != 0)
+            CANNOT_GO_ON();
+    }
+    for (int i = 0; i < STARTERS; i++)
+        pthread_join(starters[i].thread, NULL);
+    for (int i = 1; i < STARTERS; i++)
+        CHECK(same(starters[0].key, starters[i].key));
+    secret_free(starters[0].key);
+    store_world_close(&world);
+}
+STORE_TEST(test_cluster_at_once)
+
 /* --- rotation while others write --- */
 
 enum { WRITES = 60, WRITERS = 2 };
@@ -372,4 +505,7 @@ TEST_MAIN(TEST(test_names_sqlite), TEST(test_names_postgres), TEST(test_moved_ro
           TEST(test_current_key_postgres), TEST(test_many_sqlite), TEST(test_many_postgres),
           TEST(test_borders_sqlite), TEST(test_borders_postgres), TEST(test_overtaken_sqlite),
           TEST(test_overtaken_postgres), TEST(test_lost_sqlite), TEST(test_lost_postgres),
-          TEST(test_under_load_sqlite), TEST(test_under_load_postgres))
+          TEST(test_cluster_sqlite), TEST(test_cluster_postgres), TEST(test_cluster_moved_sqlite),
+          TEST(test_cluster_moved_postgres), TEST(test_cluster_at_once_sqlite),
+          TEST(test_cluster_at_once_postgres), TEST(test_under_load_sqlite),
+          TEST(test_under_load_postgres))
