@@ -154,10 +154,10 @@ MUST_CHECK int cli_try_vault(const struct cli_options *options, bool make, struc
                              struct buf *reason);
 
 /* The same for what is written to `store`: a key file is made where there is no key, unless there
- * is something in the store, or a file in the data directory, that was written under one. With
- * --force the cluster's key does not count. */
+ * is something in the store, or a file in the data directory, that was written under one.
+ * `forgets`: the cluster's key does not count. */
 MUST_CHECK int cli_open_writing_vault(const struct cli_options *options, struct store *store,
-                                      struct vault **ret_vault);
+                                      bool forgets, struct vault **ret_vault);
 
 /* telling.c. The store was changed: a gateway that runs in this data directory goes by that when
  * this returns. */

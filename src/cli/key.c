@@ -17,18 +17,6 @@ static int open_store(const struct cli_options *options, struct store **ret_stor
     return result == CLI_OK ? cli_open_store(options, config, ret_store) : result;
 }
 
-static const char *source_name(enum vault_source source) {
-    switch (source) {
-    case VAULT_ENVIRONMENT:
-        return "CARDEA_ENCRYPTION_KEY";
-    case VAULT_CREDENTIAL:
-        return "$CREDENTIALS_DIRECTORY/cardea.key";
-    case VAULT_FILE:
-        return "vault.key in the data directory";
-    }
-    return "";
-}
-
 /* --- new --- */
 
 /* On a terminal, or into a file: not into whatever keeps a program's output. */
@@ -119,7 +107,7 @@ static void print_text(const struct counting *counting) {
     if (n == 0)
         printf("There is no key yet; one is made at the first start.\n");
     else
-        printf("Keys of %s:\n", source_name(vault_source(counting->vault)));
+        printf("Keys of %s:\n", vault_source_name(vault_source(counting->vault)));
     for (size_t i = 0; i < n; i++)
         print_key(counting, i);
     if (!has_current(counting))
@@ -141,7 +129,7 @@ static int print_json(const struct counting *counting) {
     json_object_begin(&writer);
     if (n > 0)
         json_kv_string(&writer, SLICE("source"),
-                       slice_from_cstr(source_name(vault_source(counting->vault))));
+                       slice_from_cstr(vault_source_name(vault_source(counting->vault))));
     json_key(&writer, SLICE("keys"));
     json_array_begin(&writer);
     for (size_t i = 0; i < n; i++) {
@@ -294,7 +282,7 @@ static int drop_keys(struct rotation *rotation) {
     else if (vault_count_keys(rotation->vault) > 1)
         printf("All but the first key can be taken out of %s, where every gateway was started with "
                "both.\n",
-               source_name(vault_source(rotation->vault)));
+               vault_source_name(vault_source(rotation->vault)));
     return CLI_OK;
 }
 
@@ -318,7 +306,7 @@ int cli_key_rotate(const struct cli_options *options) {
     if (result == CLI_OK)
         result = open_store(options, &rotation.store);
     if (result == CLI_OK)
-        result = cli_open_writing_vault(options, rotation.store, &rotation.vault);
+        result = cli_open_writing_vault(options, rotation.store, options->force, &rotation.vault);
     if (result == CLI_OK)
         result = add_key(&rotation);
     if (result == CLI_OK)

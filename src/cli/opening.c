@@ -97,11 +97,11 @@ static int find_locked(const struct cli_options *options, struct buf *locked) {
     return cli_count_sealed_files(NULL, data_dir != NULL ? data_dir : ".", counts, locked);
 }
 
-int cli_open_writing_vault(const struct cli_options *options, struct store *store,
+int cli_open_writing_vault(const struct cli_options *options, struct store *store, bool forgets,
                            struct vault **ret_vault) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(8));
     CLEANUP(buf_deinit) struct buf locked = BUF_INIT(KIB(8));
-    struct looking looking = {.forgets = options->force};
+    struct looking looking = {.forgets = forgets};
     int error = cli_try_vault(options, false, ret_vault, &reason);
     if (error == 0)
         return CLI_OK;

@@ -63,7 +63,7 @@ static int set(const struct cli_options *options, struct store *store, struct sl
     int error = VAULT_E_STALE;
     for (int i = 0; i < 2 && error == VAULT_E_STALE; i++) {
         CLEANUP(vault_freep) struct vault *vault = NULL;
-        int result = cli_open_writing_vault(options, store, &vault);
+        int result = cli_open_writing_vault(options, store, false, &vault);
         if (result != CLI_OK)
             return result;
         struct setting setting = {.name = name, .vault = vault, .value = value};

@@ -86,7 +86,7 @@ static int load_cluster_key(const struct cli_options *options, struct store *sto
     int error = VAULT_E_STALE;
     for (int i = 0; i < 3 && (error == VAULT_E_STALE || error == VAULT_E_TOKEN); i++) {
         CLEANUP(vault_freep) struct vault *vault = NULL;
-        int result = cli_open_writing_vault(options, store, &vault);
+        int result = cli_open_writing_vault(options, store, false, &vault);
         if (result != CLI_OK)
             return result;
         asking.vault = vault;
@@ -107,7 +107,7 @@ int serving_keys_start(const struct cli_options *options, const char *data_dir, 
     CLEANUP(vault_freep) struct vault *vault = NULL;
     keys->place.options = cli_vault_options(options, data_dir);
     keys->sealing = vault_sealing(&keys->place);
-    int result = cli_open_writing_vault(options, store, &vault);
+    int result = cli_open_writing_vault(options, store, false, &vault);
     if (result == CLI_OK)
         result = seal_files(keys, log);
     return result == CLI_OK ? load_cluster_key(options, store, keys) : result;

@@ -74,18 +74,6 @@ static int open_content(const struct vault *vault, struct slice name, struct sli
                : error;
 }
 
-static const char *name_of_source(enum vault_source source) {
-    switch (source) {
-    case VAULT_ENVIRONMENT:
-        return "CARDEA_ENCRYPTION_KEY";
-    case VAULT_CREDENTIAL:
-        return "$CREDENTIALS_DIRECTORY/cardea.key";
-    case VAULT_FILE:
-        return "vault.key in the data directory";
-    }
-    return "";
-}
-
 /* One place is used at a time; what lies in the other is easily forgotten. */
 static void hint(const struct vault_options *options, const struct vault *vault,
                  struct buf *reason) {
@@ -98,6 +86,16 @@ static void hint(const struct vault_options *options, const struct vault *vault,
                buf_slice(&path).ptr);
 }
 
+static bool has_id(const struct vault *vault, const char *id) {
+    char own[VAULT_KEY_ID + 1];
+    for (size_t i = 0; i < vault_count_keys(vault); i++) {
+        vault_key_id(vault, i, own);
+        if (strcmp(own, id) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void tell(const struct vault_options *options, const struct vault *vault, struct slice name,
                  struct slice content, int error, struct buf *reason) {
     char id[VAULT_KEY_ID + 1];
@@ -108,12 +106,19 @@ static void tell(const struct vault_options *options, const struct vault *vault,
                                 "it; bring it back from a backup");
         return;
     }
+    if (has_id(vault, id)) {
+        buf_printf(reason,
+                   "was changed, or is damaged: the key %s, which it names, does not open it; "
+                   "bring it back from a backup",
+                   id);
+        return;
+    }
     if (id[0] != '\0')
         buf_printf(reason, "is encrypted under the key %s, which is not among those of %s", id,
-                   name_of_source(vault_source(vault)));
+                   vault_source_name(vault_source(vault)));
     else
         buf_printf(reason, "is encrypted, and opened by no key of %s",
-                   name_of_source(vault_source(vault)));
+                   vault_source_name(vault_source(vault)));
     hint(options, vault, reason);
     buf_append_cstr(reason, "; give it that key, too, behind those that it has");
 }
@@ -194,7 +199,8 @@ static int open_for(const void *context, struct slice name, struct slice content
         buf_printf(reason,
                    "%s/%.*s is encrypted under the key %s, and there is none here: set "
                    "CARDEA_ENCRYPTION_KEY as for the gateway, or bring %s/vault.key back",
-                   place->options.data_dir, SLICE_ARGS(name), id, place->options.data_dir);
+                   place->options.data_dir, SLICE_ARGS(name), id[0] != '\0' ? id : "(unknown)",
+                   place->options.data_dir);
     }
     if (error == 0) {
         error = open_content(vault, name, content, ret_plain, NULL);

@@ -304,6 +304,18 @@ enum vault_source vault_source(const struct vault *vault) {
     return vault->source;
 }
 
+const char *vault_source_name(enum vault_source source) {
+    switch (source) {
+    case VAULT_ENVIRONMENT:
+        return "CARDEA_ENCRYPTION_KEY";
+    case VAULT_CREDENTIAL:
+        return "$CREDENTIALS_DIRECTORY/cardea.key";
+    case VAULT_FILE:
+        return "vault.key in the data directory";
+    }
+    return "";
+}
+
 size_t vault_count_keys(const struct vault *vault) {
     return vault->n_keys;
 }

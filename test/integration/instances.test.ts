@@ -85,7 +85,9 @@ describe("two instances on one PostgreSQL", () => {
         return readFileSync(file, "utf8").trim();
     };
     const page = async (gateway: Gateway, as: string, cursor?: string) => {
-        const answer = await new ModernClient({ port: gateway.port, token: as }).request("tools/list", cursor === undefined ? {} : { cursor });
+        // Without a result while the token is not known yet.
+        const { messages } = await new ModernClient({ port: gateway.port, token: as }).ask("tools/list", cursor === undefined ? {} : { cursor });
+        const answer = messages.at(-1) ?? {};
         return { code: answer.error?.code, names: ((answer.result?.tools ?? []) as { name: string }[]).map(({ name }) => name), next: answer.result?.nextCursor as string | undefined };
     };
 

@@ -125,6 +125,10 @@ static void test_there_and_back(void) {
     CHECK_INT(opens_as(&world, name, token, plain), 0);
     world_use(&world, B "," A);
     CHECK_INT(opens_as(&world, name, buf_slice(&content), plain), 0);
+    content.data[40] ^= 1;
+    CHECK_INT(opens_as(&world, name, buf_slice(&content), plain), SEALING_E_REFUSED);
+    CHECK(says(&world, "was changed, or is damaged"));
+    content.data[40] ^= 1;
     world_use(&world, B);
     CHECK_INT(opens_as(&world, name, buf_slice(&content), plain), SEALING_E_REFUSED);
     CHECK(says(&world, "is encrypted under the key ") && says(&world, "CARDEA_ENCRYPTION_KEY"));

@@ -65,6 +65,8 @@ MUST_CHECK int vault_open(const struct vault_options *options, struct vault **re
 struct vault *vault_free(struct vault *vault);
 void vault_freep(struct vault **vault); /* for CLEANUP() */
 enum vault_source vault_source(const struct vault *vault);
+/* For people. */
+const char *vault_source_name(enum vault_source source);
 size_t vault_count_keys(const struct vault *vault);
 /* A name for a key that says nothing of it: 16 hexadecimal digits. */
 enum { VAULT_KEY_ID = 16 };
