@@ -60,7 +60,7 @@ static int bind(const struct gw_state_binding *binding, unsigned char digest[sta
     return is_fine ? 0 : -ENOMEM;
 }
 
-static int seal(const unsigned char key[static GW_STATE_KEY], const unsigned char *bound,
+static int seal(const unsigned char key[static GW_DERIVED_KEY], const unsigned char *bound,
                 const unsigned char *nonce, struct slice plain, struct buf *out) {
     CLEANUP(cipher_freep) EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     unsigned char *room = (unsigned char *)buf_reserve(out, plain.len + TAG);
@@ -81,7 +81,7 @@ static int seal(const unsigned char key[static GW_STATE_KEY], const unsigned cha
 }
 
 /* False: it was not sealed with this key and binding. */
-static bool open_sealed(const unsigned char key[static GW_STATE_KEY], const unsigned char *bound,
+static bool open_sealed(const unsigned char key[static GW_DERIVED_KEY], const unsigned char *bound,
                         struct slice sealed, struct buf *out) {
     CLEANUP(cipher_freep) EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     union {

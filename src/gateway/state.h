@@ -268,7 +268,7 @@ struct gw_worker {
     char date[40];
 };
 
-enum { GW_STATE_KEY = 32 };
+enum { GW_DERIVED_KEY = 32 };
 
 struct gateway {
     struct config
@@ -306,8 +306,8 @@ struct gateway {
     struct gw_worker *workers;
     struct io_loop **loops; /* of the workers */
     size_t n_workers;
-    struct hash_key cursor_key;            /* of the cluster */
-    unsigned char state_key[GW_STATE_KEY]; /* of requestState */
+    struct hash_key cursor_key;              /* of the cluster */
+    unsigned char state_key[GW_DERIVED_KEY]; /* of requestState */
     struct io_timer *drain_timer;
     struct io_message lost_message, drained_message;
     atomic_size_t n_undrained; /* workers that still serve something */
@@ -408,6 +408,8 @@ void gw_edit_configure(struct gateway *gateway, const struct config *config);
 void gw_edit_deinit(struct gateway *gateway);
 
 /* derive.c. For one purpose, out of the cluster's key; NULL: by chance. -ENOMEM. */
+MUST_CHECK int gw_key_derive(const struct secret *cluster_key, struct slice purpose,
+                             unsigned char ret_key[static GW_DERIVED_KEY]);
 MUST_CHECK int gw_hash_key_derive(const struct secret *cluster_key, struct slice purpose,
                                   struct hash_key *ret_key);
 

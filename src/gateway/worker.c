@@ -164,7 +164,6 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     gateway->is_local = options->is_local;
     gateway->audit = options->audit;
     gateway->budget.max = options->config->max_held;
-    random_bytes(gateway->state_key, sizeof gateway->state_key);
     const struct config_limits *limits = &options->config->limits;
     gw_principals_init(&gateway->principals, (size_t)limits->max_in_flight);
     gateway->own = gw_principal_get(&gateway->principals, config_lets_everybody_in(options->config)
@@ -190,6 +189,8 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
                   LOG_CSTR("reason", strerror(-unread)));
     int error =
         gw_hash_key_derive(options->cluster_key, SLICE("cursors of lists"), &gateway->cursor_key);
+    if (error == 0)
+        error = gw_key_derive(options->cluster_key, SLICE("requestState"), gateway->state_key);
     struct limits_options limits_options = {.log = options->log, .n_workers = gateway->n_workers};
     if (error == 0 && !gateway->is_local)
         error = limits_new(&limits_options, &gateway->limits);
