@@ -431,7 +431,11 @@ describe("dashboard: the console", () => {
 
     defect(37, "what one process knows the other one does not", { timeout: 120_000 }, async (t) => {
         const postgres = await Postgres.start(t);
-        const env = { ...process.env, CARDEA_TEST_STORE: postgres.urlWithPassword("postgres") };
+        const env = {
+            ...process.env,
+            CARDEA_TEST_STORE: postgres.urlWithPassword("postgres"),
+            CARDEA_ENCRYPTION_KEY: `${Buffer.alloc(32, "k").toString("base64url")}=`, // all have the same
+        };
         const text = '[server]\nworkers = 2\n[store]\nurl = "{{ env.CARDEA_TEST_STORE }}"\n';
         const both: Admin[] = [];
         for (const _ of [1, 2]) {
