@@ -2,6 +2,7 @@
  * What is wrong in the Nexus Dashboard MCP server in its console, its store and its trail, each as a test of its own: the
  * numbers are those of the study of its source (lib/defects.ts). On the way of a call: dashboard-defects.test.ts.
  */
+import { randomBytes } from "node:crypto";
 import assert from "node:assert/strict";
 import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -434,7 +435,7 @@ describe("dashboard: the console", () => {
         const env = {
             ...process.env,
             CARDEA_TEST_STORE: postgres.urlWithPassword("postgres"),
-            CARDEA_ENCRYPTION_KEY: `${Buffer.alloc(32, "k").toString("base64url")}=`, // all have the same
+            CARDEA_ENCRYPTION_KEY: `${randomBytes(32).toString("base64url")}=`, // all have the same
         };
         const text = '[server]\nworkers = 2\n[store]\nurl = "{{ env.CARDEA_TEST_STORE }}"\n';
         const both: Admin[] = [];
