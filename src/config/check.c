@@ -131,6 +131,13 @@ const char *check_server_name(struct slice value) {
                   "between them";
 }
 
+/* Part of header values, and of patterns in the files of proxies: nothing that has a meaning there.
+ */
+const char *check_instance(struct slice value) {
+    bool fine = value.len > 0 && value.len <= CONFIG_INSTANCE_MAX && all_of(value, "");
+    return fine ? NULL : "is no name for an instance: 1 to 16 letters and digits";
+}
+
 /* The name of a tool as clients know it. */
 const char *check_whitelisted(struct slice value) {
     size_t end = slice_find(value, SLICE("__"));

@@ -250,6 +250,7 @@ static const char *const restart_keys[] = {
     "server.listen_address",
     "server.workers",
     "server.health.listen",
+    "server.instance",
     "server.proxy_protocol",
     "server.plaintext",
     "server.max_held",

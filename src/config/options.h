@@ -145,7 +145,8 @@ option_check check_filled, check_listen_address, check_url_path, check_host, che
     check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
     check_field_name, check_origin, check_method, check_cors_header, check_whitelisted,
     check_storage_url, check_key_prefix, check_issuer, check_token_endpoint, check_client_text,
-    check_resource_name, check_redact_path, check_redact_pattern, check_syslog_url, check_store_url;
+    check_resource_name, check_instance, check_redact_path, check_redact_pattern, check_syslog_url,
+    check_store_url;
 /* idle_timeout_ms of a server before that of mcp.downstream_cache takes its place. */
 #define IDLE_NOT_SET UINT64_MAX
 /* max_instances where the file has none: it goes by the kind of server. */

@@ -77,6 +77,13 @@ const struct option option_server_rows[] = {
      .max = MIB(65536),
      .doc = "What is held for clients and servers in all: messages that came and are not gone yet. "
             "Beyond it, connections of clients are not read until others have finished."},
+    {.path = "server.instance",
+     .type = OPTION_STRING,
+     OF_CONFIG(instance),
+     .check = check_instance,
+     .doc = "The name of this gateway among several that act as one, another one for each. Ids of "
+            "its sessions begin with it and a dot, so that a proxy can tell whose they are: "
+            "[SCALING.md](SCALING.md)."},
     {.path = "server.max_sessions",
      .type = OPTION_INTEGER,
      OF_CONFIG(max_sessions),

@@ -5,8 +5,6 @@
 #include "base/clock.h"
 #include "private.h"
 
-enum { SESSION_SHOWN = 8 }; /* characters of an id that is a secret */
-
 static bool is_lower_hex(struct slice text) {
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
@@ -67,7 +65,7 @@ void gw_record_write_who(struct gw_exchange *exchange, struct slice client, stru
         .token = identity->token_id,
         .client = client,
         .address = &exchange->client,
-        .session = slice_sub(session, 0, SESSION_SHOWN),
+        .session = mcp_session_shown(session),
         .trace = trace,
     };
     audit_write_who(exchange->worker->audit_writer, out, &who);

@@ -8,12 +8,14 @@
 #include "base/random.h"
 #include "private.h"
 
-void gw_sessions_init(struct gw_sessions *sessions) {
+void gw_sessions_init(struct gw_sessions *sessions, struct slice instance) {
     for (size_t i = 0; i < GW_SESSION_SHARDS; i++) {
         pthread_mutex_init(&sessions->shards[i].mutex, NULL);
         map_init(&sessions->shards[i].by_id);
     }
     random_bytes(&sessions->key, sizeof sessions->key);
+    if (slice_to_cstr(instance, sessions->instance, sizeof sessions->instance) != 0)
+        sessions->instance[0] = '\0'; /* never: check_instance() */
 }
 
 void gw_sessions_deinit(struct gw_sessions *sessions) {
@@ -51,15 +53,18 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
     return NULL;
 }
 
-static int make_id(struct gw_session *session) {
-    char bytes[GW_SESSION_ID_BYTES];
-    struct buf text = BUF_INIT(64);
+/* Unguessable, whatever stands before it. The dot is no character of base64url: what is before the
+ * first one is the instance, or there is none. */
+MUST_CHECK static int make_id(const struct gw_sessions *sessions, struct gw_session *session) {
+    char bytes[GW_SESSION_RANDOM_BYTES];
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(GW_SESSION_ID_CHARS);
     random_bytes(bytes, sizeof bytes);
+    if (sessions->instance[0] != '\0')
+        buf_printf(&text, "%s.", sessions->instance);
     int error = base64url_encode(&text, slice_make(bytes, sizeof bytes));
     if (error == 0)
-        memcpy(session->id, buf_slice(&text).ptr, GW_SESSION_ID_CHARS);
-    buf_deinit(&text);
-    return error;
+        error = buf_error(&text);
+    return error == 0 ? slice_to_cstr(buf_slice(&text), session->id, sizeof session->id) : error;
 }
 
 static bool is_in_use(struct gw_session *session) {
@@ -116,7 +121,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
         !(close_oldest_unused(principal) && take_place(principal, max)))
         return NULL;
     struct gw_session *session = mem_alloc(sizeof *session);
-    if (session == NULL || make_id(session) != 0) {
+    if (session == NULL || make_id(&gateway->sessions, session) != 0) {
         mem_free(session);
         give_place_back(principal);
         return NULL;

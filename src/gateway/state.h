@@ -39,7 +39,12 @@
 
 enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
 enum { GW_SERVER_NAME_CHARS = 32 };        /* as check_server_name() allows */
-enum { GW_SESSION_SHARDS = 16, GW_SESSION_ID_BYTES = 32, GW_SESSION_ID_CHARS = 43 };
+/* Of an id: "INSTANCE.RANDOM", or "RANDOM". */
+enum {
+    GW_SESSION_SHARDS = 16,
+    GW_SESSION_RANDOM_BYTES = 32,
+    GW_SESSION_ID_CHARS = CONFIG_INSTANCE_MAX + 1 + 43,
+};
 
 struct gw_principals;
 
@@ -185,6 +190,7 @@ struct gw_sessions {
         struct map by_id;      /* with a reference */
     } shards[GW_SESSION_SHARDS];
     struct hash_key key;
+    char instance[CONFIG_INSTANCE_MAX + 1]; /* what ids begin with; empty: nothing */
     atomic_size_t count;
 };
 
@@ -339,7 +345,7 @@ struct gw_caller *gw_caller_unref(struct gw_caller *caller);
 
 /* session.c */
 
-void gw_sessions_init(struct gw_sessions *sessions);
+void gw_sessions_init(struct gw_sessions *sessions, struct slice instance);
 void gw_sessions_deinit(struct gw_sessions *sessions);
 /* NULL: the principal has max_sessions open, all in use, or there is no memory. With a reference.
  */

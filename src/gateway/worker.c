@@ -174,7 +174,7 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
     peers_init(&gateway->peers, (size_t)limits->max_connections,
                (size_t)limits->max_connections_per_address);
     gw_make_room(gateway, options->config);
-    gw_sessions_init(&gateway->sessions);
+    gw_sessions_init(&gateway->sessions, options->config->instance);
     gateway->n_workers = gateway_count_workers(options->config);
     gateway->workers = mem_xalloc(gateway->n_workers * sizeof *gateway->workers);
     gw_definitions_init(&gateway->definitions);

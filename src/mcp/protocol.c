@@ -135,6 +135,12 @@ static const struct mcp_list_info lists[MCP_LIST_COUNT] = {
         },
 };
 
+struct slice mcp_session_shown(struct slice id) {
+    enum { SHOWN = 8 };
+    size_t dot = slice_find_byte(id, '.');
+    return slice_sub(id, 0, dot != SIZE_MAX ? dot + 1 + SHOWN : SHOWN);
+}
+
 const struct mcp_list_info *mcp_list_info(enum mcp_list list) {
     return &lists[list];
 }

@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "json/writer.h"
 #include "mcp/message.h"
+#include "mcp/protocol.h"
 #include "private.h"
 #include "stdio_child.h"
 
@@ -36,11 +37,10 @@ struct slice instance_name(const struct upstream_instance *instance) {
 }
 
 struct slice instance_owner_name(const struct upstream_instance *instance) {
-    enum { SHOWN = 8 };
     struct slice owner = instance->owner;
     bool is_session_id = instance->upstream->config->share == CONFIG_SHARE_SESSION &&
                          !slice_starts_with(owner, SLICE(OWNER_IS_PRINCIPAL));
-    return is_session_id ? slice_sub(owner, 0, SHOWN) : owner;
+    return is_session_id ? mcp_session_shown(owner) : owner;
 }
 
 static void set_state(struct upstream_instance *instance, enum upstream_state state) {

@@ -85,6 +85,21 @@ describe("sessions", () => {
         await Promise.all(sessions.map((session) => session.end()));
     });
 
+    test("ids begin with the instance, and are as unguessable behind it; one of another instance is no session here", async (t) => {
+        const named = await startGateway({ config: { server: { instance: "Abc4567890123456" }, servers: {} } }, t);
+        const ids = await Promise.all(Array.from({ length: 20 }, async () => (await openSession(named)).id));
+        for (const id of ids) assert.match(id, /^Abc4567890123456\.[A-Za-z0-9_-]{43}$/);
+        assert.ok(new Set(ids.map((id) => id.slice(17, 25))).size > 15);
+        const ping = (id: string) => send(named, { body: request(1, "ping"), headers: { "Mcp-Session-Id": id } });
+        assert.equal((await ping(ids[0]!)).status, 200);
+        const random = ids[0]!.slice(17);
+        for (const id of [random, `.${random}`, `other.${random}`, `abc4567890123456.${random}`, `Abc4567890123456.${ids[0]}`]) {
+            refused(await ping(id), 404);
+        }
+        assert.ok(!named.tail(1e6).includes(random), "the log has no id");
+        assert.ok(named.log.items.length > 0);
+    });
+
     test("an unknown version is answered with the latest that is served", async () => {
         for (const asked of ["1999-01-01", "2099-01-01", "2026-07-28", ""]) {
             const answer = await send(gateway, { body: initialize(asked) });

@@ -265,6 +265,7 @@ static const struct sample {
     {"server.shutdown_timeout", NULL, false, "[server]\n", "", "shutdown_timeout = \"7s\""},
     {"server.max_request_body", NULL, false, "[server]\n", "", "max_request_body = \"7KiB\""},
     {"server.max_held", NULL, true, "[server]\n", "", "max_held = \"70MiB\""},
+    {"server.instance", NULL, true, "[server]\n", "", "instance = \"b\""},
     {"server.max_sessions", NULL, false, "[server]\n", "", "max_sessions = 7"},
     {"server.session_idle_timeout", NULL, false, "[server]\n", "", "session_idle_timeout = \"7s\""},
     {"server.trusted_proxies", NULL, false, "[server]\n", "", "trusted_proxies = [\"192.0.2.7\"]"},

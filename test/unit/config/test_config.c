@@ -22,6 +22,7 @@ static void test_defaults(void) {
     CHECK_INT(c->shutdown_timeout_ms, 30000);
     CHECK_INT(c->max_request_body, LIMIT_REQUEST_BODY);
     CHECK_INT(c->max_sessions, 10000);
+    CHECK_STR(c->instance, "");
     CHECK_INT(c->session_idle_timeout_ms, 1800000);
     CHECK(c->mcp_enabled);
     CHECK_STR(c->mcp_path, "/mcp");
@@ -63,6 +64,7 @@ static void test_every_key(void) {
                                  "shutdown_timeout = \"1m\"\n"
                                  "max_request_body = \"1MiB\"\n"
                                  "max_sessions = 7\n"
+                                 "instance = \"Gateway2Of3\"\n"
                                  "session_idle_timeout = \"2h\"\n"
                                  "auth.anonymous = true\n"
                                  "health = { enabled = false, path = \"/up\" }\n"
@@ -110,6 +112,7 @@ static void test_every_key(void) {
     CHECK_INT(c->shutdown_timeout_ms, 60000);
     CHECK_INT(c->max_request_body, 1048576);
     CHECK_INT(c->max_sessions, 7);
+    CHECK_STR(c->instance, "Gateway2Of3");
     CHECK_INT(c->session_idle_timeout_ms, 7200000);
     CHECK_STR(c->mcp_path, "/x/mcp");
     CHECK_INT(c->list_timeout_ms, 0);
@@ -117,7 +120,7 @@ static void test_every_key(void) {
     REQUIRE(c->n_servers == 2);
     const struct config_server *z = &c->servers[0];
     CHECK_STR(z->name, "z");
-    CHECK_INT(z->line, 17);
+    CHECK_INT(z->line, 18);
     REQUIRE(z->n_cmd == 3 && z->n_env == 2 && z->n_inherit_env == 1);
     CHECK_STR(z->cmd[0], "run");
     CHECK_STR(z->cmd[1], "");
@@ -274,6 +277,18 @@ static const struct {
      "8:17: error: mcp.servers.a.max_instances must be from 1 to 10000\n"
      "9:19: error: mcp.servers.a.startup_timeout must be from 100ms to 10m\n"
      "10:16: error: mcp.servers.a.idle_timeout must be from 0s to 30d\n"},
+#define NO_INSTANCE                                                                                \
+    "error: server.instance is no name for an instance: 1 to 16 letters and digits\n"
+    {"an instance without a name", "[server]\ninstance = \"\"\n" ONE, "2:12: " NO_INSTANCE},
+    {"one that is too long", "[server]\ninstance = \"abcdefghijklmnopq\"\n" ONE,
+     "2:12: " NO_INSTANCE},
+    {"one that is just short enough", "[server]\ninstance = \"abcdefghijklmnop\"\n" ONE, ""},
+    {"one that ends the part of an id", "[server]\ninstance = \"a.b\"\n" ONE, "2:12: " NO_INSTANCE},
+    {"one that is more than a name to a proxy", "[server]\ninstance = \"a|b\"\n" ONE,
+     "2:12: " NO_INSTANCE},
+    {"one with a line of its own", "[server]\ninstance = \"a\\r\\nX: y\"\n" ONE,
+     "2:12: " NO_INSTANCE},
+    {"one that is not ASCII", "[server]\ninstance = \"\u00e4\"\n" ONE, "2:12: " NO_INSTANCE},
     {"choices", ONE "share = \"user\"\nisolation = \"\"\nstderr = \"nul\"\n",
      "3:9: error: mcp.servers.a.share must be \"principal\", \"session\" or \"all\"\n"
      "4:13: error: mcp.servers.a.isolation must be \"auto\" or \"none\"\n"

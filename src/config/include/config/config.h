@@ -383,6 +383,8 @@ struct config_audit {
     enum config_syslog_facility syslog_facility;
 };
 
+enum { CONFIG_INSTANCE_MAX = 16 }; /* characters of server.instance */
+
 struct config {
     struct slice path; /* of the file; empty when there was none */
     /* [server] */
@@ -409,6 +411,7 @@ struct config {
     uint64_t max_request_body;
     uint64_t max_held; /* messages in all */
     uint64_t max_sessions;
+    struct slice instance; /* what ids of sessions begin with; empty: nothing */
     uint64_t session_idle_timeout_ms;
     struct slice *trusted_proxies; /* addresses and CIDR blocks, checked */
     size_t n_trusted_proxies;

@@ -30,6 +30,10 @@ bool mcp_revision_is_legacy_http(enum mcp_revision revision);
 /* Without handshake and session: every request says it all. */
 bool mcp_revision_is_modern(enum mcp_revision revision);
 
+/* As much of the id of one of our sessions as logs and records may have, which lets nobody in: its
+ * instance, and the beginning of what is random in it. */
+struct slice mcp_session_shown(struct slice id);
+
 enum mcp_method {
     MCP_METHOD_UNKNOWN,
     MCP_INITIALIZE,
