@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { chmodSync, cpSync, globSync, writeFileSync } from "node:fs";
-import net from "node:net";
 import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { freePort } from "./ports.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { until, within } from "./wait.ts";
 
@@ -34,14 +34,6 @@ function programs(folder: string): string {
     if (spawnSync("test", ["-x", unpacked], as).status === 0) return dirname(unpacked);
     cpSync(join(TOOLS, "usr"), join(folder, "usr"), { recursive: true });
     return dirname(join(folder, unpacked.slice(TOOLS.length)));
-}
-
-async function freePort(): Promise<number> {
-    const server = net.createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port } = server.address() as net.AddressInfo;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
 }
 
 export class Postgres {

@@ -1,8 +1,8 @@
 /* A Redis of the test's own: on a port and in a folder of its own, gone with the test. */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import net from "node:net";
 import type { TestContext } from "node:test";
 
+import { freePort } from "./ports.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { until, within } from "./wait.ts";
 
@@ -13,14 +13,6 @@ const alive = new Set<ChildProcess>();
 process.on("exit", () => {
     for (const child of alive) child.kill("SIGKILL");
 });
-
-async function freePort(): Promise<number> {
-    const server = net.createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port } = server.address() as net.AddressInfo;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-}
 
 export class Redis {
     readonly port: number;
