@@ -18,6 +18,7 @@
 
 enum {
     LINGER_MS = 2000,    /* for the client to read the last answer */
+    IN_USE_MS = 500,     /* behind an answer: there may be a next request */
     WRITE_CHECKS = 4,    /* in a write_timeout */
     LEAST_CHECK_MS = 20, /* between two of them */
 };
@@ -237,12 +238,16 @@ static uint64_t body_time_left(struct gw_connection *connection) {
     return left_ms < most_ms ? left_ms : most_ms;
 }
 
+static uint64_t idle_time(const struct gw_connection *connection) {
+    return connection->worker->is_draining ? IN_USE_MS : limits_of(connection)->idle_timeout_ms;
+}
+
 static void watch_sender(struct gw_connection *connection) {
     const struct config_limits *limits = limits_of(connection);
     bool is_in_message = http_parser_in_message(connection->parser);
     bool is_in_head = is_in_message && connection->exchange == NULL;
     if (!is_in_message)
-        io_timer_start(connection->timer, limits->idle_timeout_ms);
+        io_timer_start(connection->timer, idle_time(connection));
     else if (!is_in_head)
         io_timer_start(connection->timer, body_time_left(connection));
     else if (!connection->is_head_timed)
@@ -283,6 +288,7 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
         mem_free(connection);
         return;
     }
+    connection->used_ms = now_of(connection);
     connection->timer = io_timer_new(worker->loop, on_timer, connection);
     connection->is_head_timed = true; /* the first head's time begins now */
     io_timer_start(connection->timer, config->limits.header_timeout_ms);
@@ -462,6 +468,8 @@ static void process(struct gw_connection *connection, struct slice bytes) {
 static void next_request(struct gw_connection *connection) {
     connection->is_busy = false;
     http_parser_next(connection->parser);
+    if (connection->worker->is_draining) /* this answer had begun before, and promised more */
+        io_timer_start(connection->timer, idle_time(connection));
     if (connection->is_reading)
         return; /* process() goes on by itself */
     if (connection->is_paused) {
@@ -479,7 +487,8 @@ void gw_connection_answered(struct gw_connection *connection, bool keep_alive) {
     connection->exchange = NULL;
     if (connection->closes)
         return;
-    if (!keep_alive || connection->worker->is_draining) {
+    connection->used_ms = now_of(connection);
+    if (!keep_alive) {
         connection->is_busy = false;
         gw_connection_close(connection);
     } else if (connection->is_clogged) {
@@ -487,4 +496,22 @@ void gw_connection_answered(struct gw_connection *connection, bool keep_alive) {
     } else {
         next_request(connection);
     }
+}
+
+/*
+ * To close a connection that is in use would lose the request that is on its way, and proxies do
+ * not send it again: it is served for a moment more, and the next answer says that it is the last.
+ */
+void gw_connection_drain(struct gw_connection *connection) {
+    if (connection->exchange != NULL || connection->closes ||
+        http_parser_in_message(connection->parser) || io_stream_has_input(connection->stream))
+        return; /* what has begun to come is answered, as the last on its connection */
+    if (connection->opening != GW_OPENED)
+        gw_connection_free(connection);
+    else if (now_of(connection) - connection->used_ms < IN_USE_MS)
+        io_timer_start(connection->timer, idle_time(connection));
+    else if (io_stream_queued(connection->stream) == 0)
+        gw_connection_free(connection);
+    else
+        gw_connection_close(connection); /* its last answer is being read */
 }

@@ -31,6 +31,7 @@ struct gw_connection {
     struct io_timer *write_timer;     /* of what is to be read; NULL: never needed so far */
     uint64_t delivered, progress_ms;  /* how much of it, and when it last became more */
     uint64_t body_began_ms, body_len; /* of the body that comes in; 0: not yet timed */
+    uint64_t used_ms;                 /* when its last answer was whole, or it was opened */
     bool is_busy;       /* the request is whole, the answer is not, or has to drain first */
     bool is_paused;     /* enough was pipelined */
     bool is_held;       /* a call of it waits for its turn: nothing is read */
@@ -55,6 +56,9 @@ bool gw_connection_write(struct gw_connection *connection, const struct slice *p
 void gw_connection_hold(struct gw_connection *connection, bool on);
 /* Ends the connection soon: what should have been written cannot be. */
 void gw_connection_abort(struct gw_connection *connection);
+/* The gateway ends: so does the connection, when what has come and what may be on its way is
+ * answered. */
+void gw_connection_drain(struct gw_connection *connection);
 /* The answer is whole: next request, or the end. */
 void gw_connection_answered(struct gw_connection *connection, bool keep_alive);
 /* The connection ends when what is queued is out; the client gets a moment to read it. */

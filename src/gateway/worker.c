@@ -504,17 +504,8 @@ static void deliver_drain(struct io_message *message) {
         gw_exchange_end_stream(stream);
         cursor = 0;
     }
-    LIST_FOREACH_SAFE (&worker->connections, link, tmp) {
-        struct gw_connection *connection = CONTAINER_OF(link, struct gw_connection, link);
-        /* What has begun to come is answered, as the last on its connection. */
-        if (connection->exchange != NULL || connection->closes ||
-            http_parser_in_message(connection->parser) || io_stream_has_input(connection->stream))
-            continue;
-        if (io_stream_queued(connection->stream) == 0 || connection->opening != GW_OPENED)
-            gw_connection_free(connection);
-        else
-            gw_connection_close(connection); /* its last answer is being read */
-    }
+    LIST_FOREACH_SAFE (&worker->connections, link, tmp)
+        gw_connection_drain(CONTAINER_OF(link, struct gw_connection, link));
     gw_parked_drop(worker, false);
     LIST_FOREACH_SAFE (&worker->calls, link, tmp) {
         struct gw_call *call = CONTAINER_OF(link, struct gw_call, link);

@@ -113,6 +113,28 @@ describe("drain", () => {
         await ends(gateway, "it ends");
     });
 
+    test("a request that crosses the signal on a connection in use is answered, as the last one; a connection of before is closed", async (t) => {
+        const gateway = await start(t, {});
+        const health = `GET /health HTTP/1.1\r\nHost: ${gateway.host}\r\n\r\n`;
+        const old = await connected(gateway);
+        old.socket.write(health);
+        await within(once(old.socket, "data"), "its first answer");
+        const fresh = await connected(gateway);
+        const answered = performance.now();
+        // Until the first one has been idle for more than half a second, the second one is used again and again.
+        do {
+            fresh.socket.write(health);
+            await within(once(fresh.socket, "data"), "an answer");
+        } while (performance.now() - answered < 700);
+        await drains(gateway);
+        await within(old.all, "the one that nobody uses is closed");
+        fresh.socket.write(health);
+        const last = parseResponses(Buffer.from(await within(fresh.all, "it is answered and closed"), "latin1")).at(-1)!;
+        assert.equal(last.status, 200);
+        assert.equal(last.headers.get("connection"), "close");
+        await ends(gateway, "it ends");
+    });
+
     test("a request that has begun to come is answered, as the last one: /ready with 503, a call with its result", async (t) => {
         const { name, servers } = fixture();
         const gateway = await start(t, servers);
