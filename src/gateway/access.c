@@ -179,8 +179,8 @@ void gw_view_forget_tools(struct gw_view *view) {
 int gw_view_find_tools(struct gw_worker *worker, struct gw_view *view) {
     /* Each of the two only grows. */
     uint64_t epoch = worker->edit_epoch + worker->directory_number;
-    bool is_silent = gw_directory_is_silent(worker->gateway, LIMIT_EDIT_SILENCE_MS);
-    if (view->tools_are_known && view->edit_epoch == epoch && view->was_silent == is_silent)
+    bool is_cut_off = gw_edit_is_cut_off(worker->gateway);
+    if (view->tools_are_known && view->edit_epoch == epoch && view->was_cut_off == is_cut_off)
         return 0;
     gw_view_forget_tools(view);
     int error = find_tools(worker, view);
@@ -188,6 +188,6 @@ int gw_view_find_tools(struct gw_worker *worker, struct gw_view *view) {
         gw_view_forget_tools(view);
     view->tools_are_known = error == 0;
     view->edit_epoch = epoch;
-    view->was_silent = is_silent;
+    view->was_cut_off = is_cut_off;
     return error;
 }

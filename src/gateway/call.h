@@ -151,7 +151,7 @@ struct gw_view {
     const struct hash_key *key;
     struct gw_uris *uris[MCP_LIST_COUNT]; /* made when they are asked for, as what follows */
     struct gw_places hidden, locked;      /* tools that lists leave out, or show as locked */
-    bool tools_are_known, was_silent;     /* ... while edit mode is as it was */
+    bool tools_are_known, was_cut_off;    /* ... while edit mode is as it was */
     uint64_t edit_epoch;
 };
 

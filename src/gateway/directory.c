@@ -9,8 +9,8 @@
  * answer to "close edit mode" is given after that.
  *
  * When the store is silent the last picture stays: what roles take away stays taken away. But edit
- * mode is off after two seconds (edit.c), and users' tokens are refused after half a minute, for
- * somebody may have taken them back meanwhile.
+ * mode is off after two seconds, or when the store cannot be written (edit.c), and users' tokens
+ * are refused after half a minute, for somebody may have taken them back meanwhile.
  */
 #include <errno.h>
 

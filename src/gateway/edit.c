@@ -12,14 +12,18 @@
 
 #define LAST_DATE_MS UINT64_C(253402300800000) /* the end of the year 9999 */
 
+bool gw_edit_is_cut_off(const struct gateway *gateway) {
+    return gateway->store != NULL && (gw_directory_is_silent(gateway, LIMIT_EDIT_SILENCE_MS) ||
+                                      !store_can_write(gateway->store));
+}
+
 bool gw_edit_is_open(const struct gw_worker *worker, const struct auth_identity *identity,
                      struct slice upstream) {
     const struct gateway *gateway = worker->gateway;
     const struct directory *directory = worker->directory;
     if (atomic_load_explicit(&gateway->edit.is_always, memory_order_acquire))
         return true;
-    if (directory == NULL || directory_next_close_ms(directory) == 0 ||
-        gw_directory_is_silent(gateway, LIMIT_EDIT_SILENCE_MS))
+    if (directory == NULL || directory_next_close_ms(directory) == 0 || gw_edit_is_cut_off(gateway))
         return false;
     uint64_t until =
         directory_edit_until(directory, upstream, identity != NULL ? identity->roles : NULL,
@@ -29,8 +33,7 @@ bool gw_edit_is_open(const struct gw_worker *worker, const struct auth_identity 
 
 bool gw_edit_still_open(const struct gateway *gateway, uint64_t epoch) {
     return atomic_load_explicit(&gateway->edit.is_always, memory_order_acquire) ||
-           (atomic_load(&gateway->edit.epoch) == epoch &&
-            !gw_directory_is_silent(gateway, LIMIT_EDIT_SILENCE_MS));
+           (atomic_load(&gateway->edit.epoch) == epoch && !gw_edit_is_cut_off(gateway));
 }
 
 /* --- telling --- */

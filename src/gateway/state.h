@@ -405,6 +405,8 @@ void gw_directory_tick(struct gateway *gateway);
 /* For this caller (NULL: the owner of the machine) at this upstream, now. */
 bool gw_edit_is_open(const struct gw_worker *worker, const struct auth_identity *identity,
                      struct slice upstream);
+/* Windows count as closed: what was closed would not be heard, or cannot be written. */
+bool gw_edit_is_cut_off(const struct gateway *gateway);
 /* Nothing has been closed since gateway->edit.epoch was that; any thread. */
 bool gw_edit_still_open(const struct gateway *gateway, uint64_t epoch);
 /* The windows that the store has now; they are taken over. From worker 0, or before it runs. */

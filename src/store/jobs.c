@@ -63,6 +63,8 @@ static int work_on(struct store_seat *seat, enum store_kind kind, store_work_fn 
         if (error != 0)
             break;
         error = store_attempt(seat->tx, kind, work, context, ret_number);
+        if (kind != STORE_READ)
+            store_note_write(seat->store, seat->tx, error);
         bool is_unsure = seat->tx->is_unsure;
         if (!seat->tx->driver->is_alive(seat->tx))
             seat_close(seat);

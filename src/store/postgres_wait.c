@@ -115,7 +115,7 @@ int pg_error(struct pg *pg, const PGresult *result, const char *sql) {
         break;
     }
     /* Without the server's words, which may have values in them. */
-    if (error != STORE_E_CONFLICT && error != STORE_BUSY)
+    if (error != STORE_E_CONFLICT && error != STORE_BUSY && error != -ENOSPC && error != -EROFS)
         log_write(pg->tx.log, LOG_WARN, "store", "PostgreSQL refuses", LOG_CSTR("state", state),
                   LOG_CSTR("statement", sql));
     return error;

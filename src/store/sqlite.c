@@ -54,6 +54,22 @@ static int error_of_system(int number) {
     }
 }
 
+/* What SQLite keeps as the last error of the process may be of something that it did since; of its
+ * files it keeps their own. */
+static int error_of_files(struct lite *lite) {
+    static const int files[] = {SQLITE_FCNTL_JOURNAL_POINTER, SQLITE_FCNTL_FILE_POINTER};
+    int error = error_of_system(sqlite3_system_errno(lite->db));
+    for (size_t i = 0; i < ARRAY_LEN(files) && error == -EIO; i++) {
+        sqlite3_file *file = NULL;
+        int number = 0;
+        if (sqlite3_file_control(lite->db, "main", files[i], &file) == SQLITE_OK && file != NULL &&
+            file->pMethods != NULL &&
+            file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &number) == SQLITE_OK)
+            error = error_of_system(number);
+    }
+    return error;
+}
+
 int lite_error(struct lite *lite, const char *sql) {
     int code = sqlite3_extended_errcode(lite->db);
     int error = -EIO;
@@ -81,11 +97,13 @@ int lite_error(struct lite *lite, const char *sql) {
         break;
     case SQLITE_CANTOPEN:
     case SQLITE_IOERR:
-        error = error_of_system(sqlite3_system_errno(lite->db));
+        error = error_of_files(lite);
         break;
     default:
         break;
     }
+    if (error == -ENOSPC || error == -EROFS)
+        return error; /* store_note_write() says so, once */
     log_write(lite->tx.log, LOG_WARN, "store", "SQLite refuses",
               LOG_CSTR("reason", sqlite3_errmsg(lite->db)), LOG_NUM("code", code),
               LOG_CSTR("statement", sql != NULL ? sql : ""));

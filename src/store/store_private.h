@@ -54,6 +54,7 @@ struct store_tx {
     enum store_kind kind;
     bool is_open;     /* a transaction */
     bool has_written; /* in it */
+    bool is_of_work;  /* the last one's error: of whoever wrote the work, not of the database */
     bool is_unsure;   /* the last one may have been kept although its end was an error */
     int error;        /* the transaction's first; nothing more is done in it then */
     struct list rows; /* that have not ended */
@@ -179,6 +180,7 @@ struct store {
     atomic_uint_least64_t gone_until_ms; /* clock_monotonic_ms(): not tried before */
     atomic_bool is_newer;                /* somebody else migrated it */
     atomic_bool is_told_gone;            /* the log says so */
+    atomic_bool is_unwritable;           /* full or read-only; the log says so */
 
     struct store_seat *seats; /* of the workers */
     pthread_t *threads;
@@ -198,3 +200,5 @@ void store_tell(struct store *store, uint64_t number);
 void store_end_job(struct store_job *job, int result);
 /* Into the log, when it is news. */
 void store_note_health(struct store *store, int error, struct slice reason);
+/* What came of a transaction that was to write. */
+void store_note_write(struct store *store, const struct store_tx *tx, int error);

@@ -162,12 +162,13 @@ int store_attempt(struct store_tx *tx, enum store_kind kind, store_work_fn *work
     uint64_t number = 0;
     tx->kind = kind;
     tx->error = 0;
-    tx->has_written = tx->is_unsure = false;
+    tx->has_written = tx->is_unsure = tx->is_of_work = false;
     int error = tx->driver->begin(tx, kind);
     if (error != 0)
         return error;
     tx->is_open = true;
     error = work(tx, context);
+    tx->is_of_work = error != 0 && tx->error == 0;
     end_rows(tx);
     if (error == 0 && tx->error == 0 && tx->has_written && kind != STORE_NOTE)
         error = count_up(tx, &number);

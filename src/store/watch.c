@@ -14,6 +14,7 @@
 
 enum {
     LOOK_MS = 200,
+    TRY_MS = 1000,  /* between attempts to write where that failed */
     WAIT_MS = 5000, /* of a job, until it begins */
 };
 
@@ -36,15 +37,30 @@ static void deliver(struct io_message *message) {
         watch->fn(watch->context, number);
 }
 
+static void post(struct store_watch *watch) {
+    if (watch->is_posted)
+        return;
+    watch->is_posted = true;
+    io_loop_post(watch->loop, &watch->message);
+}
+
 void store_tell(struct store *store, uint64_t number) {
     struct store_watch *watch = store->watch;
     if (watch == NULL || number <= watch->number)
         return;
     watch->number = number;
-    if (watch->is_posted)
+    post(watch);
+}
+
+/* With the mutex. Behind a new connection may be another file or database, whose count says nothing
+ * about what was known. */
+static void tell_anew(struct store *store, uint64_t number) {
+    struct store_watch *watch = store->watch;
+    if (watch == NULL)
         return;
-    watch->is_posted = true;
-    io_loop_post(watch->loop, &watch->message);
+    watch->number = number;
+    watch->told = UINT64_MAX;
+    post(watch);
 }
 
 MUST_CHECK static int read_number(struct store_tx *tx, void *context) {
@@ -110,6 +126,24 @@ void store_note_health(struct store *store, int error, struct slice reason) {
         log_write(store->target.log, LOG_INFO, "store", "the store answers again");
 }
 
+void store_note_write(struct store *store, const struct store_tx *tx, int error) {
+    bool cannot = !tx->is_of_work && (error == -ENOSPC || error == -EROFS || error == -EIO);
+    bool has = error == 0 && tx->has_written;
+    if ((!cannot && !has) || atomic_exchange(&store->is_unwritable, cannot) == cannot)
+        return;
+    if (cannot)
+        log_write(store->target.log, LOG_WARN, "store",
+                  "the store cannot be written: what would change it is refused, and edit mode, "
+                  "which nobody could close, counts as off",
+                  LOG_CSTR("reason", store_error_text(error)));
+    else
+        log_write(store->target.log, LOG_INFO, "store", "the store can be written again");
+}
+
+bool store_can_write(const struct store *store) {
+    return !atomic_load(&store->is_unwritable);
+}
+
 /* --- the thread --- */
 
 static void end_waiting(struct store *store) {
@@ -127,14 +161,19 @@ static void end_waiting(struct store *store) {
 struct keeper {
     struct store *store;
     struct store_tx *tx; /* NULL: none */
+    bool was_connected, is_again;
+    uint64_t tried_ms; /* to write; clock_monotonic_ms() */
 };
 
 MUST_CHECK static int ask(struct keeper *keeper, uint64_t *ret_number, uint64_t *ret_version) {
     const struct store_target *target = &keeper->store->target;
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(4096);
     int error = 0;
-    if (keeper->tx == NULL)
+    if (keeper->tx == NULL) {
         error = target->driver->connect(target, &store_times_watch, &keeper->tx, &reason);
+        keeper->is_again = keeper->was_connected;
+        keeper->was_connected = keeper->was_connected || error == 0;
+    }
     if (error == 0)
         error = target->driver->look(keeper->tx, ret_number, ret_version);
     if (keeper->tx != NULL && !target->driver->is_alive(keeper->tx))
@@ -150,6 +189,23 @@ static void set_newer(struct store *store, bool is_newer) {
                   "a newer Cardea has changed the schema of the store: this one stops using it");
 }
 
+/* What is as it was SQLite does not write. */
+MUST_CHECK static int write_something(struct store_tx *tx, void *context) {
+    (void)context;
+    return store_exec(tx, "UPDATE changes SET number = number + 1 WHERE id = 1", NULL, 0, NULL);
+}
+
+static void try_to_write(struct keeper *keeper) {
+    uint64_t now = clock_monotonic_ms(), number = 0;
+    if (store_can_write(keeper->store) || keeper->tx == NULL || now - keeper->tried_ms < TRY_MS)
+        return;
+    keeper->tried_ms = now;
+    int error = store_attempt(keeper->tx, STORE_NOTE, write_something, NULL, &number);
+    store_note_write(keeper->store, keeper->tx, error);
+    if (!keeper->tx->driver->is_alive(keeper->tx))
+        store_tx_closep(&keeper->tx);
+}
+
 static void look(struct keeper *keeper) {
     struct store *store = keeper->store;
     uint64_t asked_ms = clock_boot_ms(), number = 0, version = 0;
@@ -163,8 +219,13 @@ static void look(struct keeper *keeper) {
         return;
     atomic_store(&store->heard_ms, asked_ms);
     pthread_mutex_lock(&store->mutex);
-    store_tell(store, number);
+    if (keeper->is_again)
+        tell_anew(store, number);
+    else
+        store_tell(store, number);
     pthread_mutex_unlock(&store->mutex);
+    keeper->is_again = false;
+    try_to_write(keeper);
 }
 
 /* With the mutex. */

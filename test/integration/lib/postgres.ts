@@ -7,6 +7,7 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { freePort } from "./ports.ts";
+import { descendants } from "./proc.ts";
 import { removeFolder, temporaryFolder } from "./temp.ts";
 import { until, within } from "./wait.ts";
 
@@ -105,9 +106,26 @@ export class Postgres {
         if (child === undefined) return;
         this.#child = undefined;
         const closed = new Promise((resolve) => child.once("close", resolve));
+        this.#child = child;
+        this.goOn();
+        this.#child = undefined;
         child.kill("SIGQUIT");
         await within(closed, "the stopped postgres is gone");
         alive.delete(child);
+    }
+
+    /** Stands still, with all of its processes and connections. */
+    pause(): void {
+        this.#signal("SIGSTOP");
+    }
+
+    goOn(): void {
+        this.#signal("SIGCONT");
+    }
+
+    #signal(signal: NodeJS.Signals): void {
+        const { pid } = this.#child!;
+        for (const each of [pid!, ...descendants(pid!)]) process.kill(each, signal);
     }
 
     /** What psql says to it, a line each, with | between columns. */

@@ -238,19 +238,36 @@ static int count_roles(struct store_tx *tx, void *context) {
     return store_get_number(tx, "SELECT count(*) FROM roles", context);
 }
 
+MUST_CHECK static int say_full(struct store_tx *tx, void *context) {
+    (void)tx;
+    (void)context;
+    return -ENOSPC; /* of a disk that is another one */
+}
+
 /* SQLite's own bound on the file says the same as a disk that is full. */
 static void test_full_disk(void) {
     struct store_world world;
     struct buf large CLEANUP(buf_deinit) = BUF_INIT(MIB(2));
+    struct buf said CLEANUP(buf_deinit) = BUF_INIT(MIB(1));
     while (buf_len(&large) < MIB(1))
         buf_append_cstr(&large, "0123456789abcdef");
     struct slice text = buf_slice(&large), little = SLICE("x");
     store_world_open(&world, STORE_WORLD_SQLITE);
     struct lite *lite = lite_of(world.store->direct.tx);
     CHECK_INT(store_run(world.store, STORE_WRITE, write_something, &little), 0);
+    CHECK_INT(store_run(world.store, STORE_WRITE, say_full, NULL), -ENOSPC);
+    CHECK(store_can_write(world.store));
     CHECK_INT(lite_run(lite, "PRAGMA max_page_count = 60"), 0);
-    CHECK_INT(store_run(world.store, STORE_WRITE, write_something, &text), -ENOSPC);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(store_run(world.store, STORE_WRITE, write_something, &text), -ENOSPC);
+    CHECK(!store_can_write(world.store));
     CHECK_INT(store_run(world.store, STORE_WRITE, write_something, &little), 0);
+    CHECK(store_can_write(world.store));
+    store_world_said(&world, &said);
+    size_t at = slice_find(buf_slice(&said), SLICE("the store cannot be written"));
+    CHECK(at != SIZE_MAX);
+    CHECK(slice_find(slice_from(buf_slice(&said), at + 1), SLICE("the store cannot")) == SIZE_MAX);
+    CHECK(slice_find(slice_from(buf_slice(&said), at), SLICE("can be written again")) != SIZE_MAX);
     CHECK_INT(lite_run(lite, "PRAGMA max_page_count = 100000"), 0);
     CHECK_INT(store_run(world.store, STORE_WRITE, write_something, &text), 0);
     store_world_close(&world);

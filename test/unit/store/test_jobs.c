@@ -1,7 +1,9 @@
 /* Jobs on the store's threads, their messages, the watch, and the end. */
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "loop_guard.h"
@@ -238,6 +240,29 @@ static void test_watch(enum store_world_kind kind) {
 }
 STORE_TEST(test_watch)
 
+/* Another file in its place is news, whatever its count says: it may be a copy of yesterday. */
+static void test_replaced(void) {
+    struct scene scene;
+    struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    uint64_t n = 0;
+    char old[128];
+    scene_open(&scene, STORE_WORLD_SQLITE, 1);
+    snprintf(old, sizeof old, "%s-yesterday", scene.world.path);
+    const struct store_options copy = {.path = old, .make = true};
+    REQUIRE(store_copy(&scene.world.options, &copy, &n, &reason) == 0);
+    CHECK_INT(store_run(scene.world.store, STORE_WRITE, begin_counting, NULL), 0);
+    for (int i = 0; i < 10; i++)
+        CHECK_INT(store_run(scene.world.store, STORE_WRITE, count_up, NULL), 0);
+    CHECK_INT(store_watch(scene.world.store, scene.guarded.loop, on_changed, &scene), 0);
+    uint64_t heard_ms = store_heard_ms(scene.world.store);
+    while (store_heard_ms(scene.world.store) == heard_ms)
+        usleep(1000); /* it has looked at the old one */
+    REQUIRE(rename(old, scene.world.path) == 0);
+    run(&scene);
+    CHECK_INT(scene.n_told, 1);
+    scene_close(&scene);
+}
+
 /* A call that is on its way does not come any more. */
 static void test_unwatch(enum store_world_kind kind) {
     struct scene scene;
@@ -430,6 +455,6 @@ STORE_TEST(test_threads)
 
 #define BOTH(function) TEST(function##_sqlite), TEST(function##_postgres)
 
-TEST_MAIN(BOTH(test_order), BOTH(test_writers), BOTH(test_reader_beside_writer), BOTH(test_watch),
-          BOTH(test_unwatch), BOTH(test_newer), BOTH(test_close), TEST(test_waiting),
-          BOTH(test_threads))
+TEST_MAIN(BOTH(test_order), BOTH(test_writers), BOTH(test_reader_beside_writer),
+          TEST(test_replaced), BOTH(test_watch), BOTH(test_unwatch), BOTH(test_newer),
+          BOTH(test_close), TEST(test_waiting), BOTH(test_threads))

@@ -158,6 +158,10 @@ void store_unwatch(struct store *store);
  * second while there is a watch. */
 uint64_t store_heard_ms(const struct store *store);
 
+/* False: the last that was to be written found the database full or read-only. It is tried again
+ * every second while there is a watch. Any thread. */
+bool store_can_write(const struct store *store);
+
 /* --- whole stores --- */
 
 /* Brings the schema up to date. *ret_done: how many migrations that took. */
