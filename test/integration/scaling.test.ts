@@ -24,6 +24,8 @@ import { temporaryFolder } from "./lib/temp.ts";
 import { until, within } from "./lib/wait.ts";
 
 const CALLERS = 16;
+/** of the secrets in the store: all instances have the same */
+const KEY = `${Buffer.from("0123456789abcdef of the cluster!").toString("base64url")}=`;
 
 let postgres: Postgres;
 let redis: Redis;
@@ -78,6 +80,7 @@ rate_limits.per_user = { limit = 10, interval = "1h" }
     const environment = (instance: string) => ({
         ...process.env,
         CARDEA_INSTANCE: instance,
+        CARDEA_ENCRYPTION_KEY: KEY,
         CARDEA_STORE_URL: postgres.urlWithPassword("postgres"),
         CARDEA_REDIS_URL: redis.url,
     });

@@ -21,6 +21,7 @@ import { Disk, ENOSPC, EROFS } from "./lib/power.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { until, within } from "./lib/wait.ts";
 
+const KEY = `${Buffer.from("0123456789abcdef of the cluster!").toString("base64url")}=`;
 const JSON_TYPE = { "content-type": "application/json" };
 
 let fixture: HttpFixture;
@@ -53,7 +54,9 @@ class World {
         const folder = temporaryFolder();
         const dataDir = options.dataDir ?? join(folder, "data");
         mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-        const env = { ...process.env, STORE_URL: options.url };
+        // Those on one PostgreSQL have the same key.
+        const shared = options.url === undefined ? {} : { STORE_URL: options.url, CARDEA_ENCRYPTION_KEY: KEY };
+        const env = { ...process.env, ...shared };
         const store = options.url === undefined ? "" : '[store]\nurl = "{{ env.STORE_URL }}"\n';
         // The trail is not what this is about: it has tests of its own, and would need the same disk.
         const config = `[server]\nworkers = 2\n[audit]\nenabled = false\n${store}[mcp.servers.it]\nurl = "${fixture.url}"\ntools.echo.access = "read"\n`;
