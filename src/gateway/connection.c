@@ -506,12 +506,11 @@ void gw_connection_drain(struct gw_connection *connection) {
     if (connection->exchange != NULL || connection->closes ||
         http_parser_in_message(connection->parser) || io_stream_has_input(connection->stream))
         return; /* what has begun to come is answered, as the last on its connection */
-    if (connection->opening != GW_OPENED)
-        gw_connection_free(connection);
-    else if (now_of(connection) - connection->used_ms < IN_USE_MS)
+    bool is_open = connection->opening == GW_OPENED;
+    if (is_open && now_of(connection) - connection->used_ms < IN_USE_MS)
         io_timer_start(connection->timer, idle_time(connection));
-    else if (io_stream_queued(connection->stream) == 0)
-        gw_connection_free(connection);
-    else
+    else if (is_open && io_stream_queued(connection->stream) != 0)
         gw_connection_close(connection); /* its last answer is being read */
+    else
+        gw_connection_free(connection);
 }

@@ -146,8 +146,9 @@ MUST_CHECK int store_now_ms(struct store_tx *tx, uint64_t *ret_now_ms);
 /*
  * `fn` is called on the loop after each write by anybody: this process, another instance, a command
  * that works on the same file. Own writes: at once, before the job's message, if it has the same
- * loop; those of others: within 300 ms. `number` grows with each. One watch; at most one call is
- * on its way.
+ * loop; those of others: within 300 ms. `number` grows with each, but where another file or
+ * database has taken its place: that is told in any case. One watch; at most one call is on its
+ * way.
  */
 typedef void store_changed_fn(void *context, uint64_t number);
 MUST_CHECK int store_watch(struct store *store, struct io_loop *loop, store_changed_fn *fn,
