@@ -11,7 +11,7 @@ MAY_INCLUDE = {
     "jose": {"base", "json"},
     "resp": {"base"},
     "io": {"base"},
-    "config": {"base", "http", "io"},
+    "config": {"base", "json", "http", "io"},
     "client": {"base", "http", "io"},
     "store": {"base", "io"},
     "vault": {"base", "io", "store"},

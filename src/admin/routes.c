@@ -116,8 +116,9 @@ const struct api_route api_routes[] = {
     ROUTE(GET, "/api/v1/statistics", STATUS_READ, NONE_READ, .summary = "Numbers of the gateway.",
           .answer = &schema_any, .begin = api_get_statistics),
     ROUTE(GET, "/api/v1/config", CONFIG_READ, NONE_READ,
-          .summary = "The configuration that is served by, without secrets.", .answer = &schema_any,
-          .begin = api_get_config),
+          .summary = "The configuration that is served by, key by key, with where each value comes "
+                     "from, without secrets.",
+          .answer = &schema_config, .begin = api_get_config),
     ROUTE(GET, "/api/v1/events", SELF, NONE_READ,
           .summary = "A stream of events (SSE) of what the caller may read: edit mode, upstreams, "
                      "the head of the trail.",

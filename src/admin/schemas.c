@@ -363,6 +363,38 @@ FIELDS(health) = {
 };
 SCHEMA(health, "Health");
 
+FIELDS(config_server) = {GIVEN("name"), GIVEN_NUMBER("line"), SCHEMA_END};
+static SCHEMA(config_server, "ConfigServer");
+
+static const char *const sources[] = {"default",        "file",         "environment", "secret",
+                                      "file reference", "command line", NULL};
+/* `value` is of any type, and has no row. */
+FIELDS(config_item) = {
+    TEXT("path", REQUIRED, .doc = "The key: mcp.servers.NAME.cmd."),
+    TEXT("source", REQUIRED, .choices = sources),
+    {.name = "line", .type = SCHEMA_NUMBER, .doc = "Of the key in the file."},
+    {.name = "column", .type = SCHEMA_NUMBER},
+    {.name = "references", .type = SCHEMA_TEXTS, .doc = "env.NAME, secret.NAME, file.PATH."},
+    {.name = "names", .type = SCHEMA_TEXTS, .doc = "Keys of a table whose values are not shown."},
+    TEXT("origin", .doc = "Of a URL that is not shown: scheme, host and port."),
+    {.name = "is_secret", .type = SCHEMA_BOOL, REQUIRED, .doc = "The value is not shown: null."},
+    GIVEN_BOOL("is_set"),
+    {.name = "needs_restart", .type = SCHEMA_BOOL, REQUIRED, .doc = "A reload does not take it."},
+    {.name = "waits_for_restart",
+     .type = SCHEMA_BOOL,
+     REQUIRED,
+     .doc = "The file says something else than what is served by."},
+    SCHEMA_END,
+};
+static SCHEMA(config_item, "ConfigItem");
+FIELDS(config) = {
+    TEXT("file", REQUIRED, NULLABLE),
+    {.name = "servers", .type = SCHEMA_OBJECTS, .of = &schema_config_server, REQUIRED},
+    ITEMS(config_item),
+    SCHEMA_END,
+};
+SCHEMA(config, "Config");
+
 /* --- queries --- */
 
 #define LIMIT_AND_CURSOR                                                                           \

@@ -297,15 +297,40 @@ void api_get_health(struct api_request *request) {
         api_ask(request, say_nothing, NULL, on_alive);
 }
 
-/* --- the configuration, this document --- */
+/* --- the configuration --- */
+
+static void free_config(struct api_request *request) {
+    config_unref(request->own);
+}
+
+/* On worker 0, which waits for nothing: a reference, and what it says is written elsewhere. */
+static int take_config(void *context, struct buf *out) {
+    struct api_request *request = context;
+    request->own = gateway_config(request->api->options.gateway);
+    request->free_own = free_config;
+    return buf_error(out);
+}
+
+static void write_config(struct api_request *request) {
+    (void)!config_write_live(request->own, &request->answer.body); /* the buffer keeps the error */
+}
+
+static void on_written(struct api_request *request) {
+    api_request_done(request, buf_error(&request->answer.body));
+}
 
 static void on_config(struct api_request *request, int error) {
-    api_request_done(request, error);
+    if (error != 0)
+        api_request_done(request, error);
+    else
+        (void)!api_in_crew(request, request->api->readers, write_config, on_written);
 }
 
 void api_get_config(struct api_request *request) {
-    api_ask(request, request->api->options.write_config, request->api->options.context, on_config);
+    api_ask(request, take_config, request, on_config);
 }
+
+/* --- this document --- */
 
 void api_get_openapi(struct api_request *request) {
     buf_append(&request->answer.body, buf_slice(&request->api->openapi));

@@ -61,7 +61,7 @@ struct cli_options {
 };
 
 typedef int cli_command(const struct cli_options *options);
-cli_command cli_serve, cli_check, cli_tools, cli_call, cli_status, cli_reload;
+cli_command cli_serve, cli_check, cli_config, cli_tools, cli_call, cli_status, cli_reload;
 cli_command cli_classify;                                                           /* classify.c */
 cli_command cli_edit;                                                               /* edit.c */
 cli_command cli_explain;                                                            /* explain.c */

@@ -24,6 +24,29 @@ int cli_check(const struct cli_options *options) {
     return result;
 }
 
+/* What would be served by, key by key; secrets are not among it. */
+int cli_config(const struct cli_options *options) {
+    CLEANUP(config_unrefp) struct config *config = NULL;
+    CLEANUP(buf_deinit) struct buf out = BUF_INIT(MIB(64));
+    struct cli_options named = *options;
+    if (options->n_arguments == 1)
+        named.config_path = options->arguments[0];
+    int result = cli_load_checked_config(&named, &config);
+    if (result == CLI_OK)
+        result = cli_check_start(&named, config);
+    if (result != CLI_OK)
+        return result;
+    int error = options->json ? config_write_live(config, &out) : config_print_live(config, &out);
+    if (error == 0 && options->json)
+        error = buf_append_byte(&out, '\n');
+    if (error != 0) {
+        fprintf(stderr, "cardea: the configuration cannot be shown: %s\n", strerror(-error));
+        return CLI_FAILED;
+    }
+    fwrite(buf_slice(&out).ptr, 1, buf_len(&out), stdout);
+    return CLI_OK;
+}
+
 static void on_change(void *context) {
     struct cli_session *session = context;
     if (session->is_asked || !gateway_is_settled(session->gateway))

@@ -23,6 +23,8 @@ struct command {
 static const struct command commands[] = {
     {"serve", "", "start the gateway (the default)", 0, 0, cli_serve},
     {"check", "[FILE]", "say what is wrong in a configuration", 0, 1, cli_check},
+    {"config", "[FILE]", "show every key with its value and where that comes from", 0, 1,
+     cli_config},
     {"tools", "", "list the tools that a configuration serves", 0, 0, cli_tools},
     {"classify", "", "suggest which tools read and which write; --write: into the file", 0, 0,
      cli_classify},

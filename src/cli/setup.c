@@ -81,9 +81,12 @@ int cli_load_store_config(const struct cli_options *options, struct config **ret
 }
 
 void cli_override(struct config *config, const char *listen_address, const char *admin_listen) {
-    if (listen_address != NULL)
+    if (listen_address != NULL) {
         config->listen_address = slice_from_cstr(listen_address);
+        config->has_given_listen = true;
+    }
     if (admin_listen != NULL) {
+        config->has_given_admin = true;
         config->admin.enabled = strcmp(admin_listen, "off") != 0;
         config->admin.listen = slice_from_cstr(admin_listen);
     }

@@ -197,6 +197,7 @@ static void gather_issuers(struct loader *l, const struct spot *spot) {
         all[i + 1] = oauth->issuers[i];
     oauth->issuers = all;
     oauth->n_issuers++;
+    oauth->has_own = true;
 }
 
 /* Issuer `i` of the gathered list in the tree: the table itself, or one of its array. */

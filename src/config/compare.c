@@ -5,9 +5,9 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
-#include "config/config.h"
-#include "options.h"
+#include "load.h"
 
 static const void *at(const void *object, size_t offset) {
     return (const char *)object + offset;
@@ -287,7 +287,7 @@ static bool is_in_group(const char *path) {
     return false;
 }
 
-static bool needs_restart(const char *path) {
+bool option_needs_restart(const char *path) {
     for (size_t i = 0; i < ARRAY_LEN(restart_keys); i++) {
         if (slice_eq(slice_from_cstr(path), slice_from_cstr(restart_keys[i])))
             return true;
@@ -339,7 +339,8 @@ void config_compare(const struct config *old, const struct config *config, confi
         if (row->owner == OPTION_OF_CONFIG && row->status == OPTION_BUILT &&
             !is_in_group(row->path) && !same_value(row, old, config))
             fn(context, row->path,
-               needs_restart(row->path) || (is_fixed && starts_with_key(row->path, "server.tls")));
+               option_needs_restart(row->path) ||
+                   (is_fixed && starts_with_key(row->path, "server.tls")));
     }
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
         if (!groups[i].is_same(old, config))
@@ -365,6 +366,50 @@ static bool keep_strings(struct config *config, const struct slice *old, size_t 
     return is_whole;
 }
 
+/* References of the old one: what was hidden stays so. */
+static bool keep_references(struct config *config, const struct config_mark *old,
+                            struct config_reference **ret_first) {
+    for (const struct config_reference *r = old != NULL ? old->references : NULL; r != NULL;
+         r = r->next) {
+        struct config_reference *copy = arena_alloc(&config->arena, sizeof *copy);
+        struct slice name = arena_dup(&config->arena, r->name);
+        if (copy == NULL || name.ptr == NULL)
+            return false;
+        *copy = (struct config_reference){.next = *ret_first, .name = name};
+        *ret_first = copy;
+    }
+    return true;
+}
+
+/* For whoever asks what is served by: the file says something else. */
+static bool note_kept(struct config *config, const struct config *old, const struct option *row) {
+    if (same_value(row, old, config))
+        return true;
+    struct config_kept *kept = arena_alloc(&config->arena, sizeof *kept);
+    const struct config_mark *mark = mark_find(old, slice_from_cstr(row->path));
+    const struct config_kept *before = kept_find(old, row->path);
+    if (kept == NULL)
+        return false;
+    *kept = (struct config_kept){
+        .next = config->kept,
+        .path = row->path,
+        .is_default = before != NULL ? before->is_default : mark == NULL,
+    };
+    const struct config_mark was = {.references = before != NULL ? before->references : NULL};
+    config->kept = kept;
+    return keep_references(config, before != NULL ? &was : mark, &kept->references);
+}
+
+static bool note_kept_tls(struct config *config, const struct config *old) {
+    const struct option *row;
+    for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
+        if (row->owner == OPTION_OF_CONFIG && starts_with_key(row->path, "server.tls") &&
+            !note_kept(config, old, row))
+            return false;
+    }
+    return true;
+}
+
 /* The whole table: its parts belong together. */
 static int keep_tls(struct config *config, const struct config *old) {
     struct config_tls *tls = &config->tls;
@@ -379,12 +424,15 @@ static int keep_tls(struct config *config, const struct config *old) {
 }
 
 int config_keep(struct config *config, const struct config *old) {
-    if (has_other_transport(old, config) && keep_tls(config, old) != 0)
+    if (has_other_transport(old, config) &&
+        (!note_kept_tls(config, old) || keep_tls(config, old) != 0))
         return -ENOMEM;
     const struct option *row;
     for (size_t i = 0; (row = option_at(i)) != NULL; i++) {
-        if (row->owner != OPTION_OF_CONFIG || !needs_restart(row->path))
+        if (row->owner != OPTION_OF_CONFIG || !option_needs_restart(row->path))
             continue;
+        if (!note_kept(config, old, row))
+            return -ENOMEM;
         void *place = (char *)config + row->offset;
         if (row->type == OPTION_STRING || row->type == OPTION_PATH) {
             if (!keep_string(config, at(old, row->offset), place))

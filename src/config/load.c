@@ -87,6 +87,8 @@ static int load_tree(struct loader *l, struct arena *tree, struct slice text) {
     walk_root(l, root);
     if (l->error == 0 && !l->is_store_only)
         check_config(l, root);
+    if (l->error == 0)
+        marks_finish(l);
     return l->error;
 }
 
@@ -127,6 +129,7 @@ MUST_CHECK static int load_text(struct slice path_for_messages, struct slice tex
         .is_store_only = is_store_only,
     };
     int r = load(&l, text);
+    mem_free(l.marks);
     if (r == 0)
         *ret_config = TAKE(config);
     return r;

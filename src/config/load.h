@@ -24,8 +24,10 @@ struct loader {
     bool is_hidden;       /* the value at hand stands for that of a secret, which is not known */
     struct config_server *unserved; /* that have neither cmd nor url: checked, not kept */
     size_t n_unserved;
-    enum option_kind kind; /* of the server at hand; OPTION_FOR_ALL: none, or not known */
-    int error;             /* sticky: 0, -ENOMEM */
+    enum option_kind kind;     /* of the server at hand; OPTION_FOR_ALL: none, or not known */
+    int error;                 /* sticky: 0, -ENOMEM */
+    struct config_mark *marks; /* in the order of the file; the last one is of the key at hand */
+    size_t n_marks, cap_marks;
 };
 
 /* Where in the tree: a chain on the stack, written as mcp.servers.github.cmd[0]. */
@@ -37,6 +39,17 @@ struct place {
 
 /* "mcp.servers.github.cmd[0]" */
 void append_place(struct buf *out, const struct place *place);
+
+/* Where keys stand (marks.c). */
+void mark_key(struct loader *l, const struct place *place, struct toml_position at);
+/* The value of the key at hand has a reference. */
+void mark_reference(struct loader *l, const char *scope, struct slice name);
+/* Into the configuration, sorted. */
+void marks_finish(struct loader *l);
+/* Of that path; NULL: the file does not set it. */
+const struct config_mark *mark_find(const struct config *config, struct slice path);
+/* That the key of this row waits for a restart; NULL: it does not. */
+const struct config_kept *kept_find(const struct config *config, const char *path);
 
 /* How deep to look into what is switched off or ignored: keys and types, no values, no warnings. */
 enum walk { WALK_ALL, WALK_NAMES };

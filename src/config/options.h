@@ -102,6 +102,7 @@ struct option {
     bool secret;
     bool holds_secrets; /* STRING, MAP: ... a part of it may be one */
     bool opens_store;   /* ... but none of the store, which is opened with this */
+    bool hidden;        /* not shown, though it is no place for secrets; of a LIST the first is */
     const char *doc;    /* of a built key: Markdown, full sentences */
     const char *why;    /* what a key restricts ("restricts who may call"), why it is ignored, what
                            to write instead */
@@ -121,6 +122,9 @@ const struct option *option_find(const char *parent, struct slice key);
 const struct option *option_find_twin(const char *parent, struct slice key);
 /* True when `row` is a direct child of `parent`; *ret_name is its last part. */
 bool option_is_child(const struct option *row, const char *parent, struct slice *ret_name);
+
+/* A reload does not take it (compare.c). */
+bool option_needs_restart(const char *path);
 
 /* "a string", "true or false": what a message says of a row's type. */
 const char *option_type_name(const struct option *row);

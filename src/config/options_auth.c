@@ -203,6 +203,7 @@ const struct option option_auth_rows[] = {
     {.path = TOKEN ".hash",
      .type = OPTION_STRING,
      OF_TOKEN(hash),
+     .hidden = true,
      .check = check_hash,
      .lower = true,
      .required = true,

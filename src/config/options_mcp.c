@@ -339,6 +339,7 @@ const struct option option_mcp_rows[] = {
      .type = OPTION_LIST,
      OF_SERVER(cmd),
      .count_offset = offsetof(struct config_server, n_cmd),
+     .hidden = true,
      .doc = "The command and its arguments, one string each. No shell is involved."},
     {.path = SERVER ".env",
      .type = OPTION_MAP,

@@ -68,6 +68,7 @@ static int resolve_variable(struct resolving *resolving, struct slice name, stru
     if (slice_to_cstr(name, text, sizeof text) != 0)
         return refuse(resolving, "has a broken template: the name of a variable is too long");
     note(l, resolving->place, "", name);
+    mark_reference(l, "env.", name);
     const char *value = resolvers->getenv_fn(resolvers->context, text);
     if (value == NULL) {
         buf_printf(&resolving->unset,
@@ -103,6 +104,7 @@ static int resolve_secret(struct resolving *resolving, struct slice name, struct
     if (l->store_is_broken)
         return EXPAND_E_TOLD;
     note(l, resolving->place, "secret.", name);
+    mark_reference(l, "secret.", name);
     int r = resolvers->secret_fn == NULL
                 ? CONFIG_SECRET_NONE
                 : resolvers->secret_fn(resolvers->context, l->config, name, &value, &reason);
@@ -156,6 +158,7 @@ static int read_file(struct resolving *resolving, struct slice name, struct buf 
     if (len < 0 || (size_t)len >= sizeof path || name.len >= PATH_MAX)
         return refuse(resolving, "names a file by a path that is too long");
     note(l, resolving->place, "file.", name);
+    mark_reference(l, "file.", name);
     int r = io_file_read_regular(path, &text, NULL);
     if (r == -ENOMEM)
         return r;

@@ -246,6 +246,7 @@ static void store_stderr(struct loader *l, const struct place *place, const stru
         return;
     }
     struct place inner = {.up = place, .key = file->key};
+    mark_key(l, &inner, file->key_at);
     if (file->type == TOML_STRING && read_path(l, &inner, row, file, &server->stderr_file))
         server->stderr_kind = CONFIG_STDERR_FILE;
 }

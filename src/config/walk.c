@@ -98,6 +98,7 @@ static void walk_twin(struct loader *l, const struct place *place, const struct 
                    SLICE_ARGS(key));
         return;
     }
+    mark_key(l, &(struct place){.up = place->up, .key = key}, node->key_at);
     store_twin(l, place, row, node, object);
 }
 
@@ -136,6 +137,7 @@ static void walk_key(struct loader *l, const struct place *place, const struct o
         return;
     switch (row->status) {
     case OPTION_BUILT:
+        mark_key(l, place, node->key_at);
         walk_built(l, place, row, node, object);
         return;
     case OPTION_RESTRICTS:

@@ -354,6 +354,10 @@ struct io_loop *gateway_loop(struct gateway *gateway) {
     return gateway->workers[0].loop;
 }
 
+struct config *gateway_config(const struct gateway *gateway) {
+    return config_ref(gateway->config);
+}
+
 void gateway_on_change(struct gateway *gateway, void (*fn)(void *context), void *context) {
     gateway->on_change = fn;
     gateway->change_context = context;

@@ -18,6 +18,70 @@ static bool loads(const struct loaded *l, const char *what) {
     return l->result == 0;
 }
 
+/* What is told of the configuration that is served by: each sample with its line. */
+
+/* "mcp.servers.a.tools.t.access" or "mcp.headers[0].name" is of "mcp.servers.*.tools.*.access", of
+ * "mcp.headers.name". */
+static bool is_of_row(struct slice path, const char *row) {
+    size_t i = 0;
+    for (; *row != '\0'; row++) {
+        while (i < path.len && path.ptr[i] == '[')
+            i += slice_find_byte(slice_from(path, i), ']') + 1;
+        if (*row == '*') {
+            while (i < path.len && path.ptr[i] != '.')
+                i++;
+        } else if (i < path.len && path.ptr[i] == *row) {
+            i++;
+        } else {
+            return false;
+        }
+    }
+    return i == path.len;
+}
+
+static struct slice line_of(struct slice text, uint64_t number) {
+    struct slice line = SLICE_EMPTY, rest = text;
+    while (number > 0 && slice_cut(rest, '\n', &line, &rest))
+        number--;
+    return line;
+}
+
+/* True: an item says that the key of that row is from the file, in a line that has it. */
+static bool is_told(struct slice live, const char *row, struct slice text) {
+    static const struct slice begin = SLICE_INIT("{\"path\":\"");
+    struct slice path = slice_from_cstr(row), number;
+    size_t at, dot = path.len;
+    while (dot > 0 && path.ptr[dot - 1] != '.')
+        dot--;
+    while ((at = slice_find(live, begin)) != SIZE_MAX) {
+        live = slice_from(live, at + begin.len);
+        size_t next = slice_find(live, begin);
+        struct slice item = slice_sub(live, 0, next == SIZE_MAX ? live.len : next);
+        uint64_t line = 0;
+        size_t where = slice_find(item, SLICE("\"line\":"));
+        if (!is_of_row(slice_sub(item, 0, slice_find_byte(item, '"')), row) || where == SIZE_MAX ||
+            slice_find(item, SLICE("\"source\":\"file\"")) == SIZE_MAX)
+            continue;
+        number = slice_from(item, where + 7);
+        number = slice_sub(number, 0, slice_find_byte(number, ','));
+        CHECK_INT(slice_to_u64(number, &line), 0);
+        if (slice_find(line_of(text, line), slice_from(path, dot)) != SIZE_MAX)
+            return true;
+    }
+    return false;
+}
+
+static bool tells(const char *row, const char *head, const char *line) {
+    CLEANUP(buf_deinit) struct buf live = BUF_INIT(MIB(1));
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(KIB(16));
+    struct loaded l = load_lines(head, line);
+    buf_printf(&text, "%s%s\n", head, line);
+    bool is_fine = l.result == 0 && config_write_live(l.config, &live) == 0 &&
+                   is_told(buf_slice(&live), row, buf_slice(&text));
+    unload(&l);
+    return is_fine;
+}
+
 /* Servers. */
 
 #define CHILD "[mcp.servers.a]\ncmd = [\"x\"]\n"
@@ -208,8 +272,14 @@ static void test_servers(void) {
         for (size_t k = 0; k < ARRAY_LEN(server_samples); k++) {
             if (strcmp(server_samples[k].key, key) != 0)
                 continue;
-            is_seen = is_different(&server_samples[k]);
+            const struct server_sample *sample = &server_samples[k];
+            is_seen = is_different(sample);
             CHECK(is_seen);
+            bool is_told = tells(row->path, sample->head, sample->other) ||
+                           tells(row->path, sample->head, sample->line);
+            if (!is_told)
+                printf("# %s is not told with its line\n", row->path);
+            CHECK(is_told);
         }
         if (!is_seen)
             printf("# %s is not compared, or has no sample\n", row->path);
@@ -535,8 +605,14 @@ static void test_keys(void) {
             continue;
         bool is_seen = false;
         for (size_t k = 0; k < ARRAY_LEN(samples); k++) {
-            if (strcmp(samples[k].key, row->path) == 0)
-                is_seen = is_reported(&samples[k]);
+            if (strcmp(samples[k].key, row->path) != 0)
+                continue;
+            is_seen = is_reported(&samples[k]);
+            bool is_told = tells(row->path, samples[k].head, samples[k].other) ||
+                           tells(row->path, samples[k].head, samples[k].line);
+            if (!is_told)
+                printf("# %s is not told with its line\n", row->path);
+            CHECK(is_told);
         }
         if (!is_seen)
             printf("# %s is not compared, or has no sample\n", row->path);

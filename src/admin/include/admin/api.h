@@ -78,8 +78,7 @@ struct api_options {
     struct slice version;  /* of the program; a constant */
     api_record_fn *record; /* NULL: nothing is recorded, as with the next one */
     api_count_fn *count;
-    api_write_fn *write_config; /* the live configuration; NULL: unavailable */
-    void *context;              /* of these three */
+    void *context; /* of both */
 };
 
 /* Binds the address; what is asked waits until api_start(). -EADDRINUSE and the like; -EINVAL: the

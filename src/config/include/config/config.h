@@ -111,6 +111,7 @@ struct config_oauth {
     struct slice *scopes; /* that every request needs */
     size_t n_scopes;
     struct config_issuer own; /* of the loader: what the table itself says of one */
+    bool has_own;             /* which is the first of the issuers */
 };
 
 /* [server.auth.tokens.NAME] */
@@ -384,6 +385,25 @@ struct config_audit {
 };
 
 enum { CONFIG_INSTANCE_MAX = 16 }; /* characters of server.instance */
+/* Where a key stands in the file, and what its value was made of. */
+struct config_reference {
+    struct config_reference *next;
+    struct slice name; /* "env.NAME", "secret.NAME", "file.PATH" */
+};
+
+struct config_mark {
+    struct slice path;     /* "mcp.servers.github.cmd", of a twin (KEY_file) that of the secret */
+    uint32_t line, column; /* of the key */
+    struct config_reference *references; /* the last one first */
+};
+
+/* A key of which the file says something else than what is served by: config_keep(). */
+struct config_kept {
+    struct config_kept *next;
+    const char *path; /* of its row */
+    bool is_default;  /* what is served by was in no file */
+    struct config_reference *references;
+};
 
 struct config {
     struct slice path; /* of the file; empty when there was none */
@@ -441,6 +461,11 @@ struct config {
     /* What was used by name: the key, and "NAME" of the environment, "secret.NAME", "file.PATH". */
     struct config_pair *variables;
     size_t n_variables;
+    struct config_mark *marks; /* of the keys that the file sets, by path */
+    size_t n_marks;
+    struct config_kept *kept;
+    bool has_given_listen,
+        has_given_admin; /* server.listen_address, [admin]: by the command line */
 
     atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
@@ -580,6 +605,20 @@ MUST_CHECK int config_endpoint_url(const struct config *config, struct slice pat
 MUST_CHECK int config_metadata_url(const struct config *config, struct slice path, struct buf *out);
 /* The other way round: *ret_endpoint is empty for the metadata of the configured resource. */
 bool config_is_metadata(const struct config *config, struct slice path, struct slice *ret_endpoint);
+
+/* what is served by (live.c) */
+
+/*
+ * Every key that can be set, with its value and where that comes from, without secrets: of a key
+ * that may hold one, of what came by a reference and of arguments of commands there is no value,
+ * of URLs no user name, password and query.
+ * {"file","servers":[{"name","line"}],"items":[{"path","value","source","line","column",
+ *   "references":["env.NAME"],"is_secret","is_set","origin","needs_restart","waits_for_restart"}]}
+ * `source`: "default", "file", "environment", "secret", "file reference", "command line".
+ */
+int config_write_live(const struct config *config, struct buf *out);
+/* The same for people, a line each. */
+int config_print_live(const struct config *config, struct buf *out);
 
 /* The reference in Markdown, from the option table. */
 int config_write_reference(struct buf *out);

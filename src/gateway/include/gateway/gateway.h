@@ -138,6 +138,9 @@ void gateway_refresh(struct gateway *gateway, struct gateway_refresh *refresh);
  * not known. */
 int gateway_write_edit(struct gateway *gateway, struct buf *out);
 
+/* What worker 0 serves by, from worker 0; a reference for the caller. */
+struct config *gateway_config(const struct gateway *gateway);
+
 /* The loop of worker 0, for signals and the control socket. */
 struct io_loop *gateway_loop(struct gateway *gateway);
 
