@@ -150,27 +150,30 @@ static void on_applied(void *context) {
 }
 
 static void commit(struct cli_reloader *reloader, const struct config *config) {
-    const struct cli_reload_part *part = reloader->options.part;
     struct slice report = gateway_reload_report(reloader->reload);
     buf_append_cstr(&reloader->answer, ",\"reload\":");
     buf_append(&reloader->answer, report);
     log_write(reloader->options.log, LOG_INFO, "gateway", "applies another configuration",
               LOG_TEXT("changes", report));
     gateway_record_configuration(reloader->options.gateway, config, "reload", report, NULL);
-    if (part != NULL)
-        part->commit(part->context);
+    for (size_t i = 0; i < ARRAY_LEN(reloader->options.parts); i++) {
+        const struct cli_reload_part *part = reloader->options.parts[i];
+        if (part != NULL)
+            part->commit(part->context);
+    }
     gateway_reload_commit(reloader->reload, on_applied, reloader);
 }
 
 /* False: `text` says why not. */
 static bool prepare(struct cli_reloader *reloader, struct config *config, struct buf *text,
                     enum verdict *ret_verdict) {
-    const struct cli_reload_part *part = reloader->options.part;
     struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
     int error =
         gateway_reload_prepare(reloader->options.gateway, config, &reason, &reloader->reload);
-    if (error == 0 && part != NULL) {
-        error = part->prepare(part->context, config, &reason);
+    for (size_t i = 0; i < ARRAY_LEN(reloader->options.parts) && error == 0; i++) {
+        const struct cli_reload_part *part = reloader->options.parts[i];
+        if (part != NULL)
+            error = part->prepare(part->context, config, &reason);
         if (error != 0)
             reloader->reload = gateway_reload_drop(reloader->reload);
     }

@@ -15,9 +15,9 @@
 struct cli_reloader;
 
 /*
- * Something beside the gateway that goes by the configuration: certificates. As with
+ * Something beside the gateway that goes by the configuration: certificates, the console. As with
  * gateway_reload_prepare(), all that can fail is in `prepare`, which says why in `reason`; `commit`
- * follows at once. On the loop of worker 0.
+ * follows at once, or nothing, when another part cannot. On the loop of worker 0.
  */
 struct cli_reload_part {
     void *context;
@@ -29,8 +29,8 @@ struct cli_reloader_options {
     const struct cli_options *options; /* outlives it, as what follows */
     struct gateway *gateway;
     struct log *log;
-    const char *path;                   /* of the file */
-    const struct cli_reload_part *part; /* NULL: none */
+    const char *path;                       /* of the file */
+    const struct cli_reload_part *parts[2]; /* NULL: none */
 };
 
 struct cli_reloader *cli_reloader_new(const struct cli_reloader_options *options);

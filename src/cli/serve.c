@@ -372,7 +372,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
         .gateway = serving->gateway,
         .log = serving->log,
         .path = serving->config->path.ptr,
-        .part = serving_tls_part(tls),
+        .parts = {serving_admin_part(serving->admin), serving_tls_part(tls)},
     };
     serving->reloader = cli_reloader_new(&reloader_options);
     open_control(serving, data_dir, &control);

@@ -24,6 +24,8 @@ struct serving_admin {
     struct audit_worker *trail; /* NULL: nothing is recorded */
     struct audit_redact *redact;
     struct audit_writer *writer;
+    struct cli_reload_part part;
+    struct config *next; /* prepared */
 };
 
 static void complain(const char *what, struct slice reason) {
@@ -180,16 +182,47 @@ static int open_records(struct serving_admin *admin, const struct config *config
     return error;
 }
 
+/* --- by which names it is asked --- */
+
+/* Those of the configuration, and those of the certificate. */
+static struct slice *list_hosts(const struct config *config, size_t *ret_n) {
+    size_t n = config->admin.n_hosts + config->tls.n_names;
+    struct slice *hosts = mem_xalloc((n + 1) * sizeof *hosts);
+    for (size_t i = 0; i < n; i++)
+        hosts[i] = i < config->admin.n_hosts ? config->admin.hosts[i]
+                                             : config->tls.names[i - config->admin.n_hosts];
+    *ret_n = n;
+    return hosts;
+}
+
+static int prepare(void *context, struct config *config, struct buf *reason) {
+    struct serving_admin *admin = context;
+    (void)reason;
+    config_unref(admin->next);
+    admin->next = config_ref(config);
+    return 0;
+}
+
+static void commit(void *context) {
+    struct serving_admin *admin = context;
+    size_t n_hosts;
+    CLEANUP(mem_freep) struct slice *hosts = list_hosts(admin->next, &n_hosts);
+    if (api_set_hosts(admin->api, hosts, n_hosts) != 0)
+        log_write(admin->options.log, LOG_ERROR, "admin",
+                  "there is no memory for the names of the console; it keeps those that it had");
+    admin->next = config_unref(admin->next);
+}
+
+const struct cli_reload_part *serving_admin_part(const struct serving_admin *admin) {
+    return admin != NULL ? &admin->part : NULL;
+}
+
 /* --- beginning and end --- */
 
 static int make_api(struct serving_admin *admin, const struct config *config,
                     struct io_tls *context) {
-    /* Names that the certificate has, too. */
-    size_t n_hosts = config->admin.n_hosts + config->tls.n_names;
-    CLEANUP(mem_freep) struct slice *hosts = mem_xalloc((n_hosts + 1) * sizeof *hosts);
-    for (size_t i = 0; i < n_hosts; i++)
-        hosts[i] = i < config->admin.n_hosts ? config->admin.hosts[i]
-                                             : config->tls.names[i - config->admin.n_hosts];
+    size_t n_hosts;
+    CLEANUP(mem_freep) struct slice *hosts = list_hosts(config, &n_hosts);
     struct api_options options = {
         .log = admin->options.log,
         .gateway = admin->options.gateway,
@@ -230,6 +263,7 @@ int serving_admin_start(const struct serving_admin_options *options, const struc
         return CLI_OK;
     struct serving_admin *admin = mem_xalloc(sizeof *admin);
     admin->options = *options;
+    admin->part = (struct cli_reload_part){admin, prepare, commit};
     pki_pair_init(&admin->pair);
     int result = load_certificate(admin, config, &context);
     if (result == CLI_OK && open_records(admin, config) != 0)
@@ -287,6 +321,7 @@ struct serving_admin *serving_admin_free(struct serving_admin *admin) {
     api_free(admin->api);
     audit_writer_free(admin->writer);
     audit_redact_free(admin->redact);
+    config_unref(admin->next);
     pki_pair_deinit(&admin->pair);
     mem_free(admin);
     return NULL;

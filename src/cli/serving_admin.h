@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "gateway/gateway.h"
 #include "pki/pki.h"
+#include "reloader.h"
 #include "store/store.h"
 
 struct serving_admin;
@@ -27,6 +28,8 @@ MUST_CHECK int serving_admin_start(const struct serving_admin_options *options,
                                    const struct config *config, struct serving_admin **ret_admin);
 /* The certificate that the gateway serves is this one now; on worker 0. */
 void serving_admin_use(struct serving_admin *admin, const struct pki_pair *pair);
+/* What a reload changes of it: the names by which it is asked. NULL: there is none. */
+const struct cli_reload_part *serving_admin_part(const struct serving_admin *admin);
 /* Something that its event streams tell has changed. */
 void serving_admin_notice(struct serving_admin *admin);
 /* "https://127.0.0.1:7443"; and while there is nobody a code that makes the first administrator,

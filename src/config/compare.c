@@ -268,7 +268,6 @@ static const char *const restart_keys[] = {
     "store.url",
     "admin.enabled",
     "admin.listen",
-    "admin.hosts",
     "admin.session_idle",
     "admin.session_max",
 };
@@ -437,11 +436,6 @@ int config_keep(struct config *config, const struct config *old) {
         if (row->type == OPTION_STRING || row->type == OPTION_PATH) {
             if (!keep_string(config, at(old, row->offset), place))
                 return -ENOMEM;
-        } else if (row->type == OPTION_LIST) {
-            size_t n = *(const size_t *)at(old, row->count_offset);
-            if (!keep_strings(config, *(struct slice *const *)at(old, row->offset), n, place))
-                return -ENOMEM;
-            *(size_t *)((char *)config + row->count_offset) = n;
         } else if (row->type == OPTION_BOOL) {
             *(bool *)place = *(const bool *)at(old, row->offset);
         } else if (row->type == OPTION_ENUM) {

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 
 import { startAdmin } from "./lib/admin.ts";
 import { cardea, prepared } from "./lib/cli.ts";
-import type { Config } from "./lib/gateway.ts";
+import { toml, type Config } from "./lib/gateway.ts";
 import { reload } from "./lib/reload.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 
@@ -103,5 +103,33 @@ describe("the configuration that is served by", () => {
         assert.equal(run.code, 78);
         assert.equal(run.stdout, "");
         assert.match(run.stderr, /unknown key server\.wrong/);
+    });
+});
+
+describe("the names by which the console is asked", () => {
+    test("are those of the newest configuration, its own and those of the certificate", async (t) => {
+        const admin = await startAdmin({ config: { servers: {} }, users: [] }, t);
+        const ask = async (name: string) =>
+            (await admin.ask("GET", "/api/v1/setup", { host: `${name}:${admin.port}` })).status;
+        const names = ["old.example", "new.example", "cert.example", "localhost"];
+        const answers = async () => Promise.all(names.map(ask));
+        assert.deepEqual(await answers(), [421, 421, 421, 200]);
+        const config = toml({ security: {}, servers: {} });
+        await reload(admin.gateway, `${config}[admin]\nhosts = ["old.example"]\n`);
+        assert.deepEqual(await answers(), [200, 421, 421, 200]);
+        const report = await reload(admin.gateway,
+            `${config}[admin]\nhosts = ["new.example"]\n[server.tls]\nauto = true\nnames = ["cert.example"]\n`);
+        assert.ok(report.applied.includes("admin.hosts"), JSON.stringify(report));
+        assert.deepEqual(await answers(), [421, 200, 421, 200], "whether there is TLS waits for a restart, with its names");
+    });
+
+    test("are those of a certificate that changes", async (t) => {
+        const tls = (names: string[]) => ({ server: { tls: { auto: true, names } }, security: {}, servers: {} });
+        const admin = await startAdmin({ config: tls(["old.example"]), users: [] }, t);
+        const ask = async (name: string) =>
+            (await admin.ask("GET", "/api/v1/setup", { host: `${name}:${admin.port}` })).status;
+        assert.deepEqual([await ask("old.example"), await ask("new.example")], [200, 421]);
+        await reload(admin.gateway, tls(["new.example"]));
+        assert.deepEqual([await ask("old.example"), await ask("new.example")], [421, 200]);
     });
 });

@@ -370,7 +370,7 @@ static const struct sample {
     {"store.url", NULL, true, "[store]\n", "", "url = \"postgres://db/cardea\""},
     {"admin.enabled", NULL, true, "[admin]\n", "", "enabled = false"},
     {"admin.listen", NULL, true, "[admin]\n", "", "listen = \"127.0.0.1:9\""},
-    {"admin.hosts", NULL, true, "[admin]\n", "", "hosts = [\"gw.example\"]"},
+    {"admin.hosts", NULL, false, "[admin]\n", "", "hosts = [\"gw.example\"]"},
     {"admin.session_idle", NULL, true, "[admin]\n", "", "session_idle = \"7m\""},
     {"admin.session_max", NULL, true, "[admin]\n", "", "session_max = \"7h\""},
     {"server.health.enabled", NULL, false, "[server.health]\n", "", "enabled = false"},
