@@ -107,7 +107,18 @@ static int check_window(uint64_t for_ms, struct slice why, struct buf *reason) {
     return 0;
 }
 
-/* A user's name, as it is now. */
+/* What stands for nobody's name in lists, logs and records. */
+static bool is_taken(struct slice name) {
+    static const struct slice words[] = {SLICE_INIT("command"), SLICE_INIT("configuration"),
+                                         SLICE_INIT("closed"), SLICE_INIT("time")};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (slice_eq_nocase(name, words[i]))
+            return true;
+    }
+    return false;
+}
+
+/* A user's name, as it is now; such a one as user:NAME, which nobody can be called. */
 static int find_name(struct store_tx *tx, const struct accounts_actor *actor, struct buf *ret_by) {
     struct store_rows *rows = NULL;
     if (actor->is_owner)
@@ -116,7 +127,11 @@ static int find_name(struct store_tx *tx, const struct accounts_actor *actor, st
                             STORE_VALUES(store_text(actor->user)), &rows);
     if (error != 0)
         return error;
-    int appended = store_rows_next(rows) ? buf_append(ret_by, store_rows_text(rows, 0)) : 0;
+    bool is_there = store_rows_next(rows);
+    struct slice name = is_there ? store_rows_text(rows, 0) : SLICE_EMPTY;
+    if (is_there && is_taken(name))
+        buf_append_cstr(ret_by, "user:");
+    int appended = is_there ? buf_append(ret_by, name) : 0;
     error = store_rows_end(rows);
     return error != 0 ? error : appended;
 }

@@ -84,7 +84,7 @@ struct refreshing {
 static void deliver_refreshed(struct io_message *message) {
     struct gateway_refresh *refresh = CONTAINER_OF(message, struct gateway_refresh, message);
     struct refreshing *refreshing = CONTAINER_OF(refresh, struct refreshing, refresh);
-    struct buf members CLEANUP(buf_deinit) = BUF_INIT(LIMIT_CONTROL_COMMAND * 8);
+    struct buf members CLEANUP(buf_deinit) = BUF_INIT(ANSWER_BYTES);
     if (refreshing->control == NULL) {
         mem_free(refreshing);
         return;

@@ -216,7 +216,7 @@ static void ask_gateway(struct edit *edit) {
     static const struct json_want nothing[] = {{0}};
     static const struct json_want want[] = {{"edit", nothing}, {0}};
     CLEANUP(mem_freep) char *data_dir = NULL;
-    CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(1));
+    CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(16));
     CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
     if (cli_open_data_dir(edit->people.options, &data_dir) != CLI_OK)
         return;

@@ -105,7 +105,7 @@ static void ask_edit_mode(struct explanation *explanation, const char *data_dir,
     static const struct json_want nothing[] = {{0}};
     static const struct json_want want[] = {{"edit", nothing}, {0}};
     CLEANUP(mem_freep) char *path = cli_path(data_dir, "control.sock");
-    CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(1));
+    CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(16));
     bool is_open = explanation->config->edit_mode;
     if (control_request(path, SLICE("{\"command\":\"refresh\"}"), &answer) == 0 &&
         json_read(reader, buf_slice(&answer), &(struct json_want){.children = want}, NULL, NULL) ==

@@ -124,6 +124,38 @@ static void print_locked(struct buf *out, const struct serving *serving, uint64_
     }
 }
 
+static void print_text(struct buf *out, const struct json_reader *reader,
+                       const struct json_node *object, struct slice key) {
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(KIB(64));
+    const struct json_node *node = json_member_typed(reader, object, key, JSON_STRING);
+    if (node != NULL && json_string_append(&text, node) == 0)
+        log_escape(out, buf_slice(&text), KIB(4));
+}
+
+/* What is open for a while, since before this start. */
+static void print_windows(struct buf *out, const struct json_reader *reader) {
+    const struct json_node *edit = json_member(reader, json_root(reader), SLICE("edit"));
+    const struct json_node *windows =
+        edit != NULL ? json_member(reader, edit, SLICE("windows")) : NULL;
+    for (const struct json_node *node = windows != NULL ? json_first(reader, windows) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        buf_append_cstr(out, "\nEdit mode is on");
+        if (json_member(reader, node, SLICE("name")) != NULL) {
+            buf_append_cstr(out, " for the ");
+            print_text(out, reader, node, SLICE("scope"));
+            buf_append_byte(out, ' ');
+            print_text(out, reader, node, SLICE("name"));
+        }
+        buf_append_cstr(out, " until ");
+        print_text(out, reader, node, SLICE("until"));
+        buf_append_cstr(out, ", by ");
+        print_text(out, reader, node, SLICE("by"));
+        buf_append_cstr(out, ": ");
+        print_text(out, reader, node, SLICE("reason"));
+        buf_append_byte(out, '\n');
+    }
+}
+
 static void print_settled(struct buf *out, const struct json_reader *reader,
                           const struct serving *serving) {
     const struct json_node *upstreams = json_member(reader, json_root(reader), SLICE("upstreams"));
@@ -138,6 +170,7 @@ static void print_settled(struct buf *out, const struct json_reader *reader,
         n_locked += number_of(reader, node, SLICE("locked"));
         n_unsaid += count_unsaid(serving->config, name, n);
     }
+    print_windows(out, reader);
     print_locked(out, serving, n_tools, n_locked, n_unsaid);
     buf_printf(out, "\nStop with Ctrl-C.\n");
 }
@@ -152,7 +185,9 @@ static void on_change(void *context) {
     static const struct json_want nothing[] = {{0}};
     static const struct json_want tools[] = {{"tools", nothing}, {0}};
     static const struct json_want each[] = {{"*", tools}, {0}};
-    static const struct json_want want[] = {{"upstreams", each}, {0}};
+    static const struct json_want window[] = {{"*", nothing}, {0}};
+    static const struct json_want edit[] = {{"windows", window}, {0}};
+    static const struct json_want want[] = {{"upstreams", each}, {"edit", edit}, {0}};
     struct buf status = BUF_INIT(MIB(16)), out = BUF_INIT(MIB(16));
     struct json_reader *reader = NULL;
     if (gateway_write_status(serving->gateway, &status) == 0 && json_reader_new(&reader) == 0 &&

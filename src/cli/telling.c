@@ -11,7 +11,7 @@
 
 void cli_tell_gateway(const struct cli_options *options) {
     CLEANUP(mem_freep) char *data_dir = NULL;
-    CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(1));
+    CLEANUP(buf_deinit) struct buf answer = BUF_INIT(MIB(16));
     if (cli_open_data_dir(options, &data_dir) != CLI_OK)
         return;
     CLEANUP(mem_freep) char *path = cli_path(data_dir, "control.sock");

@@ -172,7 +172,7 @@ void gw_edit_take(struct gateway *gateway, struct gw_windows *windows) {
         if (find(&edit->windows, &old.items[i]) != NULL)
             continue;
         has_turned = true;
-        tell(gateway, &(struct turning){.window = &old.items[i], .how = "command"});
+        tell(gateway, &(struct turning){.window = &old.items[i], .how = "closed"});
     }
     for (size_t i = 0; i < edit->windows.n; i++) {
         if (find(&old, &edit->windows.items[i]) != NULL)
@@ -215,6 +215,18 @@ static void write_end(struct json_writer *writer, uint64_t left_ms) {
     }
 }
 
+static void write_window(struct json_writer *writer, const struct accounts_edit *window,
+                         uint64_t now) {
+    json_object_begin(writer);
+    json_kv_string(writer, SLICE("scope"), scope_name(window->scope));
+    if (window->scope != ACCOUNTS_EDIT_ALL)
+        json_kv_string(writer, SLICE("name"), window->name);
+    json_kv_string(writer, SLICE("by"), window->by);
+    json_kv_string(writer, SLICE("reason"), window->reason);
+    write_end(writer, window->until_ms > now ? window->until_ms - now : 0);
+    json_object_end(writer);
+}
+
 int gateway_write_edit(struct gateway *gateway, struct buf *out) {
     const struct accounts_edit *window = general(gateway);
     struct json_writer writer;
@@ -225,11 +237,16 @@ int gateway_write_edit(struct gateway *gateway, struct buf *out) {
                  gw_edit_is_open(&gateway->workers[0], NULL, SLICE_EMPTY));
     json_kv_string(&writer, SLICE("by"),
                    is_always || window == NULL ? SLICE("configuration") : window->by);
+    uint64_t now = now_ms(gateway);
     if (!is_always && window != NULL) {
-        uint64_t now = now_ms(gateway);
         json_kv_string(&writer, SLICE("reason"), window->reason);
         write_end(&writer, window->until_ms > now ? window->until_ms - now : 0);
     }
+    json_key(&writer, SLICE("windows"));
+    json_array_begin(&writer);
+    for (size_t i = 0; i < gateway->edit.windows.n; i++)
+        write_window(&writer, &gateway->edit.windows.items[i], now);
+    json_array_end(&writer);
     json_object_end(&writer);
     return buf_error(out);
 }

@@ -6,10 +6,11 @@ import { after, before, describe, test } from "node:test";
 import { cardea } from "./lib/cli.ts";
 import { startControl, type Control } from "./lib/control.ts";
 import { edit } from "./lib/edit.ts";
-import { startGateway, type Gateway } from "./lib/gateway.ts";
+import { launchGateway, startGateway, type Gateway } from "./lib/gateway.ts";
 import { openSession } from "./lib/http.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { refusal, said } from "./lib/upstreams.ts";
+import { until } from "./lib/wait.ts";
 
 describe("cardea edit", () => {
     let control: Control;
@@ -129,6 +130,29 @@ describe("cardea edit", () => {
         const run = await cardea(["edit", "off", "--data-dir", always.dataDir]);
         assert.equal(run.code, 1, run.stdout);
         assert.match(run.stderr, /stays open: security\.edit_mode/);
+    });
+
+    test("every window that is open is told at the start, and in the status", async (t) => {
+        const dataDir = join(temporaryFolder(), "data");
+        for (const where of [[], ["--role", "viewer"], ["--upstream", "it"]]) {
+            const run = await cardea(["edit", "on", ...where, "--reason", `for "${where.join(" ")}"`, "--data-dir", dataDir]);
+            assert.equal(run.code, 0, run.stderr);
+        }
+        const cmd = control.command({ name: "told", tools: [{ name: "plain", inputSchema: { type: "object" } }] });
+        const started = launchGateway({ config: { servers: { it: { cmd, share: "all" } }, security: {} }, dataDir });
+        let printed = "";
+        started.process.stdout!.setEncoding("utf8").on("data", (chunk: string) => (printed += chunk));
+        t.after(() => started.stop());
+        await until(() => printed.includes("Stop with"), () => `the start has said everything: ${printed}`);
+        for (const [where, why] of [["", ""], [" for the role viewer", "--role viewer"], [" for the upstream it", "--upstream it"]]) {
+            assert.match(printed, new RegExp(`^Edit mode is on${where} until \\S+Z, by command: for "${why}"$`, "m"));
+        }
+        const status = JSON.parse((await cardea(["status", "--json", "--data-dir", dataDir])).stdout) as {
+            status: { edit: { windows: { scope: string; name?: string; left_ms: number }[] } };
+        };
+        const { windows } = status.status.edit;
+        assert.deepEqual(windows.map(({ scope, name }) => [scope, name]), [["all", undefined], ["role", "viewer"], ["upstream", "it"]]);
+        for (const { left_ms } of windows) assert.ok(left_ms > 0 && left_ms <= 15 * 60_000);
     });
 
     test("without a gateway it is kept for the next one", async (t) => {

@@ -280,11 +280,13 @@ STORE_TEST(check_bounds)
 
 static void check_permission(enum store_world_kind kind) {
     struct store_world world;
-    struct seen root, anna;
+    struct seen root, anna, word;
     store_world_open(&world, kind);
     must_user(&world, "root", "administrator");
     must_user(&world, "anna", "operator");
+    must_user(&world, "Command", "administrator");
     struct accounts_actor as_root = act_as(&world, "root", &root);
+    struct accounts_actor as_word = act_as(&world, "Command", &word);
     struct accounts_actor as_anna = act_as(&world, "anna", &anna);
     const struct accounts_actor nobody = {0};
     CHECK_INT(open_edit(&world, as_anna, ACCOUNTS_EDIT_ALL, "", MINUTE), ACCOUNTS_E_DENIED);
@@ -301,6 +303,10 @@ static void check_permission(enum store_world_kind kind) {
     CHECK_INT(close_edit(&world, as_root, ACCOUNTS_EDIT_ALL, ""), 1);
     CHECK_INT(close_edit(&world, as_root, ACCOUNTS_EDIT_ALL, ""), 0);
     check_listed(&world, "");
+    /* Who is called like the command is not taken for it. */
+    CHECK_INT(open_edit(&world, as_word, ACCOUNTS_EDIT_ALL, "", MINUTE), 0);
+    check_listed(&world, "all: 1 min, mending, by user:Command; ");
+    seen_deinit(&word);
     seen_deinit(&root);
     seen_deinit(&anna);
     store_world_close(&world);

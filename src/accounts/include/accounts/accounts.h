@@ -260,7 +260,8 @@ struct accounts_edit {
     enum accounts_scope scope;
     struct slice name; /* of the role, the upstream */
     uint64_t opened_ms, until_ms;
-    struct slice reason, by; /* a user's name; "command" */
+    /* `by`: a user's name; "command". Who is called like a word that stands here is user:NAME. */
+    struct slice reason, by;
 };
 typedef bool accounts_edit_fn(void *context, const struct accounts_edit *edit);
 /* One window for each scope and name: a new one takes the place of an old one. Needs

@@ -132,10 +132,12 @@ struct gateway_refresh {
 };
 void gateway_refresh(struct gateway *gateway, struct gateway_refresh *refresh);
 
-/* Whether writes are let through for everybody (edit mode; there may be windows for a role or an
- * upstream beside that), from worker 0: */
-/* {"edit_mode":true,"by":"ann","reason":"...","left_ms":840000,"until":"2026-..."}, without what is
- * not known. */
+/*
+ * Edit mode, from worker 0: whether writes are let through for everybody, and all windows that are
+ * open. {"edit_mode":true,"by":"ann","reason":"...","left_ms":840000,"until":"2026-...",
+ *  "windows":[{"scope":"role","name":"ops","by","reason","left_ms","until"}]}, without what is not
+ * known.
+ */
 int gateway_write_edit(struct gateway *gateway, struct buf *out);
 
 /* What worker 0 serves by, from worker 0; a reference for the caller. */
