@@ -56,6 +56,7 @@ struct cli_options {
     const char *to;                /* --to; NULL: not given */
     struct cli_audit_options audit;
     struct cli_people_options people;
+    const char *command;      /* its words: "user add" */
     const char *arguments[4]; /* of the command */
     int n_arguments;
 };
@@ -159,7 +160,12 @@ MUST_CHECK int cli_try_vault(const struct cli_options *options, bool make, struc
 MUST_CHECK int cli_open_writing_vault(const struct cli_options *options, struct store *store,
                                       bool forgets, struct vault **ret_vault);
 
-/* telling.c. The store was changed: a gateway that runs in this data directory goes by that when
+/* telling.c. In the transaction of a change: what a gateway records of it. `event`: "admin-user";
+ * `object`: a name or an id, never a value; `reason` may be empty. */
+struct store_tx;
+MUST_CHECK int cli_note(struct store_tx *tx, const struct cli_options *options, const char *event,
+                        struct slice object, struct slice reason);
+/* The store was changed: a gateway that runs in this data directory goes by that when
  * this returns. */
 void cli_tell_gateway(const struct cli_options *options);
 

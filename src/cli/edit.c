@@ -11,9 +11,12 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "people.h"
 
 enum { MINUTES_USUAL = 15, MINUTES_MAX = LIMIT_EDIT_MOST_MS / 60000 };
+
+static const char *const scope_names[] = {"all", "role", "upstream"};
 
 struct edit {
     struct people people;
@@ -39,7 +42,7 @@ static void edit_init(struct edit *edit, const struct cli_options *options) {
                           .reason = BUF_INIT(KIB(4)),
                           .others = BUF_INIT(MIB(4)),
                           .windows = BUF_INIT(MIB(4))};
-    people_init(&edit->people, options, "tell how edit mode stands");
+    people_init(&edit->people, options, "admin-edit", "tell how edit mode stands");
 }
 
 static void edit_deinit(struct edit *edit) {
@@ -72,6 +75,8 @@ static const char *find_mistake(const struct cli_options *options, const struct 
         return "who opens edit mode says why, with --reason";
     if (edit->why.len > LIMIT_EDIT_REASON)
         return "a reason has at most 1000 bytes";
+    if (!utf8_is_valid(edit->why))
+        return "a reason is text in UTF-8";
     if (!edit->is_on && options->minutes != NULL)
         return "--minutes goes with: cardea edit on";
     if (!is_set && options->reason != NULL)
@@ -111,8 +116,15 @@ static int take_options(struct edit *edit, const struct cli_options *options) {
     if (mistake != NULL)
         return usage_error(mistake);
     edit->for_ms = minutes * 60 * 1000;
-    if (edit->is_on || edit->is_off)
-        edit->people.what = edit->is_on ? "open edit mode" : "close edit mode";
+    if (!edit->is_on && !edit->is_off)
+        return CLI_OK;
+    edit->people.what = edit->is_on ? "open edit mode" : "close edit mode";
+    buf_append_cstr(&edit->people.text, set);
+    if (edit->scope != ACCOUNTS_EDIT_ALL)
+        buf_printf(&edit->people.text, " %s %.*s", scope_names[edit->scope],
+                   SLICE_ARGS(edit->name));
+    edit->people.who = buf_slice(&edit->people.text);
+    edit->people.why = edit->why;
     return CLI_OK;
 }
 
@@ -129,11 +141,10 @@ static void write_window(struct buf *out, uint64_t until_ms, struct slice by, st
 }
 
 static void write_json_window(struct edit *edit, const struct accounts_edit *window) {
-    static const char *const scopes[] = {"all", "role", "upstream"};
     char text[CLOCK_RFC3339_SIZE];
     struct json_writer *json = &edit->json;
     json_object_begin(json);
-    json_kv_string(json, SLICE("scope"), slice_from_cstr(scopes[window->scope]));
+    json_kv_string(json, SLICE("scope"), slice_from_cstr(scope_names[window->scope]));
     if (window->scope != ACCOUNTS_EDIT_ALL)
         json_kv_string(json, SLICE("name"), window->name);
     json_kv_string(json, SLICE("by"), window->by);

@@ -230,9 +230,16 @@ static int add_key(struct rotation *rotation) {
     return cli_open_vault(rotation->options, false, &rotation->vault);
 }
 
+static int note(struct store_tx *tx, void *context) {
+    const struct rotation *rotation = context;
+    return cli_note(tx, rotation->options, "admin-key", SLICE_EMPTY, SLICE_EMPTY);
+}
+
 static int reseal(struct rotation *rotation) {
     const struct vault_resealed *resealed = &rotation->resealed;
-    int error = vault_reseal(rotation->store, rotation->vault, rotation->options->force,
+    int error = store_run(rotation->store, STORE_WRITE, note, rotation);
+    if (error == 0)
+        error = vault_reseal(rotation->store, rotation->vault, rotation->options->force,
                              &rotation->resealed);
     if (error != 0) {
         fprintf(stderr, "cardea: cannot rotate: %s; run it again, it goes on where it was\n",

@@ -384,6 +384,7 @@ static int run(struct cli_options *options, const struct words *words) {
                 command->name, command->arguments);
         return CLI_USAGE;
     }
+    options->command = command->name;
     return command->run(options);
 }
 

@@ -9,9 +9,11 @@
 
 const struct accounts_actor people_owner = {.is_owner = true};
 
-void people_init(struct people *people, const struct cli_options *options, const char *what) {
+void people_init(struct people *people, const struct cli_options *options, const char *event,
+                 const char *what) {
     *people = (struct people){
         .options = options,
+        .event = event,
         .what = what,
         .reason = BUF_INIT(KIB(16)),
         .out = BUF_INIT(MIB(256)),
@@ -52,6 +54,20 @@ static int fail(struct people *people, int error) {
     return cli_store_failed(what, &people->reason);
 }
 
+static int work_and_note(struct store_tx *tx, void *context) {
+    struct people *people = context;
+    CLEANUP(buf_deinit) struct buf object = BUF_INIT(KIB(64));
+    int error = people->work(tx, people);
+    buf_append(&object, people->who);
+    if (people->made[0] != '\0' && people->who.ptr != people->id) /* a token of that user */
+        buf_printf(&object, "/%s", people->id);
+    if (error == 0)
+        error = buf_error(&object);
+    return error != 0
+               ? error
+               : cli_note(tx, people->options, people->event, buf_slice(&object), people->why);
+}
+
 int people_run(struct people *people, enum store_kind kind, store_work_fn *work) {
     CLEANUP(config_unrefp) struct config *config = NULL;
     struct store *store = NULL;
@@ -59,7 +75,8 @@ int people_run(struct people *people, enum store_kind kind, store_work_fn *work)
     if (result == CLI_OK)
         result = cli_open_store(people->options, config, &store);
     if (result == CLI_OK) {
-        int error = store_run(store, kind, work, people);
+        people->work = work;
+        int error = store_run(store, kind, kind == STORE_WRITE ? work_and_note : work, people);
         result = error != 0 ? fail(people, error) : CLI_OK;
     }
     store_close(store);

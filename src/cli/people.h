@@ -12,11 +12,14 @@ enum { PEOPLE_ROLES = 65 };
 /* One command. */
 struct people {
     const struct cli_options *options;
-    const char *what; /* it does: "add the user" */
+    const char *event; /* that a change is: "admin-user" */
+    const char *what;  /* it does: "add the user" */
+    store_work_fn *work;
     struct buf reason;
     struct buf out;          /* for standard output */
     struct json_writer json; /* into it */
     struct slice who;        /* which user, role, token */
+    struct slice why;        /* a reason that was given; may be empty */
     struct accounts_user_change user;
     struct accounts_role_change role;
     struct accounts_token_new token;
@@ -26,12 +29,14 @@ struct people {
     size_t n;
 };
 
-/* With whatever the options say for all commands; `what` as above. */
-void people_init(struct people *people, const struct cli_options *options, const char *what);
+/* With whatever the options say for all commands; `event` and `what` as above. */
+void people_init(struct people *people, const struct cli_options *options, const char *event,
+                 const char *what);
 void people_deinit(struct people *people);
 extern const struct accounts_actor people_owner;
 
-/* Runs it in a transaction, and says on stderr what is wrong. CLI_OK, CLI_FAILED, CLI_CONFIG. */
+/* Runs it in a transaction, and says on stderr what is wrong. Of what writes there is a note for
+ * the audit trail, about people->who. CLI_OK, CLI_FAILED, CLI_CONFIG. */
 MUST_CHECK int people_run(struct people *people, enum store_kind kind, store_work_fn *work);
 /* The same, and prints what was written. */
 MUST_CHECK int people_print(struct people *people, store_work_fn *work);

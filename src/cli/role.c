@@ -37,7 +37,7 @@ static int add(struct store_tx *tx, void *context) {
 
 int cli_role_add(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "add the role");
+    people_init(&people, options, "admin-role", "add the role");
     int result = take_change(&people);
     people.role.name = people.who;
     if (result == CLI_OK)
@@ -57,7 +57,7 @@ static int change(struct store_tx *tx, void *context) {
 
 int cli_role_edit(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "change the role");
+    people_init(&people, options, "admin-role", "change the role");
     int result = take_change(&people);
     if (result == CLI_OK && people.role.name.ptr == NULL && people.role.description.ptr == NULL &&
         people.role.rights.ptr == NULL && people.role.groups == NULL) {
@@ -79,7 +79,7 @@ static int delete_one(struct store_tx *tx, void *context) {
 
 int cli_role_delete(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "delete the role");
+    people_init(&people, options, "admin-role", "delete the role");
     int result = people_run(&people, STORE_WRITE, delete_one);
     if (result == CLI_OK)
         printf("The role is deleted.\n");
@@ -130,7 +130,7 @@ static int list(struct store_tx *tx, void *context) {
 
 int cli_role_list(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "list the roles");
+    people_init(&people, options, "admin-role", "list the roles");
     return people_print(&people, list);
 }
 
@@ -165,6 +165,6 @@ static int show(struct store_tx *tx, void *context) {
 
 int cli_role_show(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "show the role");
+    people_init(&people, options, "admin-role", "show the role");
     return people_print(&people, show);
 }

@@ -47,6 +47,7 @@ static int open_store(const struct cli_options *options, struct store **ret_stor
 /* --- set --- */
 
 struct setting {
+    const struct cli_options *options;
     struct slice name;
     const struct vault *vault;
     const struct secret *value;
@@ -54,7 +55,9 @@ struct setting {
 
 static int put(struct store_tx *tx, void *context) {
     const struct setting *setting = context;
-    return vault_put(tx, setting->vault, setting->name, secret_reveal(setting->value));
+    int error = vault_put(tx, setting->vault, setting->name, secret_reveal(setting->value));
+    return error != 0 ? error
+                      : cli_note(tx, setting->options, "admin-secret", setting->name, SLICE_EMPTY);
 }
 
 /* A rotation may have changed the keys between the opening and the writing: once more, then. */
@@ -66,7 +69,7 @@ static int set(const struct cli_options *options, struct store *store, struct sl
         int result = cli_open_writing_vault(options, store, false, &vault);
         if (result != CLI_OK)
             return result;
-        struct setting setting = {.name = name, .vault = vault, .value = value};
+        struct setting setting = {.options = options, .name = name, .vault = vault, .value = value};
         error = store_run(store, STORE_WRITE, put, &setting);
     }
     if (error != 0)
@@ -167,18 +170,20 @@ int cli_secret_list(const struct cli_options *options) {
 /* --- delete --- */
 
 static int delete (struct store_tx *tx, void *context) {
-    const struct slice *name = context;
-    return vault_delete(tx, *name);
+    const struct setting *setting = context;
+    int error = vault_delete(tx, setting->name);
+    return error != 0 ? error
+                      : cli_note(tx, setting->options, "admin-secret", setting->name, SLICE_EMPTY);
 }
 
 int cli_secret_delete(const struct cli_options *options) {
-    struct slice name = slice_from_cstr(options->arguments[0]);
+    struct setting setting = {.options = options, .name = slice_from_cstr(options->arguments[0])};
     struct store *store = NULL;
     int result = check_name(options->arguments[0]);
     if (result == CLI_OK)
         result = open_store(options, &store);
     if (result == CLI_OK) {
-        int error = store_run(store, STORE_WRITE, delete, &name);
+        int error = store_run(store, STORE_WRITE, delete, &setting);
         if (error == VAULT_E_NONE)
             fprintf(stderr, "cardea: there is no secret %s\n", options->arguments[0]);
         else if (error != 0)

@@ -50,7 +50,7 @@ static int list(struct store_tx *tx, void *context) {
 
 int cli_session_list(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "list the sessions");
+    people_init(&people, options, "admin-session", "list the sessions");
     return people_print(&people, list);
 }
 
@@ -92,7 +92,7 @@ static int end_all(struct store_tx *tx, void *context) {
 int cli_session_end(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
     bool is_one = options->n_arguments == 1;
-    people_init(&people, options, is_one ? "end the session" : "end the sessions");
+    people_init(&people, options, "admin-session", is_one ? "end the session" : "end the sessions");
     if (is_one == (options->audit.user != NULL) || (!is_one && options->audit.user[0] == '\0')) {
         fputs("cardea: which one? Its id (cardea session list), or --user NAME for all of a "
               "user's\n",

@@ -66,7 +66,7 @@ static int add(struct store_tx *tx, void *context) {
 
 int cli_user_add(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "add the user");
+    people_init(&people, options, "admin-user", "add the user");
     take_texts(&people);
     people.user.name = people.who;
     people.user.must_change = options->people.temporary;
@@ -99,7 +99,7 @@ static int change_and_tell(struct people *people, const char *done) {
 
 int cli_user_edit(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "change the user");
+    people_init(&people, options, "admin-user", "change the user");
     take_texts(&people);
     int result = take_roles(&people);
     if (result == CLI_OK && people.user.name.ptr == NULL && people.user.display_name.ptr == NULL &&
@@ -127,7 +127,7 @@ static int find_name(struct store_tx *tx, void *context) {
 
 int cli_user_password(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "change the password");
+    people_init(&people, options, "admin-user", "change the password");
     people.user.must_change = !options->people.final;
     /* Before anybody types; and an id has to be a name, which must not be in the password. */
     int result = people_run(&people, STORE_READ, find_name);
@@ -148,7 +148,7 @@ int cli_user_password(const struct cli_options *options) {
 static int set_disabled(const struct cli_options *options, int is_disabled, const char *what,
                         const char *done) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, what);
+    people_init(&people, options, "admin-user", what);
     people.user.is_disabled = is_disabled;
     return change_and_tell(&people, done);
 }
@@ -169,7 +169,7 @@ static int delete_one(struct store_tx *tx, void *context) {
 
 int cli_user_delete(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "delete the user");
+    people_init(&people, options, "admin-user", "delete the user");
     int result = people_run(&people, STORE_WRITE, delete_one);
     if (result == CLI_OK)
         printf("The user is deleted, with all tokens and sessions.\n");
@@ -238,7 +238,7 @@ static int list(struct store_tx *tx, void *context) {
 
 int cli_user_list(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "list the users");
+    people_init(&people, options, "admin-user", "list the users");
     int result = people_print(&people, list);
     if (result == CLI_OK && people.n == 0)
         fprintf(stderr, "There are no users; cardea user add NAME --admin makes the first one.\n");
@@ -297,6 +297,6 @@ static int show(struct store_tx *tx, void *context) {
 
 int cli_user_show(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "show the user");
+    people_init(&people, options, "admin-user", "show the user");
     return people_print(&people, show);
 }

@@ -86,7 +86,7 @@ static int tell(struct people *people) {
 
 int cli_token_add(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "make the token");
+    people_init(&people, options, "admin-token", "make the token");
     people.token.user = people.who;
     people.token.name = slice_from_cstr(options->arguments[1]);
     int result = take_days(&people);
@@ -158,7 +158,7 @@ static int list(struct store_tx *tx, void *context) {
 
 int cli_token_list(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "list the tokens");
+    people_init(&people, options, "admin-token", "list the tokens");
     int result = people_print(&people, list);
     if (result == CLI_OK && people.n == 0)
         fprintf(stderr, "There are no tokens; cardea token add USER NAME makes one.\n");
@@ -167,7 +167,7 @@ int cli_token_list(const struct cli_options *options) {
 
 int cli_token_revoke(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "revoke the token");
+    people_init(&people, options, "admin-token", "revoke the token");
     int result = people_run(&people, STORE_WRITE, revoke_one);
     if (result == CLI_OK)
         printf("The token is revoked.\n");

@@ -27,6 +27,7 @@ struct gw_loading {
     struct directory *directory;
     struct gw_windows windows;
     uint64_t number; /* of refreshes that were asked for before it began */
+    bool has_notes;  /* of commands, for the trail */
     bool is_abandoned;
 };
 
@@ -87,6 +88,8 @@ static int load(struct store_tx *tx, void *context) {
     loading->directory = directory_unref(loading->directory); /* it may be run again */
     gw_windows_deinit(&loading->windows);
     int error = directory_load(tx, &loading->directory);
+    if (error == 0)
+        error = accounts_has_notes(tx, &loading->has_notes);
     return error != 0 ? error : accounts_list_edits(tx, keep_window, &loading->windows);
 }
 
@@ -166,6 +169,8 @@ static void take(struct gateway *gateway, struct gw_loading *loading) {
     pthread_mutex_unlock(&directories->mutex);
     directory_unref(old);
     gw_edit_take(gateway, &loading->windows);
+    if (loading->has_notes)
+        gw_notes_found(gateway);
     LIST_FOREACH_SAFE (&directories->refreshes, link, tmp) {
         struct gateway_refresh *refresh = CONTAINER_OF(link, struct gateway_refresh, link);
         if (refresh->number == 0 && refresh->asked <= loading->number)

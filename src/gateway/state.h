@@ -125,6 +125,15 @@ struct gw_directories {
     struct io_timer *timer;
 };
 
+/* What commands have changed, on its way to the trail (notes.c). Worker 0's. */
+struct gw_notes {
+    struct gw_notes_batch *batch; /* NULL: none is under way */
+    struct io_timer *timer;
+    bool is_wanted; /* there may be more */
+    bool is_others; /* those that were found were taken by somebody else, who was waited for */
+    bool is_over;   /* the store is closed */
+};
+
 /* Waiting for counters that are elsewhere (units.c). */
 struct gw_units {
     struct limits_check *check; /* NULL: it does not wait */
@@ -295,6 +304,7 @@ struct gateway {
     struct audit *audit;       /* NULL: nothing is recorded */
     struct store *store;       /* NULL: for the command line */
     struct gw_directories directories;
+    struct gw_notes notes;
     struct gw_edit edit;
     struct gw_definitions definitions;
     struct gw_principals principals;
@@ -400,6 +410,12 @@ bool gw_directory_is_silent(const struct gateway *gateway, uint64_t for_ms);
 void gw_directory_note_use(struct gw_worker *worker, struct gw_caller *caller);
 /* Now and then, on worker 0. */
 void gw_directory_tick(struct gateway *gateway);
+
+/* notes.c: there are some in the store; on worker 0, or before it runs. */
+void gw_notes_found(struct gateway *gateway);
+void gw_notes_look(struct gateway *gateway);
+/* The store is closed; what is under way ends with its message. */
+void gw_notes_free(struct gateway *gateway);
 
 /* edit.c */
 /* For this caller (NULL: the owner of the machine) at this upstream, now. */

@@ -262,6 +262,7 @@ struct gateway *gateway_free(struct gateway *gateway) {
     upstream_set_free(gateway->upstreams);
     gw_generation_free(gateway->generation); /* what it fetches is on a loop */
     gw_edit_deinit(gateway);
+    gw_notes_free(gateway);
     gw_directory_free(gateway);
     for (size_t i = 0; i < gateway->n_workers; i++)
         worker_deinit(&gateway->workers[i]);

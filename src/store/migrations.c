@@ -87,7 +87,18 @@ static const char *const first[] = {
     NULL,
 };
 
+/* What commands did, until it is in the trail of a gateway; `taker`: which one is at it. */
+static const char *const notes[] = {
+    "CREATE TABLE admin_notes ("
+    " id TEXT PRIMARY KEY, at_ms BIGINT NOT NULL, event TEXT NOT NULL, who TEXT NOT NULL,"
+    " action TEXT NOT NULL, object TEXT NOT NULL, reason TEXT NOT NULL, taker TEXT NOT NULL,"
+    " taken_ms BIGINT NOT NULL)",
+    "CREATE INDEX admin_notes_by_time ON admin_notes (at_ms, id)",
+    NULL,
+};
+
 const struct migration migrations[] = {
     {"users, roles, tokens, sessions, edit mode, sealed secrets, upstreams", first},
+    {"notes of commands, for the trail", notes},
 };
 const size_t n_migrations = ARRAY_LEN(migrations);

@@ -38,6 +38,8 @@ const struct store_table store_all_tables[] = {
     {TABLE("login_failures", 3, "key, count, last_ms"), .is_passing = true},
     {TABLE("setup", 3, "id, digest, expires_ms"), .is_passing = true},
     {TABLE("edit_windows", 7, "id, scope, name, opened_ms, until_ms, why, by"), .is_passing = true},
+    {TABLE("admin_notes", 9, "id, at_ms, event, who, action, object, reason, taker, taken_ms"),
+     .is_passing = true},
     {TABLE("upstreams", 6, "name, definition, is_disabled, created_ms, updated_ms, version")},
 };
 const size_t n_store_all_tables = ARRAY_LEN(store_all_tables);

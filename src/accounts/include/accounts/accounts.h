@@ -252,6 +252,27 @@ MUST_CHECK int accounts_use_setup(struct store_tx *tx, struct slice code,
                                   const struct accounts_user_change *user, char id[ACCOUNTS_ID + 1],
                                   struct buf *reason);
 
+/* --- what commands did, for the audit trail (notes.c) --- */
+
+struct accounts_note {
+    struct slice id;     /* of those that are taken */
+    uint64_t at_ms;      /* likewise: when it was done */
+    struct slice event;  /* "admin-user": the class of records */
+    struct slice who;    /* "command:root" */
+    struct slice action; /* "cardea user add" */
+    struct slice object; /* a name, an id; never a value. May be empty */
+    struct slice reason; /* that was given; may be empty */
+};
+typedef bool accounts_note_fn(void *context, const struct accounts_note *note);
+/* In the transaction of the change. */
+MUST_CHECK int accounts_add_note(struct store_tx *tx, const struct accounts_note *note);
+MUST_CHECK int accounts_has_notes(struct store_tx *tx, bool *ret_has);
+/* The oldest first, at most `most` that nobody has taken in the last minute. They are `taker`'s,
+ * who drops them when they are recorded. A work that writes (STORE_NOTE). */
+MUST_CHECK int accounts_take_notes(struct store_tx *tx, size_t most, char taker[ACCOUNTS_ID + 1],
+                                   accounts_note_fn *fn, void *context);
+MUST_CHECK int accounts_drop_notes(struct store_tx *tx, const char taker[ACCOUNTS_ID + 1]);
+
 /* --- edit mode (editing.c) --- */
 
 enum accounts_scope { ACCOUNTS_EDIT_ALL, ACCOUNTS_EDIT_ROLE, ACCOUNTS_EDIT_UPSTREAM };
