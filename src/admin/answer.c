@@ -9,16 +9,20 @@
 #include "base/mem.h"
 #include "private.h"
 
-static const char security_fields[] =
-    "Cache-Control: no-store\r\n"
-    "X-Content-Type-Options: nosniff\r\n"
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'none'\r\n"
-    "X-Frame-Options: DENY\r\n"
-    "Referrer-Policy: no-referrer\r\n"
-    "Cross-Origin-Resource-Policy: same-origin\r\n"
-    "Cross-Origin-Opener-Policy: same-origin\r\n"
-    "Strict-Transport-Security: max-age=31536000\r\n";
+static const char security_fields[] = "Cache-Control: no-store\r\n"
+                                      "X-Content-Type-Options: nosniff\r\n"
+                                      "X-Frame-Options: DENY\r\n"
+                                      "Referrer-Policy: no-referrer\r\n"
+                                      "Cross-Origin-Resource-Policy: same-origin\r\n"
+                                      "Cross-Origin-Opener-Policy: same-origin\r\n"
+                                      "Strict-Transport-Security: max-age=31536000\r\n";
+
+/* What is shown has scripts and styles of this origin alone, and none within it. */
+#define POLICY "frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n"
+static const char data_policy[] = "Content-Security-Policy: default-src 'none'; " POLICY;
+static const char page_policy[] =
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'; " POLICY;
 
 /* --- problems --- */
 
@@ -184,6 +188,8 @@ static void append_head(struct api_request *request, struct buf *out) {
     http_write_status(out, answer->status);
     api_append_date(request->api, out);
     buf_append_cstr(out, security_fields);
+    bool is_page = request->route != NULL && request->route->page != NULL && !is_problem(request);
+    buf_append_cstr(out, is_page ? page_policy : data_policy);
     buf_append(out, buf_slice(&answer->fields));
     if (answer->etag != 0)
         guard_write_etag(out, answer->etag);

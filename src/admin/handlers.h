@@ -25,5 +25,7 @@ api_begin_fn api_list_audit, api_export_audit, api_get_audit_head;
 /* state.c */
 api_begin_fn api_list_upstreams, api_get_upstream, api_list_tools, api_get_health,
     api_get_statistics, api_get_config, api_get_openapi;
+/* web.c */
+api_begin_fn api_get_page;
 /* events.c */
 api_begin_fn api_open_events;

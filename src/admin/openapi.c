@@ -149,7 +149,7 @@ static void write_paths(struct json_writer *writer) {
     json_key(writer, SLICE("paths"));
     json_object_begin(writer);
     for (size_t i = 0; i < n_api_routes; i++) {
-        if (!is_first_of_path(i))
+        if (api_routes[i].page != NULL || !is_first_of_path(i))
             continue;
         json_key(writer, api_routes[i].pattern);
         json_object_begin(writer);

@@ -123,6 +123,13 @@ const struct api_route api_routes[] = {
           .summary = "A stream of events (SSE) of what the caller may read: edit mode, upstreams, "
                      "the head of the trail.",
           .media = "text/event-stream", .begin = api_open_events),
+    /* pages */
+    ROUTE(GET, "/setup", PUBLIC, NONE_READ, .summary = "Where the set-up link leads.",
+          .page = "setup.html", .media = "text/html; charset=utf-8", .begin = api_get_page),
+    ROUTE(GET, "/assets/setup.css", PUBLIC, NONE_READ, .summary = "Its style.", .page = "setup.css",
+          .media = "text/css; charset=utf-8", .begin = api_get_page),
+    ROUTE(GET, "/assets/setup.js", PUBLIC, NONE_READ, .summary = "Its script.", .page = "setup.js",
+          .media = "text/javascript; charset=utf-8", .begin = api_get_page),
     ROUTE(GET, "/api/v1/openapi.json", PUBLIC, NONE_READ, .summary = "This document.",
           .answer = &schema_any, .begin = api_get_openapi),
 };

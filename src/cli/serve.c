@@ -274,9 +274,11 @@ static void print_console(const struct serving *serving) {
     if (isatty(STDOUT_FILENO) == 0 || serving_admin_setup_code(serving->admin, &code) != 0 ||
         buf_len(&code) == 0)
         return;
-    printf("          nobody is there yet: cardea user add NAME --admin\n"
-           "          or, within 30 minutes, POST /api/v1/setup with the code %.*s\n",
-           SLICE_ARGS(buf_slice(&code)));
+    printf("          nobody can log in yet. This link makes the first administrator, once and "
+           "within 30 minutes:\n"
+           "          %.*s/setup#%.*s\n"
+           "          or, without a browser: cardea user add NAME --admin\n",
+           SLICE_ARGS(buf_slice(&origin)), SLICE_ARGS(buf_slice(&code)));
     secret_wipe(code.data, code.cap);
 }
 

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "json/writer.h"
 #include "serving_keys.h"
+#include "serving_tls.h"
 
 enum { SETUP_MINUTES = 30 };
 
@@ -292,7 +293,13 @@ void serving_admin_notice(struct serving_admin *admin) {
 }
 
 int serving_admin_origin(const struct serving_admin *admin, struct buf *out) {
-    return buf_printf(out, "https://%s", api_address(admin->api)->text);
+    struct slice text = slice_from_cstr(api_address(admin->api)->text);
+    size_t port = text.len;
+    while (port > 0 && text.ptr[port - 1] != ':')
+        port--;
+    return serving_is_for_all(text)
+               ? buf_printf(out, "https://localhost:%.*s", SLICE_ARGS(slice_from(text, port)))
+               : buf_printf(out, "https://%.*s", SLICE_ARGS(text));
 }
 
 static int make_setup(struct store_tx *tx, void *context) {

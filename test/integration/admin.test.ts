@@ -77,7 +77,7 @@ describe("every route", () => {
 
     test("that changes something, without the CSRF token or with another one", async () => {
         for (const route of routes.filter((item) => isUnsafe(item) && item.permission !== "public")) {
-            for (const headers of [{}, { "x-csrf-token": "" }, { "x-csrf-token": as("vic").csrf }]) {
+            for (const headers of [{}, { "x-csrf-token": "" }, { "x-csrf-token": as("vic").csrf }] as Record<string, string>[]) {
                 const answer = await as("root").ask(route.method, pathOf(route), { ...trying(route), headers, noCsrf: true });
                 isProblem(answer, 403, "csrf");
             }
@@ -89,7 +89,7 @@ describe("every route", () => {
             for (const headers of [
                 { origin: "https://evil.example" }, { origin: "null" }, { origin: `http://${admin.host}` },
                 { origin: "https://127.0.0.1:1" }, { "sec-fetch-site": "cross-site" }, { "sec-fetch-site": "same-site" },
-            ]) {
+            ] as Record<string, string>[]) {
                 isProblem(await as("root").ask(route.method, pathOf(route), { ...trying(route), headers }), 403, "origin");
             }
         }
@@ -196,7 +196,7 @@ describe("logging in", () => {
         for (const headers of [
             { cookie: `${cookie}; ${cookie}` }, { cookie: `${COOKIE}=x; ${cookie}` },
             { cookie, authorization: `Bearer cardea_abcdefgh_${"t".repeat(43)}` },
-        ]) isProblem(await admin.ask("GET", "/api/v1/session", headers), 400, "credentials");
+        ] as Record<string, string>[]) isProblem(await admin.ask("GET", "/api/v1/session", headers), 400, "credentials");
     });
 });
 
