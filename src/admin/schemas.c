@@ -363,11 +363,17 @@ FIELDS(health) = {
 };
 SCHEMA(health, "Health");
 
-FIELDS(config_server) = {GIVEN("name"), GIVEN_NUMBER("line"), SCHEMA_END};
+static const char *const server_sources[] = {"file", "store", NULL};
+FIELDS(config_server) = {
+    GIVEN("name"),
+    TEXT("source", REQUIRED, .choices = server_sources),
+    {.name = "line", .type = SCHEMA_NUMBER, .doc = "Of its table in the file."},
+    SCHEMA_END,
+};
 static SCHEMA(config_server, "ConfigServer");
 
 static const char *const sources[] = {"default",        "file",         "environment", "secret",
-                                      "file reference", "command line", NULL};
+                                      "file reference", "command line", "store",       NULL};
 /* `value` is of any type, and has no row. */
 FIELDS(config_item) = {
     TEXT("path", REQUIRED, .doc = "The key: mcp.servers.NAME.cmd."),

@@ -17,6 +17,7 @@ struct live {
     struct buf *out;
     struct json_writer *json; /* NULL: for people */
     struct buf path;          /* of the key at hand */
+    bool is_stored;           /* the server at hand is the store's: it has no line */
 };
 
 /* A key at hand. */
@@ -28,6 +29,7 @@ struct key {
     const struct config_kept *kept;
     const struct config_reference *references;
     bool is_given;  /* by the command line */
+    bool is_stored; /* by the store */
     bool is_hidden; /* there is no value */
     bool is_set;
 };
@@ -53,7 +55,9 @@ static const char *source_of(const struct key *key) {
         return "file reference";
     if (key->references != NULL)
         return "environment";
-    return is_default ? "default" : "file";
+    if (is_default)
+        return "default";
+    return key->is_stored ? "store" : "file";
 }
 
 static bool is_given(const struct config *config, const char *path) {
@@ -263,7 +267,7 @@ static void write_item(struct live *live, const struct key *key) {
     json_key(json, SLICE("value"));
     write_value(json, key);
     json_kv_string(json, SLICE("source"), slice_from_cstr(source_of(key)));
-    if (key->mark != NULL) {
+    if (key->mark != NULL && !key->is_stored) {
         json_kv_u64(json, SLICE("line"), key->mark->line);
         json_kv_u64(json, SLICE("column"), key->mark->column);
     }
@@ -291,7 +295,7 @@ static void print_origin(struct buf *out, const struct live *live, const struct 
         buf_append_cstr(out, r == key->references ? " " : ", ");
         log_escape(out, r->name, KIB(4));
     }
-    if (key->mark != NULL) {
+    if (key->mark != NULL && !key->is_stored) {
         buf_append_cstr(out, ", ");
         log_escape(out, live->config->path, KIB(4));
         buf_printf(out, ":%u", key->mark->line);
@@ -338,6 +342,7 @@ static void tell_key(struct live *live, const struct place *place, const struct 
     key.references = key.kept != NULL   ? key.kept->references
                      : key.mark != NULL ? key.mark->references
                                         : NULL;
+    key.is_stored = live->is_stored;
     key.is_given = row->owner == OPTION_OF_CONFIG && is_given(live->config, row->path);
     if (row->count_offset != 0 && row->type != OPTION_TIME)
         key.n = *(const size_t *)(const void *)((const char *)object + row->count_offset) -
@@ -374,9 +379,11 @@ static void walk_servers(struct live *live, const struct place *place) {
     for (size_t i = 0; i < config->n_servers; i++) {
         const struct config_server *server = &config->servers[i];
         struct place inner = {.up = place, .key = server->name};
+        live->is_stored = server->line == 0;
         walk_rows(live, &inner, parent, server,
                   server->url.len != 0 ? OPTION_FOR_HTTP : OPTION_FOR_CHILDREN);
     }
+    live->is_stored = false;
 }
 
 /* The file that error output goes to is a key of its own. */
@@ -429,7 +436,10 @@ static void write_servers(struct json_writer *json, const struct config *config)
     for (size_t i = 0; i < config->n_servers; i++) {
         json_object_begin(json);
         json_kv_string(json, SLICE("name"), config->servers[i].name);
-        json_kv_u64(json, SLICE("line"), config->servers[i].line);
+        bool is_stored = config->servers[i].line == 0;
+        json_kv_string(json, SLICE("source"), is_stored ? SLICE("store") : SLICE("file"));
+        if (!is_stored)
+            json_kv_u64(json, SLICE("line"), config->servers[i].line);
         json_object_end(json);
     }
     json_array_end(json);

@@ -101,6 +101,7 @@ static int load(struct loader *l, struct slice text) {
         return r;
     struct arena tree = ARENA_INIT(LIMIT_CONFIG_MEMORY);
     r = load_tree(l, &tree, text);
+    mem_free(l->marks); /* the configuration has them */
     arena_deinit(&tree);
     wipe_servers(l->unserved, l->n_unserved);
     if (r != 0)
@@ -129,7 +130,6 @@ MUST_CHECK static int load_text(struct slice path_for_messages, struct slice tex
         .is_store_only = is_store_only,
     };
     int r = load(&l, text);
-    mem_free(l.marks);
     if (r == 0)
         *ret_config = TAKE(config);
     return r;

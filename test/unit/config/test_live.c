@@ -151,6 +151,25 @@ static void test_given(void) {
     unload(&l);
 }
 
+/* A server that is not of the file has no line. */
+static void test_stored(void) {
+    CLEANUP(buf_deinit) struct buf live = BUF_INIT(MIB(4)), text = BUF_INIT(MIB(4));
+    struct loaded l = load(SLICE("[mcp.servers.a]\ncmd = [\"x\"]\ncwd = \"/\"\n"));
+    CHECK_INT(l.result, 0);
+    if (l.result == 0) {
+        l.config->servers[0].line = 0;
+        CHECK_INT(config_write_live(l.config, &live), 0);
+        CHECK_INT(config_print_live(l.config, &text), 0);
+        CHECK(is_in(&live, "{\"name\":\"a\",\"source\":\"store\"}"));
+        check_item(&live, "mcp.servers.a.cwd",
+                   "\"value\":\"/\",\"source\":\"store\",\"is_secret\"");
+        check_item(&live, "mcp.servers.a.share", "\"source\":\"default\"");
+        check_item(&live, "security.edit_mode", "\"source\":\"default\"");
+        CHECK(!is_in(&text, "f.toml:"));
+    }
+    unload(&l);
+}
+
 /* 1000 servers: what is noted of keys stays small beside them. */
 static void test_many(void) {
     enum { SERVERS = 1000 };
@@ -162,9 +181,10 @@ static void test_many(void) {
     if (l.result == 0) {
         CHECK_INT(config_write_live(l.config, &live), 0);
         check_item(&live, "mcp.servers.s999.max_tools", "\"line\":3999");
-        CHECK(is_in(&live, "{\"name\":\"s999\",\"line\":3997}"));
+        CHECK(is_in(&live, "{\"name\":\"s999\",\"source\":\"file\",\"line\":3997}"));
     }
     unload(&l);
 }
 
-TEST_MAIN(TEST(test_items), TEST(test_secrets), TEST(test_kept), TEST(test_given), TEST(test_many))
+TEST_MAIN(TEST(test_items), TEST(test_secrets), TEST(test_kept), TEST(test_given),
+          TEST(test_stored), TEST(test_many))

@@ -612,9 +612,9 @@ bool config_is_metadata(const struct config *config, struct slice path, struct s
  * Every key that can be set, with its value and where that comes from, without secrets: of a key
  * that may hold one, of what came by a reference and of arguments of commands there is no value,
  * of URLs no user name, password and query.
- * {"file","servers":[{"name","line"}],"items":[{"path","value","source","line","column",
+ * {"file","servers":[{"name","source","line"}],"items":[{"path","value","source","line","column",
  *   "references":["env.NAME"],"is_secret","is_set","origin","needs_restart","waits_for_restart"}]}
- * `source`: "default", "file", "environment", "secret", "file reference", "command line".
+ * `source`: "default", "file", "environment", "secret", "file reference", "command line", "store".
  */
 int config_write_live(const struct config *config, struct buf *out);
 /* The same for people, a line each. */
