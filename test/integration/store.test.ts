@@ -136,8 +136,9 @@ describe("the store", { concurrency: false }, () => {
         await other.fine(["store", "restore", last]);
         const passing = ["sessions", "edit_windows", "login_failures", "setup"];
         const [wanted, got] = [rowsOf(last), rowsOf(other.store)];
-        for (const name of passing) {
-            assert.equal(wanted[name]!.length, 1);
+        assert.ok(wanted.admin_notes!.length > 0, "no gateway has recorded what was done");
+        for (const name of [...passing, "admin_notes"]) {
+            if (name !== "admin_notes") assert.equal(wanted[name]!.length, 1);
             assert.deepEqual(got[name], [], `${name}: what was ended since does not come back`);
             delete wanted[name];
             delete got[name];
