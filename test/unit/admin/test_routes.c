@@ -10,7 +10,10 @@ static void test_rows_are_whole(void) {
         const struct api_route *route = &api_routes[i];
         bool is_safe = route->method == HTTP_METHOD_GET;
         test_row(route->pattern.ptr);
-        CHECK(slice_starts_with(route->pattern, SLICE("/api/v1/")));
+        CHECK(slice_starts_with(route->pattern, SLICE("/api/v1/")) == (route->page == NULL));
+        /* A page is a file, the same for everybody. */
+        CHECK(route->page == NULL || (is_safe && route->need == API_NEED_PUBLIC &&
+                                      route->media != NULL && route->work == NULL));
         CHECK((route->work != NULL) != (route->begin != NULL));
         CHECK(route->summary != NULL && route->summary[0] != '\0');
         CHECK(is_safe || route->audit != API_AUDIT_NONE_READ);
@@ -41,8 +44,9 @@ static void test_versions(void) {
 
 /* Only these are for strangers. */
 static void test_public_rows(void) {
-    static const char *const expected[] = {"POST /api/v1/login", "GET /api/v1/setup",
-                                           "POST /api/v1/setup", "GET /api/v1/openapi.json"};
+    static const char *const expected[] = {
+        "POST /api/v1/login",    "GET /api/v1/setup",    "POST /api/v1/setup",      "GET /setup",
+        "GET /assets/setup.css", "GET /assets/setup.js", "GET /api/v1/openapi.json"};
     size_t n = 0;
     for (size_t i = 0; i < n_api_routes; i++) {
         char text[128];
@@ -89,7 +93,8 @@ static void test_document(void) {
     REQUIRE(paths != NULL);
     for (size_t i = 0; i < n_api_routes; i++) {
         test_row(api_routes[i].pattern.ptr);
-        CHECK(json_member(reader, paths, api_routes[i].pattern) != NULL);
+        CHECK((json_member(reader, paths, api_routes[i].pattern) != NULL) ==
+              (api_routes[i].page == NULL));
     }
 }
 
