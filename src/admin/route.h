@@ -74,9 +74,9 @@ struct api_route {
     const struct schema *request;     /* NULL: there is no body */
     const struct schema *answer;      /* NULL: there is none, or not JSON */
     const char *media;                /* of an answer that is not JSON */
-    const char *page; /* a file for browsers (web.h), which is no part of the API */
-    uint16_t status;  /* when it went well; 0: 200 */
-    bool needs_match; /* If-Match */
+    const char *page;                 /* a file for browsers (web.h), which is no part of the API */
+    uint16_t status;                  /* when it went well; 0: 200 */
+    bool needs_match;                 /* If-Match */
     bool has_etag;
     bool before_change; /* may also be asked by who has to change the password first */
     /* The member of the body that is a password to be kept: it is looked at and hashed before the
