@@ -65,3 +65,43 @@ struct slice network_write_address(const struct network *address, char text[NETW
         return SLICE_EMPTY;
     return slice_from_cstr(text);
 }
+
+static bool is_one_of(const char *const *blocks, size_t n, const struct network *address) {
+    for (size_t i = 0; i < n; i++) {
+        struct network block;
+        if (network_parse(slice_from_cstr(blocks[i]), &block) && network_has(&block, address))
+            return true;
+    }
+    return false;
+}
+
+bool network_is_loopback(const struct network *address) {
+    static const char *const blocks[] = {"127.0.0.0/8", "::1"};
+    return is_one_of(blocks, ARRAY_LEN(blocks), address);
+}
+
+bool network_is_inner(const struct network *address) {
+    /* The last ones: of Amazon, Azure, Alibaba, Oracle. */
+    static const char *const blocks[] = {"169.254.0.0/16",   "fe80::/10",       "fd00:ec2::/32",
+                                         "168.63.129.16/32", "100.100.100.200", "192.0.0.192"};
+    /* IPv4-compatible, IPv4-translated, NAT64, 6to4: where the IPv4 address is in each. */
+    static const struct {
+        const char *block;
+        unsigned at;
+    } forms[] = {{"::/96", 12},
+                 {"::ffff:0:0:0/96", 12},
+                 {"64:ff9b::/96", 12},
+                 {"64:ff9b:1::/48", 12},
+                 {"2002::/16", 2}};
+    if (is_one_of(blocks, ARRAY_LEN(blocks), address))
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        struct network form, inside;
+        if (!network_parse(slice_from_cstr(forms[i].block), &form) || !network_has(&form, address))
+            continue;
+        network_from_bytes(address->bytes + forms[i].at, NETWORK_V4_BITS, &inside);
+        if (is_one_of(blocks, ARRAY_LEN(blocks), &inside))
+            return true;
+    }
+    return false;
+}

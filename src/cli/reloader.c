@@ -12,12 +12,14 @@
 #include "json/writer.h"
 #include "secrets.h"
 
-/* The file as it was read. Travels from the loop to the thread and back. */
+/* The file as it was read, or its text of the last time. Travels from the loop to the thread and
+ * back. */
 struct loading {
     struct io_message message;
     struct cli_reloader *reloader; /* NULL: it has gone */
     const struct cli_options *options;
     char *path;
+    struct config *again; /* the configuration whose text is read again; NULL: the file is */
     const char *listen_address, *admin_listen; /* in place of the file's; NULL: not given */
     bool has_api_token;
     struct io_loop *loop;
@@ -28,7 +30,8 @@ struct loading {
 
 struct asking {
     struct list_link link;
-    struct control_request *request; /* NULL: a signal */
+    bool is_of_store;                /* the file need not be read again */
+    struct control_request *request; /* NULL: a signal, or the store */
 };
 
 struct cli_reloader {
@@ -40,7 +43,8 @@ struct cli_reloader {
     pthread_t thread;
     struct loading *loading; /* the thread is at it, or its message is on the way */
     struct gateway_reload *reload;
-    struct buf answer; /* members of the object */
+    struct buf answer;     /* members of the object */
+    struct config *served; /* as it was loaded last */
 };
 
 static void start(struct cli_reloader *reloader);
@@ -53,8 +57,11 @@ static void *load(void *context) {
     struct loading *loading = context;
     struct cli_secrets *secrets = cli_secrets_new(loading->options, CLI_TO_SERVE);
     struct config_resolvers resolvers = cli_secrets_resolvers(secrets);
-    loading->error =
-        config_load_file_with(loading->path, &resolvers, &loading->problems, &loading->config);
+    loading->error = loading->again != NULL
+                         ? config_load_text_with(loading->again->path, loading->again->text,
+                                                 &resolvers, &loading->problems, &loading->config)
+                         : config_load_file_with(loading->path, &resolvers, &loading->problems,
+                                                 &loading->config);
     cli_secrets_free(secrets);
     if (loading->error == 0)
         cli_override(loading->config, loading->listen_address, loading->admin_listen);
@@ -67,6 +74,7 @@ static void *load(void *context) {
 
 static void free_loading(struct loading *loading) {
     config_unref(loading->config);
+    config_unref(loading->again);
     config_problems_deinit(&loading->problems);
     mem_free(loading->path);
     mem_free(loading);
@@ -88,6 +96,7 @@ enum verdict { APPLIED, REFUSED, INVALID };
 
 static void finish(struct cli_reloader *reloader, enum verdict verdict, const char *error) {
     struct list_link *link;
+    size_t n_of_store = 0;
     buf_printf(&reloader->answer, "%s\"invalid\":%s", buf_len(&reloader->answer) != 0 ? "," : "",
                verdict == INVALID ? "true" : "false");
     while ((link = list_pop_front(&reloader->asked)) != NULL) {
@@ -96,9 +105,12 @@ static void finish(struct cli_reloader *reloader, enum verdict verdict, const ch
             control_answer(asking->request, error,
                            buf_error(&reloader->answer) == 0 ? buf_slice(&reloader->answer)
                                                              : SLICE_EMPTY);
+        n_of_store += asking->is_of_store;
         mem_free(asking);
     }
     reloader->is_running = false;
+    for (; n_of_store != 0; n_of_store--)
+        gateway_upstreams_done(reloader->options.gateway);
     if (!list_is_empty(&reloader->waiting))
         start(reloader);
 }
@@ -145,17 +157,21 @@ static void write_problems(struct cli_reloader *reloader, const struct config_pr
 static void on_applied(void *context) {
     struct cli_reloader *reloader = context;
     reloader->reload = NULL;
+    if (reloader->options.on_applied != NULL)
+        reloader->options.on_applied(reloader->options.context, reloader->served);
     log_write(reloader->options.log, LOG_INFO, "gateway", "the configuration is reloaded");
     finish(reloader, APPLIED, NULL);
 }
 
-static void commit(struct cli_reloader *reloader, const struct config *config) {
+static void commit(struct cli_reloader *reloader, struct config *config) {
     struct slice report = gateway_reload_report(reloader->reload);
     buf_append_cstr(&reloader->answer, ",\"reload\":");
     buf_append(&reloader->answer, report);
     log_write(reloader->options.log, LOG_INFO, "gateway", "applies another configuration",
               LOG_TEXT("changes", report));
     gateway_record_configuration(reloader->options.gateway, config, "reload", report, NULL);
+    config_unref(reloader->served);
+    reloader->served = config_ref(config);
     for (size_t i = 0; i < ARRAY_LEN(reloader->options.parts); i++) {
         const struct cli_reload_part *part = reloader->options.parts[i];
         if (part != NULL)
@@ -218,7 +234,10 @@ static void deliver_loaded(struct io_message *message) {
 
 static void start(struct cli_reloader *reloader) {
     const struct cli_reloader_options *options = &reloader->options;
+    bool is_of_file = false;
     reloader->is_running = true;
+    LIST_FOREACH_SAFE (&reloader->waiting, link, tmp)
+        is_of_file = is_of_file || !CONTAINER_OF(link, struct asking, link)->is_of_store;
     list_splice_back(&reloader->asked, &reloader->waiting);
     buf_reset(&reloader->answer, KIB(4));
     struct loading *loading = mem_xalloc(sizeof *loading);
@@ -227,6 +246,7 @@ static void start(struct cli_reloader *reloader) {
         .reloader = reloader,
         .options = options->options,
         .path = mem_xstrdup(reloader->path),
+        .again = is_of_file ? NULL : config_ref(reloader->served),
         .listen_address = options->options->listen_address,
         .admin_listen = options->options->admin_listen,
         .has_api_token = options->options->api_token != NULL,
@@ -243,8 +263,9 @@ static void start(struct cli_reloader *reloader) {
 
 /* The public part. */
 
-static void ask(struct cli_reloader *reloader, struct control_request *request) {
+static void ask(struct cli_reloader *reloader, bool is_of_store, struct control_request *request) {
     struct asking *asking = mem_xalloc(sizeof *asking);
+    asking->is_of_store = is_of_store;
     asking->request = request;
     list_push_back(&reloader->waiting, &asking->link);
     if (!reloader->is_running)
@@ -252,19 +273,24 @@ static void ask(struct cli_reloader *reloader, struct control_request *request) 
 }
 
 void cli_reloader_start(struct cli_reloader *reloader) {
-    ask(reloader, NULL);
+    ask(reloader, false, NULL);
+}
+
+void cli_reloader_take_upstreams(void *context) {
+    ask(context, true, NULL);
 }
 
 void cli_reloader_command(void *context, struct control_request *request,
                           const struct json_reader *arguments) {
     (void)arguments;
-    ask(context, request);
+    ask(context, false, request);
 }
 
 struct cli_reloader *cli_reloader_new(const struct cli_reloader_options *options) {
     struct cli_reloader *reloader = mem_xalloc(sizeof *reloader);
     reloader->options = *options;
-    reloader->path = mem_xstrdup(options->path);
+    reloader->path = mem_xstrdup(options->config->path.ptr);
+    reloader->served = config_ref(options->config);
     list_init(&reloader->waiting);
     list_init(&reloader->asked);
     buf_init(&reloader->answer, MIB(8));
@@ -291,6 +317,7 @@ struct cli_reloader *cli_reloader_free(struct cli_reloader *reloader) {
     drop_askings(&reloader->asked);
     drop_askings(&reloader->waiting);
     buf_deinit(&reloader->answer);
+    config_unref(reloader->served);
     mem_free(reloader->path);
     mem_free(reloader);
     return NULL;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "accounts/upstreams.h"
+#include "base/arena.h"
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/mem.h"
@@ -15,16 +17,28 @@ struct kept {
     struct secret *value;
 };
 
+#define STORED_MEMORY (LIMIT_STORED_UPSTREAMS * (LIMIT_STORED_DEFINITION + KIB(1)))
+
+struct cli_stored {
+    struct arena arena;
+    struct config_stored *items;
+    size_t n;
+    struct buf mark;
+};
+
 struct cli_secrets {
     const struct cli_options *options;
     enum cli_purpose purpose;
     bool is_open;        /* or there is nothing to open */
+    bool has_no_place;   /* no data directory, so no store */
     struct store *store; /* NULL: there is none, or `refused` says why */
     struct vault *vault; /* likewise, of the keys alone */
     struct buf refused;  /* why the store is not open */
     struct buf no_keys;  /* ... there is no vault */
     int vault_error;
     struct list kept; /* struct kept */
+    struct cli_stored stored;
+    const struct config_stored *instead; /* NULL: those of the store */
 };
 
 struct cli_secrets *cli_secrets_new(const struct cli_options *options, enum cli_purpose purpose) {
@@ -34,6 +48,8 @@ struct cli_secrets *cli_secrets_new(const struct cli_options *options, enum cli_
     buf_init(&secrets->refused, KIB(4));
     buf_init(&secrets->no_keys, KIB(4));
     list_init(&secrets->kept);
+    secrets->stored = (struct cli_stored){.arena = ARENA_INIT(STORED_MEMORY)};
+    buf_init(&secrets->stored.mark, KIB(64));
     return secrets;
 }
 
@@ -46,6 +62,8 @@ struct cli_secrets *cli_secrets_free(struct cli_secrets *secrets) {
         secret_free(kept->value);
         mem_free(kept);
     }
+    arena_deinit(&secrets->stored.arena);
+    buf_deinit(&secrets->stored.mark);
     store_close(secrets->store);
     vault_free(secrets->vault);
     buf_deinit(&secrets->refused);
@@ -90,6 +108,7 @@ static void open_both(struct cli_secrets *secrets, const struct config *config) 
     CLEANUP(mem_freep) char *data_dir = cli_name_data_dir(secrets->options);
     secrets->is_open = true;
     if (data_dir == NULL) {
+        secrets->has_no_place = true;
         buf_append_cstr(&secrets->refused,
                         "there is no HOME to keep a store in; name a place with --data-dir DIR");
         return;
@@ -167,6 +186,67 @@ static int get_secret(void *context, const struct config *config, struct slice n
     return 0;
 }
 
+/* --- upstreams --- */
+
+static bool keep_upstream(void *context, const struct accounts_upstream *upstream) {
+    struct cli_stored *stored = context;
+    if (stored->n == LIMIT_STORED_UPSTREAMS)
+        return false;
+    struct config_stored *item = &stored->items[stored->n++];
+    *item = (struct config_stored){.name = arena_dup(&stored->arena, upstream->name),
+                                   .definition = arena_dup(&stored->arena, upstream->definition),
+                                   .is_disabled = upstream->is_disabled};
+    return !arena_failed(&stored->arena);
+}
+
+/* May be run again. */
+static int read_upstreams(struct store_tx *tx, void *context) {
+    struct cli_stored *stored = context;
+    arena_reset(&stored->arena);
+    buf_reset(&stored->mark, KIB(64));
+    stored->n = 0;
+    stored->items =
+        arena_alloc_array(&stored->arena, LIMIT_STORED_UPSTREAMS, sizeof *stored->items);
+    if (stored->items == NULL)
+        return -ENOMEM;
+    int error = accounts_mark_upstreams(tx, &stored->mark);
+    if (error == 0)
+        error = accounts_list_upstreams(tx, keep_upstream, stored);
+    return error == 0 && arena_failed(&stored->arena) ? -ENOMEM : error;
+}
+
+/* Commands that only look do without: the store may be for the gateway's account alone. */
+static int get_stored(void *context, const struct config *config,
+                      struct config_stored_list *ret_list, struct buf *reason) {
+    struct cli_secrets *secrets = context;
+    struct cli_stored *stored = &secrets->stored;
+    if (secrets->instead != NULL) {
+        *ret_list = (struct config_stored_list){.items = secrets->instead, .n = 1};
+        return 0;
+    }
+    if (!secrets->is_open)
+        open_both(secrets, config);
+    int error = 0;
+    if (secrets->store != NULL)
+        error = store_run(secrets->store, STORE_READ, read_upstreams, stored);
+    if (error == -ENOMEM)
+        return error;
+    if (error != 0)
+        buf_append_cstr(reason, tell_error(error));
+    else if (secrets->store == NULL && !secrets->has_no_place)
+        buf_append(reason, buf_slice(&secrets->refused));
+    *ret_list = (struct config_stored_list){
+        .items = stored->items, .n = stored->n, .mark = buf_slice(&stored->mark)};
+    if (buf_len(reason) == 0)
+        return 0;
+    return secrets->purpose == CLI_TO_CHECK ? CONFIG_STORED_HIDDEN : CONFIG_STORED_REFUSED;
+}
+
+void cli_secrets_instead(struct cli_secrets *secrets, const struct config_stored *upstream) {
+    secrets->instead = upstream;
+}
+
 struct config_resolvers cli_secrets_resolvers(struct cli_secrets *secrets) {
-    return (struct config_resolvers){.secret_fn = get_secret, .context = secrets};
+    return (struct config_resolvers){
+        .secret_fn = get_secret, .stored_fn = get_stored, .context = secrets};
 }

@@ -1,7 +1,7 @@
 /*
- * {{ secret.NAME }} of a configuration: opens the store and the vault when the first one is met,
- * and keeps what it got until the configuration is loaded. Makes neither: where there is no store,
- * there are no secrets.
+ * What a configuration has from the store: its upstreams, and {{ secret.NAME }}. Opens the store
+ * and the vault, and keeps what it got until the configuration is loaded. Makes neither: where
+ * there is no store, there are no secrets and no upstreams beside those of the file.
  */
 #pragma once
 
@@ -20,5 +20,7 @@ struct cli_secrets *cli_secrets_new(const struct cli_options *options, enum cli_
 /* Wipes what it got. */
 struct cli_secrets *cli_secrets_free(struct cli_secrets *secrets);
 void cli_secrets_freep(struct cli_secrets **secrets); /* for CLEANUP() */
+/* This one in place of all upstreams of the store: to see what becomes of it. It outlives them. */
+void cli_secrets_instead(struct cli_secrets *secrets, const struct config_stored *upstream);
 /* For config_load_*_with(); valid as long as it lives. */
 struct config_resolvers cli_secrets_resolvers(struct cli_secrets *secrets);

@@ -408,10 +408,11 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
         .options = serving->options,
         .gateway = serving->gateway,
         .log = serving->log,
-        .path = serving->config->path.ptr,
+        .config = serving->config,
         .parts = {serving_admin_part(serving->admin), serving_tls_part(tls)},
     };
     serving->reloader = cli_reloader_new(&reloader_options);
+    gateway_on_upstreams(serving->gateway, cli_reloader_take_upstreams, serving->reloader);
     open_control(serving, data_dir, &control);
     for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
         if (io_signal_new(gateway_loop(serving->gateway), signals[i], on_signal, serving,

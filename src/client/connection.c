@@ -207,7 +207,7 @@ static bool is_refused(struct client_connection *connection, const struct io_dia
 static void report_refused(struct client_connection *connection, const struct io_address *address) {
     char what[CLIENT_RULES_TEXT];
     struct network network = io_address_network(address);
-    client_rules_explain(&network, connection->target->is_tls, what);
+    client_rules_explain(connection->target->rules, &network, connection->target->is_tls, what);
     fail(connection, CLIENT_FAILED_REFUSED, first_hop(connection->target), what);
 }
 

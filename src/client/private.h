@@ -71,8 +71,8 @@ bool client_rules_allow(const struct client_rules *rules, const struct network *
                         bool is_tls);
 /* The sentence about an address that they do not allow: what it is, and the cure. */
 enum { CLIENT_RULES_TEXT = 160 };
-void client_rules_explain(const struct network *address, bool is_tls,
-                          char ret_text[CLIENT_RULES_TEXT]);
+void client_rules_explain(const struct client_rules *rules, const struct network *address,
+                          bool is_tls, char ret_text[CLIENT_RULES_TEXT]);
 
 /* client.c */
 

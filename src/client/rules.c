@@ -161,6 +161,7 @@ struct client_rules {
     struct network *networks;
     size_t n_networks;
     char *text;
+    bool is_for_stored; /* everything but what is inner */
 };
 
 static int compare_slices(const void *a, const void *b) {
@@ -253,6 +254,13 @@ int client_rules_new(const struct slice *urls, size_t n_urls, const struct netwo
     return error;
 }
 
+int client_rules_for_stored(struct client_rules **ret_rules) {
+    int error = client_rules_new(NULL, 0, NULL, 0, ret_rules);
+    if (error == 0)
+        (*ret_rules)->is_for_stored = true;
+    return error;
+}
+
 struct client_rules *client_rules_ref(struct client_rules *rules) {
     atomic_fetch_add(&rules->refs, 1);
     return rules;
@@ -269,7 +277,8 @@ struct client_rules *client_rules_unref(struct client_rules *rules) {
 }
 
 bool client_rules_equal(const struct client_rules *a, const struct client_rules *b) {
-    if (a->n_authorities != b->n_authorities || a->n_networks != b->n_networks)
+    if (a->n_authorities != b->n_authorities || a->n_networks != b->n_networks ||
+        a->is_for_stored != b->is_for_stored)
         return false;
     for (size_t i = 0; i < a->n_authorities; i++) {
         if (!slice_eq(a->authorities[i], b->authorities[i]))
@@ -316,6 +325,8 @@ bool client_rules_exempt(const struct client_rules *rules, const struct uri *uri
 
 bool client_rules_allow(const struct client_rules *rules, const struct network *address,
                         bool is_tls) {
+    if (rules->is_for_stored)
+        return !network_is_inner(address);
     if (!is_tls)
         return is_loopback(address) && is_opened(rules, address);
     return client_address_kind(address) == NULL || is_opened(rules, address);
@@ -325,6 +336,10 @@ const char *client_rules_refuse_url(const struct client_rules *rules, const stru
                                     bool is_tls, bool has_proxy) {
     struct network address;
     bool is_literal = network_parse_address(uri->host, &address);
+    if (rules->is_for_stored)
+        return is_literal && network_is_inner(&address) ? "it is an address of the link, or of a "
+                                                          "cloud itself"
+                                                        : NULL;
     if (!is_tls &&
         !(is_literal ? client_rules_allow(rules, &address, is_tls) : opens_loopback(rules)))
         return "a URL that nobody configured has to be https; http is for loopback that "
@@ -335,12 +350,17 @@ const char *client_rules_refuse_url(const struct client_rules *rules, const stru
     return NULL;
 }
 
-void client_rules_explain(const struct network *address, bool is_tls,
-                          char ret_text[CLIENT_RULES_TEXT]) {
+void client_rules_explain(const struct client_rules *rules, const struct network *address,
+                          bool is_tls, char ret_text[CLIENT_RULES_TEXT]) {
     char text[NETWORK_TEXT];
     struct slice shown = network_write_address(address, text);
     const char *kind = client_address_kind(address);
-    if (!is_tls && !is_loopback(address))
+    if (rules->is_for_stored)
+        snprintf(ret_text, CLIENT_RULES_TEXT,
+                 "%.*s is an address of the link or of a cloud itself, where only the "
+                 "configuration file may send it",
+                 SLICE_ARGS(shown));
+    else if (!is_tls && !is_loopback(address))
         snprintf(ret_text, CLIENT_RULES_TEXT,
                  "%.*s is %s, and http is for loopback that security.allow_networks opens",
                  SLICE_ARGS(shown), kind != NULL ? kind : "a public address");

@@ -168,10 +168,10 @@ static const size_t server_strings[] = {
 };
 
 bool config_server_runs_alike(const struct config_server *a, const struct config_server *b) {
-    bool is_same = a->enabled == b->enabled && a->protocol == b->protocol &&
-                   a->stderr_kind == b->stderr_kind && a->share == b->share &&
-                   a->isolation == b->isolation && a->auth_type == b->auth_type &&
-                   a->auth_client.method == b->auth_client.method &&
+    bool is_same = a->is_stored == b->is_stored && a->enabled == b->enabled &&
+                   a->protocol == b->protocol && a->stderr_kind == b->stderr_kind &&
+                   a->share == b->share && a->isolation == b->isolation &&
+                   a->auth_type == b->auth_type && a->auth_client.method == b->auth_client.method &&
                    a->tls.is_set == b->tls.is_set && a->tls.verify_certs == b->tls.verify_certs &&
                    a->tls.accept_invalid_hostnames == b->tls.accept_invalid_hostnames;
     for (size_t i = 0; i < ARRAY_LEN(server_numbers) && is_same; i++)

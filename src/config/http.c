@@ -94,7 +94,8 @@ static void check_token_of(struct loader *l, const struct server_place *at,
     if (http_sets_authorization(server->headers, server->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of headers are both about Authorization; keep one of them");
-    else if (http_sets_authorization(l->config->headers, l->config->n_headers))
+    else if (!server->is_stored &&
+             http_sets_authorization(l->config->headers, l->config->n_headers))
         problem_of(l, CONFIG_ERROR, token->key_at, &place,
                    "and a rule of mcp.headers are both about Authorization; keep one of them");
     if (http_is_sent_unencrypted(server))
@@ -121,7 +122,7 @@ static void check_server(struct loader *l, const struct toml_node *root,
 static void check_global(struct loader *l, const struct toml_node *mcp) {
     const struct config_server *plain = NULL;
     for (size_t i = 0; i < l->config->n_servers && plain == NULL; i++) {
-        if (http_is_sent_unencrypted(&l->config->servers[i]))
+        if (!l->config->servers[i].is_stored && http_is_sent_unencrypted(&l->config->servers[i]))
             plain = &l->config->servers[i];
     }
     struct place top = {.key = SLICE("mcp")}, headers = {.up = &top, .key = SLICE("headers")};

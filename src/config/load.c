@@ -69,6 +69,7 @@ static void wipe_values(struct config *config) {
         wipe(config->oauth.issuers[i].secret);
     wipe(config->rate_limits.storage.url);
     wipe(config->store.url);
+    wipe(config->text);
     wipe_servers(config->servers, config->n_servers);
 }
 
@@ -84,6 +85,7 @@ static int load_tree(struct loader *l, struct arena *tree, struct slice text) {
     if (r != 0)
         return r;
     store_defaults(l, OPTION_OF_CONFIG, l->config);
+    l->tree = tree;
     walk_root(l, root);
     if (l->error == 0 && !l->is_store_only)
         check_config(l, root);
@@ -94,7 +96,8 @@ static int load_tree(struct loader *l, struct arena *tree, struct slice text) {
 
 static int load(struct loader *l, struct slice text) {
     l->config->path = arena_dup(&l->config->arena, l->file);
-    if (l->config->path.ptr == NULL)
+    l->config->text = arena_dup(&l->config->arena, text);
+    if (l->config->path.ptr == NULL || l->config->text.ptr == NULL)
         return -ENOMEM;
     int r = find_folder(l);
     if (r != 0)
@@ -107,31 +110,64 @@ static int load(struct loader *l, struct slice text) {
     if (r != 0)
         return r;
     problems_finish(l);
-    return l->error != 0 ? l->error : l->n_errors > 0 ? CONFIG_E_INVALID : 0;
+    if (l->error == 0 && l->n_errors > l->n_stored_errors)
+        return CONFIG_E_INVALID;
+    if (l->error == 0 && !l->is_store_only)
+        stored_finish(l);
+    return l->error;
+}
+
+/* One pass over all of it. */
+MUST_CHECK static int load_once(const struct loader *how, struct slice text,
+                                struct config **ret_config) {
+    CLEANUP(config_unrefp) struct config *config = mem_alloc(sizeof *config);
+    struct loader l = *how;
+    if (config == NULL)
+        return -ENOMEM;
+    atomic_init(&config->refs, 1);
+    arena_init(&config->arena, LIMIT_CONFIG_MEMORY);
+    l.config = config;
+    int r = load(&l, text);
+    if (r == 0)
+        *ret_config = TAKE(config);
+    return r;
+}
+
+/* Once more without the upstreams of the store that are not what they have to be: what they have
+ * changed by then, such as an array that others share, goes with them. */
+static int load_all(const struct loader *how, struct slice text, struct config **ret_config) {
+    struct config_problems *problems = how->problems;
+    size_t n_errors = problems->n_errors;
+    for (;;) {
+        CLEANUP(config_unrefp) struct config *config = NULL;
+        int r = load_once(how, text, &config);
+        if (r != 0 || !stored_needs_pass(how->stored)) {
+            if (r == 0)
+                *ret_config = TAKE(config);
+            return r;
+        }
+        problems->n = how->first_problem;
+        problems->n_errors = n_errors;
+    }
 }
 
 MUST_CHECK static int load_text(struct slice path_for_messages, struct slice text,
                                 const struct config_resolvers *resolvers, bool is_store_only,
                                 struct config_problems *problems, struct config **ret_config) {
-    CLEANUP(config_unrefp) struct config *config = mem_alloc(sizeof *config);
     struct config_resolvers complete = *resolvers;
-    if (config == NULL)
-        return -ENOMEM;
+    struct stored stored = {.items = NULL};
     if (complete.getenv_fn == NULL)
         complete.getenv_fn = process_getenv;
-    atomic_init(&config->refs, 1);
-    arena_init(&config->arena, LIMIT_CONFIG_MEMORY);
-    struct loader l = {
-        .config = config,
+    struct loader how = {
         .problems = problems,
         .first_problem = problems->n,
         .file = path_for_messages,
         .resolvers = &complete,
         .is_store_only = is_store_only,
+        .stored = &stored,
     };
-    int r = load(&l, text);
-    if (r == 0)
-        *ret_config = TAKE(config);
+    int r = load_all(&how, text, ret_config);
+    stored_deinit(&stored);
     return r;
 }
 
@@ -196,6 +232,37 @@ int config_load_file(const char *path, config_getenv *getenv_fn, void *context,
                      struct config_problems *problems, struct config **ret_config) {
     struct config_resolvers resolvers = {.getenv_fn = getenv_fn, .context = context};
     return config_load_file_with(path, &resolvers, problems, ret_config);
+}
+
+const struct config_stored_upstream *config_find_stored(const struct config *config,
+                                                        struct slice name) {
+    for (size_t i = 0; i < config->n_stored; i++) {
+        if (slice_eq(config->stored[i].name, name))
+            return &config->stored[i];
+    }
+    return NULL;
+}
+
+const struct config_server *config_find_server(const struct config *config, struct slice name) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        if (slice_eq(config->servers[i].name, name))
+            return &config->servers[i];
+    }
+    return NULL;
+}
+
+void config_keep_server(struct config *config, struct slice name) {
+    for (size_t i = 0; i < config->n_servers; i++) {
+        struct config_server other = config->servers[i];
+        if (!slice_eq(other.name, name))
+            continue;
+        config->servers[i] = config->servers[0]; /* all of them are wiped in the end */
+        config->servers[0] = other;
+        break;
+    }
+    bool is_there = config->n_servers != 0 && slice_eq(config->servers[0].name, name);
+    wipe_servers(config->servers + is_there, config->n_servers - is_there);
+    config->n_servers = is_there;
 }
 
 struct config *config_ref(struct config *config) {

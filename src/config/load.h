@@ -8,6 +8,7 @@
 #include "base/compiler.h"
 #include "config/config.h"
 #include "options.h"
+#include "stored.h"
 #include "toml.h"
 
 struct loader {
@@ -21,7 +22,11 @@ struct loader {
     const struct config_resolvers *resolvers;
     bool is_store_only;   /* nothing but [store] is looked at */
     bool store_is_broken; /* [store] has errors: secrets are not looked for */
-    bool is_hidden;       /* the value at hand stands for that of a secret, which is not known */
+    struct arena *tree;   /* of the tree that is walked */
+    struct stored *stored;
+    bool is_stored; /* what is walked was put into the store: less is let through */
+    size_t n_stored_errors;
+    bool is_hidden; /* the value at hand stands for that of a secret, which is not known */
     struct config_server *unserved; /* that have neither cmd nor url: checked, not kept */
     size_t n_unserved;
     enum option_kind kind;     /* of the server at hand; OPTION_FOR_ALL: none, or not known */
@@ -59,10 +64,11 @@ enum walk { WALK_ALL, WALK_NAMES };
 void walk_table(struct loader *l, const struct place *place, const struct toml_node *table,
                 const char *parent, void *object, enum walk walk);
 /* The whole file. [store] is the first, wherever it stands: secrets that others name are in it. */
-void walk_root(struct loader *l, const struct toml_node *root);
+void walk_root(struct loader *l, struct toml_node *root);
 
-/* [mcp.servers] */
+/* [mcp.servers], those of the file, and one of them. */
 void load_servers(struct loader *l, const struct place *place, const struct toml_node *table);
+void load_server(struct loader *l, const struct place *place, const struct toml_node *node);
 /* Rules over several keys of the whole file. */
 void check_config(struct loader *l, const struct toml_node *root);
 /* Those about who is calling (auth.c). */

@@ -50,5 +50,11 @@ const struct option option_admin_rows[] = {
      .min = MINUTES(5),
      .max = DAYS(7),
      .doc = "... and after so long whatever was asked."},
+    {.path = "admin.allow_commands",
+     .type = OPTION_BOOL,
+     OF_CONFIG(admin.allow_commands),
+     .doc = "`true` lets administrators put upstreams with `cmd` into the store: whoever is one "
+            "may then run programs on the gateway's machine as the gateway's account. "
+            "[SERVERS.md](SERVERS.md#in-the-store) has what else may not stand there."},
 };
 const size_t option_admin_count = ARRAY_LEN(option_admin_rows);

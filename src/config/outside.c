@@ -16,6 +16,8 @@ void config_each_url(const struct config *config, void (*fn)(void *context, stru
     }
     for (size_t i = 0; i < config->n_servers; i++) {
         const struct config_server *server = &config->servers[i];
+        if (server->is_stored)
+            continue; /* what stands there opens no network */
         if (server->url.len != 0)
             fn(context, server->url);
         if (server->auth_client.issuer.len != 0)

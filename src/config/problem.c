@@ -44,6 +44,11 @@ int problem_add(struct config_problems *problems, enum config_severity severity,
 
 static void add(struct loader *l, enum config_severity severity, struct toml_position at,
                 const struct buf *message) {
+    size_t index;
+    if (l->error == 0 && stored_is_at(at, &index)) {
+        stored_problem(l, index, severity, buf_slice(message));
+        return;
+    }
     l->n_errors += severity == CONFIG_ERROR;
     if (l->error != 0)
         return;

@@ -179,6 +179,11 @@ static int read_file(struct resolving *resolving, struct slice name, struct buf 
 
 static int resolve(void *context, enum expand_scope scope, struct slice name, struct buf *out) {
     struct resolving *resolving = context;
+    if (resolving->loader->is_stored && scope != EXPAND_SECRET)
+        return refuse(resolving,
+                      "must not hold {{ %s... }}: only the configuration file may name variables "
+                      "and files; {{ secret.NAME }} may stand in keys for secrets",
+                      scope == EXPAND_ENV ? "env." : "file.");
     switch (scope) {
     case EXPAND_ENV:
         return resolve_variable(resolving, name, out);

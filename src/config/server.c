@@ -24,7 +24,7 @@ static enum option_kind find_kind(struct loader *l, const struct place *place,
     if (cmd != NULL && url != NULL)
         problem_of(l, CONFIG_ERROR, url->key_at, place, "has both cmd and url; keep one of them");
     else if (cmd == NULL && url == NULL)
-        problem_of(l, CONFIG_WARNING, node->key_at, place,
+        problem_of(l, l->is_stored ? CONFIG_ERROR : CONFIG_WARNING, node->key_at, place,
                    "has neither cmd nor url: it is not served; cmd is the command that speaks MCP "
                    "on its standard input and output, url the address of a server");
     else
@@ -54,14 +54,14 @@ static bool is_switched_off(const struct toml_node *node) {
     return enabled != NULL && enabled->type == TOML_BOOL && !enabled->boolean;
 }
 
-static void load_server(struct loader *l, const struct place *place, const struct toml_node *node) {
+void load_server(struct loader *l, const struct place *place, const struct toml_node *node) {
     const struct option *row = option_find("mcp.servers", SLICE_EMPTY);
     const char *wrong = check_server_name(node->key);
     if (wrong != NULL)
         problem_of(l, CONFIG_ERROR, node->key_at, place, "%s", wrong);
     if (!check_type(l, place, row, node))
         return;
-    if (is_switched_off(node)) {
+    if (!l->is_stored && is_switched_off(node)) {
         walk_table(l, place, node, SERVER_ROW, NULL, WALK_NAMES);
         return;
     }
@@ -72,7 +72,8 @@ static void load_server(struct loader *l, const struct place *place, const struc
     server->name = arena_dup(&l->config->arena, node->key);
     if (server->name.ptr == NULL)
         l->error = -ENOMEM;
-    server->line = node->key_at.line;
+    server->is_stored = l->is_stored;
+    server->line = l->is_stored ? 0 : node->key_at.line;
     server->has_allow = toml_get(node, "allow") != NULL;
     l->kind = find_kind(l, place, node);
     walk_table(l, place, node, SERVER_ROW, server, WALK_ALL);
@@ -92,7 +93,9 @@ void load_servers(struct loader *l, const struct place *place, const struct toml
     }
     for (size_t i = 0; i < table->n_children && l->error == 0; i++) {
         struct place inner = {.up = place, .key = table->children[i].key};
-        load_server(l, &inner, &table->children[i]);
+        size_t index;
+        if (!stored_is_at(table->children[i].key_at, &index)) /* stored_load() does those */
+            load_server(l, &inner, &table->children[i]);
     }
 }
 
@@ -173,6 +176,7 @@ void check_config(struct loader *l, const struct toml_node *root) {
     check_outside(l, root);
     check_access(l, root);
     check_rates(l, root);
+    check_stored(l, root);
     if (l->config->mcp_enabled && loaded_server(l, 0) == NULL && l->n_errors == 0)
         problem_at(
             l, CONFIG_WARNING, (struct toml_position){0, 0},

@@ -125,7 +125,7 @@ static void check_conflicts(struct loader *l, const struct upstream_place *at,
     upstream_tell(l, CONFIG_ERROR, &at->auth, auth, "token",
                   "and type = \"%s\" are both about Authorization; keep one of them", type);
     if (http_sets_authorization(server->headers, server->n_headers) ||
-        http_sets_authorization(config->headers, config->n_headers))
+        (!server->is_stored && http_sets_authorization(config->headers, config->n_headers)))
         upstream_tell(l, CONFIG_ERROR, &at->auth, auth, "type",
                       "= \"%s\" and a rule of headers are both about Authorization; keep one of "
                       "them",

@@ -29,7 +29,7 @@ void walk_table(struct loader *l, const struct place *place, const struct toml_n
         walk_child(l, place, table, &table->children[i], parent, object, walk);
 }
 
-void walk_root(struct loader *l, const struct toml_node *root) {
+void walk_root(struct loader *l, struct toml_node *root) {
     for (int pass = 0; pass < (l->is_store_only ? 1 : 2); pass++) {
         for (size_t i = 0; i < root->n_children && l->error == 0; i++) {
             bool is_store = slice_eq(root->children[i].key, SLICE("store"));
@@ -38,7 +38,11 @@ void walk_root(struct loader *l, const struct toml_node *root) {
         }
         if (pass == 0)
             l->store_is_broken = l->n_errors != 0;
+        if (pass == 0 && !l->is_store_only)
+            stored_graft(l, root);
     }
+    if (!l->is_store_only)
+        stored_load(l, root);
 }
 
 const struct toml_node *find_secret(const struct toml_node *table, const char *key) {
@@ -91,6 +95,12 @@ static void walk_twin(struct loader *l, const struct place *place, const struct 
     }
     if (walk == WALK_NAMES || is_misplaced(l, place, row, node))
         return;
+    if (l->is_stored) {
+        problem_of(l, CONFIG_ERROR, node->key_at, place,
+                   "names a file of the gateway's machine: only the configuration file may have "
+                   "it; {{ secret.NAME }} may stand here, without " OPTION_TWIN);
+        return;
+    }
     for (size_t i = 0; i < table->n_children; i++) {
         if (!slice_eq(table->children[i].key, key))
             continue;
@@ -133,7 +143,7 @@ static void walk_key(struct loader *l, const struct place *place, const struct o
         walk_names(l, place, row, node);
         return;
     }
-    if (is_misplaced(l, place, row, node))
+    if (is_misplaced(l, place, row, node) || (l->is_stored && trust_refuses(l, place, row, node)))
         return;
     switch (row->status) {
     case OPTION_BUILT:

@@ -8,12 +8,16 @@
  * for a refresh is told when every worker goes by all that was in the store at that moment: an
  * answer to "close edit mode" is given after that.
  *
+ * The upstreams of the store are a part of the configuration: where they are others than those that
+ * are served, whoever reloads it is asked to, and a refresh waits for that, too.
+ *
  * When the store is silent the last picture stays: what roles take away stays taken away. But edit
  * mode is off after two seconds, or when the store cannot be written (edit.c), and users' tokens
  * are refused after half a minute, for somebody may have taken them back meanwhile.
  */
 #include <errno.h>
 
+#include "accounts/upstreams.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "private.h"
@@ -26,6 +30,7 @@ struct gw_loading {
     struct gateway *gateway;
     struct directory *directory;
     struct gw_windows windows;
+    struct buf mark; /* of upstreams */
     uint64_t number; /* of refreshes that were asked for before it began */
     bool has_notes;  /* of commands, for the trail */
     bool is_abandoned;
@@ -87,10 +92,19 @@ static int load(struct store_tx *tx, void *context) {
     struct gw_loading *loading = context;
     loading->directory = directory_unref(loading->directory); /* it may be run again */
     gw_windows_deinit(&loading->windows);
+    buf_reset(&loading->mark, KIB(64));
     int error = directory_load(tx, &loading->directory);
     if (error == 0)
         error = accounts_has_notes(tx, &loading->has_notes);
-    return error != 0 ? error : accounts_list_edits(tx, keep_window, &loading->windows);
+    if (error == 0)
+        error = accounts_list_edits(tx, keep_window, &loading->windows);
+    return error != 0 ? error : accounts_mark_upstreams(tx, &loading->mark);
+}
+
+static void free_loaded(struct gw_loading *loading) {
+    directory_unref(loading->directory);
+    gw_windows_deinit(&loading->windows);
+    buf_deinit(&loading->mark);
 }
 
 static void adopt(struct gw_worker *worker) {
@@ -124,7 +138,8 @@ static void tell_refreshed(struct gateway *gateway) {
     }
     LIST_FOREACH_SAFE (&directories->refreshes, link, tmp) {
         struct gateway_refresh *refresh = CONTAINER_OF(link, struct gateway_refresh, link);
-        if (refresh->number == 0 || refresh->number > seen)
+        if (refresh->number == 0 || refresh->number > seen ||
+            refresh->reload > gateway->directories.n_reloaded)
             continue;
         list_remove(link);
         answer_refresh(refresh);
@@ -159,6 +174,35 @@ void gw_directory_spread(struct gateway *gateway) {
     }
 }
 
+/* --- upstreams --- */
+
+/* One state is tried once: when the file has errors, or the state is gone again, so be it. */
+static void look_at_upstreams(struct gateway *gateway) {
+    struct gw_directories *directories = &gateway->directories;
+    struct slice mark = buf_slice(&directories->mark);
+    if (directories->on_upstreams == NULL || gateway->is_stopping ||
+        slice_eq(mark, gateway->config->stored_mark) ||
+        (directories->n_reloads != 0 && slice_eq(mark, buf_slice(&directories->tried_mark))))
+        return;
+    buf_reset(&directories->tried_mark, KIB(64));
+    buf_append(&directories->tried_mark, mark);
+    directories->n_reloads++;
+    directories->on_upstreams(directories->upstreams_context);
+}
+
+void gateway_on_upstreams(struct gateway *gateway, void (*fn)(void *context), void *context) {
+    gateway->directories.on_upstreams = fn;
+    gateway->directories.upstreams_context = context;
+    look_at_upstreams(gateway);
+}
+
+void gateway_upstreams_done(struct gateway *gateway) {
+    gateway->directories.n_reloaded++;
+    tell_refreshed(gateway);
+}
+
+/* --- taking --- */
+
 /* On worker 0, or before the workers run. */
 static void take(struct gateway *gateway, struct gw_loading *loading) {
     struct gw_directories *directories = &gateway->directories;
@@ -171,10 +215,16 @@ static void take(struct gateway *gateway, struct gw_loading *loading) {
     gw_edit_take(gateway, &loading->windows);
     if (loading->has_notes)
         gw_notes_found(gateway);
+    buf_deinit(&directories->mark);
+    directories->mark = loading->mark;
+    loading->mark = BUF_INIT(0);
+    look_at_upstreams(gateway);
     LIST_FOREACH_SAFE (&directories->refreshes, link, tmp) {
         struct gateway_refresh *refresh = CONTAINER_OF(link, struct gateway_refresh, link);
-        if (refresh->number == 0 && refresh->asked <= loading->number)
-            refresh->number = directories->number;
+        if (refresh->number != 0 || refresh->asked > loading->number)
+            continue;
+        refresh->number = directories->number;
+        refresh->reload = directories->n_reloads;
     }
 }
 
@@ -191,8 +241,7 @@ static void deliver_loaded(struct io_message *message) {
         take(gateway, loading);
         gw_directory_spread(gateway);
     }
-    directory_unref(loading->directory);
-    gw_windows_deinit(&loading->windows);
+    free_loaded(loading);
     bool is_abandoned = loading->is_abandoned;
     mem_free(loading);
     if (is_abandoned)
@@ -218,6 +267,7 @@ static void begin(struct gateway *gateway) {
         return;
     }
     loading->gateway = gateway;
+    buf_init(&loading->mark, KIB(64));
     loading->number = directories->n_asked;
     loading->job = (struct store_job){.message.deliver = deliver_loaded,
                                       .loop = gateway->loops[0],
@@ -339,7 +389,7 @@ bool gw_directory_is_silent(const struct gateway *gateway, uint64_t for_ms) {
 
 int gateway_use_store(struct gateway *gateway, struct store *store) {
     struct gw_directories *directories = &gateway->directories;
-    struct gw_loading first = {.gateway = gateway};
+    struct gw_loading first = {.gateway = gateway, .mark = BUF_INIT(KIB(64))};
     gateway->store = store;
     directories->timer = io_timer_new(gateway->loops[0], on_timer, gateway);
     directories->seen_message.deliver = deliver_seen;
@@ -353,8 +403,7 @@ int gateway_use_store(struct gateway *gateway, struct store *store) {
         gw_directory_spread(gateway);
         error = store_watch(gateway->store, gateway->loops[0], on_changed, gateway);
     }
-    directory_unref(first.directory);
-    gw_windows_deinit(&first.windows);
+    free_loaded(&first);
     return error;
 }
 
@@ -389,6 +438,8 @@ void gw_directory_free(struct gateway *gateway) {
      * when its loop is freed. */
     if (directories->loading != NULL)
         directories->loading->is_abandoned = true;
+    buf_deinit(&directories->mark);
+    buf_deinit(&directories->tried_mark);
     mem_free(directories->uses);
     pthread_mutex_destroy(&directories->mutex);
 }

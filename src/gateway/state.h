@@ -123,6 +123,11 @@ struct gw_directories {
     struct gw_noting *noting;
     bool is_wanted, is_fine;
     struct io_timer *timer;
+    /* The upstreams of the store: as they are, and the last state that was asked to be served. */
+    struct buf mark, tried_mark;
+    uint64_t n_reloads, n_reloaded; /* that were asked for, and are over */
+    void (*on_upstreams)(void *context);
+    void *upstreams_context;
 };
 
 /* What commands have changed, on its way to the trail (notes.c). Worker 0's. */

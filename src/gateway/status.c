@@ -100,6 +100,18 @@ static void write_health(struct json_writer *writer, struct upstream *upstream, 
     json_kv_u64(writer, SLICE("in_flight"), health.n_in_flight);
 }
 
+/* What it said of itself; nothing when it has not answered yet. */
+static void write_server(struct json_writer *writer, const struct upstream_status *status) {
+    if (status->catalog == NULL)
+        return;
+    json_kv_string(writer, SLICE("revision"), mcp_revision_name(status->catalog->revision));
+    json_key(writer, SLICE("server"));
+    json_object_begin(writer);
+    json_kv_string(writer, SLICE("name"), status->catalog->server_name);
+    json_kv_string(writer, SLICE("version"), status->catalog->server_version);
+    json_object_end(writer);
+}
+
 /* `instance` may be NULL: there is none. */
 static void write_instance(struct json_writer *writer, struct gw_worker *worker,
                            struct upstream *upstream, struct upstream_instance *instance,
@@ -114,9 +126,48 @@ static void write_instance(struct json_writer *writer, struct gw_worker *worker,
         if (status.error[0] != '\0')
             json_kv_string(writer, SLICE("error"), slice_from_cstr(status.error));
         json_kv_u64(writer, SLICE("locked"), count_locked(worker, upstream, &status));
+        write_server(writer, &status);
         write_tools(writer, &status);
     }
     catalog_unref(status.catalog);
+}
+
+/* By the configuration of today: the upstream may be of an older one, in which it was the same. */
+static void write_source(struct json_writer *writer, const struct config *config,
+                         struct slice name) {
+    const struct config_server *server = config_find_server(config, name);
+    struct slice file = config->path, folder;
+    if (server == NULL || server->is_stored) {
+        json_kv_string(writer, SLICE("source"), SLICE("store"));
+        return;
+    }
+    while (slice_cut(file, '/', &folder, &file))
+        ;
+    json_kv_string(writer, SLICE("source"), SLICE("file"));
+    json_kv_string(writer, SLICE("file"), file);
+    json_kv_u64(writer, SLICE("line"), server->line);
+}
+
+/* Those of the store that are not served. */
+static void write_left_out(struct json_writer *writer, const struct config *config) {
+    static const char *const states[] = {[CONFIG_STORED_DISABLED] = "disabled",
+                                         [CONFIG_STORED_SHADOWED] = "shadowed",
+                                         [CONFIG_STORED_INVALID] = "invalid"};
+    json_key(writer, SLICE("left_out"));
+    json_array_begin(writer);
+    for (size_t i = 0; i < config->n_stored; i++) {
+        const struct config_stored_upstream *stored = &config->stored[i];
+        if (stored->kind == CONFIG_STORED_SERVED)
+            continue;
+        json_object_begin(writer);
+        json_kv_string(writer, SLICE("name"), stored->name);
+        json_kv_string(writer, SLICE("source"), SLICE("store"));
+        json_kv_string(writer, SLICE("state"), slice_from_cstr(states[stored->kind]));
+        if (stored->reason.len != 0)
+            json_kv_string(writer, SLICE("error"), stored->reason);
+        json_object_end(writer);
+    }
+    json_array_end(writer);
 }
 
 /* `caller`: those that it may use; NULL: all. */
@@ -132,6 +183,8 @@ static void write_upstreams(struct json_writer *writer, struct gw_worker *worker
         struct upstream_instance *instance = find_own(worker, upstream);
         json_object_begin(writer);
         json_kv_string(writer, SLICE("name"), upstream_name(upstream));
+        if (detail == DETAIL_ALL)
+            write_source(writer, worker->config, upstream_name(upstream));
         if (!is_per_session(worker, upstream))
             write_instance(writer, worker, upstream, instance, caller, detail);
         else
@@ -222,6 +275,7 @@ int gateway_write_status(struct gateway *gateway, struct buf *out) {
     write_edit(&writer, gateway);
     write_audit(&writer, gateway);
     write_upstreams(&writer, &gateway->workers[0], NULL, DETAIL_ALL);
+    write_left_out(&writer, gateway->workers[0].config);
     json_object_end(&writer);
     return buf_error(out);
 }

@@ -359,6 +359,7 @@ void discovery_init(struct oauth_source *source) {
     discovery->fetch.client = source->tokens->client;
     discovery->fetch.version = slice_from_cstr(source->tokens->version);
     discovery->fetch.rules = source->rules;
+    discovery->fetch.is_for_stored = source->server->is_stored;
     discovery->fetch.on_done = on_got;
     discovery->fetch.context = source;
     buf_init(&discovery->issuer, LIMIT_URI);

@@ -114,7 +114,7 @@ static int make_target(struct oauth_fetch *fetch) {
         .url = buf_slice(&fetch->url),
         .tls = fetch->tls,
         .proxy = fetch->proxy,
-        .rules = fetch->is_found ? fetch->rules : NULL,
+        .rules = fetch->is_found || fetch->is_for_stored ? fetch->rules : NULL,
     };
     fetch->target = client_target_free(fetch->target);
     int error = client_target_new(&options, &fetch->target, &reason);

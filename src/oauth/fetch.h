@@ -43,9 +43,10 @@ struct oauth_fetch {
     unsigned n_redirects;
     uint16_t status; /* 0: there was none */
     bool is_post;
-    bool is_found;     /* the URL goes by the rules */
-    bool is_absent;    /* 404 and the like: the least that can be said */
-    bool is_unreached; /* no connection came about */
+    bool is_found;      /* the URL goes by the rules */
+    bool is_for_stored; /* every URL does: an upstream of the store names no exempt ones */
+    bool is_absent;     /* 404 and the like: the least that can be said */
+    bool is_unreached;  /* no connection came about */
     char reason[OAUTH_REASON];
 };
 

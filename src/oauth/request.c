@@ -379,6 +379,7 @@ static int request_new(struct oauth_source *source, struct token_request **ret_r
     request->fetch.client = source->tokens->client;
     request->fetch.version = slice_from_cstr(source->tokens->version);
     request->fetch.rules = source->rules;
+    request->fetch.is_for_stored = source->server->is_stored;
     request->fetch.on_done = on_got;
     request->fetch.context = request;
     *ret_request = request;

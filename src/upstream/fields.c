@@ -66,11 +66,16 @@ static void apply(struct fields *fields, const struct config_header_rule *rules,
     }
 }
 
+/* Rules for all servers are for those of the file: they may have credentials in them. */
+static size_t count_common(const struct config *config, const struct config_server *server) {
+    return server->is_stored ? 0 : config->n_headers;
+}
+
 bool fields_want_caller(const struct config *config, const struct config_server *server) {
-    for (size_t i = 0; i < config->n_headers + server->n_headers; i++) {
-        enum config_header_rule_kind kind = i < config->n_headers
-                                                ? config->headers[i].kind
-                                                : server->headers[i - config->n_headers].kind;
+    size_t n_common = count_common(config, server);
+    for (size_t i = 0; i < n_common + server->n_headers; i++) {
+        enum config_header_rule_kind kind =
+            i < n_common ? config->headers[i].kind : server->headers[i - n_common].kind;
         if (kind == CONFIG_HEADER_FORWARD || kind == CONFIG_HEADER_RENAME_DUPLICATE)
             return true;
     }
@@ -87,7 +92,7 @@ int fields_write(struct buf *out, const struct config *config, const struct conf
         buf_append(&token, server->auth_token);
         set_field(&fields, SLICE("Authorization"), buf_slice(&token));
     }
-    apply(&fields, config->headers, config->n_headers, caller, context);
+    apply(&fields, config->headers, count_common(config, server), caller, context);
     apply(&fields, server->headers, server->n_headers, caller, context);
     int error = buf_error(&token);
     for (size_t i = 0; i < fields.n && error == 0; i++)

@@ -41,7 +41,11 @@ static int make_client_target(const struct config_server *server, struct client_
     if (error != 0)
         return error;
     struct client_target_options options = {.url = server->url, .proxy = server->proxy, .tls = tls};
-    error = client_target_new(&options, ret_target, ret_reason);
+    if (server->is_stored)
+        error = client_rules_for_stored(&options.rules);
+    if (error == 0)
+        error = client_target_new(&options, ret_target, ret_reason);
+    client_rules_unref(options.rules);
     io_tls_unref(tls);
     return error;
 }

@@ -607,7 +607,7 @@ static void test_allowed(void) {
         struct network address = address_of(rows[i].address);
         CHECK(client_rules_allow(rules, &address, true) == rows[i].by_https);
         CHECK(client_rules_allow(rules, &address, false) == rows[i].by_http);
-        client_rules_explain(&address, !rows[i].by_https, text);
+        client_rules_explain(rules, &address, !rows[i].by_https, text);
         if (rows[i].reason != NULL)
             CHECK_STR(slice_from_cstr(text), rows[i].reason);
         client_rules_unref(rules);
@@ -617,16 +617,65 @@ static void test_allowed(void) {
 /* The longest sentence is whole. */
 static void test_long_sentences(void) {
     static const char cure[] = "security.allow_networks opens";
+    static const char *const none[SET_MAX] = {NULL};
+    struct client_rules *rules = rules_of(none, none);
+    REQUIRE(rules != NULL);
     for (size_t i = 0; i < ARRAY_LEN(registry); i++) {
         char text[CLIENT_RULES_TEXT];
         struct network address = address_of(registry[i].last);
         for (int is_tls = 0; is_tls < 2; is_tls++) {
-            client_rules_explain(&address, is_tls != 0, text);
+            client_rules_explain(rules, &address, is_tls != 0, text);
             test_row(text);
             CHECK(strstr(text, cure) != NULL);
             CHECK(strlen(text) + 1 < sizeof text);
         }
     }
+    client_rules_unref(rules);
+}
+
+/* Of the store: no address of the link or of a cloud, whatever clothes it wears. */
+static void test_rules_for_stored(void) {
+    static const struct {
+        const char *address;
+        bool is_allowed;
+    } rows[] = {
+        {"127.0.0.1", true},
+        {"10.0.0.1", true},
+        {"192.0.2.1", true},
+        {"::1", true},
+        {"fd00::1", true},
+        {"169.254.169.254", false},
+        {"169.254.0.1", false},
+        {"169.253.255.255", true},
+        {"169.255.0.0", true},
+        {"168.63.129.16", false},
+        {"100.100.100.200", false},
+        {"100.100.100.201", true},
+        {"192.0.0.192", false},
+        {"fe80::1", false},
+        {"febf::1", false},
+        {"fec0::1", true},
+        {"fd00:ec2::254", false},
+        {"::ffff:169.254.169.254", false},
+        {"::169.254.169.254", false},
+        {"::ffff:0:169.254.169.254", false},
+        {"64:ff9b::a9fe:a9fe", false},
+        {"64:ff9b:1::a9fe:a9fe", false},
+        {"2002:a9fe:a9fe::1", false},
+        {"2002:a00:1::1", true},
+    };
+    struct client_rules *rules = NULL;
+    REQUIRE(client_rules_for_stored(&rules) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[CLIENT_RULES_TEXT];
+        struct network address = address_of(rows[i].address);
+        test_row(rows[i].address);
+        CHECK(client_rules_allow(rules, &address, false) == rows[i].is_allowed);
+        CHECK(client_rules_allow(rules, &address, true) == rows[i].is_allowed);
+        client_rules_explain(rules, &address, true, text);
+        CHECK(strlen(text) + 1 < sizeof text);
+    }
+    client_rules_unref(rules);
 }
 
 /* --- memory --- */
@@ -657,4 +706,5 @@ static void test_memory(void) {
 
 TEST_MAIN(TEST(test_registry), TEST(test_addresses), TEST(test_odd_values), TEST(test_oracle),
           TEST(test_equal), TEST(test_exempt), TEST(test_refused_urls), TEST(test_environment),
-          TEST(test_allowed), TEST(test_long_sentences), TEST(test_memory))
+          TEST(test_allowed), TEST(test_long_sentences), TEST(test_rules_for_stored),
+          TEST(test_memory))

@@ -197,11 +197,13 @@
 #define LIMIT_EDIT_MOST_MS    (24u * 3600u * 1000u)
 
 /* Configuration. */
-#define LIMIT_CONFIG_FILE      MIB(4)
-#define LIMIT_CONFIG_MEMORY    MIB(64)  /* the parsed file; the configuration made of it; each */
-#define LIMIT_CONFIG_STRING    KIB(128) /* one value after expansion; what execve(2) takes */
-#define LIMIT_CONFIG_VARIABLES 4096u    /* of the environment that are noted */
-#define LIMIT_CONFIG_PROBLEMS  200u     /* that are told before the rest is left out */
-#define LIMIT_TOML_DEPTH       32u      /* of brackets */
-#define LIMIT_TOML_KEY_PARTS   32u
-#define LIMIT_TOML_VALUES      400000u
+#define LIMIT_CONFIG_FILE       MIB(4)
+#define LIMIT_CONFIG_MEMORY     MIB(64)  /* the parsed file; the configuration made of it; each */
+#define LIMIT_CONFIG_STRING     KIB(128) /* one value after expansion; what execve(2) takes */
+#define LIMIT_CONFIG_VARIABLES  4096u    /* of the environment that are noted */
+#define LIMIT_CONFIG_PROBLEMS   200u     /* that are told before the rest is left out */
+#define LIMIT_STORED_DEFINITION KIB(64)  /* of an upstream of the store, as JSON */
+#define LIMIT_STORED_UPSTREAMS  200u
+#define LIMIT_TOML_DEPTH        32u /* of brackets */
+#define LIMIT_TOML_KEY_PARTS    32u
+#define LIMIT_TOML_VALUES       400000u

@@ -24,6 +24,11 @@ void network_from_bytes(const void *bytes, unsigned bits, struct network *ret_ne
 bool network_parse_address(struct slice text, struct network *ret_network);
 /* An address, or "10.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104". */
 bool network_parse(struct slice text, struct network *ret_network);
+/* Of this machine: 127.0.0.0/8, ::1. */
+bool network_is_loopback(const struct network *address);
+/* Of the link (RFC 3927, RFC 4291 section 2.5.6), or where clouds tell machines who they are and
+ * what their credentials are; also in the forms of IPv6 that carry an IPv4 address. */
+bool network_is_inner(const struct network *address);
 bool network_has(const struct network *network, const struct network *address);
 /* The address as text, in `text`; "" for none. */
 enum { NETWORK_TEXT = 46 };

@@ -32,6 +32,9 @@ struct client_rules;
 MUST_CHECK int client_rules_new(const struct slice *urls, size_t n_urls,
                                 const struct network *networks, size_t n_networks,
                                 struct client_rules **ret_rules);
+/* For URLs of the store: everything but addresses of the link and of clouds themselves
+ * (network_is_inner()), also by name. A proxy looks names up by itself, and is trusted to. */
+MUST_CHECK int client_rules_for_stored(struct client_rules **ret_rules);
 struct client_rules *client_rules_ref(struct client_rules *rules);
 /* Accepts NULL. */
 struct client_rules *client_rules_unref(struct client_rules *rules);

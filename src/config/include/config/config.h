@@ -287,7 +287,8 @@ struct config_upstream_tls { /* [mcp.servers.NAME.tls] */
 
 struct config_server { /* one [mcp.servers.NAME] */
     struct slice name;
-    uint32_t line; /* of its table in the file */
+    uint32_t line;  /* of its table in the file */
+    bool is_stored; /* of the store, not of the file: then it has no line, and less is trusted */
     bool enabled;
     bool has_own_audience; /* auth_audience is not that of the URL, which may hold a secret */
     /* HTTP: url is set; stdio: cmd is */
@@ -357,6 +358,7 @@ struct config_admin {
     struct slice *hosts; /* names that it is asked by, beside the certificate's */
     size_t n_hosts;
     uint64_t session_idle_ms, session_max_ms;
+    bool allow_commands; /* upstreams of the store may have cmd */
 };
 
 /* [audit] */
@@ -403,6 +405,26 @@ struct config_kept {
     const char *path; /* of its row */
     bool is_default;  /* what is served by was in no file */
     struct config_reference *references;
+};
+
+/* What became of an upstream of the store. */
+enum config_stored_kind {
+    CONFIG_STORED_SERVED,   /* it is one of `servers` */
+    CONFIG_STORED_DISABLED, /* not looked at */
+    CONFIG_STORED_SHADOWED, /* the file has one of that name, which is served */
+    CONFIG_STORED_INVALID,  /* left out: `reason` */
+};
+/* What only some may put into the store. */
+enum {
+    CONFIG_NEEDS_SECRETS = 1,  /* it names secrets of the vault */
+    CONFIG_NEEDS_COMMANDS = 2, /* it starts a program */
+    CONFIG_NEEDS_CALLERS = 4,  /* it is sent what callers have sent: tokens, header fields */
+};
+struct config_stored_upstream {
+    struct slice name;
+    enum config_stored_kind kind;
+    struct slice reason; /* sentences that begin with the key: "auth.token must ..." */
+    unsigned needs;      /* CONFIG_NEEDS_*; of DISABLED and SHADOWED nothing is known */
 };
 
 struct config {
@@ -466,6 +488,11 @@ struct config {
     struct config_kept *kept;
     bool has_given_listen,
         has_given_admin; /* server.listen_address, [admin]: by the command line */
+    struct slice text;   /* of the file, as it was read: it has secrets in it */
+    /* Upstreams of the store, by name, and which state of it that was. */
+    struct config_stored_upstream *stored;
+    size_t n_stored;
+    struct slice stored_mark;
 
     atomic_uint refs;   /* config_ref() */
     struct arena arena; /* owns all of it */
@@ -505,12 +532,35 @@ enum {
 typedef int config_get_secret(void *context, const struct config *config, struct slice name,
                               struct slice *ret_value, struct buf *reason);
 
+/*
+ * Upstreams of the store: further servers, which `definition` describes in JSON with the keys of
+ * [mcp.servers.NAME]. Not all that the file may say may stand there (docs/SERVERS.md). One that is
+ * not valid is left out, with a problem, and nothing else is changed by it.
+ */
+struct config_stored {
+    struct slice name, definition;
+    bool is_disabled;
+};
+struct config_stored_list {
+    const struct config_stored *items;
+    size_t n;
+    struct slice mark; /* differs where anything of them does */
+};
+enum {
+    CONFIG_STORED_REFUSED = 1, /* `reason` says why they cannot be read: an error of the load */
+    CONFIG_STORED_HIDDEN = 2,  /* the same, but only a warning: it is loaded without them */
+};
+/* 0, with what stays valid until the load is over, one of these, -ENOMEM. `config` as above. */
+typedef int config_get_stored(void *context, const struct config *config,
+                              struct config_stored_list *ret_list, struct buf *reason);
+
 /* Where references in strings look. */
 struct config_resolvers {
     config_getenv *getenv_fn;     /* NULL: the process's environment */
     config_get_secret *secret_fn; /* NULL: there are no secrets */
+    config_get_stored *stored_fn; /* NULL: there are no upstreams beside those of the file */
     bool no_files; /* {{ file.PATH }} and KEY_file are refused: who wrote this may not read files */
-    void *context; /* of both */
+    void *context; /* of all */
 };
 
 /*
@@ -533,6 +583,13 @@ MUST_CHECK int config_load_text_with(struct slice path_for_messages, struct slic
 /* Of [store] alone: for what works on the store, whatever else is wrong, or missing here. */
 MUST_CHECK int config_load_store(const char *path, const struct config_resolvers *resolvers,
                                  struct config_problems *problems, struct config **ret_config);
+/* What became of the one of that name; NULL: there is none. */
+const struct config_stored_upstream *config_find_stored(const struct config *config,
+                                                        struct slice name);
+/* The server of that name, or NULL. */
+const struct config_server *config_find_server(const struct config *config, struct slice name);
+/* Drops all servers but that one. Before anybody else has the configuration. */
+void config_keep_server(struct config *config, struct slice name);
 /* Without a file. -ENOMEM. */
 MUST_CHECK int config_load_nothing(struct config **ret_config);
 /*
@@ -586,7 +643,7 @@ void config_compare(const struct config *old, const struct config *config, confi
 MUST_CHECK int config_keep(struct config *config, const struct config *old);
 
 /* Calls `fn` for each URL that the configuration tells the gateway to connect to: of servers, of
- * authorization servers and their keys, of token endpoints. Not its own. */
+ * authorization servers and their keys, of token endpoints. Not its own, and none of the store. */
 void config_each_url(const struct config *config, void (*fn)(void *context, struct slice url),
                      void *context);
 

@@ -118,6 +118,14 @@ void gateway_reload_commit(struct gateway_reload *reload, void (*done)(void *con
 MUST_CHECK int gateway_use_store(struct gateway *gateway, struct store *store);
 
 /*
+ * The upstreams of the store are others than those of the configuration that is served by: `fn` (on
+ * worker 0) has it loaded and reloaded, and gateway_upstreams_done() is called when that is over,
+ * however it went; once for each call of `fn`. Before gateway_run().
+ */
+void gateway_on_upstreams(struct gateway *gateway, void (*fn)(void *context), void *context);
+void gateway_upstreams_done(struct gateway *gateway);
+
+/*
  * Any thread: `done` is called on `loop` when every worker goes by all that was in the store when
  * this was asked. So what was closed is closed for the next call, wherever it lands.
  */
@@ -128,7 +136,7 @@ struct gateway_refresh {
     /* Private. */
     struct gateway *gateway;
     struct list_link link;
-    uint64_t asked, number;
+    uint64_t asked, number, reload;
 };
 void gateway_refresh(struct gateway *gateway, struct gateway_refresh *refresh);
 
