@@ -89,6 +89,8 @@ static int start_parts(struct api *api) {
     if (error == 0)
         error = crew_new(READERS, READS_WAITING, &api->readers);
     if (error == 0)
+        error = crew_new(API_TRIALS, API_TRIALS, &api->testers);
+    if (error == 0)
         error = events_new(api, &api->events);
     if (error == 0)
         error = api_write_openapi(&api->openapi, api->options.version);
@@ -190,6 +192,7 @@ int api_set_hosts(struct api *api, const struct slice *names, size_t n_names) {
 static void deliver_stop(struct io_message *message) {
     struct api *api = CONTAINER_OF(message, struct api, stop);
     api->is_stopping = true;
+    atomic_store(&api->gives_up, true);
     api->listener = io_listener_free(api->listener);
     api->sweep = io_timer_free(api->sweep);
     events_stop(api->events);
@@ -210,8 +213,10 @@ struct api *api_free(struct api *api) {
         pthread_join(api->thread, NULL);
     }
     api->is_stopping = true; /* a notice may lie in the mailbox still */
+    atomic_store(&api->gives_up, true);
     crew_free(api->hashers);
     crew_free(api->readers);
+    crew_free(api->testers);
     events_free(api->events);
     io_listener_free(api->listener);
     io_timer_free(api->sweep);

@@ -23,8 +23,12 @@ api_work_fn api_list_secrets, api_put_secret, api_delete_secret;
 /* trail.c */
 api_begin_fn api_list_audit, api_export_audit, api_get_audit_head;
 /* state.c */
-api_begin_fn api_list_upstreams, api_get_upstream, api_list_tools, api_get_health,
-    api_get_statistics, api_get_config, api_get_openapi;
+api_begin_fn api_list_tools, api_get_health, api_get_statistics, api_get_config, api_get_openapi;
+/* upstreams.c */
+api_begin_fn api_list_upstreams, api_get_upstream, api_add_upstream, api_change_upstream;
+api_work_fn api_delete_upstream;
+/* trials.c */
+api_begin_fn api_test_upstream, api_try_upstream;
 /* web.c */
 api_begin_fn api_get_page;
 /* events.c */

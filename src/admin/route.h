@@ -55,6 +55,7 @@ enum api_audit {
     API_AUDIT_TOKEN,
     API_AUDIT_EDIT,
     API_AUDIT_SECRET,
+    API_AUDIT_UPSTREAM,
     API_AUDIT_EXPORT, /* of the trail itself */
 };
 

@@ -104,10 +104,30 @@ const struct api_route api_routes[] = {
           .query = query_export, .media = "application/octet-stream", .begin = api_export_audit),
     /* the gateway */
     ROUTE(GET, "/api/v1/upstreams", UPSTREAMS_READ, NONE_READ,
-          .summary = "Upstreams, and how they are.", .answer = &schema_upstreams,
-          .begin = api_list_upstreams),
-    ROUTE(GET, "/api/v1/upstreams/{upstream}", UPSTREAMS_READ, NONE_READ, .summary = "One of them.",
-          .answer = &schema_upstream, .begin = api_get_upstream),
+          .summary = "Upstreams of the file and of the store, and how they are.",
+          .answer = &schema_upstreams, .begin = api_list_upstreams),
+    ROUTE(POST, "/api/v1/upstreams", UPSTREAMS_WRITE, UPSTREAM,
+          .summary = "A new upstream of the store, which is served when this is answered. Secrets "
+                     "in it need secrets.write; cmd, and what is taken from callers, all rights.",
+          .request = &schema_new_upstream, .answer = &schema_upstream, .status = 201,
+          .has_etag = true, .begin = api_add_upstream),
+    ROUTE(POST, "/api/v1/upstreams/test", UPSTREAMS_TEST, UPSTREAM,
+          .summary = "Connects by a definition with a url that is not kept; needs "
+                     "upstreams.write, too, and for secrets in it secrets.write.",
+          .request = &schema_upstream_trial, .answer = &schema_trial, .begin = api_try_upstream),
+    ROUTE(GET, "/api/v1/upstreams/{upstream}", UPSTREAMS_READ, NONE_READ,
+          .summary = "One of them, with its definition where it is of the store.",
+          .answer = &schema_upstream, .has_etag = true, .begin = api_get_upstream),
+    ROUTE(PATCH, "/api/v1/upstreams/{upstream}", UPSTREAMS_WRITE, UPSTREAM,
+          .summary = "Changes what is sent: the whole definition, or whether it is disabled.",
+          .request = &schema_upstream_change, .answer = &schema_upstream, .needs_match = true,
+          .has_etag = true, .begin = api_change_upstream),
+    ROUTE(DELETE, "/api/v1/upstreams/{upstream}", UPSTREAMS_WRITE, UPSTREAM,
+          .summary = "Deletes an upstream of the store.", .status = 204, .needs_match = true,
+          .work = api_delete_upstream),
+    ROUTE(POST, "/api/v1/upstreams/{upstream}/test", UPSTREAMS_TEST, UPSTREAM,
+          .summary = "Connects to an upstream of the file or the store, and says how that went.",
+          .answer = &schema_trial, .begin = api_test_upstream),
     ROUTE(GET, "/api/v1/tools", UPSTREAMS_READ, NONE_READ,
           .summary = "Tools of all upstreams, with what the gateway makes of them.",
           .query = query_tools, .answer = &schema_tools, .begin = api_list_tools),
@@ -182,6 +202,8 @@ const char *api_audit_name(enum api_audit audit) {
         return "admin-edit";
     case API_AUDIT_SECRET:
         return "admin-secret";
+    case API_AUDIT_UPSTREAM:
+        return "admin-upstream";
     case API_AUDIT_EXPORT:
         return "admin-export";
     }

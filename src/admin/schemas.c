@@ -335,7 +335,65 @@ SCHEMA(audit_head, "AuditHead");
 
 /* --- the gateway --- */
 
-const struct schema schema_upstream = {.name = "Upstream"};
+#define UPSTREAM_DEFINITION(...)                                                                   \
+    {                                                                                              \
+        .name = "definition", .type = SCHEMA_OBJECT,                                               \
+        .doc = "With the keys of [mcp.servers.NAME].", __VA_ARGS__                                 \
+    }
+
+FIELDS(new_upstream) = {
+    TEXT("name", REQUIRED, .least = 1, .most = NAME),
+    UPSTREAM_DEFINITION(REQUIRED),
+    {.name = "is_disabled", .type = SCHEMA_BOOL},
+    SCHEMA_END,
+};
+SCHEMA(new_upstream, "NewUpstream");
+FIELDS(upstream_change) = {
+    UPSTREAM_DEFINITION(.is_required = false),
+    {.name = "is_disabled", .type = SCHEMA_BOOL},
+    SCHEMA_END,
+};
+SCHEMA(upstream_change, "UpstreamChange");
+FIELDS(upstream_trial) = {UPSTREAM_DEFINITION(REQUIRED), SCHEMA_END};
+SCHEMA(upstream_trial, "UpstreamTrial");
+
+static const struct schema schema_server = {.name = "UpstreamServer"};
+FIELDS(trial) = {
+    GIVEN_BOOL("ok"),
+    TEXT("reason", .doc = "Why not."),
+    TEXT("revision", .doc = "Of MCP."),
+    {.name = "server",
+     .type = SCHEMA_OBJECT,
+     .of = &schema_server,
+     .doc = "Name and version, as it calls itself."},
+    {.name = "n_tools", .type = SCHEMA_NUMBER},
+    GIVEN_NUMBER("duration_ms"),
+    SCHEMA_END,
+};
+SCHEMA(trial, "Trial");
+
+static const char *const sources[] = {"file", "store", NULL};
+FIELDS(upstream) = {
+    GIVEN("name"),
+    TEXT("source", REQUIRED, .choices = sources),
+    TEXT("file", .doc = "Where it is configured; of source file."),
+    {.name = "line", .type = SCHEMA_NUMBER},
+    TEXT("state", REQUIRED,
+         .doc = "idle, starting, ready, down, stopping, closed, per session; of the store also "
+                "disabled, shadowed, invalid, waiting (for a configuration that can be loaded)."),
+    TEXT("error", .doc = "Why it is down or invalid."),
+    {.name = "is_disabled", .type = SCHEMA_BOOL, .doc = "Of source store, as what follows."},
+    {.name = "version", .type = SCHEMA_NUMBER},
+    {.name = "created", .type = SCHEMA_TIME},
+    {.name = "updated", .type = SCHEMA_TIME},
+    {.name = "definition", .type = SCHEMA_OBJECT, .of = &schema_any},
+    {.name = "shadows",
+     .type = SCHEMA_OBJECT,
+     .of = &schema_any,
+     .doc = "Of source file: what the store has under that name, which is not served."},
+    SCHEMA_END,
+};
+SCHEMA(upstream, "Upstream");
 FIELDS(upstreams) = {ITEMS(upstream), SCHEMA_END};
 SCHEMA(upstreams, "Upstreams");
 

@@ -1,4 +1,4 @@
-/* How the gateway is: upstreams, tools, health, numbers, its configuration. What the first worker
+/* How the gateway is: tools, health, numbers, its configuration. What the first worker
  * has to say is asked of it, and put into shape on a thread of the readers, for it may be long. */
 #include <errno.h>
 #include <stdio.h>
@@ -68,56 +68,6 @@ static void shape_later(struct api_request *request, int error,
     }
     (void)take_document(request);
     (void)!api_in_crew(request, request->api->readers, shape, on_shaped);
-}
-
-/* --- upstreams --- */
-
-static void shape_upstreams(struct api_request *request) {
-    struct document *document = request->own;
-    struct json_writer writer;
-    document->error = read_document(document);
-    if (document->error != 0)
-        return;
-    const struct json_node *list =
-        json_member(document->reader, json_root(document->reader), SLICE("upstreams"));
-    json_writer_init(&writer, &request->answer.body);
-    json_object_begin(&writer);
-    json_kv_raw(&writer, SLICE("items"), list != NULL ? list->raw : SLICE("[]"));
-    json_object_end(&writer);
-}
-
-static void on_upstreams(struct api_request *request, int error) {
-    shape_later(request, error, shape_upstreams);
-}
-
-void api_list_upstreams(struct api_request *request) {
-    api_ask(request, write_status, request->api->options.gateway, on_upstreams);
-}
-
-static void shape_upstream(struct api_request *request) {
-    struct document *document = request->own;
-    document->error = read_document(document);
-    if (document->error != 0)
-        return;
-    const struct json_reader *reader = document->reader;
-    const struct json_node *list = json_member(reader, json_root(reader), SLICE("upstreams"));
-    for (const struct json_node *node = list != NULL ? json_first(reader, list) : NULL;
-         node != NULL; node = json_next(reader, node)) {
-        const struct json_node *name = json_member(reader, node, SLICE("name"));
-        if (name == NULL || !json_string_is(name, request->parameters[0]))
-            continue;
-        buf_append(&request->answer.body, node->raw);
-        return;
-    }
-    document->error = api_refuse(request, 404, "there is no such upstream", NULL);
-}
-
-static void on_upstream(struct api_request *request, int error) {
-    shape_later(request, error, shape_upstream);
-}
-
-void api_get_upstream(struct api_request *request) {
-    api_ask(request, write_status, request->api->options.gateway, on_upstream);
 }
 
 /* --- tools --- */

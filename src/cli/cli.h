@@ -57,6 +57,7 @@ struct cli_options {
     struct cli_audit_options audit;
     struct cli_people_options people;
     const char *command;      /* its words: "user add" */
+    const char *only;         /* cli_with_upstreams(): this upstream alone; NULL: all */
     const char *arguments[4]; /* of the command */
     int n_arguments;
 };
@@ -74,6 +75,9 @@ cli_command cli_store_migrate, cli_store_backup, cli_store_restore, cli_store_co
 cli_command cli_user_add, cli_user_list, cli_user_show, cli_user_edit;              /* user.c */
 cli_command cli_user_password, cli_user_disable, cli_user_enable, cli_user_delete;
 cli_command cli_role_add, cli_role_list, cli_role_show, cli_role_edit, cli_role_delete; /* role.c */
+cli_command cli_upstream_list, cli_upstream_show, cli_upstream_add,
+    cli_upstream_edit; /* upstream.c */
+cli_command cli_upstream_disable, cli_upstream_enable, cli_upstream_delete, cli_upstream_test;
 cli_command cli_token_add, cli_token_list, cli_token_revoke; /* user_token.c */
 cli_command cli_session_list, cli_session_end;               /* session.c */
 cli_command cli_audit_tail, cli_audit_head;                  /* audit.c */
@@ -86,6 +90,9 @@ cli_command cli_audit_verify;                                /* audit_verify.c *
  * CLI_CONFIG or CLI_FAILED. Without a named file cardea.toml and then nexus.toml are looked for.
  */
 MUST_CHECK int cli_load_config(const struct cli_options *options, struct config **ret_config);
+
+/* The file that is meant by the options; it need not be there. */
+const char *cli_name_config(const struct cli_options *options);
 
 /* The same to serve by it (the store is brought up to date where it has to be asked for secrets),
  * or to say what is wrong with it, for which nothing is made or changed. */
@@ -188,6 +195,7 @@ struct cli_session {
     const struct cli_options *options;
     const struct config *config;
     struct gateway *gateway;
+    uint64_t began_ms; /* monotonic */
     bool is_asked;
     int result; /* of the command, once it is known */
     /* Once all upstreams are up or have failed; gateway_stop() has to be called, then or later. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "admin/control.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "cli.h"
@@ -59,13 +60,16 @@ int cli_with_upstreams(const struct cli_options *options, int (*ask)(struct cli_
     CLEANUP(config_unrefp) struct config *config = NULL;
     CLEANUP(mem_freep) char *data_dir = NULL;
     struct cli_spawners spawners = {0};
-    struct cli_session session = {.options = options, .ask = ask, .result = CLI_FAILED};
+    struct cli_session session = {
+        .options = options, .ask = ask, .began_ms = clock_monotonic_ms(), .result = CLI_FAILED};
     signal(SIGPIPE, SIG_IGN);
     int result = cli_load_config(options, &config);
     if (result == CLI_OK)
         result = cli_open_data_dir(options, &data_dir);
     if (result != CLI_OK)
         return result;
+    if (options->only != NULL)
+        config_keep_server(config, slice_from_cstr(options->only));
     /* Warnings about upstreams are what the user wants to see, the chatter of a start is not. */
     struct cli_options quiet = *options;
     if (quiet.log_level == LOG_INFO)

@@ -359,6 +359,12 @@ static void open_control(struct serving *serving, const char *data_dir,
                   LOG_CSTR("path", path), LOG_CSTR("reason", strerror(-error)));
 }
 
+static void on_applied(void *context, struct config *config) {
+    struct serving *serving = context;
+    serving_admin_reloaded(serving->admin, config);
+    serving_admin_notice(serving->admin);
+}
+
 /* Users and edit mode, and the console for them. */
 static int use_store(struct serving *serving, const char *data_dir) {
     struct serving_admin_options options = {
@@ -410,6 +416,8 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
         .log = serving->log,
         .config = serving->config,
         .parts = {serving_admin_part(serving->admin), serving_tls_part(tls)},
+        .on_applied = on_applied,
+        .context = serving,
     };
     serving->reloader = cli_reloader_new(&reloader_options);
     gateway_on_upstreams(serving->gateway, cli_reloader_take_upstreams, serving->reloader);

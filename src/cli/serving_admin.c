@@ -1,6 +1,7 @@
 #include "serving_admin.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "json/writer.h"
 #include "serving_keys.h"
 #include "serving_tls.h"
+#include "upstreams.h"
 
 enum { SETUP_MINUTES = 30 };
 
@@ -26,7 +28,9 @@ struct serving_admin {
     struct audit_redact *redact;
     struct audit_writer *writer;
     struct cli_reload_part part;
-    struct config *next; /* prepared */
+    struct config *next;   /* prepared */
+    pthread_mutex_t mutex; /* guards what follows */
+    struct config *served;
 };
 
 static void complain(const char *what, struct slice reason) {
@@ -218,6 +222,29 @@ const struct cli_reload_part *serving_admin_part(const struct serving_admin *adm
     return admin != NULL ? &admin->part : NULL;
 }
 
+/* --- upstreams --- */
+
+void serving_admin_reloaded(struct serving_admin *admin, struct config *config) {
+    if (admin == NULL)
+        return;
+    pthread_mutex_lock(&admin->mutex);
+    struct config *old = admin->served;
+    admin->served = config_ref(config);
+    pthread_mutex_unlock(&admin->mutex);
+    config_unref(old);
+}
+
+static int define(void *context, struct slice name, struct slice definition,
+                  struct config **ret_config, struct buf *reason) {
+    struct serving_admin *admin = context;
+    pthread_mutex_lock(&admin->mutex);
+    CLEANUP(config_unrefp) struct config *served = config_ref(admin->served);
+    pthread_mutex_unlock(&admin->mutex);
+    const struct config_stored stored = {
+        .name = name, .definition = definition, .is_disabled = definition.len == 0};
+    return cli_try_definition(admin->options.options, served, &stored, ret_config, reason);
+}
+
 /* --- beginning and end --- */
 
 static int make_api(struct serving_admin *admin, const struct config *config,
@@ -239,6 +266,7 @@ static int make_api(struct serving_admin *admin, const struct config *config,
         .version = SLICE(CARDEA_VERSION),
         .record = record,
         .count = count_stranger,
+        .define = define,
         .context = admin,
     };
     int error = api_new(&options, &admin->api);
@@ -256,7 +284,7 @@ static int make_api(struct serving_admin *admin, const struct config *config,
     return CLI_FAILED;
 }
 
-int serving_admin_start(const struct serving_admin_options *options, const struct config *config,
+int serving_admin_start(const struct serving_admin_options *options, struct config *config,
                         struct serving_admin **ret_admin) {
     struct io_tls *context = NULL;
     *ret_admin = NULL;
@@ -265,6 +293,8 @@ int serving_admin_start(const struct serving_admin_options *options, const struc
     struct serving_admin *admin = mem_xalloc(sizeof *admin);
     admin->options = *options;
     admin->part = (struct cli_reload_part){admin, prepare, commit};
+    admin->served = config_ref(config);
+    pthread_mutex_init(&admin->mutex, NULL);
     pki_pair_init(&admin->pair);
     int result = load_certificate(admin, config, &context);
     if (result == CLI_OK && open_records(admin, config) != 0)
@@ -329,6 +359,8 @@ struct serving_admin *serving_admin_free(struct serving_admin *admin) {
     audit_writer_free(admin->writer);
     audit_redact_free(admin->redact);
     config_unref(admin->next);
+    config_unref(admin->served);
+    pthread_mutex_destroy(&admin->mutex);
     pki_pair_deinit(&admin->pair);
     mem_free(admin);
     return NULL;

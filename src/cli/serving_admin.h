@@ -25,7 +25,9 @@ struct serving_admin_options {
 /* After serving_tls_start(), before gateway_run(). With admin.enabled = false *ret_admin is NULL.
  * What is wrong is said on stderr. */
 MUST_CHECK int serving_admin_start(const struct serving_admin_options *options,
-                                   const struct config *config, struct serving_admin **ret_admin);
+                                   struct config *config, struct serving_admin **ret_admin);
+/* Another configuration is served; on worker 0. Accepts NULL, as what follows. */
+void serving_admin_reloaded(struct serving_admin *admin, struct config *config);
 /* The certificate that the gateway serves is this one now; on worker 0. */
 void serving_admin_use(struct serving_admin *admin, const struct pki_pair *pair);
 /* What a reload changes of it: the names by which it is asked. NULL: there is none. */

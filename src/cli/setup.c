@@ -30,7 +30,7 @@ void cli_print_problems(const struct config_problems *problems) {
     }
 }
 
-static const char *name_config(const struct cli_options *options) {
+const char *cli_name_config(const struct cli_options *options) {
     if (options->config_path != NULL)
         return options->config_path;
     bool is_nexus = access("cardea.toml", F_OK) != 0 && access("nexus.toml", F_OK) == 0;
@@ -41,7 +41,7 @@ static int load_config(const struct cli_options *options, enum cli_purpose purpo
                        struct config **ret_config) {
     CLEANUP(cli_secrets_freep) struct cli_secrets *secrets = cli_secrets_new(options, purpose);
     struct config_resolvers resolvers = cli_secrets_resolvers(secrets);
-    const char *path = name_config(options);
+    const char *path = cli_name_config(options);
     struct config_problems problems;
     config_problems_init(&problems);
     int error = config_load_file_with(path, &resolvers, &problems, ret_config);
@@ -68,7 +68,7 @@ int cli_load_checked_config(const struct cli_options *options, struct config **r
 }
 
 int cli_load_store_config(const struct cli_options *options, struct config **ret_config) {
-    const char *path = name_config(options);
+    const char *path = cli_name_config(options);
     struct config_resolvers resolvers = {.secret_fn = NULL};
     struct config_problems problems;
     if (options->config_path == NULL && access(path, F_OK) != 0)

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/network.h"
 #include "base/slice.h"
+#include "config/config.h"
 #include "gateway/gateway.h"
 #include "io/loop.h"
 #include "io/stream.h"
@@ -62,6 +63,15 @@ typedef void api_count_fn(void *context, const struct network *address, const ch
 /* Appends JSON, on worker 0 of the gateway. 0, -errno. */
 typedef int api_write_fn(void *context, struct buf *out);
 
+/*
+ * What would become of an upstream of the store: loads the configuration that is served by with
+ * this one in place of all others of the store; `definition` empty: with none. 0: *ret_config is
+ * the caller's, and config_find_stored() tells. Else `reason` says why there is none, or is empty:
+ * -ENOMEM. Any thread; it blocks, for it asks the store for secrets.
+ */
+typedef int api_define_fn(void *context, struct slice name, struct slice definition,
+                          struct config **ret_config, struct buf *reason);
+
 struct api_options {
     struct log *log;         /* outlives it, as does what follows */
     struct gateway *gateway; /* NULL: what is asked of it is unavailable (tests) */
@@ -78,7 +88,8 @@ struct api_options {
     struct slice version;  /* of the program; a constant */
     api_record_fn *record; /* NULL: nothing is recorded, as with the next one */
     api_count_fn *count;
-    void *context; /* of both */
+    api_define_fn *define; /* NULL: upstreams of the store are unavailable */
+    void *context;         /* of all three */
 };
 
 /* Binds the address; what is asked waits until api_start(). -EADDRINUSE and the like; -EINVAL: the

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -161,6 +162,25 @@ int gateway_write_status(struct gateway *gateway, struct buf *out);
 void gateway_on_change(struct gateway *gateway, void (*fn)(void *context), void *context);
 /* True when no upstream is in its first start any more. */
 bool gateway_is_settled(struct gateway *gateway);
+
+/* Trying upstreams (trial.c). */
+
+/*
+ * Connects to the one server of this configuration, which has a url, as a gateway does before it
+ * lists its tools, and ends the session again. Blocks, for `most_ms` and a moment more, or until
+ * *gives_up (may be NULL) is set; any thread. The configuration is nobody else's, and is changed.
+ * Appends {"ok":true,"revision","server":{"name","version"},"n_tools","duration_ms"}, or
+ * {"ok":false,"reason","duration_ms"}: nothing that the server sent beside what it calls itself.
+ */
+MUST_CHECK int gateway_try(struct config *config, struct slice version, uint64_t most_ms,
+                           const atomic_bool *gives_up, struct buf *out);
+/*
+ * The same of one that the gateway serves, from worker 0: starts it where it does not run, and
+ * appends nothing while it has not come to an end; to be called again, with the same `since_ms`
+ * (monotonic). `is_over`: nobody waits longer. -ENOENT: there is none of that name.
+ */
+MUST_CHECK int gateway_look_at_upstream(struct gateway *gateway, struct slice name,
+                                        uint64_t since_ms, bool is_over, struct buf *out);
 
 /* For the command line. */
 
