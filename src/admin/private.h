@@ -31,7 +31,7 @@ enum {
     API_STREAMS = 64,       /* of events, in all */
     API_STREAMS_OF_ONE = 8, /* user */
     API_EXPORTS = 4,
-    API_TRIALS = 4, /* at once, of each kind; as many more wait */
+    API_TRIALS = 4, /* at once */
     API_TRIAL_MS = 10000,
 };
 #define API_HEAD        KIB(16)
@@ -75,7 +75,7 @@ struct api {
     struct list connections, requests, queries, refreshes;
     size_t n_connections, n_requests, n_exports;
     struct crew *hashers, *readers, *testers;
-    size_t n_looks;       /* trials of programs */
+    size_t n_trials;      /* under way */
     atomic_bool gives_up; /* it stops: trials end */
     struct events *events;
     struct io_timer *sweep; /* of what is over in the store */

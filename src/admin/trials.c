@@ -12,9 +12,27 @@
 
 enum { LOOK_MS = 50 };
 
+/* False: too many are under way, and the request is answered. */
+static bool enter(struct api_request *request) {
+    struct api *api = request->api;
+    api_answer_reset(&request->answer);
+    if (api->n_trials < API_TRIALS) {
+        api->n_trials++;
+        return true;
+    }
+    (void)api_refuse(request, 503, "too many others wait for this", "try again in a moment");
+    api_request_done(request, API_E_REFUSED);
+    return false;
+}
+
+static void leave(struct api_request *request, int error) {
+    request->api->n_trials--;
+    api_request_done(request, error);
+}
+
 static void on_tried(struct api_request *request) {
     const struct defining *defining = request->own;
-    api_request_done(request, defining->error);
+    leave(request, defining->error);
 }
 
 static void write_failed(struct api_request *request, struct slice reason) {
@@ -37,8 +55,9 @@ static void try_it(struct api_request *request) {
 }
 
 static void begin_trial(struct api_request *request) {
-    api_answer_reset(&request->answer);
-    (void)!api_in_crew(request, request->api->testers, try_it, on_tried);
+    struct api *api = request->api;
+    if (enter(request) && !api_in_crew(request, api->testers, try_it, on_tried))
+        api->n_trials--; /* the request is answered, and gone */
 }
 
 /* --- a program, which the gateway runs --- */
@@ -56,33 +75,26 @@ static void on_looked(struct api_request *request, int error) {
     struct defining *defining = request->own;
     if (error == -ENOENT)
         error = api_refuse(request, 409, "the gateway does not serve it", "enable it first");
-    if (error != 0 || buf_len(&request->answer.body) != 0) {
-        request->api->n_looks--;
-        api_request_done(request, error);
-    } else {
+    if (error != 0 || buf_len(&request->answer.body) != 0)
+        leave(request, error);
+    else
         io_timer_start(defining->timer, LOOK_MS);
-    }
 }
 
 static void on_timer(void *context) {
     struct api_request *request = context;
     if (request->api->is_stopping)
-        api_request_done(request, -ECANCELED);
+        leave(request, -ECANCELED);
     else
         api_ask(request, look_at_it, request, on_looked);
 }
 
 static void begin_look(struct api_request *request) {
     struct defining *defining = request->own;
-    struct api *api = request->api;
-    if (api->n_looks == API_TRIALS) {
-        (void)api_refuse(request, 503, "too many others wait for this", "try again in a moment");
-        api_request_done(request, API_E_REFUSED);
+    if (!enter(request))
         return;
-    }
-    api->n_looks++;
     defining->since_ms = clock_monotonic_ms();
-    defining->timer = io_timer_new(api->loop, on_timer, request);
+    defining->timer = io_timer_new(request->api->loop, on_timer, request);
     on_timer(request);
 }
 

@@ -250,6 +250,7 @@ static int add_it(struct store_tx *tx, struct api_request *request) {
 void api_add_upstream(struct api_request *request) {
     struct defining *defining = defining_of(request);
     int error = api_text(request, "name", &defining->name);
+    request->parameters[0] = defining->name; /* for the trail: what was made */
     defining->definition = schema_raw(request->reader, "definition");
     if (error != 0)
         api_request_done(request, error);

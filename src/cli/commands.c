@@ -270,6 +270,25 @@ static void print_health(const struct json_reader *reader, const struct json_nod
         printf(" (calls are refused for another %.*s ms)", SLICE_ARGS(retry->raw));
 }
 
+/* Of the store, and not served. */
+static void print_left_out(const struct json_reader *reader, const struct json_node *status) {
+    const struct json_node *list = json_member(reader, status, SLICE("left_out"));
+    for (const struct json_node *node = list != NULL ? json_first(reader, list) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        const struct json_node *error = json_member(reader, node, SLICE("error"));
+        printf("upstream  ");
+        print_string(json_member(reader, node, SLICE("name")), 100);
+        printf(": ");
+        print_string(json_member(reader, node, SLICE("state")), 100);
+        printf(" (of the store)");
+        if (error != NULL) {
+            printf(", ");
+            print_string(error, 1000);
+        }
+        putchar('\n');
+    }
+}
+
 static void print_status(const struct json_reader *reader) {
     const struct json_node *status = json_member(reader, json_root(reader), SLICE("status"));
     const struct json_node *upstreams = json_member(reader, status, SLICE("upstreams"));
@@ -296,12 +315,13 @@ static void print_status(const struct json_reader *reader) {
         }
         putchar('\n');
     }
+    print_left_out(reader, status);
 }
 
 int cli_status(const struct cli_options *options) {
     static const struct json_want upstream[] = {{"tools", want_nothing}, {0}};
     static const struct json_want each[] = {{"*", upstream}, {0}};
-    static const struct json_want status[] = {{"upstreams", each}, {0}};
+    static const struct json_want status[] = {{"upstreams", each}, {"left_out", each}, {0}};
     static const struct json_want want[] = {{"status", status}, {0}};
     CLEANUP(mem_freep) char *data_dir = NULL;
     int result = cli_open_data_dir(options, &data_dir);

@@ -56,6 +56,15 @@ static int read_definition(struct upstream_command *command) {
     return CLI_OK;
 }
 
+static struct slice without_space(struct slice text) {
+    static const char space[] = " \t\r\n";
+    while (text.len != 0 && strchr(space, text.ptr[text.len - 1]) != NULL)
+        text.len--;
+    while (text.len != 0 && strchr(space, text.ptr[0]) != NULL)
+        text = slice_from(text, 1);
+    return text;
+}
+
 /* Read from standard input, and looked at by the loader of the configuration. */
 static int take_definition(struct upstream_command *command) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(16));
@@ -63,8 +72,8 @@ static int take_definition(struct upstream_command *command) {
     int result = read_definition(command);
     if (result != CLI_OK)
         return result;
-    const struct config_stored stored = {.name = command->people.who,
-                                         .definition = slice_trim(buf_slice(&command->definition))};
+    const struct config_stored stored = {
+        .name = command->people.who, .definition = without_space(buf_slice(&command->definition))};
     snprintf(what, sizeof what, "cannot %s", command->people.what);
     if (cli_try_definition(command->people.options, NULL, &stored, &command->config, &reason) != 0)
         return cli_store_failed(what, &reason);
@@ -151,13 +160,6 @@ int cli_upstream_delete(const struct cli_options *options) {
 
 /* --- looking --- */
 
-static struct slice file_name(const struct config *config) {
-    struct slice name = config->path, folder;
-    while (slice_cut(name, '/', &folder, &name))
-        ;
-    return name;
-}
-
 static struct slice state_of(const struct config *config, struct slice name, bool is_disabled) {
     static const char *const states[] = {"served", "disabled", "shadowed", "invalid"};
     const struct config_stored_upstream *stored = config_find_stored(config, name);
@@ -178,7 +180,7 @@ static void write_file_one(struct upstream_command *command, const struct config
         json_object_begin(json);
         json_kv_string(json, SLICE("name"), server->name);
         json_kv_string(json, SLICE("source"), SLICE("file"));
-        json_kv_string(json, SLICE("file"), file_name(command->config));
+        json_kv_string(json, SLICE("file"), config_file_name(command->config));
         json_kv_u64(json, SLICE("line"), server->line);
         json_kv_string(json, SLICE("state"), SLICE("served"));
         json_object_end(json);
@@ -186,7 +188,7 @@ static void write_file_one(struct upstream_command *command, const struct config
     }
     people_write_cell(people, server->name, 24);
     people_write_cell(people, SLICE("served"), 9);
-    people_write_cell(people, file_name(command->config), 0);
+    people_write_cell(people, config_file_name(command->config), 0);
     buf_printf(&people->out, ":%u\n", server->line);
 }
 

@@ -243,6 +243,14 @@ const struct config_stored_upstream *config_find_stored(const struct config *con
     return NULL;
 }
 
+struct slice config_file_name(const struct config *config) {
+    struct slice path = config->path;
+    size_t slash = path.len;
+    while (slash > 0 && path.ptr[slash - 1] != '/')
+        slash--;
+    return slice_from(path, slash);
+}
+
 const struct config_server *config_find_server(const struct config *config, struct slice name) {
     for (size_t i = 0; i < config->n_servers; i++) {
         if (slice_eq(config->servers[i].name, name))

@@ -24,7 +24,8 @@ struct loader {
     bool store_is_broken; /* [store] has errors: secrets are not looked for */
     struct arena *tree;   /* of the tree that is walked */
     struct stored *stored;
-    bool is_stored; /* what is walked was put into the store: less is let through */
+    bool is_stored;     /* what is walked was put into the store: less is let through */
+    size_t stored_text; /* bytes of its texts so far */
     size_t n_stored_errors;
     bool is_hidden; /* the value at hand stands for that of a secret, which is not known */
     struct config_server *unserved; /* that have neither cmd nor url: checked, not kept */

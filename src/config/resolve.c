@@ -228,6 +228,12 @@ static bool keep(struct resolving *resolving, struct slice text, struct slice *r
         (void)refuse(resolving, "must not hold the character U+0000");
         return false;
     }
+    l->stored_text += l->is_stored ? text.len : 0;
+    if (l->stored_text > LIMIT_STORED_TEXT) {
+        (void)refuse(resolving, "is past the %zu KiB that all texts of one upstream may have",
+                     LIMIT_STORED_TEXT / KIB(1));
+        return false;
+    }
     struct slice copy = arena_dup(&l->config->arena, text);
     if (copy.ptr == NULL) {
         l->error = -ENOMEM;

@@ -135,7 +135,8 @@ static void read_value(struct reading *reading, const struct place *place,
 /* False: it is none; that was said. */
 static bool read_definition(struct loader *l, struct json_reader *reader, size_t index,
                             const struct place *servers, struct toml_node *to) {
-    static const struct json_limits limits = {.max_depth = 16, .max_keys = 1000};
+    static const struct json_limits limits = {
+        .max_depth = 16, .max_keys = LIMIT_STORED_VALUES, .max_nodes = LIMIT_STORED_VALUES};
     const struct config_stored *stored = &l->stored->list.items[index];
     struct place place = {.up = servers, .key = stored->name};
     struct json_error why = {.reason = ""};
@@ -265,6 +266,7 @@ void stored_load(struct loader *l, const struct toml_node *root) {
         if (!stored_is_at(servers->children[i].key_at, &index))
             continue;
         l->is_stored = true;
+        l->stored_text = 0;
         load_server(l, &inner, &servers->children[i]);
         l->is_stored = false;
     }

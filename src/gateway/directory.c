@@ -426,6 +426,7 @@ void gw_directory_stop(struct gateway *gateway) {
 void gw_directory_init(struct gateway *gateway) {
     pthread_mutex_init(&gateway->directories.mutex, NULL);
     list_init(&gateway->directories.refreshes);
+    buf_init(&gateway->directories.tried_mark, KIB(64));
 }
 
 void gw_directory_free(struct gateway *gateway) {

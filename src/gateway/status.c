@@ -136,15 +136,12 @@ static void write_instance(struct json_writer *writer, struct gw_worker *worker,
 static void write_source(struct json_writer *writer, const struct config *config,
                          struct slice name) {
     const struct config_server *server = config_find_server(config, name);
-    struct slice file = config->path, folder;
     if (server == NULL || server->is_stored) {
         json_kv_string(writer, SLICE("source"), SLICE("store"));
         return;
     }
-    while (slice_cut(file, '/', &folder, &file))
-        ;
     json_kv_string(writer, SLICE("source"), SLICE("file"));
-    json_kv_string(writer, SLICE("file"), file);
+    json_kv_string(writer, SLICE("file"), config_file_name(config));
     json_kv_u64(writer, SLICE("line"), server->line);
 }
 

@@ -40,6 +40,7 @@ export interface Config {
     /** by default edit mode is on: most tests are not about what may be called */
     security?: { [key: string]: Value };
     audit?: { [key: string]: Value };
+    admin?: { [key: string]: Value };
     servers: { [name: string]: ServerConfig };
 }
 
@@ -64,6 +65,7 @@ export function toml(config: Config): string {
     if (config.mcp !== undefined) text += table("mcp", config.mcp);
     text += table("security", config.security ?? { edit_mode: true });
     if (config.audit !== undefined) text += table("audit", config.audit);
+    if (config.admin !== undefined) text += table("admin", config.admin);
     for (const [name, server] of Object.entries(config.servers)) {
         text += table(`mcp.servers.${name}`, { ...quick, ...server });
     }

@@ -13,6 +13,12 @@ static int test_secret(void *context, const struct config *config, struct slice 
     (void)context;
     (void)config;
     (void)reason;
+    static char long_text[4097];
+    memset(long_text, 'a', sizeof long_text - 1);
+    if (slice_eq(name, SLICE("long"))) {
+        *ret_value = slice_from_cstr(long_text);
+        return 0;
+    }
     if (!slice_eq(name, SLICE("token")) && !slice_eq(name, SLICE("inner")))
         return CONFIG_SECRET_NONE;
     *ret_value =
@@ -281,6 +287,43 @@ static void test_size(void) {
     }
 }
 
+/* So many that the memory of a configuration is not in danger: of values, and of secrets' bytes. */
+static void test_number(void) {
+    enum { FIXED = 4 }; /* the object, url, allow, and what the list may have less */
+    for (size_t past = 0; past < 2; past++) {
+        struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(128));
+        buf_append_cstr(&text, "{\"url\":\"http://127.0.0.1:9/mcp\",\"allow\":[\"a\"");
+        for (size_t i = 0; i < LIMIT_STORED_VALUES - FIXED + past; i++)
+            buf_append_cstr(&text, ",\"a\"");
+        buf_append_cstr(&text, "]}");
+        buf_append_byte(&text, '\0');
+        struct loaded l = load_one(usual, buf_slice(&text).ptr);
+        REQUIRE(l.result == 0);
+        CHECK_INT(l.config->stored[0].kind, past ? CONFIG_STORED_INVALID : CONFIG_STORED_SERVED);
+        unload(&l);
+    }
+}
+
+static void test_text(void) {
+    for (size_t past = 0; past < 2; past++) {
+        struct buf text CLEANUP(buf_deinit) = BUF_INIT(KIB(128));
+        size_t n = LIMIT_STORED_TEXT / 4096 - 1 + 2 * past; /* the URL and names are some, too */
+        buf_append_cstr(&text, "{\"url\":\"http://127.0.0.1:9/mcp\",\"headers\":[");
+        for (size_t i = 0; i < n; i++)
+            buf_printf(&text,
+                       "%s{\"rule\":\"insert\",\"name\":\"X-%zu\",\"value\":\"{{ secret.long }}\"}",
+                       i == 0 ? "" : ",", i);
+        buf_append_cstr(&text, "]}");
+        buf_append_byte(&text, '\0');
+        struct loaded l = load_one(usual, buf_slice(&text).ptr);
+        REQUIRE(l.result == 0);
+        bool is_told =
+            slice_find(l.config->stored[0].reason, SLICE("past the 128 KiB")) != SIZE_MAX;
+        CHECK(is_told == (past == 1));
+        unload(&l);
+    }
+}
+
 static void test_keep_server(void) {
     struct loaded l = load_one(usual, "{\"url\":\"http://127.0.0.1:9/mcp\"}");
     REQUIRE(l.result == 0);
@@ -294,4 +337,5 @@ static void test_keep_server(void) {
 
 TEST_MAIN(TEST(test_as_in_the_file), TEST(test_without_servers), TEST(test_left_out),
           TEST(test_errors_of_the_file), TEST(test_refused), TEST(test_allowed),
-          TEST(test_rules_for_all), TEST(test_size), TEST(test_keep_server))
+          TEST(test_rules_for_all), TEST(test_size), TEST(test_number), TEST(test_text),
+          TEST(test_keep_server))

@@ -203,7 +203,9 @@
 #define LIMIT_CONFIG_VARIABLES  4096u    /* of the environment that are noted */
 #define LIMIT_CONFIG_PROBLEMS   200u     /* that are told before the rest is left out */
 #define LIMIT_STORED_DEFINITION KIB(64)  /* of an upstream of the store, as JSON */
-#define LIMIT_STORED_UPSTREAMS  200u
-#define LIMIT_TOML_DEPTH        32u /* of brackets */
+#define LIMIT_STORED_UPSTREAMS  100u
+#define LIMIT_STORED_VALUES     1000u    /* of one, tables and lists included */
+#define LIMIT_STORED_TEXT       KIB(128) /* all texts of one, with its secrets */
+#define LIMIT_TOML_DEPTH        32u      /* of brackets */
 #define LIMIT_TOML_KEY_PARTS    32u
 #define LIMIT_TOML_VALUES       400000u

@@ -586,6 +586,8 @@ MUST_CHECK int config_load_store(const char *path, const struct config_resolvers
 /* What became of the one of that name; NULL: there is none. */
 const struct config_stored_upstream *config_find_stored(const struct config *config,
                                                         struct slice name);
+/* Of `path`, without folders. */
+struct slice config_file_name(const struct config *config);
 /* The server of that name, or NULL. */
 const struct config_server *config_find_server(const struct config *config, struct slice name);
 /* Drops all servers but that one. Before anybody else has the configuration. */
