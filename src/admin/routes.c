@@ -111,10 +111,6 @@ const struct api_route api_routes[] = {
                      "in it need secrets.write; cmd, and what is taken from callers, all rights.",
           .request = &schema_new_upstream, .answer = &schema_upstream, .status = 201,
           .has_etag = true, .begin = api_add_upstream),
-    ROUTE(POST, "/api/v1/upstreams/test", UPSTREAMS_TEST, UPSTREAM,
-          .summary = "Connects by a definition with a url that is not kept; needs "
-                     "upstreams.write, too, and for secrets in it secrets.write.",
-          .request = &schema_upstream_trial, .answer = &schema_trial, .begin = api_try_upstream),
     ROUTE(GET, "/api/v1/upstreams/{upstream}", UPSTREAMS_READ, NONE_READ,
           .summary = "One of them, with its definition where it is of the store.",
           .answer = &schema_upstream, .has_etag = true, .begin = api_get_upstream),
@@ -128,6 +124,10 @@ const struct api_route api_routes[] = {
     ROUTE(POST, "/api/v1/upstreams/{upstream}/test", UPSTREAMS_TEST, UPSTREAM,
           .summary = "Connects to an upstream of the file or the store, and says how that went.",
           .answer = &schema_trial, .begin = api_test_upstream),
+    ROUTE(POST, "/api/v1/upstream-test", UPSTREAMS_TEST, UPSTREAM,
+          .summary = "Connects by a definition with a url that is not kept; needs "
+                     "upstreams.write, too, and for secrets in it secrets.write.",
+          .request = &schema_upstream_trial, .answer = &schema_trial, .begin = api_try_upstream),
     ROUTE(GET, "/api/v1/tools", UPSTREAMS_READ, NONE_READ,
           .summary = "Tools of all upstreams, with what the gateway makes of them.",
           .query = query_tools, .answer = &schema_tools, .begin = api_list_tools),

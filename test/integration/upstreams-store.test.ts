@@ -24,6 +24,7 @@ import { status } from "./lib/upstreams.ts";
 import { until, within } from "./lib/wait.ts";
 
 const UPSTREAMS = "/api/v1/upstreams";
+const TRIAL = "/api/v1/upstream-test";
 
 /** A server made with the SDK, stateless, with these tools. */
 async function startSdk(name: string, ...tools: string[]): Promise<{ url: string; close(): Promise<void> }> {
@@ -280,7 +281,7 @@ describe("one gateway", () => {
 
     describe("tests of connections", () => {
         const attempt = (who: string, definition: unknown): Promise<Answer> =>
-            as(who).ask("POST", `${UPSTREAMS}/test`, { body: { definition } });
+            as(who).ask("POST", TRIAL, { body: { definition } });
 
         test("who may", async () => {
             const secret = { url: one.url, auth: { token: "{{ secret.key }}" } };
@@ -411,7 +412,7 @@ test("a trial that hangs does not keep the gateway from ending", async (t) => {
     const silent = await startHttp({ on: () => true }, t);
     const admin = await startAdmin({ users: [{ name: "root", roles: ["administrator"] }] }, t);
     const root = await admin.login("root");
-    const trial = root.ask("POST", `${UPSTREAMS}/test`, { body: { definition: { url: silent.url } } }).catch(() => undefined);
+    const trial = root.ask("POST", TRIAL, { body: { definition: { url: silent.url } } }).catch(() => undefined);
     await silent.requests.waitFor(() => true);
     const started = performance.now();
     await admin.gateway.stop();

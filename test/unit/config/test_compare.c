@@ -372,6 +372,7 @@ static const struct sample {
     {"admin.listen", NULL, true, "[admin]\n", "", "listen = \"127.0.0.1:9\""},
     {"admin.hosts", NULL, false, "[admin]\n", "", "hosts = [\"gw.example\"]"},
     {"admin.session_idle", NULL, true, "[admin]\n", "", "session_idle = \"7m\""},
+    {"admin.allow_commands", NULL, false, "[admin]\n", "", "allow_commands = true"},
     {"admin.session_max", NULL, true, "[admin]\n", "", "session_max = \"7h\""},
     {"server.health.enabled", NULL, false, "[server.health]\n", "", "enabled = false"},
     {"server.health.path", NULL, false, "[server.health]\n", "", "path = \"/up\""},
