@@ -78,7 +78,9 @@ static int take_definition(struct upstream_command *command) {
     if (cli_try_definition(command->people.options, NULL, &stored, &command->config, &reason) != 0)
         return cli_store_failed(what, &reason);
     const struct config_stored_upstream *found = config_find_stored(command->config, stored.name);
-    if (found == NULL || found->kind == CONFIG_STORED_SHADOWED)
+    if (found == NULL)
+        return CLI_FAILED; /* the loader keeps each that it was given */
+    if (found->kind == CONFIG_STORED_SHADOWED)
         buf_append_cstr(&reason, "the configuration file has an upstream of that name");
     else if (found->kind == CONFIG_STORED_INVALID)
         buf_append(&reason, found->reason);
