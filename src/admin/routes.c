@@ -124,9 +124,9 @@ const struct api_route api_routes[] = {
     ROUTE(POST, "/api/v1/upstreams/{upstream}/test", UPSTREAMS_TEST, UPSTREAM,
           .summary = "Connects to an upstream of the file or the store, and says how that went.",
           .answer = &schema_trial, .begin = api_test_upstream),
-    ROUTE(POST, "/api/v1/upstream-test", UPSTREAMS_TEST, UPSTREAM,
+    ROUTE(POST, "/api/v1/upstream-test", UPSTREAMS_WRITE, UPSTREAM,
           .summary = "Connects by a definition with a url that is not kept; needs "
-                     "upstreams.write, too, and for secrets in it secrets.write.",
+                     "upstreams.test, too, and for secrets in it secrets.write.",
           .request = &schema_upstream_trial, .answer = &schema_trial, .begin = api_try_upstream),
     ROUTE(GET, "/api/v1/tools", UPSTREAMS_READ, NONE_READ,
           .summary = "Tools of all upstreams, with what the gateway makes of them.",

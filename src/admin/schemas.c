@@ -372,10 +372,10 @@ FIELDS(trial) = {
 };
 SCHEMA(trial, "Trial");
 
-static const char *const sources[] = {"file", "store", NULL};
+static const char *const origins[] = {"file", "store", NULL};
 FIELDS(upstream) = {
     GIVEN("name"),
-    TEXT("source", REQUIRED, .choices = sources),
+    TEXT("source", REQUIRED, .choices = origins),
     TEXT("file", .doc = "Where it is configured; of source file."),
     {.name = "line", .type = SCHEMA_NUMBER},
     TEXT("state", REQUIRED,
@@ -421,10 +421,9 @@ FIELDS(health) = {
 };
 SCHEMA(health, "Health");
 
-static const char *const server_sources[] = {"file", "store", NULL};
 FIELDS(config_server) = {
     GIVEN("name"),
-    TEXT("source", REQUIRED, .choices = server_sources),
+    TEXT("source", REQUIRED, .choices = origins),
     {.name = "line", .type = SCHEMA_NUMBER, .doc = "Of its table in the file."},
     SCHEMA_END,
 };

@@ -155,6 +155,11 @@ void api_test_upstream(struct api_request *request) {
 static int may_try(struct store_tx *tx, struct api_request *request) {
     const struct defining *defining = request->own;
     const struct config_stored_upstream *found = defining_found(defining);
+    /* The route says what its row can: upstreams.write. */
+    if (!api_may(request, PERMISSION_UPSTREAMS_TEST))
+        return api_refuse_kind(request, 403, "permission",
+                               "this needs the permission upstreams.test",
+                               "ask an administrator for a role that has it");
     int error = defining_check(tx, request);
     if (error == 0 && (found->needs & CONFIG_NEEDS_COMMANDS) != 0)
         error = api_refuse(request, 422, "cmd: a program is not started before it is kept",

@@ -27,7 +27,7 @@ static void command_init(struct upstream_command *command, const struct cli_opti
                          const char *what) {
     *command = (struct upstream_command){.change = {.is_disabled = -1},
                                          .definition = BUF_INIT(LIMIT_STORED_DEFINITION + 1)};
-    people_init(&command->people, options, what);
+    people_init(&command->people, options, "admin-upstream", what);
 }
 
 static void command_deinit(struct upstream_command *command) {

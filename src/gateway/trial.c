@@ -55,8 +55,8 @@ static bool look(struct gw_worker *worker, struct upstream *upstream, uint64_t s
     struct upstream_instance *instance = NULL;
     struct upstream_status status = {.state = UPSTREAM_IDLE};
     const char *reason = what_it_lacks(upstream);
-    int error =
-        upstream_get(upstream, worker->gateway->own->id, SLICE_EMPTY, worker->upstreams, &instance);
+    struct upstream_owner owner = {.principal = worker->gateway->own->id};
+    int error = upstream_get(upstream, &owner, worker->upstreams, &instance);
     if (error == 0)
         upstream_instance_status(instance, &status);
     bool is_ready = status.state == UPSTREAM_READY && status.is_listed;

@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import { isVerified, Reader, trailOf, type Line } from "./lib/audit.ts";
 import { cardea } from "./lib/cli.ts";
 import { startGateway, toml } from "./lib/gateway.ts";
-import { PASSWORD as POSTGRES_PASSWORD, Postgres } from "./lib/postgres.ts";
+import { CLUSTER_KEY, PASSWORD as POSTGRES_PASSWORD, Postgres } from "./lib/postgres.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 import { until } from "./lib/wait.ts";
 
@@ -119,7 +119,12 @@ describe("a command that changes something is recorded", () => {
     test("of two instances by one of them", async (t) => {
         const postgres = await Postgres.start(t);
         postgres.ask("postgres", "CREATE DATABASE cardea");
-        const env = { ...process.env, PGPASSWORD: POSTGRES_PASSWORD, STORE_URL: postgres.urlWithPassword("cardea") };
+        const env = {
+            ...process.env,
+            PGPASSWORD: POSTGRES_PASSWORD,
+            STORE_URL: postgres.urlWithPassword("cardea"),
+            CARDEA_ENCRYPTION_KEY: CLUSTER_KEY,
+        };
         const config = `${toml(CONFIG)}[store]\nurl = "{{ env.STORE_URL }}"\n`;
         const gateways = [await startGateway({ config, env }, t), await startGateway({ config, env }, t)];
         const run = async (name: string) => {

@@ -2,7 +2,6 @@
  * What is wrong in the Nexus Dashboard MCP server in its console, its store and its trail, each as a test of its own: the
  * numbers are those of the study of its source (lib/defects.ts). On the way of a call: dashboard-defects.test.ts.
  */
-import { randomBytes } from "node:crypto";
 import assert from "node:assert/strict";
 import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +18,7 @@ import { defect, LATER, N_DEFECTS } from "./lib/defects.ts";
 import { startGateway } from "./lib/gateway.ts";
 import { send } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
-import { Postgres } from "./lib/postgres.ts";
+import { CLUSTER_KEY, Postgres } from "./lib/postgres.ts";
 import { Disk, EIO } from "./lib/power.ts";
 import { askReload, configFile } from "./lib/reload.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
@@ -435,7 +434,7 @@ describe("dashboard: the console", () => {
         const env = {
             ...process.env,
             CARDEA_TEST_STORE: postgres.urlWithPassword("postgres"),
-            CARDEA_ENCRYPTION_KEY: `${randomBytes(32).toString("base64url")}=`, // all have the same
+            CARDEA_ENCRYPTION_KEY: CLUSTER_KEY,
         };
         const text = '[server]\nworkers = 2\n[store]\nurl = "{{ env.CARDEA_TEST_STORE }}"\n';
         const both: Admin[] = [];

@@ -9,11 +9,10 @@ import { cardea, type Run } from "./lib/cli.ts";
 import { startControl, type Control } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { ModernClient } from "./lib/modern.ts";
-import { Postgres } from "./lib/postgres.ts";
+import { CLUSTER_KEY, Postgres } from "./lib/postgres.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 import { until } from "./lib/wait.ts";
 
-const KEY = `${Buffer.from("0123456789abcdef of the cluster!").toString("base64url")}=`;
 const PAGE = 1000;
 
 describe("two instances on one PostgreSQL", () => {
@@ -23,7 +22,7 @@ describe("two instances on one PostgreSQL", () => {
     const stop: (() => unknown)[] = [];
     let text = "";
     // Sealed once for all, so all have the same keys.
-    const env = { ...process.env, CARDEA_TEST_STORE: "", CARDEA_ENCRYPTION_KEY: KEY };
+    const env = { ...process.env, CARDEA_TEST_STORE: "", CARDEA_ENCRYPTION_KEY: CLUSTER_KEY };
     before(async () => {
         control = await startControl();
         // The server belongs to this suite, whose end comes after its tests'.

@@ -18,14 +18,13 @@ import type { RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { send, stream, text } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
-import { Postgres } from "./lib/postgres.ts";
+import { CLUSTER_KEY, Postgres } from "./lib/postgres.ts";
 import { Redis } from "./lib/redis.ts";
 import { temporaryFolder } from "./lib/temp.ts";
 import { until, within } from "./lib/wait.ts";
 
 const CALLERS = 16;
 /** of the secrets in the store: all instances have the same */
-const KEY = `${Buffer.from("0123456789abcdef of the cluster!").toString("base64url")}=`;
 
 let postgres: Postgres;
 let redis: Redis;
@@ -80,7 +79,7 @@ rate_limits.per_user = { limit = 10, interval = "1h" }
     const environment = (instance: string) => ({
         ...process.env,
         CARDEA_INSTANCE: instance,
-        CARDEA_ENCRYPTION_KEY: KEY,
+        CARDEA_ENCRYPTION_KEY: CLUSTER_KEY,
         CARDEA_STORE_URL: postgres.urlWithPassword("postgres"),
         CARDEA_REDIS_URL: redis.url,
     });

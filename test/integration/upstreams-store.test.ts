@@ -19,7 +19,7 @@ import { cardea } from "./lib/cli.ts";
 import { connectGateway, type Peer } from "./lib/clients.ts";
 import { startControl } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
-import { Postgres } from "./lib/postgres.ts";
+import { CLUSTER_KEY, Postgres } from "./lib/postgres.ts";
 import { status } from "./lib/upstreams.ts";
 import { until, within } from "./lib/wait.ts";
 
@@ -445,7 +445,7 @@ describe("two gateways on one PostgreSQL", () => {
     const gateways: Gateway[] = [];
     const stop: (() => unknown)[] = [];
     let one: Awaited<ReturnType<typeof startSdk>>;
-    const env = { ...process.env, CARDEA_TEST_STORE: "" };
+    const env = { ...process.env, CARDEA_TEST_STORE: "", CARDEA_ENCRYPTION_KEY: CLUSTER_KEY };
     before(async () => {
         one = await startSdk("one", "alpha");
         const postgres = await Postgres.start({ after: (fn: () => unknown) => void stop.push(fn) } as never);

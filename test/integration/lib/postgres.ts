@@ -16,6 +16,8 @@ const isRoot = process.geteuid!() === 0;
 const NOBODY = 65534;
 /** It refuses to run as root. */
 const as = isRoot ? { uid: NOBODY, gid: NOBODY } : {};
+/** Of all gateways on one store: CARDEA_ENCRYPTION_KEY. */
+export const CLUSTER_KEY = `${Buffer.from("0123456789abcdef of the cluster!").toString("base64url")}=`;
 export const PASSWORD = "a b/c@d:e?f";
 
 const alive = new Set<ChildProcess>();
