@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "accounts": {"base", "json", "io", "store", "config", "limits", "policy"},
     "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
     "auth": {"base", "json", "http", "jose", "io", "store", "config", "limits", "policy", "accounts", "oauth"},
-    "audit": {"base", "json", "io", "config"},
+    "audit": {"base", "json", "io", "store", "config"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client", "oauth"},
     "gateway": {
         "base", "json", "http", "mcp", "io", "store", "config", "oauth", "auth", "limits", "policy", "accounts", "audit",

@@ -46,6 +46,8 @@ MUST_CHECK int pg_wait_all(struct pg *pg, int sent, const char *sql, PGresult **
 MUST_CHECK int pg_error(struct pg *pg, const PGresult *result, const char *sql);
 /* One or several statements without values. */
 MUST_CHECK int pg_run(struct pg *pg, const char *sql, PGresult **ret_result);
+/* COPY ... FROM STDIN. */
+MUST_CHECK int pg_copy_in(struct pg *pg, const char *sql, struct slice rows);
 void pg_clear(PGresult **result);
 
 /* --- postgres_rows.c --- */

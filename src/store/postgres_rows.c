@@ -7,7 +7,14 @@
 #include "postgres_private.h"
 
 /* Types of values and columns: pg_type.dat. */
-enum { TYPE_BOOL = 16, TYPE_NAME = 19, TYPE_INT8 = 20, TYPE_TEXT = 25, TYPE_VARCHAR = 1043 };
+enum {
+    TYPE_BOOL = 16,
+    TYPE_BYTEA = 17,
+    TYPE_NAME = 19,
+    TYPE_INT8 = 20,
+    TYPE_TEXT = 25,
+    TYPE_VARCHAR = 1043
+};
 
 struct pg_rows {
     struct store_rows rows;
@@ -263,6 +270,7 @@ struct store_value pg_value(const struct store_rows *base, int column) {
     switch (PQftype(result, column)) {
     case TYPE_BOOL:
         return store_number(text[0] == 't');
+    case TYPE_BYTEA: /* "\\x" and hexadecimal digits */
     case TYPE_TEXT:
     case TYPE_NAME:
     case TYPE_VARCHAR:

@@ -160,3 +160,50 @@ int pg_wait_all(struct pg *pg, int sent, const char *sql, PGresult **ret_result)
 int pg_run(struct pg *pg, const char *sql, PGresult **ret_result) {
     return pg_wait_all(pg, PQsendQuery(pg->conn, sql), sql, ret_result);
 }
+
+/* --- COPY --- */
+
+enum { CHUNK = 64 * 1024 };
+
+/* As much as goes, and then more when there is room again. */
+MUST_CHECK static int put(struct pg *pg, struct slice rows) {
+    uint64_t until = clock_monotonic_ms() + pg->times.statement_ms + ANSWER_MS;
+    while (rows.len != 0) {
+        struct slice chunk = slice_sub(rows, 0, CHUNK);
+        int sent = PQputCopyData(pg->conn, chunk.ptr, (int)chunk.len);
+        if (sent < 0)
+            return lose(pg);
+        if (sent == 1)
+            rows = slice_from(rows, chunk.len);
+        int unsent = PQflush(pg->conn);
+        if (unsent < 0)
+            return lose(pg);
+        if (unsent == 1 &&
+            (!wait_for(pg->conn, POLLIN | POLLOUT, until) || PQconsumeInput(pg->conn) == 0))
+            return lose(pg);
+    }
+    return 0;
+}
+
+int pg_copy_in(struct pg *pg, const char *sql, struct slice rows) {
+    CLEANUP(pg_clear) PGresult *begun = NULL;
+    CLEANUP(pg_clear) PGresult *result = NULL;
+    if (PQsendQuery(pg->conn, sql) == 0)
+        return lose(pg);
+    int error = pg_wait_result(pg, &begun);
+    if (error != 0)
+        return error;
+    if (PQresultStatus(begun) != PGRES_COPY_IN) {
+        error = begun != NULL ? pg_error(pg, begun, sql) : lose(pg);
+        pg->is_lost = true; /* what follows it is not read */
+        return error != 0 ? error : -EINVAL;
+    }
+    error = put(pg, rows);
+    if (error != 0)
+        return error;
+    int sent;
+    while ((sent = PQputCopyEnd(pg->conn, NULL)) == 0)
+        if (!wait_for(pg->conn, POLLOUT, clock_monotonic_ms() + ANSWER_MS))
+            return lose(pg);
+    return pg_wait_all(pg, sent == 1, sql, &result);
+}

@@ -35,6 +35,7 @@ struct store_times {
 extern const struct store_times store_times_usual; /* of jobs */
 extern const struct store_times store_times_watch; /* of those who only look */
 extern const struct store_times store_times_long;  /* of migrations and copies */
+extern const struct store_times store_times_beside;
 
 struct store_driver;
 
@@ -133,8 +134,6 @@ struct store_value store_rows_value(const struct store_rows *rows, int column);
 MUST_CHECK int store_get_number(struct store_tx *tx, const char *sql, uint64_t *ret_number);
 /* Closes and sets to NULL; accepts NULL. */
 void store_tx_closep(struct store_tx **tx);
-/* For people. */
-const char *store_error_text(int error);
 
 /* --- schema.c --- */
 

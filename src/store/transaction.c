@@ -11,6 +11,8 @@ const struct store_times store_times_watch = {
     .connect_ms = 1500, .statement_ms = 1000, .lock_ms = 500};
 const struct store_times store_times_long = {
     .connect_ms = 10000, .statement_ms = 600000, .lock_ms = 60000};
+const struct store_times store_times_beside = {
+    .connect_ms = 3000, .statement_ms = 10000, .lock_ms = 5000};
 
 /* --- statements --- */
 

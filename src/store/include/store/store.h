@@ -172,3 +172,25 @@ MUST_CHECK int store_migrate(const struct store_options *options, size_t *ret_do
  * is one into a new SQLite file, and the reverse restores it. *ret_rows: of all tables. */
 MUST_CHECK int store_copy(const struct store_options *from, const struct store_options *to,
                           uint64_t *ret_rows, struct buf *reason);
+
+/* --- beside the store --- */
+
+/*
+ * A connection to the PostgreSQL of a store, for tables that are in its schema and no part of it
+ * (the index of the audit trail): store_copy() leaves them alone, nobody is told of changes, and
+ * transactions do not stand in line with those of the store. store_exec() and store_query() work
+ * in them. Of one thread at a time. Nothing is planned there but nested loops along indexes.
+ */
+MUST_CHECK int store_beside_open(struct slice url, struct log *log, struct store_tx **ret_tx,
+                                 struct buf *reason);
+struct store_tx *store_beside_close(struct store_tx *tx); /* accepts NULL */
+bool store_beside_is_alive(const struct store_tx *tx);    /* else it has to be closed */
+/* STORE_READ: all of it sees one moment. Else it writes, under READ COMMITTED. */
+MUST_CHECK int store_beside_begin(struct store_tx *tx, enum store_kind kind);
+/* Keeps what was done, or rolls it back where `error` is one; the result is that error, or another.
+ * STORE_E_CONFLICT also for a transaction that was in the way. */
+MUST_CHECK int store_beside_end(struct store_tx *tx, int error);
+/* COPY ... FROM STDIN with these rows, in the format that the statement says. */
+MUST_CHECK int store_beside_copy(struct store_tx *tx, const char *sql, struct slice rows);
+/* What an error means. */
+const char *store_error_text(int error);
