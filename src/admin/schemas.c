@@ -311,6 +311,9 @@ static const struct schema schema_record = {.name = "AuditRecord"};
 FIELDS(audit_item) = {
     {.name = "record", .type = SCHEMA_OBJECT, .of = &schema_record, REQUIRED},
     {.name = "outcome", .type = SCHEMA_OBJECT, NULLABLE, REQUIRED, .doc = "Of an intent."},
+    {.name = "log",
+     .type = SCHEMA_TEXT,
+     .doc = "Where several instances share the index: whose trail the record is in."},
     SCHEMA_END,
 };
 static SCHEMA(audit_item, "AuditItem");

@@ -4,7 +4,6 @@
  * client has taken the last, and holds nothing but that.
  */
 #include <errno.h>
-#include <stdio.h>
 
 #include "audit/export.h"
 #include "audit/index.h"
@@ -22,11 +21,15 @@ struct look {
     struct buf out, filter, reason;
     struct json_writer writer;
     struct audit_row row;
-    bool is_csv, is_filtered, is_running, is_gone, is_counted;
+    bool is_csv, is_filtered, is_running, is_gone, is_counted, is_over;
     struct audit_follow *follow; /* all of it, as it is */
     uint64_t last;
     int error;
 };
+
+static struct audit_finder *finder_of(const struct api_request *request) {
+    return request->api->options.finder;
+}
 
 static const char *dir_of(const struct api_request *request) {
     return audit_dir(request->api->options.audit);
@@ -83,7 +86,7 @@ static int read_filters(struct api_request *request, struct audit_query *query) 
 
 /* NULL: it was answered. */
 static struct look *new_look(struct api_request *request) {
-    if (request->api->options.audit == NULL) {
+    if (request->api->options.audit == NULL || finder_of(request) == NULL) {
         api_request_done(request, api_refuse(request, 503, "this gateway keeps no trail",
                                              "audit.enabled = true"));
         return NULL;
@@ -104,23 +107,26 @@ static struct look *new_look(struct api_request *request) {
 }
 
 static int refuse_index(struct api_request *request, const struct look *look) {
-    (void)api_refuse_kind(request, 503, "audit-index", "the index of the trail cannot be used: ",
-                          "cardea audit reindex makes it anew");
+    if (look->error == AUDIT_E_CURSOR)
+        return api_refuse(request, 400, "cursor: is none of this list", NULL);
+    (void)api_refuse_kind(request, 503, "audit-index", "records cannot be looked for: ", NULL);
     buf_append(&request->answer.reason, buf_slice(&look->reason));
     return API_E_REFUSED;
 }
 
 /* --- a page --- */
 
-static void write_item(void *context, struct slice line, struct slice outcome) {
+static void write_item(void *context, const struct audit_hit *hit) {
     struct json_writer *writer = &((struct look *)context)->writer;
     json_object_begin(writer);
-    json_kv_raw(writer, SLICE("record"), line);
+    json_kv_raw(writer, SLICE("record"), hit->line);
     json_key(writer, SLICE("outcome"));
-    if (outcome.len != 0)
-        json_raw(writer, outcome);
+    if (hit->outcome.len != 0)
+        json_raw(writer, hit->outcome);
     else
         json_null(writer);
+    if (hit->log.len != 0)
+        json_kv_string(writer, SLICE("log"), hit->log);
     json_object_end(writer);
 }
 
@@ -132,16 +138,13 @@ static void find_page(struct api_request *request) {
     json_key(writer, SLICE("items"));
     json_array_begin(writer);
     look->error =
-        audit_find(dir_of(request), &look->query, write_item, look, &look->page, &look->reason);
+        audit_find(finder_of(request), &look->query, write_item, look, &look->page, &look->reason);
     json_array_end(writer);
     json_key(writer, SLICE("next"));
-    if (look->page.next != 0) {
-        char cursor[24];
-        snprintf(cursor, sizeof cursor, "%llu", (unsigned long long)look->page.next);
-        json_string(writer, slice_from_cstr(cursor));
-    } else {
+    if (look->page.next[0] != '\0')
+        json_string(writer, slice_from_cstr(look->page.next));
+    else
         json_null(writer);
-    }
     json_kv_u64(writer, SLICE("lag"), look->page.lag);
     json_object_end(writer);
 }
@@ -156,11 +159,7 @@ void api_list_audit(struct api_request *request) {
     struct look *look = new_look(request);
     if (look == NULL)
         return;
-    if (cursor.len != 0 &&
-        (slice_to_u64(cursor, &look->query.cursor) != 0 || look->query.cursor == 0)) {
-        api_request_done(request, api_refuse(request, 400, "cursor: is none of this list", NULL));
-        return;
-    }
+    look->query.cursor = cursor;
     look->query.oldest_first = slice_eq(order, SLICE("oldest"));
     look->query.limit = api_query_number(request, "limit", USUAL_PAGE);
     (void)!api_in_crew(request, request->api->readers, find_page, on_page);
@@ -168,26 +167,21 @@ void api_list_audit(struct api_request *request) {
 
 /* --- an export --- */
 
-static void write_found(void *context, struct slice line, struct slice outcome) {
+static void write_found(void *context, const struct audit_hit *hit) {
     struct look *look = context;
     if (look->is_csv) {
-        audit_row_read(&look->row, line, outcome);
+        audit_row_read(&look->row, hit);
         (void)audit_csv_row(&look->row, buf_slice(&look->filter), &look->out);
         return;
     }
-    buf_append(&look->out, line);
-    buf_append_byte(&look->out, '\n');
-    if (outcome.len != 0) {
-        buf_append(&look->out, outcome);
-        buf_append_byte(&look->out, '\n');
-    }
+    (void)audit_export_hit(hit, &look->out);
 }
 
 static void find_more(struct api_request *request) {
     struct look *look = request->own;
     look->error =
-        audit_find(dir_of(request), &look->query, write_found, look, &look->page, &look->reason);
-    look->query.cursor = look->page.next;
+        audit_find(finder_of(request), &look->query, write_found, look, &look->page, &look->reason);
+    look->query.cursor = slice_from_cstr(look->page.next);
     if (look->error == 0)
         look->error = buf_error(&look->out);
 }
@@ -221,7 +215,7 @@ static void copy_more(struct api_request *request) {
         look->error = -reason;
     bool is_over = look->error != 0 || followed != AUDIT_FOLLOWED_LINE ||
                    audit_follow_place(look->follow).seq >= look->last;
-    look->page.next = is_over ? 0 : 1;
+    look->is_over = is_over;
     if (look->error == 0)
         look->error = buf_error(&look->out);
 }
@@ -239,7 +233,8 @@ static void on_more(struct api_request *request) {
         return;
     }
     buf_reset(&look->out, MIB(1));
-    if (look->page.next == 0)
+    bool is_over = look->follow != NULL ? look->is_over : look->page.next[0] == '\0';
+    if (is_over)
         api_stream_end(request, true);
     else if (!api_stream_is_full(request))
         go_on(request);

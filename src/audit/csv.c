@@ -51,9 +51,9 @@ static const char *const columns[] = {
     "bytes",
     "duration_us",
 };
-/* Behind them: of the outcome seq and time; what else the record has, as JSON; what was asked for.
- */
-static const char *const last_columns[] = {"outcome_seq", "outcome_time", "other", "filter"};
+/* Behind them: of the outcome seq and time; whose trail it is in, where there are several; what
+ * else the record has, as JSON; what was asked for. */
+static const char *const last_columns[] = {"outcome_seq", "outcome_time", "log", "other", "filter"};
 
 /* --- one cell --- */
 
@@ -202,6 +202,9 @@ int audit_csv_row(struct audit_row *row, struct slice filter, struct buf *out) {
     append_node(out, outcome_member(row, SLICE("seq")));
     buf_append_byte(out, ',');
     append_node(out, outcome_member(row, SLICE("time")));
+    buf_append_byte(out, ',');
+    if (row->log.len != 0)
+        append_text(out, row->log);
     buf_append_byte(out, ',');
     append_other(out, row);
     buf_append_byte(out, ',');

@@ -1,5 +1,5 @@
 /*
- * Looking for records (audit/index.h).
+ * Looking for records in SQLite (audit/index.h).
  *
  * Block by block, in the order that is asked for: the records of a block that pass all filters are
  * one bitmap; of each of them its row tells the time, and where its lines stand, which are read
@@ -10,13 +10,14 @@
  * come at the end. An intent gets its status with its outcome, and is found by it from then on.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "find_private.h"
 #include "index_fill.h"
-#include "json/writer.h"
 
 enum {
     STEPS = 16,      /* rows that are walked over before the tree is gone down again */
@@ -38,13 +39,12 @@ struct find_row {
 
 struct find {
     const struct audit_query *query;
-    audit_found *found;
-    void *context;
+    struct find_request *request;
     struct index_db *db;
     struct find_filter filter;
     struct find_lines lines;
-    struct find_text text, escaped; /* as it was given, and as JSON has it */
-    struct find_block *blocks;      /* oldest first */
+    struct find_words words;
+    struct find_block *blocks; /* oldest first */
     size_t n_blocks;
     uint64_t first, last;  /* numbers that are looked for */
     int64_t since, before; /* times */
@@ -52,15 +52,15 @@ struct find {
     struct find_row row;   /* where it is */
     uint64_t deadline;     /* monotonic ms */
     size_t limit;
-    struct audit_page page;
+    size_t n; /* that were found */
+    uint64_t next;
 };
 
 static void find_deinit(struct find *find) {
     mem_free(find->blocks);
     find_filter_deinit(&find->filter);
     find_lines_deinit(&find->lines);
-    find_text_deinit(&find->text);
-    find_text_deinit(&find->escaped);
+    find_words_deinit(&find->words);
     index_db_close(find->db);
 }
 
@@ -168,11 +168,6 @@ MUST_CHECK static int get_row(struct find *find, uint64_t seq) {
 
 /* --- records --- */
 
-static bool has_text(const struct find *find, struct slice line) {
-    return find_text_is_in(&find->text, line) ||
-           (buf_len(&find->escaped.needle) != 0 && find_text_is_in(&find->escaped, line));
-}
-
 /* 1: given out; 0: it is not it, or not there any more. */
 MUST_CHECK static int give_out(struct find *find) {
     struct slice line, outcome = SLICE_EMPTY;
@@ -182,10 +177,11 @@ MUST_CHECK static int give_out(struct find *find) {
         return -EIO;
     if (status != 0)
         return status < 0 ? status : 0;
-    if (find->query->text.len != 0 && !has_text(find, line) && !has_text(find, outcome))
+    if (find->query->text.len != 0 && !find_words_are_in(&find->words, line, outcome))
         return 0;
-    find->found(find->context, line, outcome);
-    find->page.n++;
+    const struct audit_hit hit = {.line = line, .outcome = outcome};
+    find->request->found(find->request->context, &hit);
+    find->n++;
     return 1;
 }
 
@@ -196,7 +192,7 @@ MUST_CHECK static int look_at(struct find *find, uint64_t seq) {
         return status < 0 ? status : 0;
     if (find->row.time < find->since || find->row.time >= find->before)
         return 0;
-    if (find->page.n == find->limit)
+    if (find->n == find->limit)
         return 1;
     status = give_out(find);
     return status < 0 ? status : 0;
@@ -234,20 +230,20 @@ MUST_CHECK static int look_at_block(struct find *find, const struct find_block *
         if (status < 0)
             return status;
         /* With text it may be long until another one is found: the page ends with its last. */
-        bool is_full = find->query->text.len != 0 && find->page.n == find->limit;
+        bool is_full = find->query->text.len != 0 && find->n == find->limit;
         if (status == 0 && (is_full || (++n % LOOK_EVERY == 0 && is_late(find)))) {
-            find->page.next = seq;
+            find->next = seq;
             return 1;
         }
         if (status == 1) {
-            find->page.next = before != 0 ? before : find->page.next;
+            find->next = before != 0 ? before : find->next;
             return 1;
         }
         before = seq;
     }
     /* All of it was looked at. */
     uint64_t first = block->block << INDEX_BLOCK_BITS;
-    find->page.next = find->query->oldest_first ? first + INDEX_BLOCK - 1 : first;
+    find->next = find->query->oldest_first ? first + INDEX_BLOCK - 1 : first;
     return 0;
 }
 
@@ -257,44 +253,35 @@ MUST_CHECK static int look_at_blocks(struct find *find) {
         const struct find_block *block = &find->blocks[is_up ? i : find->n_blocks - 1 - i];
         if (!is_asked(find, block))
             continue;
-        if (find->page.next != 0 && is_late(find))
+        if (find->next != 0 && is_late(find))
             return 0;
         int status = look_at_block(find, block);
         if (status != 0)
             return status < 0 ? status : 0;
     }
-    find->page.next = 0;
+    find->next = 0;
     return 0;
 }
 
 /* --- */
 
-MUST_CHECK static int set_text(struct find *find) {
-    CLEANUP(buf_deinit) struct buf escaped = BUF_INIT(KIB(64));
-    struct slice text = find->query->text;
-    int error = find_text_set(&find->text, text);
-    if (error == 0)
-        error = json_escape(&escaped, text);
-    if (error != 0 || slice_eq(buf_slice(&escaped), text))
-        return error;
-    return find_text_set(&find->escaped, buf_slice(&escaped));
-}
-
 /* What is below the first segment was deleted. */
 MUST_CHECK static int set_bounds(struct find *find) {
     const struct audit_query *query = find->query;
-    uint64_t *segments = NULL;
+    uint64_t *segments = NULL, cursor = 0;
     size_t n = 0;
+    if (query->cursor.len != 0 && (slice_to_u64(query->cursor, &cursor) != 0 || cursor == 0))
+        return FIND_E_CURSOR;
     int error = audit_segments(find->lines.dir, &segments, &n);
     if (error != 0)
         return error;
     find->first = n != 0 ? segments[0] : 1;
     mem_free(segments);
     find->last = INDEX_SEQ_MOST - 1;
-    if (query->cursor != 0 && query->oldest_first && query->cursor >= find->first)
-        find->first = query->cursor < find->last ? query->cursor + 1 : find->last;
-    if (query->cursor != 0 && !query->oldest_first && query->cursor <= find->last)
-        find->last = query->cursor - 1;
+    if (cursor != 0 && query->oldest_first && cursor >= find->first)
+        find->first = cursor < find->last ? cursor + 1 : find->last;
+    if (cursor != 0 && !query->oldest_first && cursor <= find->last)
+        find->last = cursor - 1;
     find->since = query->since_us < INT64_MAX ? (int64_t)query->since_us : INT64_MAX;
     find->before =
         query->until_us != 0 && query->until_us < INT64_MAX ? (int64_t)query->until_us : INT64_MAX;
@@ -316,12 +303,12 @@ MUST_CHECK static int get_lag(struct find *find) {
         return status < 0 ? status : -EBADMSG;
     uint64_t seq = (uint64_t)sqlite3_column_int64(get, 2);
     (void)sqlite3_reset(get);
-    find->page.lag = newest > seq ? newest - seq : 0;
+    find->request->page.lag = newest > seq ? newest - seq : 0;
     return 0;
 }
 
 MUST_CHECK static int look(struct find *find, const char *dir) {
-    int error = set_text(find);
+    int error = find_words_set(&find->words, find->query->text);
     if (error == 0)
         error = set_bounds(find);
     if (error == 0)
@@ -338,27 +325,15 @@ MUST_CHECK static int look(struct find *find, const char *dir) {
     return error != 0 ? error : look_at_blocks(find);
 }
 
-MUST_CHECK static int tell(const char *dir, const struct audit_query *query, int error,
-                           struct buf *ret_reason) {
-    if (error == FIND_E_ADDRESS) {
-        buf_append_cstr(ret_reason, "no address and no block of addresses: ");
-        log_escape(ret_reason, query->address, NETWORK_TEXT * 2);
-    } else if (error == -ENOENT)
-        buf_printf(ret_reason, "there is no index in %s (yet)", dir);
-    else
-        buf_printf(ret_reason, "the index in %s cannot be used: %s", dir, index_error_text(error));
-    return error == -ENOMEM ? error : AUDIT_E_INDEX;
-}
-
-int audit_find(const char *dir, const struct audit_query *query, audit_found *found, void *context,
-               struct audit_page *ret_page, struct buf *ret_reason) {
-    CLEANUP(find_deinit) struct find find = {.query = query, .found = found, .context = context};
+int find_in_sqlite(const char *dir, struct find_request *request) {
+    CLEANUP(find_deinit) struct find find = {.query = request->query, .request = request};
     find_lines_init(&find.lines, dir);
-    find_text_init(&find.text);
-    find_text_init(&find.escaped);
+    find_words_init(&find.words);
     int error = look(&find, dir);
     if (error != 0)
-        return tell(dir, query, error, ret_reason);
-    *ret_page = find.page;
+        return error;
+    request->page.n = find.n;
+    if (find.next != 0)
+        snprintf(request->page.next, sizeof request->page.next, "%" PRIu64, find.next);
     return 0;
 }

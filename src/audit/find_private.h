@@ -67,3 +67,25 @@ void find_text_deinit(struct find_text *text);
 /* The buffer's error. */
 MUST_CHECK int find_text_set(struct find_text *text, struct slice needle);
 bool find_text_is_in(const struct find_text *text, struct slice haystack);
+
+/* A text as it was asked for, and as JSON has it. */
+struct find_words {
+    struct find_text plain, escaped;
+};
+void find_words_init(struct find_words *words);
+void find_words_deinit(struct find_words *words);
+MUST_CHECK int find_words_set(struct find_words *words, struct slice text);
+/* In one of the two. */
+bool find_words_are_in(const struct find_words *words, struct slice line, struct slice outcome);
+
+/* --- the two kinds of index (finder.c) --- */
+
+struct find_request {
+    const struct audit_query *query;
+    audit_found *found;
+    void *context;
+    struct audit_page page;
+};
+enum { FIND_E_CURSOR = 2 }; /* beside FIND_E_ADDRESS */
+/* FIND_E_..., or as index_driver. */
+MUST_CHECK int find_in_sqlite(const char *dir, struct find_request *request);

@@ -17,7 +17,10 @@
 #include <signal.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/mem.h"
+#include "base/secret.h"
+#include "index_db.h"
 #include "index_fill.h"
 #include "io/file.h"
 
@@ -30,6 +33,7 @@ enum {
 
 struct audit_index {
     char *dir;
+    struct secret *url; /* NULL: SQLite */
     struct audit *audit;
     struct log *log;
     int stop_read, stop_write;
@@ -53,15 +57,16 @@ struct audit_index {
 static void publish(struct audit_index *index) {
     const struct index_writer *writer = index->filler.writer;
     pthread_mutex_lock(&index->mutex);
-    index->state.n_records = index_writer_records(writer);
-    index->state.seq = index_writer_place(writer).seq;
+    index->state.n_records = writer->n_records;
+    index->state.seq = writer->at.seq;
     index->state.error[0] = '\0';
     pthread_mutex_unlock(&index->mutex);
-    if (index->audit != NULL)
+    if (index->audit != NULL && index->url == NULL)
         audit_tell_size(index->audit, index_db_size(index->dir));
 }
 
-static void tell(struct audit_index *index, const char *text) {
+/* Once for each kind of error: `more` may be worded differently each time. */
+static void tell(struct audit_index *index, const char *text, struct slice more) {
     pthread_mutex_lock(&index->mutex);
     bool is_news = strcmp(index->state.error, text) != 0;
     if (slice_to_cstr(slice_from_cstr(text), index->state.error, sizeof index->state.error) != 0)
@@ -69,7 +74,7 @@ static void tell(struct audit_index *index, const char *text) {
     pthread_mutex_unlock(&index->mutex);
     if (is_news)
         log_write(index->log, LOG_WARN, "audit", "the index is not filled; it is tried again",
-                  LOG_CSTR("reason", text));
+                  LOG_TEXT("reason", more.len != 0 ? more : slice_from_cstr(text)));
 }
 
 /* True: the thread has to end. */
@@ -154,9 +159,9 @@ static void *run(void *arg) {
         if (status == 1)
             break;
         if (status == -EWOULDBLOCK && lock < 0)
-            tell(index, "another process fills it");
+            tell(index, "another process fills it", SLICE_EMPTY);
         else if (status < 0 && status != -ESTALE)
-            tell(index, index_error_text(status));
+            tell(index, index_error_text(status), buf_slice(&index->filler.why));
         if (is_stopped_within(index, status == 0 ? 0 : RETRY_MS))
             break;
     }
@@ -180,26 +185,39 @@ static void free_index(struct audit_index *index) {
     io_fd_close(&index->stop_read);
     io_fd_close(&index->stop_write);
     pthread_mutex_destroy(&index->mutex);
+    index_filler_deinit(&index->filler);
+    secret_free(index->url);
     mem_free(index->dir);
     mem_free(index);
 }
 
-int audit_index_start(const char *dir, struct audit *audit, struct log *log,
-                      struct audit_index **ret_index) {
+MUST_CHECK static int make_index(const struct audit_index_options *options,
+                                 struct audit_index *index) {
+    int error = slice_dup_cstr(slice_from_cstr(options->dir), &index->dir);
+    if (error == 0 && options->url.len != 0)
+        error = secret_new(options->url, &index->url);
+    if (error == 0)
+        error = io_pipe(&index->stop_read, &index->stop_write);
+    index->filler.stop_fd = index->stop_read;
+    index->filler.where = (struct index_where){
+        .dir = index->dir,
+        .url = index->url != NULL ? secret_reveal(index->url) : SLICE_EMPTY,
+        .max_age_ms = options->max_age_ms,
+        .log = options->log,
+    };
+    return error != 0 ? error : start_thread(index);
+}
+
+int audit_index_start(const struct audit_index_options *options, struct audit_index **ret_index) {
     struct audit_index *index = mem_alloc(sizeof *index);
     if (index == NULL)
         return -ENOMEM;
-    index->audit = audit;
-    index->log = log;
+    index->audit = options->audit;
+    index->log = options->log;
     index->stop_read = index->stop_write = -1;
+    buf_init(&index->filler.why, KIB(4));
     pthread_mutex_init(&index->mutex, NULL);
-    int error = slice_dup_cstr(slice_from_cstr(dir), &index->dir);
-    if (error == 0)
-        error = io_pipe(&index->stop_read, &index->stop_write);
-    index->filler =
-        (struct index_filler){.dir = index->dir, .stop_fd = index->stop_read, .log = log};
-    if (error == 0)
-        error = start_thread(index);
+    int error = make_index(options, index);
     if (error != 0) {
         free_index(index);
         return error;
@@ -226,7 +244,8 @@ void audit_index_get_state(struct audit_index *index, struct audit_index_state *
 /* --- without a thread --- */
 
 struct update {
-    const char *dir;
+    struct index_where where;
+    struct buf why;
     bool anew, is_asked;
     uint64_t target; /* the newest line when it began */
     void (*on_progress)(void *context, uint64_t n_records);
@@ -238,18 +257,20 @@ static void tell_progress(const struct update *update, uint64_t n_records) {
         update->on_progress(update->context, n_records);
 }
 
-MUST_CHECK static int fill_here(const struct update *update, bool anew) {
-    struct index_filler filler = {.dir = update->dir, .stop_fd = -1};
-    int status = index_filler_open(&filler, anew || index_is_asked_anew(update->dir));
+MUST_CHECK static int fill_here(struct update *update, bool anew) {
+    struct index_filler filler = {.where = update->where, .stop_fd = -1, .why = BUF_INIT(KIB(4))};
+    int status = index_filler_open(&filler, anew || index_is_asked_anew(update->where.dir));
     while (status == 0) {
         status = index_filler_run(&filler, 0);
         if (status >= 0)
-            tell_progress(update, index_writer_records(filler.writer));
+            tell_progress(update, filler.writer->n_records);
     }
     int more = 1;
     while (status == 1 && more == 1)
         more = index_filler_retain(&filler);
-    index_filler_close(&filler);
+    buf_reset(&update->why, 0);
+    buf_append(&update->why, buf_slice(&filler.why));
+    index_filler_deinit(&filler);
     return status < 0 ? status : more < 0 ? more : 0;
 }
 
@@ -263,24 +284,19 @@ MUST_CHECK static int ask_for_anew(const char *dir) {
 
 /* The other one has done it. */
 static bool is_done(const struct update *update) {
-    struct index_db *db = NULL;
-    if (update->is_asked && index_is_asked_anew(update->dir))
+    uint64_t seq = 0, n_records = 0;
+    if (update->is_asked && index_is_asked_anew(update->where.dir))
         return false;
-    if (index_db_open(update->dir, false, &db) != 0)
+    if (index_driver_of(&update->where)->look(&update->where, &seq, &n_records) != 0)
         return false;
-    sqlite3_stmt *get = index_sql(db, SQL_STATE_GET);
-    bool is_there = get != NULL && index_step(db, get) == 1;
-    uint64_t seq = is_there ? (uint64_t)sqlite3_column_int64(get, 2) : 0;
-    uint64_t n_records = is_there ? (uint64_t)sqlite3_column_int64(get, 5) : 0;
-    index_db_close(db);
     tell_progress(update, n_records);
-    return is_there && seq >= update->target;
+    return seq >= update->target;
 }
 
 MUST_CHECK static int fill_or_wait(struct update *update) {
     for (;;) {
         int lock = -1;
-        int error = index_lock(update->dir, &lock);
+        int error = index_lock(update->where.dir, &lock);
         if (error == 0) {
             error = fill_here(update, update->anew);
             if (error == -EBADMSG) /* as came out while it was filled */
@@ -291,7 +307,7 @@ MUST_CHECK static int fill_or_wait(struct update *update) {
         if (error != -EWOULDBLOCK)
             return error;
         if (update->anew && !update->is_asked) {
-            error = ask_for_anew(update->dir);
+            error = ask_for_anew(update->where.dir);
             if (error != 0)
                 return error;
             update->is_asked = true;
@@ -302,16 +318,29 @@ MUST_CHECK static int fill_or_wait(struct update *update) {
     }
 }
 
-int audit_index_update(const char *dir, bool anew,
+int audit_index_update(const struct audit_index_options *options, bool anew,
                        void (*on_progress)(void *context, uint64_t n_records), void *context,
                        struct buf *ret_reason) {
-    struct update update = {
-        .dir = dir, .anew = anew, .on_progress = on_progress, .context = context};
-    int error = index_newest(dir, &update.target);
+    struct update update = {.where = {.dir = options->dir,
+                                      .url = options->url,
+                                      .max_age_ms = options->max_age_ms,
+                                      .log = options->log},
+                            .why = BUF_INIT(KIB(4)),
+                            .anew = anew,
+                            .on_progress = on_progress,
+                            .context = context};
+    int error = index_newest(options->dir, &update.target);
     if (error == 0)
         error = fill_or_wait(&update);
-    if (error == 0 || error == -ENOMEM)
-        return error;
-    buf_printf(ret_reason, "the index in %s cannot be filled: %s", dir, index_error_text(error));
-    return AUDIT_E_INDEX;
+    if (error != 0 && error != -ENOMEM) {
+        buf_printf(ret_reason, "the index %s%s cannot be filled: ",
+                   options->url.len != 0 ? "in PostgreSQL of the trail in " : "in ", options->dir);
+        if (buf_len(&update.why) != 0)
+            buf_append(ret_reason, buf_slice(&update.why));
+        else
+            buf_append_cstr(ret_reason, index_error_text(error));
+        error = AUDIT_E_INDEX;
+    }
+    buf_deinit(&update.why);
+    return error;
 }

@@ -2,10 +2,13 @@
 #include "index_fill.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/mem.h"
+#include "index_db.h"
 #include "io/file.h"
 
 enum {
@@ -16,14 +19,45 @@ enum {
 
 void index_filler_close(struct index_filler *filler) {
     filler->follow = audit_follow_free(filler->follow);
-    filler->writer = index_writer_free(filler->writer);
+    if (filler->writer != NULL)
+        filler->writer->driver->free(filler->writer);
+    filler->writer = NULL;
+}
+
+void index_filler_deinit(struct index_filler *filler) {
+    index_filler_close(filler);
+    buf_deinit(&filler->why);
+}
+
+static bool is_that_line(const struct index_writer *writer, struct slice text) {
+    struct audit_line line;
+    return audit_line_read(text, &line, NULL) == 0 && line.seq == writer->at.seq &&
+           memcmp(line.hash, writer->hash, sizeof line.hash) == 0;
+}
+
+int index_writer_check(const struct index_writer *writer, const char *dir) {
+    char name[AUDIT_SEGMENT_CHARS + 1], path[INDEX_PATH];
+    char text[LIMIT_AUDIT_BODY + KIB(8)];
+    audit_segment_name(writer->at.segment, name);
+    if (index_path(dir, name, path) != 0 || writer->length >= sizeof text ||
+        writer->at.offset > INT64_MAX || writer->at.offset <= writer->length)
+        return 2;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return errno == ENOENT ? 1 : -errno;
+    size_t length = (size_t)writer->length + 1;
+    ssize_t n = pread(fd, text, length, (off_t)(writer->at.offset - length));
+    io_fd_close(&fd);
+    bool is_there = n == (ssize_t)length && text[length - 1] == '\n' &&
+                    is_that_line(writer, slice_make(text, length - 1));
+    return is_there ? 0 : 2;
 }
 
 /* The trail has lost what stood there. */
 MUST_CHECK static int has_lost(struct index_filler *filler, uint64_t seq, bool *ret_has_lost) {
     uint64_t *segments = NULL;
     size_t n = 0;
-    int error = audit_segments(filler->dir, &segments, &n);
+    int error = audit_segments(filler->where.dir, &segments, &n);
     if (error != 0)
         return error;
     *ret_has_lost = n == 0 || segments[0] <= seq;
@@ -33,10 +67,10 @@ MUST_CHECK static int has_lost(struct index_filler *filler, uint64_t seq, bool *
 
 /* 0; 1: the index is of another trail, or of more of it than there is. */
 MUST_CHECK static int find_place(struct index_filler *filler) {
-    struct audit_place place = index_writer_place(filler->writer);
+    struct audit_place place = filler->writer->at;
     if (place.seq == 0)
         return 0;
-    int status = index_writer_check(filler->writer, filler->dir);
+    int status = index_writer_check(filler->writer, filler->where.dir);
     if (status == 1) { /* deleted: by retention, which deletes from the beginning on? */
         bool is_lost = true;
         int error = has_lost(filler, place.seq, &is_lost);
@@ -52,27 +86,31 @@ MUST_CHECK static int find_place(struct index_filler *filler) {
 }
 
 MUST_CHECK static int open_once(struct index_filler *filler) {
-    int error = index_writer_open(filler->dir, &filler->writer);
+    const struct index_where *where = &filler->where;
+    int error = index_driver_of(where)->open(where, &filler->writer, &filler->why);
     if (error == 0)
-        error = audit_follow_new(filler->dir, filler->stop_fd, &filler->follow);
+        error = audit_follow_new(filler->where.dir, filler->stop_fd, &filler->follow);
     return error != 0 ? error : find_place(filler);
 }
 
 int index_filler_open(struct index_filler *filler, bool anew) {
-    if (anew)
-        index_db_delete(filler->dir);
-    int status = open_once(filler);
+    const struct index_where *where = &filler->where;
+    buf_reset(&filler->why, KIB(1));
+    int status = anew ? index_driver_of(where)->clear(where, &filler->why) : 0;
+    if (status == 0)
+        status = open_once(filler);
     if (status == 1 || status == -EBADMSG) {
-        log_write(filler->log, LOG_WARN, "audit",
+        log_write(where->log, LOG_WARN, "audit",
                   status == 1 ? "the index is not of this trail; it is made anew"
                               : "the index is damaged or of another version; it is made anew",
-                  LOG_CSTR("dir", filler->dir));
+                  LOG_CSTR("dir", filler->where.dir));
         index_filler_close(filler);
-        index_db_delete(filler->dir);
-        status = open_once(filler);
+        status = index_driver_of(where)->clear(where, &filler->why);
+        if (status == 0)
+            status = open_once(filler);
     }
     if (status == 0 && anew)
-        index_anew_begun(filler->dir);
+        index_anew_begun(filler->where.dir);
     if (status != 0)
         index_filler_close(filler);
     return status > 0 ? -ESTALE : status;
@@ -97,7 +135,7 @@ MUST_CHECK static int run(struct index_filler *filler, uint64_t wait_ms, int *re
             return -error;
         }
         struct audit_place behind = audit_follow_place(filler->follow);
-        error = index_writer_add(filler->writer, text, &behind);
+        error = filler->writer->driver->add(filler->writer, text, &behind);
         if (error != 0)
             return error;
         if (until == 0)
@@ -113,19 +151,19 @@ int index_filler_run(struct index_filler *filler, uint64_t wait_ms) {
     int status = 0;
     int error = run(filler, wait_ms, &status);
     if (error == 0)
-        error = index_writer_commit(filler->writer);
+        error = filler->writer->driver->commit(filler->writer);
     return error != 0 ? error : status;
 }
 
 int index_filler_retain(struct index_filler *filler) {
     uint64_t *segments = NULL;
     size_t n = 0;
-    int error = audit_segments(filler->dir, &segments, &n);
+    int error = audit_segments(filler->where.dir, &segments, &n);
     if (error != 0)
         return error;
     uint64_t first = n != 0 ? segments[0] : 0;
     mem_free(segments);
-    return index_writer_retain(filler->writer, first);
+    return filler->writer->driver->retain(filler->writer, first);
 }
 
 int index_newest(const char *dir, uint64_t *ret_seq) {
@@ -166,6 +204,14 @@ const char *index_error_text(int error) {
         return "another process holds it";
     case -ENOSPC:
         return "there is no space left";
+    case -ENOTCONN:
+        return "PostgreSQL does not answer";
+    case -ESTALE:
+        return "somebody else was at work with it";
+    case -EPROTO:
+        return "its tables are of a newer version of this program";
+    case -EUCLEAN:
+        return "its tables in PostgreSQL are damaged, or not those of this program";
     case -EIO:
         return "it cannot be read or written";
     default:

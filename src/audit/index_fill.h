@@ -5,9 +5,9 @@
 #include "index_write.h"
 
 struct index_filler {
-    const char *dir;
-    int stop_fd; /* -1: none */
-    struct log *log;
+    struct index_where where;
+    int stop_fd;    /* -1: none */
+    struct buf why; /* more about the last error of index_filler_open(), or empty */
     struct audit_follow *follow;
     struct index_writer *writer;
 };
@@ -16,6 +16,8 @@ struct index_filler {
  * as index_db_open(); nothing is open then. */
 MUST_CHECK int index_filler_open(struct index_filler *filler, bool anew);
 void index_filler_close(struct index_filler *filler);
+/* index_filler_close(), and what else it holds. */
+void index_filler_deinit(struct index_filler *filler);
 
 /* Lines that are there, some thousands at most, in one transaction. 0: there are more; 1: that was
  * the last one for now; 2: stop_fd is readable. `wait_ms`: for the first line. -ESTALE: the trail

@@ -1,5 +1,5 @@
 /*
- * Filling the index (index_write.h).
+ * Filling the index in SQLite (index_write.h).
  *
  * Records wait in memory until a few thousand are there or the transaction ends: by then most
  * outcomes have met their intents, and a record is written once. Intents that are still open go
@@ -8,11 +8,11 @@
 #include "index_write.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "index_record.h"
 #include "io/file.h"
+#include "postings.h"
 
 enum {
     PENDING = 8192,
@@ -27,7 +27,8 @@ struct index_row {
     int64_t event, decision, status, user, groups, operation, upstream_operation, upstream, address;
 };
 
-struct index_writer {
+struct sqlite_writer {
+    struct index_writer base;
     struct index_db *db;
     struct values values;
     struct json_reader *reader;
@@ -41,10 +42,6 @@ struct index_writer {
 
     bool has_block; /* there are records of a block without postings: */
     uint64_t block;
-    uint64_t n_records;
-    struct audit_place at;
-    uint64_t length;
-    unsigned char hash[AUDIT_HASH];
 
     struct postings_unused unused;
     uint64_t dropped_below;
@@ -52,26 +49,30 @@ struct index_writer {
 
 /* --- */
 
-MUST_CHECK static int load_state(struct index_writer *writer) {
+static struct sqlite_writer *sqlite_of(struct index_writer *base) {
+    return CONTAINER_OF(base, struct sqlite_writer, base);
+}
+
+MUST_CHECK static int load_state(struct sqlite_writer *writer) {
     sqlite3_stmt *get = index_sql(writer->db, SQL_STATE_GET);
     int status = get == NULL ? index_db_error(writer->db) : index_step(writer->db, get);
     if (status <= 0)
         return status < 0 ? status : -EBADMSG;
-    writer->at.segment = (uint64_t)sqlite3_column_int64(get, 0);
-    writer->at.offset = (uint64_t)sqlite3_column_int64(get, 1);
-    writer->at.seq = (uint64_t)sqlite3_column_int64(get, 2);
-    writer->length = (uint64_t)sqlite3_column_int64(get, 3);
+    writer->base.at.segment = (uint64_t)sqlite3_column_int64(get, 0);
+    writer->base.at.offset = (uint64_t)sqlite3_column_int64(get, 1);
+    writer->base.at.seq = (uint64_t)sqlite3_column_int64(get, 2);
+    writer->base.length = (uint64_t)sqlite3_column_int64(get, 3);
     struct slice hash = index_column_blob(get, 4);
-    bool is_good = hash.len == sizeof writer->hash;
+    bool is_good = hash.len == sizeof writer->base.hash;
     if (is_good)
-        memcpy(writer->hash, hash.ptr, hash.len);
-    writer->n_records = (uint64_t)sqlite3_column_int64(get, 5);
+        memcpy(writer->base.hash, hash.ptr, hash.len);
+    writer->base.n_records = (uint64_t)sqlite3_column_int64(get, 5);
     (void)sqlite3_reset(get);
     return is_good ? 0 : -EBADMSG;
 }
 
 /* Which block is to be completed. */
-MUST_CHECK static int load_block(struct index_writer *writer) {
+MUST_CHECK static int load_block(struct sqlite_writer *writer) {
     int64_t last = 0, complete = -1;
     int status = index_get(writer->db, SQL_ROWS_LAST, NULL, 0, &last);
     if (status != 0)
@@ -84,10 +85,19 @@ MUST_CHECK static int load_block(struct index_writer *writer) {
     return 0;
 }
 
-int index_writer_open(const char *dir, struct index_writer **ret_writer) {
-    CLEANUP(index_writer_freep) struct index_writer *writer = mem_alloc(sizeof *writer);
-    if (writer == NULL)
-        return -ENOMEM;
+static void close_writer(struct index_writer *base) {
+    struct sqlite_writer *writer = sqlite_of(base);
+    values_deinit(&writer->values);
+    map_deinit(&writer->intents);
+    index_db_close(writer->db);
+    json_reader_free(writer->reader);
+    buf_deinit(&writer->scratch);
+    mem_free(writer->pending);
+    mem_free(writer->unused.values);
+    mem_free(writer);
+}
+
+MUST_CHECK static int load(const char *dir, struct sqlite_writer *writer) {
     values_init(&writer->values, NULL);
     map_init(&writer->intents);
     buf_init(&writer->scratch, KIB(256));
@@ -100,66 +110,27 @@ int index_writer_open(const char *dir, struct index_writer **ret_writer) {
     writer->values.db = writer->db;
     if (error == 0)
         error = load_state(writer);
-    if (error == 0)
-        error = load_block(writer);
-    if (error == 0)
-        *ret_writer = TAKE(writer);
-    return error;
+    return error != 0 ? error : load_block(writer);
 }
 
-struct index_writer *index_writer_free(struct index_writer *writer) {
+static int open_writer(const struct index_where *where, struct index_writer **ret_writer,
+                       struct buf *why) {
+    (void)why;
+    struct sqlite_writer *writer = mem_alloc(sizeof *writer);
     if (writer == NULL)
-        return NULL;
-    values_deinit(&writer->values);
-    map_deinit(&writer->intents);
-    index_db_close(writer->db);
-    json_reader_free(writer->reader);
-    buf_deinit(&writer->scratch);
-    mem_free(writer->pending);
-    mem_free(writer->unused.values);
-    mem_free(writer);
-    return NULL;
-}
-
-void index_writer_freep(struct index_writer **writer) {
-    *writer = index_writer_free(*writer);
-}
-
-struct audit_place index_writer_place(const struct index_writer *writer) {
-    return writer->at;
-}
-
-uint64_t index_writer_records(const struct index_writer *writer) {
-    return writer->n_records;
-}
-
-static bool is_that_line(const struct index_writer *writer, struct slice text) {
-    struct audit_line line;
-    return audit_line_read(text, &line, NULL) == 0 && line.seq == writer->at.seq &&
-           memcmp(line.hash, writer->hash, sizeof line.hash) == 0;
-}
-
-int index_writer_check(const struct index_writer *writer, const char *dir) {
-    char name[AUDIT_SEGMENT_CHARS + 1], path[INDEX_PATH];
-    char text[LIMIT_AUDIT_BODY + KIB(8)];
-    audit_segment_name(writer->at.segment, name);
-    if (index_path(dir, name, path) != 0 || writer->length >= sizeof text ||
-        writer->at.offset > INT64_MAX || writer->at.offset <= writer->length)
-        return 2;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return errno == ENOENT ? 1 : -errno;
-    size_t length = (size_t)writer->length + 1;
-    ssize_t n = pread(fd, text, length, (off_t)(writer->at.offset - length));
-    io_fd_close(&fd);
-    bool is_there = n == (ssize_t)length && text[length - 1] == '\n' &&
-                    is_that_line(writer, slice_make(text, length - 1));
-    return is_there ? 0 : 2;
+        return -ENOMEM;
+    writer->base.driver = &index_sqlite;
+    int error = load(where->dir, writer);
+    if (error == 0)
+        *ret_writer = &writer->base;
+    else
+        close_writer(&writer->base);
+    return error;
 }
 
 /* --- writing records --- */
 
-MUST_CHECK static int begin(struct index_writer *writer) {
+MUST_CHECK static int begin(struct sqlite_writer *writer) {
     if (writer->is_in_transaction)
         return 0;
     int error = index_run(writer->db, SQL_BEGIN_WRITE, NULL, 0);
@@ -175,7 +146,7 @@ static void bind_some(sqlite3_stmt *statement, int at, uint64_t number) {
         (void)sqlite3_bind_null(statement, at);
 }
 
-MUST_CHECK static int write_row(struct index_writer *writer, const struct index_row *row) {
+MUST_CHECK static int write_row(struct sqlite_writer *writer, const struct index_row *row) {
     sqlite3_stmt *add = index_sql(writer->db, SQL_ROW_ADD);
     if (add == NULL)
         return index_db_error(writer->db);
@@ -195,7 +166,7 @@ MUST_CHECK static int write_row(struct index_writer *writer, const struct index_
     return index_step(writer->db, add);
 }
 
-MUST_CHECK static int write_open_intent(struct index_writer *writer, struct slice id,
+MUST_CHECK static int write_open_intent(struct sqlite_writer *writer, struct slice id,
                                         uint64_t seq) {
     sqlite3_stmt *put = index_sql(writer->db, SQL_OPEN_PUT);
     if (put == NULL || sqlite3_bind_blob64(put, 1, id.ptr, id.len, SQLITE_TRANSIENT) != SQLITE_OK ||
@@ -204,7 +175,7 @@ MUST_CHECK static int write_open_intent(struct index_writer *writer, struct slic
     return index_step(writer->db, put);
 }
 
-MUST_CHECK static int flush(struct index_writer *writer) {
+MUST_CHECK static int flush(struct sqlite_writer *writer) {
     for (size_t i = 0; i < writer->n_pending; i++) {
         int error = write_row(writer, &writer->pending[i]);
         if (error != 0)
@@ -220,13 +191,13 @@ MUST_CHECK static int flush(struct index_writer *writer) {
             return error;
     }
     map_clear(&writer->intents);
-    writer->n_records += writer->n_pending;
+    writer->base.n_records += writer->n_pending;
     writer->n_pending = 0;
     return 0;
 }
 
 /* Records of this block come next. */
-MUST_CHECK static int enter_block(struct index_writer *writer, uint64_t block) {
+MUST_CHECK static int enter_block(struct sqlite_writer *writer, uint64_t block) {
     if (writer->has_block && writer->block == block)
         return 0;
     int error = flush(writer);
@@ -237,7 +208,7 @@ MUST_CHECK static int enter_block(struct index_writer *writer, uint64_t block) {
     return error;
 }
 
-MUST_CHECK static int add_row(struct index_writer *writer, const struct audit_line *line,
+MUST_CHECK static int add_row(struct sqlite_writer *writer, const struct audit_line *line,
                               const struct index_row *place) {
     const struct index_record *record = &writer->record;
     int error = writer->n_pending == PENDING ? flush(writer) : 0;
@@ -276,7 +247,7 @@ MUST_CHECK static int add_row(struct index_writer *writer, const struct audit_li
 /* --- outcomes --- */
 
 /* Of an intent in the table. 1: it is not there. */
-MUST_CHECK static int find_open_intent(struct index_writer *writer, struct slice id,
+MUST_CHECK static int find_open_intent(struct sqlite_writer *writer, struct slice id,
                                        uint64_t *ret_seq) {
     sqlite3_stmt *get = index_sql(writer->db, SQL_OPEN_GET);
     sqlite3_stmt *drop = index_sql(writer->db, SQL_OPEN_DROP);
@@ -292,7 +263,7 @@ MUST_CHECK static int find_open_intent(struct index_writer *writer, struct slice
     return index_step(writer->db, drop);
 }
 
-MUST_CHECK static int update_row(struct index_writer *writer, uint64_t seq,
+MUST_CHECK static int update_row(struct sqlite_writer *writer, uint64_t seq,
                                  const struct index_row *place, int64_t status_value) {
     sqlite3_stmt *update = index_sql(writer->db, SQL_ROW_OUTCOME);
     if (update == NULL)
@@ -314,7 +285,7 @@ MUST_CHECK static int update_row(struct index_writer *writer, uint64_t seq,
 }
 
 /* 1: the intent is not there (any more). */
-MUST_CHECK static int join(struct index_writer *writer, const struct index_row *place) {
+MUST_CHECK static int join(struct sqlite_writer *writer, const struct index_row *place) {
     const struct index_record *record = &writer->record;
     int64_t status_value = 0;
     uint64_t seq = 0;
@@ -336,11 +307,11 @@ MUST_CHECK static int join(struct index_writer *writer, const struct index_row *
     return found != 0 ? found : update_row(writer, seq, place, status_value);
 }
 
-int index_writer_add(struct index_writer *writer, struct slice text,
-                     const struct audit_place *behind) {
+static int add(struct index_writer *base, struct slice text, const struct audit_place *behind) {
+    struct sqlite_writer *writer = sqlite_of(base);
     struct audit_line line;
     /* What is no line, or comes a second time, is for `cardea audit verify` to tell. */
-    if (audit_line_read(text, &line, NULL) != 0 || line.seq <= writer->at.seq ||
+    if (audit_line_read(text, &line, NULL) != 0 || line.seq <= writer->base.at.seq ||
         line.seq >= INDEX_SEQ_MOST || behind->offset <= text.len)
         return 0;
     int error = begin(writer);
@@ -362,27 +333,28 @@ int index_writer_add(struct index_writer *writer, struct slice text,
         status = add_row(writer, &line, &place);
     if (status != 0)
         return status;
-    writer->at = *behind;
-    writer->at.seq = line.seq;
-    writer->length = text.len;
-    memcpy(writer->hash, line.hash, sizeof writer->hash);
+    writer->base.at = *behind;
+    writer->base.at.seq = line.seq;
+    writer->base.length = text.len;
+    memcpy(writer->base.hash, line.hash, sizeof writer->base.hash);
     return 0;
 }
 
-MUST_CHECK static int write_state(struct index_writer *writer) {
+MUST_CHECK static int write_state(struct sqlite_writer *writer) {
     sqlite3_stmt *set = index_sql(writer->db, SQL_STATE_SET);
     if (set == NULL)
         return index_db_error(writer->db);
-    (void)sqlite3_bind_int64(set, 1, (int64_t)writer->at.segment);
-    (void)sqlite3_bind_int64(set, 2, (int64_t)writer->at.offset);
-    (void)sqlite3_bind_int64(set, 3, (int64_t)writer->at.seq);
-    (void)sqlite3_bind_int64(set, 4, (int64_t)writer->length);
-    (void)sqlite3_bind_blob64(set, 5, writer->hash, sizeof writer->hash, SQLITE_STATIC);
-    (void)sqlite3_bind_int64(set, 6, (int64_t)writer->n_records);
+    (void)sqlite3_bind_int64(set, 1, (int64_t)writer->base.at.segment);
+    (void)sqlite3_bind_int64(set, 2, (int64_t)writer->base.at.offset);
+    (void)sqlite3_bind_int64(set, 3, (int64_t)writer->base.at.seq);
+    (void)sqlite3_bind_int64(set, 4, (int64_t)writer->base.length);
+    (void)sqlite3_bind_blob64(set, 5, writer->base.hash, sizeof writer->base.hash, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(set, 6, (int64_t)writer->base.n_records);
     return index_step(writer->db, set);
 }
 
-int index_writer_commit(struct index_writer *writer) {
+static int commit(struct index_writer *base) {
+    struct sqlite_writer *writer = sqlite_of(base);
     if (!writer->is_in_transaction)
         return 0;
     int error = flush(writer);
@@ -397,7 +369,7 @@ int index_writer_commit(struct index_writer *writer) {
 /* --- retention --- */
 
 /* 1: there was a block to delete. */
-MUST_CHECK static int drop_block(struct index_writer *writer, uint64_t below) {
+MUST_CHECK static int drop_block(struct sqlite_writer *writer, uint64_t below) {
     int64_t first = 0;
     uint64_t n = 0;
     int status = index_get(writer->db, SQL_BLOCK_FIRST, NULL, 0, &first);
@@ -406,22 +378,22 @@ MUST_CHECK static int drop_block(struct index_writer *writer, uint64_t below) {
     status = postings_drop(writer->db, (uint64_t)first + 1, &writer->unused, &n);
     if (status != 0)
         return status;
-    writer->n_records -= n < writer->n_records ? n : writer->n_records;
+    writer->base.n_records -= n < writer->base.n_records ? n : writer->base.n_records;
     return 1;
 }
 
-MUST_CHECK static int drop_rows(struct index_writer *writer, uint64_t first_seq) {
+MUST_CHECK static int drop_rows(struct sqlite_writer *writer, uint64_t first_seq) {
     int64_t seq = (int64_t)first_seq;
     int error = index_run(writer->db, SQL_ROWS_DROP, &seq, 1);
     if (error != 0)
         return error;
     uint64_t n = (uint64_t)sqlite3_changes64(writer->db->sqlite);
-    writer->n_records -= n < writer->n_records ? n : writer->n_records;
+    writer->base.n_records -= n < writer->base.n_records ? n : writer->base.n_records;
     writer->dropped_below = first_seq;
     return index_run(writer->db, SQL_OPEN_DROP_BELOW, &seq, 1);
 }
 
-MUST_CHECK static int retain_step(struct index_writer *writer, uint64_t first_seq) {
+MUST_CHECK static int retain_step(struct sqlite_writer *writer, uint64_t first_seq) {
     if (writer->unused.n != 0) {
         int error = postings_sweep(&writer->values, writer->block, &writer->unused);
         return error != 0 ? error : 1;
@@ -430,7 +402,7 @@ MUST_CHECK static int retain_step(struct index_writer *writer, uint64_t first_se
     return status != 0 ? status : drop_rows(writer, first_seq);
 }
 
-MUST_CHECK static int shrink_step(struct index_writer *writer) {
+MUST_CHECK static int shrink_step(struct sqlite_writer *writer) {
     int64_t n_free = 0, n = 0;
     int status = index_get(writer->db, SQL_FREE_PAGES, NULL, 0, &n_free);
     if (status == 0)
@@ -443,7 +415,8 @@ MUST_CHECK static int shrink_step(struct index_writer *writer) {
     return status != 0 ? status : 1;
 }
 
-int index_writer_retain(struct index_writer *writer, uint64_t first_seq) {
+static int retain(struct index_writer *base, uint64_t first_seq) {
+    struct sqlite_writer *writer = sqlite_of(base);
     if (first_seq >= INDEX_SEQ_MOST)
         return 0;
     if (writer->unused.n == 0 && first_seq <= writer->dropped_below)
@@ -452,6 +425,39 @@ int index_writer_retain(struct index_writer *writer, uint64_t first_seq) {
     int status = error != 0 ? error : retain_step(writer, first_seq);
     if (status < 0)
         return status;
-    error = index_writer_commit(writer);
+    error = commit(base);
     return error != 0 ? error : 1;
 }
+
+/* --- */
+
+static int clear(const struct index_where *where, struct buf *why) {
+    (void)why;
+    index_db_delete(where->dir);
+    return 0;
+}
+
+static int look(const struct index_where *where, uint64_t *ret_seq, uint64_t *ret_n_records) {
+    struct index_db *db = NULL;
+    int error = index_db_open(where->dir, false, &db);
+    if (error != 0)
+        return error;
+    sqlite3_stmt *get = index_sql(db, SQL_STATE_GET);
+    int status = get == NULL ? index_db_error(db) : index_step(db, get);
+    if (status == 1) {
+        *ret_seq = (uint64_t)sqlite3_column_int64(get, 2);
+        *ret_n_records = (uint64_t)sqlite3_column_int64(get, 5);
+    }
+    index_db_close(db);
+    return status == 1 ? 0 : status < 0 ? status : -EBADMSG;
+}
+
+const struct index_driver index_sqlite = {
+    .open = open_writer,
+    .free = close_writer,
+    .add = add,
+    .commit = commit,
+    .retain = retain,
+    .clear = clear,
+    .look = look,
+};

@@ -62,6 +62,27 @@ int cli_audit_dir(const struct cli_options *options, char **ret_dir) {
     return CLI_OK;
 }
 
+int cli_audit_index(const struct cli_options *options, const char *dir, struct config **ret_config,
+                    struct audit_index_options *ret_index) {
+    *ret_index = (struct audit_index_options){.dir = dir};
+    if (options->audit.dir != NULL)
+        return CLI_OK;
+    int result = cli_load_store_config(options, ret_config);
+    if (result == CLI_OK)
+        ret_index->url = (*ret_config)->store.url;
+    return result;
+}
+
+int cli_audit_finder(const struct cli_options *options, const char *dir,
+                     struct audit_finder **ret_finder) {
+    CLEANUP(config_unrefp) struct config *config = NULL;
+    struct audit_index_options index;
+    int result = cli_audit_index(options, dir, &config, &index);
+    if (result == CLI_OK && audit_finder_new(dir, index.url, ret_finder) != 0)
+        result = CLI_FAILED;
+    return result;
+}
+
 /* --- tail and head --- */
 
 /* Behind the last n lines. */
@@ -82,7 +103,7 @@ static void print_line(const struct cli_options *options, struct audit_row *row,
         putchar('\n');
         return;
     }
-    audit_row_read(row, line, SLICE_EMPTY);
+    audit_row_read(row, &(struct audit_hit){.line = line});
     if (audit_row_format(row, &text) == 0 && buf_append_byte(&text, '\n') == 0)
         fwrite(buf_slice(&text).ptr, 1, buf_len(&text), stdout);
 }

@@ -15,6 +15,13 @@ MUST_CHECK int cli_audit_failed(const char *what, int error);
 MUST_CHECK int cli_audit_number(const char *option, const char *text, uint64_t least, uint64_t most,
                                 uint64_t usual, uint64_t *ret_number);
 
+/* Who looks for records: in the PostgreSQL of the configuration's [store], or in `dir`; where --dir
+ * names one, there. *ret_config has to outlive the URL. CLI_OK, or what cli_load_store_config()
+ * answers. */
+MUST_CHECK int cli_audit_index(const struct cli_options *options, const char *dir,
+                               struct config **ret_config, struct audit_index_options *ret_index);
+MUST_CHECK int cli_audit_finder(const struct cli_options *options, const char *dir,
+                                struct audit_finder **ret_finder);
 /* The filters of the options, checked. CLI_OK, CLI_USAGE. */
 MUST_CHECK int cli_audit_query(const struct cli_options *options, struct audit_query *ret_query);
 

@@ -135,19 +135,14 @@ static int copy_lines(struct export *export, const char *dir) {
 
 /* --- by the index --- */
 
-static void write_found(void *context, struct slice line, struct slice outcome) {
+static void write_found(void *context, const struct audit_hit *hit) {
     struct export *export = context;
     export->n++;
     if (export->is_csv) {
-        audit_row_read(&export->row, line, outcome);
+        audit_row_read(&export->row, hit);
         (void)audit_csv_row(&export->row, buf_slice(&export->filter), &export->out);
     } else {
-        buf_append(&export->out, line);
-        buf_append_byte(&export->out, '\n');
-        if (outcome.len != 0) {
-            buf_append(&export->out, outcome);
-            buf_append_byte(&export->out, '\n');
-        }
+        (void)audit_export_hit(hit, &export->out);
     }
     write_when_full(export);
 }
@@ -168,10 +163,11 @@ static void print_progress(void *context, uint64_t n_records) {
 }
 
 /* When a gateway fills it, it is hardly behind; what is, is told at the end. */
-static void update_index(const char *dir) {
+static void update_index(const struct audit_index_options *index) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
     bool is_terminal = isatty(STDERR_FILENO);
-    int error = audit_index_update(dir, false, is_terminal ? print_progress : NULL, NULL, &reason);
+    int error =
+        audit_index_update(index, false, is_terminal ? print_progress : NULL, NULL, &reason);
     if (is_terminal)
         fputs("\r\033[K", stderr);
     if (error < 0) /* looking for records says what is wrong */
@@ -180,26 +176,29 @@ static void update_index(const char *dir) {
 
 static int copy_found(struct export *export, const char *dir) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
+    CLEANUP(config_unrefp) struct config *config = NULL;
+    CLEANUP(audit_finder_freep) struct audit_finder *finder = NULL;
+    struct audit_index_options index;
     struct audit_page page = {.n = 0};
-    if (audit_row_init(&export->row) != 0)
+    int result = cli_audit_index(export->options, dir, &config, &index);
+    if (result != CLI_OK)
+        return result;
+    if (audit_finder_new(dir, index.url, &finder) != 0 || audit_row_init(&export->row) != 0)
         return CLI_FAILED;
-    update_index(dir);
+    update_index(&index);
     write_beginning(export);
     export->query.oldest_first = true;
     export->query.limit = LIMIT_AUDIT_PAGE;
     int error = 0;
     do {
-        error = audit_find(dir, &export->query, write_found, export, &page, &reason);
-        export->query.cursor = page.next;
-    } while (error == 0 && export->error == 0 && page.next != 0);
+        error = audit_find(finder, &export->query, write_found, export, &page, &reason);
+        export->query.cursor = slice_from_cstr(page.next);
+    } while (error == 0 && export->error == 0 && page.next[0] != '\0');
     audit_row_deinit(&export->row);
     if (error < 0)
         return cli_audit_failed("cannot look for records", error);
     if (error != 0) {
-        fprintf(
-            stderr,
-            "cardea: cannot look for records: %.*s; cardea audit reindex makes the index anew\n",
-            SLICE_ARGS(buf_slice(&reason)));
+        fprintf(stderr, "cardea: cannot look for records: %.*s\n", SLICE_ARGS(buf_slice(&reason)));
         return CLI_FAILED;
     }
     if (page.lag != 0)

@@ -17,22 +17,24 @@ struct listing {
     size_t n;
 };
 
-static void print_found(void *context, struct slice line, struct slice outcome) {
+static void print_found(void *context, const struct audit_hit *hit) {
     struct listing *listing = context;
     CLEANUP(buf_deinit) struct buf text = BUF_INIT(MIB(1));
     if (listing->options->json) {
         fputs(listing->n == 0 ? BEGIN_JSON : ",\n", stdout);
         fputs("{\"record\":", stdout);
-        cli_audit_print_json(line);
-        if (outcome.len != 0) {
+        cli_audit_print_json(hit->line);
+        if (hit->outcome.len != 0) {
             fputs(",\"outcome\":", stdout);
-            cli_audit_print_json(outcome);
+            cli_audit_print_json(hit->outcome);
         }
+        if (hit->log.len != 0)
+            printf(",\"log\":\"%.*s\"", SLICE_ARGS(hit->log));
         putchar('}');
     } else {
         if (listing->n == 0 && audit_row_header(&text) == 0)
             buf_append_byte(&text, '\n');
-        audit_row_read(&listing->row, line, outcome);
+        audit_row_read(&listing->row, hit);
         if (audit_row_format(&listing->row, &text) == 0 && buf_append_byte(&text, '\n') == 0)
             fwrite(buf_slice(&text).ptr, 1, buf_len(&text), stdout);
     }
@@ -40,24 +42,25 @@ static void print_found(void *context, struct slice line, struct slice outcome) 
 }
 
 /* A page that took too long has fewer: then on. */
-static int find(struct listing *listing, const char *dir, struct audit_query *query, size_t limit,
-                struct audit_page *ret_page) {
+static int find(struct listing *listing, struct audit_finder *finder, struct audit_query *query,
+                size_t limit, struct audit_page *ret_page) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
     struct audit_page page = {.n = 0};
     do {
         query->limit = limit - listing->n;
-        int error = audit_find(dir, query, print_found, listing, &page, &reason);
+        int error = audit_find(finder, query, print_found, listing, &page, &reason);
+        if (error == AUDIT_E_CURSOR)
+            return cli_audit_usage("--cursor takes what a page before has ended with, not",
+                                   listing->options->audit.cursor);
         if (error < 0)
             return cli_audit_failed("cannot look for records", error);
         if (error != 0) {
-            fprintf(stderr,
-                    "cardea: cannot look for records: %.*s; cardea audit reindex makes the index "
-                    "anew\n",
+            fprintf(stderr, "cardea: cannot look for records: %.*s\n",
                     SLICE_ARGS(buf_slice(&reason)));
             return CLI_FAILED;
         }
-        query->cursor = page.next;
-    } while (page.next != 0 && listing->n < limit);
+        query->cursor = slice_from_cstr(page.next);
+    } while (page.next[0] != '\0' && listing->n < limit);
     *ret_page = page;
     return CLI_OK;
 }
@@ -65,16 +68,15 @@ static int find(struct listing *listing, const char *dir, struct audit_query *qu
 static void print_end(const struct listing *listing, const struct audit_page *page) {
     if (listing->options->json) {
         printf("%s],\"next\":", listing->n == 0 ? BEGIN_JSON : "");
-        printf(page->next != 0 ? "\"%llu\"" : "null", (unsigned long long)page->next);
+        printf(page->next[0] != '\0' ? "\"%s\"" : "null%s", page->next);
         printf(",\"lag\":%llu}\n", (unsigned long long)page->lag);
         return;
     }
     fflush(stdout);
     if (listing->n == 0)
         fputs("no record is like that\n", stderr);
-    if (page->next != 0)
-        fprintf(stderr, "there is more: the same command with --cursor %llu\n",
-                (unsigned long long)page->next);
+    if (page->next[0] != '\0')
+        fprintf(stderr, "there is more: the same command with --cursor %s\n", page->next);
     if (page->lag != 0)
         fprintf(stderr,
                 "the index is %llu lines behind the trail: the newest may be missing here; without "
@@ -84,6 +86,7 @@ static void print_end(const struct listing *listing, const struct audit_page *pa
 
 int cli_audit_list(const struct cli_options *options) {
     CLEANUP(mem_freep) char *dir = NULL;
+    CLEANUP(audit_finder_freep) struct audit_finder *finder = NULL;
     struct listing listing = {.options = options};
     struct audit_query query;
     struct audit_page page = {.n = 0};
@@ -93,15 +96,15 @@ int cli_audit_list(const struct cli_options *options) {
         result =
             cli_audit_number("--limit", options->audit.limit, 1, LIMIT_AUDIT_PAGE, USUAL, &limit);
     if (result == CLI_OK)
-        result =
-            cli_audit_number("--cursor", options->audit.cursor, 1, UINT64_MAX, 0, &query.cursor);
-    if (result == CLI_OK)
         result = cli_audit_dir(options, &dir);
+    if (result == CLI_OK)
+        result = cli_audit_finder(options, dir, &finder);
     if (result != CLI_OK)
         return result;
+    query.cursor = slice_from_cstr(options->audit.cursor);
     if (audit_row_init(&listing.row) != 0)
         return CLI_FAILED;
-    result = find(&listing, dir, &query, (size_t)limit, &page);
+    result = find(&listing, finder, &query, (size_t)limit, &page);
     if (result == CLI_OK)
         print_end(&listing, &page);
     audit_row_deinit(&listing.row);
@@ -117,14 +120,40 @@ static void print_progress(void *context, uint64_t n_records) {
     fprintf(stderr, "\r%llu records", (unsigned long long)n_records);
 }
 
+/* The records of another log, whose instance is gone. */
+static int forget(const struct cli_options *options, const struct audit_index_options *index) {
+    CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
+    if (index->url.len == 0)
+        return cli_audit_usage("--forget is for an index that several instances share, with [store]"
+                               " in PostgreSQL",
+                               NULL);
+    int error = audit_index_forget(index->url, slice_from_cstr(options->audit.forget), &reason);
+    if (error < 0)
+        return cli_audit_failed("cannot forget the log", error);
+    if (error != 0) {
+        fprintf(stderr, "cardea: %.*s\n", SLICE_ARGS(buf_slice(&reason)));
+        return CLI_FAILED;
+    }
+    puts(options->json ? "{\"forgotten\":true}"
+                       : "its records are found no more; the gateways delete them bit by bit");
+    return CLI_OK;
+}
+
 int cli_audit_reindex(const struct cli_options *options) {
     CLEANUP(mem_freep) char *dir = NULL;
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
+    CLEANUP(config_unrefp) struct config *config = NULL;
+    struct audit_index_options index;
     bool is_terminal = isatty(STDERR_FILENO);
     int result = cli_audit_dir(options, &dir);
+    if (result == CLI_OK)
+        result = cli_audit_index(options, dir, &config, &index);
     if (result != CLI_OK)
         return result;
-    int error = audit_index_update(dir, true, is_terminal ? print_progress : NULL, NULL, &reason);
+    if (options->audit.forget != NULL)
+        return forget(options, &index);
+    int error =
+        audit_index_update(&index, true, is_terminal ? print_progress : NULL, NULL, &reason);
     if (is_terminal)
         fputs("\r\033[K", stderr);
     if (error < 0)

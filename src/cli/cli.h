@@ -19,7 +19,7 @@ enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CONFIG = 78 };
 struct cli_audit_options {
     const char *user, *operation, *upstream, *status, *decision, *event, *address;
     const char *since, *until, *text;
-    const char *lines, *limit, *cursor, *format, *output, *dir, *key, *expect;
+    const char *lines, *limit, *cursor, *format, *output, *dir, *key, *expect, *forget;
     bool follow, oldest_first;
 };
 

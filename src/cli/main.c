@@ -102,7 +102,7 @@ static const struct command commands[] = {
     {"audit verify", "", "prove that nobody changed the records (--key, --expect)", 0, 0,
      cli_audit_verify},
     {"audit head", "", "print what --expect takes later: keep it elsewhere", 0, 0, cli_audit_head},
-    {"audit reindex", "", "make the index of the records anew", 0, 0, cli_audit_reindex},
+    {"audit reindex", "", "make the index of the records anew (--forget)", 0, 0, cli_audit_reindex},
 };
 
 enum option_id {
@@ -212,6 +212,8 @@ static const struct option options_table[] = {
          "audit export: into this new file, for its owner alone"),
     WORD(0, "dir", "DIR", audit.dir, "audit: the trail's directory (default: DATA_DIR/audit)"),
     WORD(0, "key", "FILE", audit.key, "audit verify: the public key (default: DIR/public.pem)"),
+    WORD(0, "forget", "LOG", audit.forget,
+         "audit reindex: take out the records of an instance that is gone (PostgreSQL)"),
     WORD(0, "expect", "HEAD", audit.expect, "audit verify: a head that has to be in the trail"),
     {OPTION_VERSION, 0, "version", NULL, NULL, "print the version", 0},
     {OPTION_HELP, 'h', "help", NULL, NULL, "print this", 0},

@@ -29,6 +29,7 @@ struct serving {
     struct store *store;
     struct audit *audit; /* NULL: nothing is recorded */
     const struct serving_keys *keys;
+    struct audit_finder *finder;
     struct serving_admin *admin;
     bool tools_told;
 };
@@ -372,6 +373,7 @@ static int use_store(struct serving *serving, const char *data_dir) {
         .gateway = serving->gateway,
         .store = serving->store,
         .audit = serving->audit,
+        .finder = serving->finder,
         .log = serving->log,
         .data_dir = data_dir,
         .keys = serving->keys,
@@ -513,6 +515,7 @@ static int serve(struct config *config, const struct cli_options *options, struc
                                   .options = options,
                                   .store = store,
                                   .audit = serving_audit_trail(audit),
+                                  .finder = serving_audit_finder(audit),
                                   .keys = &keys};
         result = run(&serving, data_dir, token);
     }

@@ -1,7 +1,7 @@
 /* The store, the vault and the API of the console, of a gateway that serves. */
 #pragma once
 
-#include "audit/trail.h"
+#include "audit/index.h"
 #include "cli.h"
 #include "config/config.h"
 #include "gateway/gateway.h"
@@ -17,6 +17,7 @@ struct serving_admin_options {
     struct gateway *gateway;           /* listens already, and has its upstreams */
     struct store *store;
     struct audit *audit; /* NULL: nothing is recorded */
+    struct audit_finder *finder;
     struct log *log;
     const char *data_dir;
     const struct serving_keys *keys;

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "audit/index.h"
 #include "audit/sink.h"
 #include "base/mem.h"
 #include "cli.h"
@@ -14,6 +13,7 @@ enum { LAST_WORDS_MS = 2000 }; /* for sinks to take the end of the trail */
 struct serving_audit {
     struct audit *trail;
     struct audit_index *index;
+    struct audit_finder *finder;
     struct audit_sink *jsonl, *syslog;
 };
 
@@ -22,10 +22,18 @@ static void warn(struct log *log, const char *message, int error) {
 }
 
 /* What is made of the trail. It can be made later, too: nobody has to wait for it. */
-static void start_followers(struct serving_audit *audit, const struct config_audit *config,
+static void start_followers(struct serving_audit *audit, const struct config *all,
                             struct log *log) {
+    const struct config_audit *config = &all->audit;
     const char *dir = audit_dir(audit->trail);
-    int error = audit_index_start(dir, audit->trail, log, &audit->index);
+    const struct audit_index_options index = {.dir = dir,
+                                              .url = all->store.url,
+                                              .max_age_ms = config->max_age_ms,
+                                              .audit = audit->trail,
+                                              .log = log};
+    int error = audit_index_start(&index, &audit->index);
+    if (error == 0)
+        error = audit_finder_new(dir, index.url, &audit->finder);
     if (error != 0)
         warn(log, "there is no index of the trail", error);
     if (config->jsonl_path.len != 0) {
@@ -77,9 +85,13 @@ int serving_audit_start(const struct config *config, const char *data_dir,
         mem_free(audit);
         return result;
     }
-    start_followers(audit, &config->audit, log);
+    start_followers(audit, config, log);
     *ret_audit = audit;
     return CLI_OK;
+}
+
+struct audit_finder *serving_audit_finder(const struct serving_audit *audit) {
+    return audit != NULL ? audit->finder : NULL;
 }
 
 struct audit *serving_audit_trail(const struct serving_audit *audit) {
@@ -91,6 +103,7 @@ struct serving_audit *serving_audit_free(struct serving_audit *audit) {
     if (audit == NULL)
         return NULL;
     audit_index_stop(audit->index);
+    audit_finder_free(audit->finder);
     audit_close(audit->trail);
     audit_sink_stop(audit->jsonl, LAST_WORDS_MS);
     audit_sink_stop(audit->syslog, LAST_WORDS_MS);

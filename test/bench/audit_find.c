@@ -1,6 +1,8 @@
 /*
- * What the index takes: audit_find DIR [new]. With "new" it is made anew first; then pages of 50
- * are looked for, for each filter and for combinations of them, in both directions and deep inside.
+ * What the index takes: audit_find DIR [new] [URL]. With "new" it is made anew first; then pages of
+ * 50 are looked for, for each filter and for combinations of them, in both directions and deep
+ * inside. With a URL the index is in the PostgreSQL of that store (`cardea store migrate` makes
+ * it).
  */
 #include <stdio.h>
 #include <sys/resource.h>
@@ -20,11 +22,11 @@ static void keep_number(void *context, uint64_t n_records) {
     *(uint64_t *)context = n_records;
 }
 
-static int fill(const char *dir) {
+static int fill(const struct audit_index_options *index) {
     struct buf reason = BUF_INIT(KIB(8));
     uint64_t n_records = 0;
     double wall = (double)clock_monotonic_ms(), cpu = cpu_seconds();
-    int error = audit_index_update(dir, true, keep_number, &n_records, &reason);
+    int error = audit_index_update(index, true, keep_number, &n_records, &reason);
     if (error != 0) {
         printf("%d %.*s\n", error, SLICE_ARGS(buf_slice(&reason)));
         return 1;
@@ -37,13 +39,12 @@ static int fill(const char *dir) {
     return 0;
 }
 
-static void ignore(void *context, struct slice line, struct slice outcome) {
+static void ignore(void *context, const struct audit_hit *hit) {
     (void)context;
-    (void)line;
-    (void)outcome;
+    (void)hit;
 }
 
-static void look(const char *dir, const char *name, struct audit_query query) {
+static void look(struct audit_finder *finder, const char *name, struct audit_query query) {
     struct buf reason = BUF_INIT(KIB(8));
     double worst = 0, worst_cpu = 0;
     struct audit_page page = {.n = 0};
@@ -51,7 +52,7 @@ static void look(const char *dir, const char *name, struct audit_query query) {
     query.limit = 50;
     for (int i = 0; i < 3; i++) {
         double wall = (double)clock_monotonic_ns(), cpu = cpu_seconds();
-        if (audit_find(dir, &query, ignore, NULL, &page, &reason) != 0) {
+        if (audit_find(finder, &query, ignore, NULL, &page, &reason) != 0) {
             printf("%s: %.*s\n", name, SLICE_ARGS(buf_slice(&reason)));
             return;
         }
@@ -61,8 +62,8 @@ static void look(const char *dir, const char *name, struct audit_query query) {
         worst_cpu = cpu > worst_cpu ? cpu : worst_cpu;
         n += page.n;
         n_pages++;
-        query.cursor = page.next;
-        if (page.next == 0)
+        query.cursor = slice_from_cstr(page.next);
+        if (page.next[0] == '\0')
             break;
     }
     printf("%-44s %4zu records on %zu pages, worst %7.2f ms, CPU %7.2f ms\n", name, n, n_pages,
@@ -80,7 +81,7 @@ static const struct {
 } rows[] = {
     {"everything", {.limit = 0}},
     {"everything, oldest first", {.oldest_first = true}},
-    {"everything, from the middle", {.cursor = 5000000}},
+    {"everything, from the middle", {.until_us = SINCE + 2 * HOUR}},
     {"user", {USER}},
     {"user, oldest first", {USER, .oldest_first = true}},
     {"user that nobody is", {.user = SLICE_INIT("nobody")}},
@@ -114,13 +115,20 @@ static const struct {
 
 int main(int argc, char **argv) {
     if (argc < 2) {
-        fprintf(stderr, "usage: audit_find DIR [new]\n");
+        fprintf(stderr, "usage: audit_find DIR [new] [URL]\n");
         return 2;
     }
-    if (argc > 2 && fill(argv[1]) != 0)
+    const char *last = argv[argc - 1];
+    struct audit_finder *finder = NULL;
+    struct audit_index_options index = {.dir = argv[1]};
+    if (strncmp(last, "postgres", 8) == 0)
+        index.url = slice_from_cstr(last);
+    if ((argc > 2 && strcmp(argv[2], "new") == 0 && fill(&index) != 0) ||
+        audit_finder_new(index.dir, index.url, &finder) != 0)
         return 1;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        look(argv[1], rows[i].name, rows[i].query);
+        look(finder, rows[i].name, rows[i].query);
+    audit_finder_free(finder);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     printf("most memory: %ld MiB\n", usage.ru_maxrss / 1024);

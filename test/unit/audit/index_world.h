@@ -1,6 +1,12 @@
 /*
  * A trail of made-up records for the tests of the index, and the same records as a plain table: the
- * oracle for what is found.
+ * oracle for what is found. The index is in SQLite, or in a PostgreSQL of the program's own:
+ *
+ *     static void test_of(enum index_kind kind) {
+ *         struct world world = world_begin(kind);
+ *         ...
+ *     }
+ *     INDEX_TEST(test_of) // makes test_of_sqlite() and test_of_postgres()
  */
 #pragma once
 
@@ -14,6 +20,9 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "io/file.h"
+#include "own.h"
+#include "postgres_server.h"
+#include "store/store.h"
 #include "test.h"
 
 enum { WORLD_RECORDS = 40000, WAIT_MS = 20000 };
@@ -26,8 +35,23 @@ struct record {
     struct slice line, outcome; /* of world.texts; ptr NULL: none */
 };
 
+enum index_kind { INDEX_IN_SQLITE, INDEX_IN_POSTGRES };
+
+#define INDEX_TEST(function)                                                                       \
+    static void function##_sqlite(void) {                                                          \
+        function(INDEX_IN_SQLITE);                                                                 \
+    }                                                                                              \
+    static void function##_postgres(void) {                                                        \
+        function(INDEX_IN_POSTGRES);                                                               \
+    }
+
 struct world {
-    char dir[64];
+    enum index_kind kind;
+    char dir[64], url[512], database[32], log[AUDIT_LOG_CHARS + 1];
+    struct audit_finder *finder;
+    bool is_steady; /* time does not jump back */
+    size_t *order;  /* of records, as they are found; PostgreSQL */
+    size_t n_ordered;
     struct audit_hasher *hasher;
     struct audit_chain chain;
     int fd; /* of the newest segment */
@@ -55,6 +79,9 @@ static uint64_t pick(struct world *world, uint64_t n) {
     return (world->random >> 11) % n;
 }
 
+static struct slice world_line(struct world *world, const char *event, uint64_t time_us,
+                               struct slice members);
+
 static void world_segment(struct world *world) {
     char name[AUDIT_SEGMENT_CHARS + 1], path[128];
     io_fd_close(&world->fd);
@@ -65,6 +92,12 @@ static void world_segment(struct world *world) {
     world->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (world->fd < 0)
         CANNOT_GO_ON();
+    CLEANUP(buf_deinit) struct buf members = BUF_INIT(KIB(1));
+    buf_printf(&members,
+               ",\"log\":\"%s\",\"number\":1,\"previous\":\"%.43s\",\"key\":\"%.16s\","
+               "\"program\":\"cardea test\"",
+               world->log, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAA");
+    (void)world_line(world, "segment", world->time_us, buf_slice(&members));
 }
 
 /* As it stands in the trail, without its end. */
@@ -87,8 +120,28 @@ static struct slice world_line(struct world *world, const char *event, uint64_t 
     return slice_sub(buf_slice(&world->texts), before, before + len - 1);
 }
 
-static struct world world_begin(void) {
-    struct world world = {.dir = "/tmp/cardea-index-XXXXXX",
+static struct audit_index_options world_options(const struct world *world) {
+    return (struct audit_index_options){.dir = world->dir, .url = slice_from_cstr(world->url)};
+}
+
+/* With a store, without which nothing is filled. */
+static void world_make_database(struct world *world) {
+    static unsigned n;
+    struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(16));
+    struct store *store = NULL;
+    snprintf(world->database, sizeof world->database, "world_%ld_%u", (long)getpid(), n++);
+    postgres_make_database(world->database);
+    postgres_url(world->database, world->url, sizeof world->url);
+    struct store_options options = {.url = slice_from_cstr(world->url), .migrate = true};
+    if (store_open(&options, &store, &reason) != 0)
+        CANNOT_GO_ON();
+    store_close(store);
+}
+
+/* A second one in the index of another; it ends first. */
+static struct world world_begin_in(enum index_kind kind, const struct world *other) {
+    struct world world = {.kind = kind,
+                          .dir = "/tmp/cardea-index-XXXXXX",
                           .fd = -1,
                           .random = 88172645463325252,
                           .time_us = UINT64_C(1795000000000000),
@@ -97,8 +150,19 @@ static struct world world_begin(void) {
     if (mkdtemp(world.dir) == NULL || audit_hasher_new(&world.hasher) != 0 ||
         buf_reserve(&world.texts, MIB(40)) == NULL)
         CANNOT_GO_ON();
+    audit_log_new(world.log);
+    if (other != NULL)
+        memcpy(world.url, other->url, sizeof world.url);
+    else if (kind == INDEX_IN_POSTGRES)
+        world_make_database(&world);
+    if (audit_finder_new(world.dir, slice_from_cstr(world.url), &world.finder) != 0)
+        CANNOT_GO_ON();
     world_segment(&world);
     return world;
+}
+
+static struct world world_begin(enum index_kind kind) {
+    return world_begin_in(kind, NULL);
 }
 
 static void world_unlink(struct world *world, const char *name) {
@@ -123,6 +187,10 @@ static void world_end(struct world *world) {
     for (size_t i = 0; i < ARRAY_LEN(files); i++)
         world_unlink(world, files[i]);
     CHECK_INT(rmdir(world->dir), 0);
+    audit_finder_free(world->finder);
+    if (world->database[0] != '\0')
+        postgres_drop_database(world->database);
+    mem_free(world->order);
     audit_hasher_free(world->hasher);
     buf_deinit(&world->texts);
     mem_free(world->records);
@@ -197,7 +265,7 @@ static void put_record(struct world *world, struct record *record, struct buf *m
 /* A time that jumps back now and then. */
 static uint64_t world_time(struct world *world) {
     world->time_us += pick(world, 2000000);
-    if (pick(world, 500) == 0)
+    if (pick(world, 500) == 0 && !world->is_steady)
         world->time_us -= pick(world, 4000) * 1000000;
     return world->time_us;
 }
@@ -243,7 +311,6 @@ MAYBE_UNUSED static void world_fill(struct world *world, size_t n, uint64_t step
         if (pick(world, 800) == 0) {
             world_line(world, "checkpoint", world_time(world), SLICE_EMPTY);
             world_segment(world);
-            world_line(world, "segment", world_time(world), SLICE_EMPTY);
         }
         uint64_t back = pick(world, 3) == 0 ? pick(world, world->n) : pick(world, 20);
         if (back >= world->n - world->first)
@@ -311,8 +378,9 @@ struct found {
     size_t *indexes; /* in world.records */
 };
 
-static void keep_found(void *context, struct slice line, struct slice outcome) {
+static void keep_found(void *context, const struct audit_hit *hit) {
     struct found *found = context;
+    struct slice line = hit->line, outcome = hit->outcome;
     size_t low = 0, high = found->world->n;
     uint64_t seq = 0;
     struct slice digits = slice_sub(line, 7, 27);
@@ -331,27 +399,53 @@ static void keep_found(void *context, struct slice line, struct slice outcome) {
         found->n_wrong++;
         return;
     }
+    if (!slice_eq(hit->log, slice_from_cstr(
+                                found->world->kind == INDEX_IN_POSTGRES ? found->world->log : "")))
+        found->n_wrong++;
     found->indexes[found->n++] = low;
 }
 
 /* All pages of a query. False: something was wrong. */
 static bool find_all(struct world *world, struct audit_query query, struct found *found) {
     struct buf reason = BUF_INIT(KIB(4));
-    struct audit_page page;
+    struct audit_page page = {.n = 0};
     found->world = world;
     found->n = found->n_wrong = 0;
     do {
         size_t before = found->n;
-        if (audit_find(world->dir, &query, keep_found, found, &page, &reason) != 0) {
+        if (audit_find(world->finder, &query, keep_found, found, &page, &reason) != 0) {
             printf("# %.*s\n", SLICE_ARGS(buf_slice(&reason)));
             buf_deinit(&reason);
             return false;
         }
         if (page.n != found->n - before + found->n_wrong || page.n > query.limit)
             found->n_wrong++;
-        query.cursor = page.next;
-    } while (page.next != 0 && found->n_wrong == 0);
+        query.cursor = slice_from_cstr(page.next);
+    } while (page.next[0] != '\0' && found->n_wrong == 0);
     return found->n_wrong == 0;
+}
+
+static int compare_times(const void *a, const void *b, void *context) {
+    const struct record *records = context;
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    if (records[x].time_us != records[y].time_us)
+        return records[x].time_us < records[y].time_us ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+/* The i-th record, from the oldest on: in SQLite by number, in PostgreSQL by time. */
+static size_t world_index(struct world *world, size_t i) {
+    if (world->kind == INDEX_IN_SQLITE)
+        return i;
+    if (world->order == NULL)
+        world->order = mem_xalloc(WORLD_RECORDS * sizeof *world->order);
+    if (world->n_ordered != world->n) {
+        for (size_t at = 0; at < world->n; at++)
+            world->order[at] = at;
+        qsort_r(world->order, world->n, sizeof *world->order, compare_times, world->records);
+        world->n_ordered = world->n;
+    }
+    return world->order[i];
 }
 
 /* The records from `first` on are those that the oracle finds. */
@@ -360,9 +454,9 @@ static bool is_as_oracle(struct world *world, const struct audit_query *query, s
     size_t at = 0;
     if (!find_all(world, *query, found))
         return false;
-    for (size_t i = first; i < world->n; i++) {
-        size_t index = query->oldest_first ? i : world->n - 1 - (i - first);
-        if (!is_found(&world->records[index], query))
+    for (size_t i = 0; i < world->n; i++) {
+        size_t index = world_index(world, query->oldest_first ? i : world->n - 1 - i);
+        if (index < first || !is_found(&world->records[index], query))
             continue;
         if (at == found->n || found->indexes[at++] != index)
             return false;
@@ -430,7 +524,8 @@ MAYBE_UNUSED static void check_queries(struct world *world, size_t n, size_t fir
 
 MAYBE_UNUSED static void update(struct world *world, bool anew) {
     struct buf reason = BUF_INIT(KIB(4));
-    int error = audit_index_update(world->dir, anew, NULL, NULL, &reason);
+    const struct audit_index_options options = world_options(world);
+    int error = audit_index_update(&options, anew, NULL, NULL, &reason);
     CHECK_INT(error, 0);
     if (error != 0)
         printf("# %.*s\n", SLICE_ARGS(buf_slice(&reason)));

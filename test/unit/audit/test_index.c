@@ -20,7 +20,8 @@ static uint64_t size_of(const struct world *world) {
 
 static struct audit_index *start(struct world *world) {
     struct audit_index *index = NULL;
-    if (audit_index_start(world->dir, NULL, NULL, &index) != 0)
+    const struct audit_index_options options = world_options(world);
+    if (audit_index_start(&options, &index) != 0)
         CANNOT_GO_ON();
     return index;
 }
@@ -34,8 +35,8 @@ static struct audit_index_state state_of(struct audit_index *index) {
 #define WAIT_FOR_ALL(index, world) WAIT_UNTIL(state_of(index).seq == (world).chain.seq)
 
 /* Intents whose outcomes come after any number of restarts are one record still. */
-static void test_restarts(void) {
-    struct world world = world_begin();
+static void test_restarts(enum index_kind kind) {
+    struct world world = world_begin(kind);
     for (int i = 0; i < 12; i++) {
         world_fill(&world, 400, 100);
         if (i % 3 == 0) {
@@ -53,17 +54,18 @@ static void test_restarts(void) {
 }
 
 /* A process that fills it is killed, again and again, wherever it is. */
-static void test_killed(void) {
-    struct world world = world_begin();
+static void test_killed(enum index_kind kind) {
+    struct world world = world_begin(kind);
     world_fill(&world, 12000, 40);
     for (int i = 0; i < 25; i++) {
-        uint64_t us = pick(&world, 40000);
+        uint64_t us = pick(&world, kind == INDEX_IN_SQLITE ? 40000 : 250000);
         pid_t pid = fork();
         if (pid < 0)
             CANNOT_GO_ON();
         if (pid == 0) {
             struct buf reason = BUF_INIT(KIB(4));
-            _exit(audit_index_update(world.dir, i % 8 == 7, NULL, NULL, &reason));
+            const struct audit_index_options options = world_options(&world);
+            _exit(audit_index_update(&options, i % 8 == 7, NULL, NULL, &reason));
         }
         struct timespec wait = {.tv_nsec = (long)us * 1000};
         (void)ppoll(NULL, 0, &wait, NULL);
@@ -88,7 +90,7 @@ static void damage(const struct world *world, off_t offset, const char *bytes, s
 
 /* Damaged, of another version, or no database at all: made anew. */
 static void test_damaged(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_IN_SQLITE);
     char zeros[4096] = {0};
     static const off_t offsets[] = {0, 18, 60, 100, 4096 * 2, 4096 * 3};
     world_fill(&world, 1500, 100);
@@ -113,8 +115,8 @@ static void test_damaged(void) {
 }
 
 /* A crash cut lines off that the index has: they must not be found, nor what others join. */
-static void test_trail_was_cut(void) {
-    struct world world = world_begin();
+static void test_trail_was_cut(enum index_kind kind) {
+    struct world world = world_begin(kind);
     world_fill(&world, 1000, 10);
     struct audit_chain chain = world.chain;
     uint64_t segment = world.segment, offset = world.offset;
@@ -136,8 +138,8 @@ static void test_trail_was_cut(void) {
 }
 
 /* While the thread runs. */
-static void test_trail_is_cut(void) {
-    struct world world = world_begin();
+static void test_trail_is_cut(enum index_kind kind) {
+    struct world world = world_begin(kind);
     struct audit_index *index = start(&world);
     world_fill(&world, 500, 10);
     struct audit_chain chain = world.chain;
@@ -158,9 +160,18 @@ static void test_trail_is_cut(void) {
     world_end(&world);
 }
 
-static bool has_user(const struct world *world, struct slice user) {
+static bool has_user(struct world *world, struct slice user) {
     struct index_db *db = NULL;
     int64_t number = 0;
+    if (world->kind == INDEX_IN_POSTGRES) {
+        struct audit_query query = {.user = user, .limit = 1};
+        struct audit_page page = {.n = 0};
+        struct buf reason CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+        size_t index = 0;
+        struct found found = {.world = world, .indexes = &index};
+        CHECK_INT(audit_find(world->finder, &query, keep_found, &found, &page, &reason), 0);
+        return page.n != 0;
+    }
     if (index_db_open(world->dir, false, &db) != 0)
         CANNOT_GO_ON();
     int status = values_find(db, INDEX_USER, user, &number);
@@ -169,8 +180,8 @@ static bool has_user(const struct world *world, struct slice user) {
 }
 
 /* Segments go from the beginning on; the records go, and what only they had. */
-static void test_retention(void) {
-    struct world world = world_begin();
+static void test_retention(enum index_kind kind) {
+    struct world world = world_begin(kind);
     /* The oracle does not know of it: it goes first. */
     world_line(&world, "call", world_time(&world), SLICE(",\"user\":\"once\""));
     world_segment(&world);
@@ -191,14 +202,15 @@ static void test_retention(void) {
         while (first < world.n && world.records[first].seq < segments[i + 1])
             first++;
         world.first = first;
-        check_queries(&world, 4, first); /* at once, and when the index has followed */
+        if (kind == INDEX_IN_SQLITE)
+            check_queries(&world, 4, first); /* at once, and when the index has followed */
         world_fill(&world, 30, 120);
         WAIT_UNTIL(state_of(index).n_records == world.n - first);
         check_queries(&world, 4, first);
     }
     audit_index_stop(index);
     update(&world, false);
-    CHECK(size_of(&world) < full);
+    CHECK(kind == INDEX_IN_POSTGRES || size_of(&world) < full);
     CHECK(!has_user(&world, SLICE("once")));
     CHECK(has_user(&world, SLICE("alice")));
     check_queries(&world, 20, first);
@@ -207,8 +219,8 @@ static void test_retention(void) {
 }
 
 /* All that the index knows of was deleted while nobody filled it. */
-static void test_deleted_meanwhile(void) {
-    struct world world = world_begin();
+static void test_deleted_meanwhile(enum index_kind kind) {
+    struct world world = world_begin(kind);
     world_fill(&world, 300, 10);
     update(&world, false);
     uint64_t *segments = NULL;
@@ -239,32 +251,47 @@ static void test_deleted_meanwhile(void) {
     world_end(&world);
 }
 
+/* What tells one index from the one that was made anew after it. */
+static uint64_t identity_of(const struct world *world) {
+    char path[160], id[32];
+    struct stat info;
+    uint64_t number = 0;
+    if (world->kind == INDEX_IN_POSTGRES) {
+        postgres_ask(world->database, "SELECT id FROM cardea.audit_logs WHERE name IS NOT NULL", id,
+                     sizeof id);
+        CHECK_INT(slice_to_u64(slice_from_cstr(id), &number), 0);
+        return number;
+    }
+    snprintf(path, sizeof path, "%s/index.sqlite", world->dir);
+    if (stat(path, &info) != 0)
+        CANNOT_GO_ON();
+    return info.st_ino;
+}
+
 /* Whoever fills it goes on, and makes it anew for the one who asks. */
-static void test_asked_anew(void) {
-    struct world world = world_begin();
+static void test_asked_anew(enum index_kind kind) {
+    struct world world = world_begin(kind);
     struct audit_index *index = start(&world);
     world_fill(&world, 2000, 20);
     WAIT_FOR_ALL(index, world);
     char path[160];
-    struct stat before, after;
     snprintf(path, sizeof path, "%s/index.sqlite", world.dir);
-    REQUIRE(stat(path, &before) == 0);
+    uint64_t before = identity_of(&world);
     int keep = open(path, O_RDONLY | O_CLOEXEC); /* so that the number of the file is not reused */
     update(&world, true);
-    REQUIRE(stat(path, &after) == 0);
-    CHECK(before.st_ino != after.st_ino);
+    uint64_t after = identity_of(&world);
+    CHECK(before != after);
     io_fd_close(&keep);
     CHECK_INT(state_of(index).n_records, world.n);
     update(&world, false);
-    REQUIRE(stat(path, &before) == 0);
-    CHECK(before.st_ino == after.st_ino);
+    CHECK(identity_of(&world) == after);
     check_queries(&world, 20, 0);
     audit_index_stop(index);
     world_end(&world);
 }
 
 /* What is no line, or not a record's JSON, stops nothing. */
-static void test_hostile_lines(void) {
+static void test_hostile_lines(enum index_kind kind) {
     static const char *const lines[] = {"no line\n", "{\"seq\":1,\"time\":1}\n", "\n", "{}\n",
                                         "{\"seq\":18446744073709551615,\n"};
     static const char *const members[] = {
@@ -274,7 +301,7 @@ static void test_hostile_lines(void) {
         ",\"user\":\"\\ud800\"",
         ",\"broken",
         ",[[[[[["};
-    struct world world = world_begin();
+    struct world world = world_begin(kind);
     struct buf reason = BUF_INIT(KIB(4));
     struct audit_page page = {.n = 0};
     struct found found = {.world = &world};
@@ -295,10 +322,10 @@ static void test_hostile_lines(void) {
     struct audit_query query = {.limit = 100};
     size_t indexes[32];
     found.indexes = indexes;
-    CHECK_INT(audit_find(world.dir, &query, keep_found, &found, &page, &reason), 0);
+    CHECK_INT(audit_find(world.finder, &query, keep_found, &found, &page, &reason), 0);
     CHECK_INT(page.n, ARRAY_LEN(members) + 4);
     query.group = SLICE("staff");
-    CHECK_INT(audit_find(world.dir, &query, keep_found, &found, &page, &reason), 0);
+    CHECK_INT(audit_find(world.finder, &query, keep_found, &found, &page, &reason), 0);
     CHECK_INT(page.n, 1);
     buf_deinit(&reason);
     world_end(&world);
@@ -307,13 +334,14 @@ static void test_hostile_lines(void) {
 static void torture_update(void *arg) {
     struct world *world = arg;
     struct buf reason = BUF_INIT(KIB(4));
-    int status = audit_index_update(world->dir, true, NULL, NULL, &reason);
+    const struct audit_index_options options = world_options(world);
+    int status = audit_index_update(&options, true, NULL, NULL, &reason);
     CHECK(status == 0 || status == -ENOMEM || status == AUDIT_E_INDEX);
     buf_deinit(&reason);
 }
 
-static void test_without_memory(void) {
-    struct world world = world_begin();
+static void test_without_memory(enum index_kind kind) {
+    struct world world = world_begin(kind);
     world_fill(&world, 12, 20000); /* few, in several blocks */
     test_torture(torture_update, &world);
     check_queries(&world, 20, 0);
@@ -322,13 +350,29 @@ static void test_without_memory(void) {
 
 static void test_nowhere(void) {
     struct buf reason = BUF_INIT(KIB(4));
-    CHECK_INT(audit_index_update("/nowhere/at/all", false, NULL, NULL, &reason), AUDIT_E_INDEX);
+    const struct audit_index_options options = {.dir = "/nowhere/at/all"};
+    CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), AUDIT_E_INDEX);
     CHECK(buf_len(&reason) != 0);
     buf_deinit(&reason);
     CHECK(audit_index_stop(NULL) == NULL);
 }
 
-TEST_MAIN(TEST(test_killed), TEST(test_restarts), TEST(test_damaged), TEST(test_trail_was_cut),
-          TEST(test_trail_is_cut), TEST(test_retention), TEST(test_deleted_meanwhile),
-          TEST(test_asked_anew), TEST(test_hostile_lines), TEST(test_without_memory),
-          TEST(test_nowhere))
+INDEX_TEST(test_killed)
+INDEX_TEST(test_restarts)
+INDEX_TEST(test_trail_was_cut)
+INDEX_TEST(test_trail_is_cut)
+INDEX_TEST(test_retention)
+INDEX_TEST(test_deleted_meanwhile)
+INDEX_TEST(test_asked_anew)
+INDEX_TEST(test_hostile_lines)
+INDEX_TEST(test_without_memory)
+
+TEST_MAIN(TEST(test_killed_sqlite), TEST(test_killed_postgres), TEST(test_restarts_sqlite),
+          TEST(test_restarts_postgres), TEST(test_damaged), TEST(test_trail_was_cut_sqlite),
+          TEST(test_trail_was_cut_postgres), TEST(test_trail_is_cut_sqlite),
+          TEST(test_trail_is_cut_postgres), TEST(test_retention_sqlite),
+          TEST(test_retention_postgres), TEST(test_deleted_meanwhile_sqlite),
+          TEST(test_deleted_meanwhile_postgres), TEST(test_asked_anew_sqlite),
+          TEST(test_asked_anew_postgres), TEST(test_hostile_lines_sqlite),
+          TEST(test_hostile_lines_postgres), TEST(test_without_memory_sqlite),
+          TEST(test_without_memory_postgres), TEST(test_nowhere))

@@ -16,7 +16,9 @@ static struct buf csv_of(const char *line, const char *outcome, const char *filt
     struct buf out = BUF_INIT(MIB(4));
     if (audit_row_init(&row) != 0)
         CANNOT_GO_ON();
-    audit_row_read(&row, slice_from_cstr(line), slice_from_cstr(outcome));
+    const struct audit_hit hit = {.line = slice_from_cstr(line),
+                                  .outcome = slice_from_cstr(outcome)};
+    audit_row_read(&row, &hit);
     CHECK_INT(audit_csv_row(&row, slice_from_cstr(filter), &out), 0);
     audit_row_deinit(&row);
     return out;
@@ -78,7 +80,7 @@ static void test_cells(void) {
         buf_append_byte(&line, '\0');
         buf_append_cstr(&expected, "1,,,,,,,,,,,,,,,,,,,,,,,,,,,");
         buf_append_cstr(&expected, cells[i].cell);
-        buf_append_cstr(&expected, ",,,,,,,,\r\n");
+        buf_append_cstr(&expected, ",,,,,,,,,\r\n");
         struct buf row = csv_of(buf_slice(&line).ptr, "", "");
         CHECK_SLICE(buf_slice(&row), buf_slice(&expected));
         buf_deinit(&row);
@@ -95,7 +97,7 @@ static void test_header(void) {
         "seq,time,event,id,user,groups,authentication,token,client,address,session,trace,"
         "method,operation,arguments,arguments_cut,arguments_bytes,arguments_hmac,upstream,"
         "upstream_operation,instance,access,decision,rule,reason,status,http_status,code,"
-        "message,upstream_status,bytes,duration_us,outcome_seq,outcome_time,other,filter\r\n");
+        "message,upstream_status,bytes,duration_us,outcome_seq,outcome_time,log,other,filter\r\n");
     buf_deinit(&out);
 }
 
@@ -108,7 +110,7 @@ static void test_outcome(void) {
         "\"a\":1},\"hash\":\"h\"}",
         "{\"user\":\"u\"}");
     CHECK_STR(buf_slice(&row), "7,\"T1\",\"intent\",\"x\",\"u\",,,,,,,,,,,,,,,,,,,,,\"ok\",,,,,,,9,"
-                               "\"T2\",\"{\"\"extra\"\":\"\"=1\"\",\"\"more\"\":{\"\"a\"\":1}}\","
+                               "\"T2\",,\"{\"\"extra\"\":\"\"=1\"\",\"\"more\"\":{\"\"a\"\":1}}\","
                                "\"{\"\"user\"\":\"\"u\"\"}\"\r\n");
     buf_deinit(&row);
 }
@@ -127,7 +129,7 @@ static void write_for_torture(void *arg) {
     struct buf out = BUF_INIT(KIB(64)), text = BUF_INIT(KIB(64));
     if (audit_row_init(&row) != 0)
         return;
-    audit_row_read(&row, slice_from_cstr(long_record), SLICE_EMPTY);
+    audit_row_read(&row, &(struct audit_hit){.line = slice_from_cstr(long_record)});
     if (row.roots[0] != NULL && audit_csv_row(&row, SLICE("{}"), &out) == 0)
         CHECK_SLICE(buf_slice(&out), torture->expected);
     (void)audit_row_format(&row, &text);
@@ -177,7 +179,7 @@ static void test_terminal(void) {
             struct buf line = BUF_INIT(KIB(4)), out = BUF_INIT(KIB(64)), json = BUF_INIT(KIB(64));
             test_row(values[v]);
             buf_printf(&line, "{\"seq\":1,\"%s\":%s%s}", keys[k / 2], values[v], ends[k % 2]);
-            audit_row_read(&row, buf_slice(&line), SLICE_EMPTY);
+            audit_row_read(&row, &(struct audit_hit){.line = buf_slice(&line)});
             CHECK_INT(audit_row_format(&row, &out), 0);
             CHECK(row.roots[0] != NULL);
             CHECK(is_harmless(buf_slice(&out)));
@@ -197,12 +199,13 @@ static void test_row_text(void) {
     struct audit_row row;
     struct buf out = BUF_INIT(KIB(64));
     REQUIRE(audit_row_init(&row) == 0);
-    audit_row_read(
-        &row,
-        SLICE("{\"seq\":1,\"time\":\"2026-11-21T22:55:01.123456Z\",\"event\":\"intent\","
-              "\"user\":\"alice\",\"address\":\"192.0.2.1\",\"method\":\"tools/call\","
-              "\"operation\":\"files__read\",\"decision\":\"allowed\"}"),
-        SLICE("{\"seq\":2,\"status\":\"error\",\"duration_us\":12345,\"message\":\"no\"}"));
+    const struct audit_hit hit = {
+        SLICE_INIT("{\"seq\":1,\"time\":\"2026-11-21T22:55:01.123456Z\",\"event\":\"intent\","
+                   "\"user\":\"alice\",\"address\":\"192.0.2.1\",\"method\":\"tools/call\","
+                   "\"operation\":\"files__read\",\"decision\":\"allowed\"}"),
+        SLICE_INIT("{\"seq\":2,\"status\":\"error\",\"duration_us\":12345,\"message\":\"no\"}"),
+        SLICE_EMPTY};
+    audit_row_read(&row, &hit);
     CHECK_INT(audit_row_format(&row, &out), 0);
     CHECK_STR(buf_slice(&out),
               "2026-11-21T22:55:01.123Z intent         alice             192.0.2.1        "

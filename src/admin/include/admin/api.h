@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "audit/trail.h"
+#include "audit/index.h"
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/log.h"
@@ -78,6 +78,7 @@ struct api_options {
     struct store *store;
     const struct vault_options *vault; /* NULL: secrets are unavailable */
     struct audit *audit;               /* the trail; NULL: there is none, and nothing to look for */
+    struct audit_finder *finder;       /* who looks; NULL as above */
     struct io_tls *tls;                /* a reference is taken */
     struct slice listen;               /* "127.0.0.1:7443" */
     /* Names by which it is asked, beside localhost, loopback addresses and its own: admin.hosts and

@@ -12,16 +12,20 @@ struct audit_row {
     struct json_reader *readers[2];
     const struct json_node *roots[2]; /* NULL: there is none, or it is no JSON */
     struct slice lines[2];
+    struct slice log; /* whose trail it is in; empty: that is known */
 };
 
 MUST_CHECK int audit_row_init(struct audit_row *row);
 void audit_row_deinit(struct audit_row *row);
-void audit_row_read(struct audit_row *row, struct slice line, struct slice outcome);
+void audit_row_read(struct audit_row *row, const struct audit_hit *hit);
 /* The member of the record, else of its outcome; NULL: neither has it. */
 const struct json_node *audit_row_member(const struct audit_row *row, const char *key);
 /* Appends a string unescaped, anything else as it is written. */
 int audit_row_append(struct buf *out, const struct json_node *node);
 
+/* Of an export as JSON Lines: the lines, and where there are several trails with "log" as their
+ * first member. */
+int audit_export_hit(const struct audit_hit *hit, struct buf *out);
 /* Of an export: the columns, and one record. `filter`: the JSON of what was asked for, or empty. */
 int audit_csv_header(struct buf *out);
 int audit_csv_row(struct audit_row *row, struct slice filter, struct buf *out);

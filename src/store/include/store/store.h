@@ -179,7 +179,9 @@ MUST_CHECK int store_copy(const struct store_options *from, const struct store_o
  * A connection to the PostgreSQL of a store, for tables that are in its schema and no part of it
  * (the index of the audit trail): store_copy() leaves them alone, nobody is told of changes, and
  * transactions do not stand in line with those of the store. store_exec() and store_query() work
- * in them. Of one thread at a time. Nothing is planned there but nested loops along indexes.
+ * in them. Of one thread at a time. Nothing is planned there but nested loops along indexes, and
+ * a commit does not wait for the disk: what was committed last may be lost when the database's
+ * machine crashes, and what was committed before it is not.
  */
 MUST_CHECK int store_beside_open(struct slice url, struct log *log, struct store_tx **ret_tx,
                                  struct buf *reason);
