@@ -88,11 +88,14 @@ bool shared_array_next(struct slice *text, int64_t *ret_number) {
 
 /* --- BYTEA --- */
 
-static int digit_of(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+/* A digit's value, and above 15 for what is none. */
+static unsigned digit_of(char c) {
+    unsigned digit = (unsigned)(unsigned char)c - '0', letter = (unsigned)(unsigned char)c - 'a';
+    return digit < 10 ? digit : letter < 6 ? letter + 10 : 16;
 }
 
 int shared_read_bytes(struct slice text, struct buf *out) {
+    unsigned seen = 0;
     buf_reset(out, KIB(256));
     if (text.len % 2 != 0 || !slice_starts_with(text, SLICE("\\x")))
         return -EUCLEAN;
@@ -101,11 +104,12 @@ int shared_read_bytes(struct slice text, struct buf *out) {
     if (bytes == NULL)
         return n != 0 ? buf_error(out) : 0;
     for (size_t i = 0; i < n; i++) {
-        int high = digit_of(text.ptr[2 * i + 2]), low = digit_of(text.ptr[2 * i + 3]);
-        if (high < 0 || low < 0)
-            return -EUCLEAN;
-        bytes[i] = (char)(high << 4 | low);
+        unsigned high = digit_of(text.ptr[2 * i + 2]), low = digit_of(text.ptr[2 * i + 3]);
+        seen |= high | low;
+        bytes[i] = (char)(high << 4 | (low & 15));
     }
+    if (seen > 15)
+        return -EUCLEAN;
     buf_commit(out, n);
     return 0;
 }
@@ -128,8 +132,12 @@ void shared_write_lows(struct buf *out, const uint16_t *lows, size_t n) {
 
 bool shared_read_lows(struct slice bytes, struct bitmap *bitmap) {
     if (bytes.len == BITS) {
-        for (unsigned i = 0; i < BITS; i++)
-            bitmap->words[i / 8] |= (uint64_t)(unsigned char)bytes.ptr[i] << i % 8 * 8;
+        for (unsigned i = 0; i < BITS / 8; i++) {
+            uint64_t word = 0;
+            for (unsigned at = 0; at < 8; at++)
+                word |= (uint64_t)(unsigned char)bytes.ptr[i * 8 + at] << at * 8;
+            bitmap->words[i] |= word;
+        }
         return true;
     }
     if (bytes.len % 2 != 0 || bytes.len > BITS)

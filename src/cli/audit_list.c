@@ -41,14 +41,13 @@ static void print_found(void *context, const struct audit_hit *hit) {
     listing->n++;
 }
 
-/* A page that took too long has fewer: then on. */
+/* A page that took too long has fewer: then on. The cursor of the query is in *ret_page. */
 static int find(struct listing *listing, struct audit_finder *finder, struct audit_query *query,
                 size_t limit, struct audit_page *ret_page) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
-    struct audit_page page = {.n = 0};
     do {
         query->limit = limit - listing->n;
-        int error = audit_find(finder, query, print_found, listing, &page, &reason);
+        int error = audit_find(finder, query, print_found, listing, ret_page, &reason);
         if (error == AUDIT_E_CURSOR)
             return cli_audit_usage("--cursor takes what a page before has ended with, not",
                                    listing->options->audit.cursor);
@@ -59,9 +58,8 @@ static int find(struct listing *listing, struct audit_finder *finder, struct aud
                     SLICE_ARGS(buf_slice(&reason)));
             return CLI_FAILED;
         }
-        query->cursor = slice_from_cstr(page.next);
-    } while (page.next[0] != '\0' && listing->n < limit);
-    *ret_page = page;
+        query->cursor = slice_from_cstr(ret_page->next);
+    } while (ret_page->next[0] != '\0' && listing->n < limit);
     return CLI_OK;
 }
 

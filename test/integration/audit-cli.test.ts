@@ -208,7 +208,7 @@ describe("cardea audit", () => {
             [["list", "--since", "yesterday"], /--since takes a time like/],
             [["list", "--since", "1h", "--until", "2h"], /nothing is between/],
             [["list", "--limit", "0"], /--limit takes a number from 1 to/],
-            [["list", "--cursor", "x"], /--cursor takes a number/],
+            [["list", "--cursor", "x"], /--cursor takes what a page/],
             [["tail", "-n", "many"], /-n takes a number/],
             [["export"], /--format csv or --format jsonl/],
             [["export", "--format", "xml"], /a format is csv or jsonl, not: xml/],
