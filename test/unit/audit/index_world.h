@@ -35,7 +35,8 @@ struct record {
     struct slice line, outcome; /* of world.texts; ptr NULL: none */
 };
 
-enum index_kind { INDEX_IN_SQLITE, INDEX_IN_POSTGRES };
+/* INDEX_NONE: and segments without a first line of their own. */
+enum index_kind { INDEX_NONE, INDEX_IN_SQLITE, INDEX_IN_POSTGRES };
 
 #define INDEX_TEST(function)                                                                       \
     static void function##_sqlite(void) {                                                          \
@@ -92,6 +93,8 @@ static void world_segment(struct world *world) {
     world->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (world->fd < 0)
         CANNOT_GO_ON();
+    if (world->kind == INDEX_NONE)
+        return;
     CLEANUP(buf_deinit) struct buf members = BUF_INIT(KIB(1));
     buf_printf(&members,
                ",\"log\":\"%s\",\"number\":1,\"previous\":\"%.43s\",\"key\":\"%.16s\","
@@ -435,7 +438,7 @@ static int compare_times(const void *a, const void *b, void *context) {
 
 /* The i-th record, from the oldest on: in SQLite by number, in PostgreSQL by time. */
 static size_t world_index(struct world *world, size_t i) {
-    if (world->kind == INDEX_IN_SQLITE)
+    if (world->kind != INDEX_IN_POSTGRES)
         return i;
     if (world->order == NULL)
         world->order = mem_xalloc(WORLD_RECORDS * sizeof *world->order);

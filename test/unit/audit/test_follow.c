@@ -43,7 +43,7 @@ static void remove_segment(struct world *world, uint64_t segment) {
 }
 
 static void test_whole_lines_only(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = follow_new(&world);
     CHECK_END(follow);
     struct slice first = put(&world);
@@ -68,7 +68,7 @@ static void test_whole_lines_only(void) {
 }
 
 static void test_segments(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = follow_new(&world);
     struct slice lines[6];
     lines[0] = put(&world);
@@ -96,7 +96,7 @@ static void test_other_files(void) {
     static const char *const names[] = {"torn-7", "00000000000000000003.jsonl.new",
                                         "00000000000000000000.jsonl", "3.jsonl",
                                         "99999999999999999999.jsonl"};
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     char path[160], fifo[160], folder[160], link[160];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         snprintf(path, sizeof path, "%s/%s", world.dir, names[i]);
@@ -130,7 +130,7 @@ static void test_other_files(void) {
 }
 
 static void test_deleted_underneath(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = follow_new(&world);
     struct slice first = put(&world);
     CHECK_LINE(follow, first);
@@ -160,7 +160,7 @@ static void test_deleted_underneath(void) {
 }
 
 static void test_seek(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = follow_new(&world);
     struct slice lines[4];
     struct audit_place places[4];
@@ -209,7 +209,7 @@ static void test_seek(void) {
 
 /* A crash: what was not durable is cut off, and other lines come in its place. */
 static void test_cut_off(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = follow_new(&world);
     struct slice first = put(&world), text;
     int error = 0;
@@ -239,7 +239,7 @@ static void test_cut_off(void) {
 }
 
 static void test_long_lines(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = follow_new(&world);
     size_t len = MIB(3);
     char *bytes = mem_xalloc(len);
@@ -285,7 +285,7 @@ static void *write_later(void *arg) {
 
 /* Waiting ends when a line comes, also in a new file, and when it has to. */
 static void test_waiting(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     struct audit_follow *follow = NULL;
     struct slice text = SLICE_EMPTY;
     int error = 0, read_fd = -1, write_fd = -1;
@@ -328,7 +328,7 @@ static void torture_follow(void *arg) {
 }
 
 static void test_without_memory(void) {
-    struct world world = world_begin();
+    struct world world = world_begin(INDEX_NONE);
     put(&world);
     world_segment(&world);
     put(&world);
