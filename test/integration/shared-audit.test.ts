@@ -13,7 +13,7 @@ import { cardea, type Run } from "./lib/cli.ts";
 import { startControl, type Control } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { ModernClient } from "./lib/modern.ts";
-import { Postgres, PASSWORD } from "./lib/postgres.ts";
+import { CLUSTER_KEY, Postgres, PASSWORD } from "./lib/postgres.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { until } from "./lib/wait.ts";
 
@@ -47,7 +47,7 @@ describe("the audit index of two instances on one PostgreSQL", () => {
     let admin: Admin;
     const gateways: Gateway[] = [];
     const stop: (() => unknown)[] = [];
-    const env = { ...process.env, CARDEA_TEST_STORE: "" };
+    const env = { ...process.env, CARDEA_ENCRYPTION_KEY: CLUSTER_KEY, CARDEA_TEST_STORE: "" };
     before(async () => {
         control = await startControl();
         // The server belongs to this suite, whose end comes after its tests'.
