@@ -49,7 +49,8 @@ static bool has_length(const struct client_request *request) {
 /* Head and body in one piece of memory, so that they leave in one write. */
 static int write_request(const struct client_request *request, struct buf *out) {
     const struct client_target *target = request->target;
-    size_t size = 128 + target->path.len + target->fields.len;
+    struct slice path = request->path.len != 0 ? request->path : target->path;
+    size_t size = 128 + path.len + target->fields.len;
     if (!fields_are_fit(request->fields) || request->method == HTTP_METHOD_CONNECT)
         return -EINVAL;
     if (size_add_overflows(size, request->fields.len, &size) ||
@@ -58,7 +59,7 @@ static int write_request(const struct client_request *request, struct buf *out) 
     out->max = size;
     if (buf_reserve(out, size) == NULL)
         return -ENOMEM;
-    int error = http_write_request_line(out, request->method, target->path);
+    int error = http_write_request_line(out, request->method, path);
     if (error != 0)
         return error;
     buf_append(out, target->fields);

@@ -25,13 +25,6 @@ const char *check_upstream_url(struct slice value) {
     return uri.has_fragment ? "it must not have a fragment (a # and what follows)" : NULL;
 }
 
-const char *check_protocol(struct slice value) {
-    return slice_eq(value, SLICE("sse"))
-               ? "asks for HTTP+SSE, the transport of 2024-11-05, which is not built yet; remove "
-                 "the server or set enabled = false in it"
-               : NULL;
-}
-
 static int hex_digit(char c) {
     return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
 }

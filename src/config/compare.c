@@ -149,6 +149,7 @@ static const size_t server_numbers[] = {
 static const size_t server_strings[] = {
     NUMBER(name),
     NUMBER(url),
+    NUMBER(message_url),
     NUMBER(auth_token),
     NUMBER(proxy),
     NUMBER(cwd),

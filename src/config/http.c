@@ -35,10 +35,14 @@ bool option_uri_is_loopback(const struct uri *uri) {
     return false;
 }
 
-bool http_is_sent_unencrypted(const struct config_server *server) {
+static bool is_unencrypted(struct slice url) {
     struct uri uri;
-    return server->url.len > 0 && uri_parse(server->url, &uri, NULL) == 0 &&
+    return url.len > 0 && uri_parse(url, &uri, NULL) == 0 &&
            slice_eq_nocase(uri.scheme, SLICE("http")) && !option_uri_is_loopback(&uri);
+}
+
+bool http_is_sent_unencrypted(const struct config_server *server) {
+    return is_unencrypted(server->url) || is_unencrypted(server->message_url);
 }
 
 static bool contains_nocase(struct slice text, struct slice word) {

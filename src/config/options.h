@@ -36,8 +36,6 @@ enum option_type {
 
 enum option_status {
     OPTION_BUILT,
-    /* Restricts or protects and is not built yet: refuses to start. */
-    OPTION_RESTRICTS,
     OPTION_IGNORED, /* without effect on security: a warning */
     OPTION_REFUSED, /* known from elsewhere and not for us: `why` says what to write instead */
 };
@@ -144,13 +142,12 @@ int option_write_number(struct buf *out, const struct option *row, uint64_t numb
 
 /* Checks (check.c, check_audit.c, check_auth.c, check_http.c). */
 option_check check_filled, check_listen_address, check_url_path, check_host, check_env_name,
-    check_user, check_server_name, check_upstream_url, check_protocol, check_proxy, check_token,
-    check_header_name, check_header_value, check_network, check_none, check_hash, check_scope,
-    check_issuer_url, check_resource, check_secret, check_algorithm, check_tls_name,
-    check_field_name, check_origin, check_method, check_cors_header, check_whitelisted,
-    check_storage_url, check_key_prefix, check_issuer, check_token_endpoint, check_client_text,
-    check_resource_name, check_instance, check_redact_path, check_redact_pattern, check_syslog_url,
-    check_store_url;
+    check_user, check_server_name, check_upstream_url, check_proxy, check_token, check_header_name,
+    check_header_value, check_network, check_none, check_hash, check_scope, check_issuer_url,
+    check_resource, check_secret, check_algorithm, check_tls_name, check_field_name, check_origin,
+    check_method, check_cors_header, check_whitelisted, check_storage_url, check_key_prefix,
+    check_issuer, check_token_endpoint, check_client_text, check_resource_name, check_instance,
+    check_redact_path, check_redact_pattern, check_syslog_url, check_store_url;
 /* idle_timeout_ms of a server before that of mcp.downstream_cache takes its place. */
 #define IDLE_NOT_SET UINT64_MAX
 /* max_instances where the file has none: it goes by the kind of server. */

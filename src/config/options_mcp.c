@@ -24,6 +24,7 @@ static const char *const isolation_choices[] = {
 static const char *const protocol_choices[] = {
     [CONFIG_PROTOCOL_AUTO] = "auto",
     [CONFIG_PROTOCOL_STREAMABLE_HTTP] = "streamable-http",
+    [CONFIG_PROTOCOL_SSE] = "sse",
     NULL,
 };
 static const char *const upstream_auth_choices[] = {
@@ -176,9 +177,9 @@ const struct option option_mcp_rows[] = {
      OF_SERVER(protocol),
      .only = OPTION_FOR_HTTP,
      .choices = protocol_choices,
-     .check = check_protocol,
-     .doc = "The transport. HTTP+SSE (`\"sse\"`) is not built yet, so both mean Streamable HTTP; "
-            "the revision is found by asking the server."},
+     .doc = "The transport. `auto`: Streamable HTTP, and where the server refuses that with 400, "
+            "404 or 405, HTTP+SSE, the one of 2024-11-05. The revision is found by asking the "
+            "server."},
     {.path = SERVER ".proxy",
      .type = OPTION_STRING,
      OF_SERVER(proxy),
@@ -200,9 +201,13 @@ const struct option option_mcp_rows[] = {
             "together."},
     {.path = SERVER ".message_url",
      .type = OPTION_STRING,
-     .status = OPTION_RESTRICTS,
+     OF_SERVER(message_url),
+     .holds_secrets = true,
      .only = OPTION_FOR_HTTP,
-     .why = "is the second address of an HTTP+SSE server"},
+     .check = check_upstream_url,
+     .before = "is no URL to use: ",
+     .doc = "HTTP+SSE: where messages go, in place of what the server says on its stream; another "
+            "host will do. With it, `protocol` is `\"sse\"`."},
     {.path = SERVER ".auth",
      .type = OPTION_TABLE,
      .only = OPTION_FOR_HTTP,

@@ -200,13 +200,6 @@ static void write_status(struct buf *out, enum option_status status) {
 int config_write_reference(struct buf *out) {
     buf_append_cstr(out, intro);
     write_built(out);
-    buf_append_cstr(out, "\n## Not built yet: refuses to start\n"
-                         "\n"
-                         "These restrict or protect, or ask for what is not there. The gateway "
-                         "does not start with one of them, "
-                         "rather than start without what it promises (exit code 78).\n"
-                         "\n");
-    write_status(out, OPTION_RESTRICTS);
     buf_append_cstr(out, "\n## Known, without effect: a warning\n"
                          "\n");
     write_status(out, OPTION_IGNORED);

@@ -49,6 +49,18 @@ static void check_times(struct loader *l, const struct place *place, const struc
                    "must have an initial that is not longer than its max");
 }
 
+/* Where messages go is a question of HTTP+SSE alone. */
+static void check_message_url(struct loader *l, const struct place *place,
+                              const struct toml_node *node, struct config_server *server) {
+    struct place key = {.up = place, .key = SLICE("message_url")};
+    if (server->message_url.len == 0)
+        return;
+    if (server->protocol == CONFIG_PROTOCOL_STREAMABLE_HTTP)
+        problem_of(l, CONFIG_ERROR, toml_get(node, "message_url")->key_at, &key,
+                   "is for HTTP+SSE, and protocol says \"streamable-http\"; keep one of them");
+    server->protocol = CONFIG_PROTOCOL_SSE;
+}
+
 static bool is_switched_off(const struct toml_node *node) {
     const struct toml_node *enabled = toml_get(node, "enabled");
     return enabled != NULL && enabled->type == TOML_BOOL && !enabled->boolean;
@@ -80,6 +92,7 @@ void load_server(struct loader *l, const struct place *place, const struct toml_
     if (l->kind == OPTION_FOR_CHILDREN)
         check_command(l, place, toml_get(node, "cmd"), server);
     l->kind = OPTION_FOR_ALL;
+    check_message_url(l, place, node, server);
     check_times(l, place, node, server);
 }
 

@@ -55,7 +55,9 @@ static void check_tls(struct loader *l, const struct upstream_place *at,
     struct config_upstream_tls *config = &server->tls;
     if (tls == NULL || !config->is_set)
         return;
-    if (server->url.len != 0 && !slice_starts_with_nocase(server->url, SLICE("https:")))
+    bool is_https = slice_starts_with_nocase(server->url, SLICE("https:")) ||
+                    slice_starts_with_nocase(server->message_url, SLICE("https:"));
+    if (server->url.len != 0 && !is_https)
         problem_of(l, CONFIG_ERROR, tls->key_at, &at->tls,
                    "is for servers with an https URL: nothing of it would be so with http");
     if (toml_get(tls, "ca_bundle") != NULL && toml_get(tls, "root_ca_cert_path") != NULL)

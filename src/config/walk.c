@@ -113,14 +113,6 @@ static void walk_twin(struct loader *l, const struct place *place, const struct 
 }
 
 /* One problem for the whole of it. */
-static void walk_restricting(struct loader *l, const struct place *place, const struct option *row,
-                             const struct toml_node *node) {
-    problem_of(l, CONFIG_ERROR, node->key_at, place,
-               "%s and is not built yet; the gateway does not start as if it were there: remove "
-               "it, if you can do without",
-               row->why);
-}
-
 static void walk_built(struct loader *l, const struct place *place, const struct option *row,
                        const struct toml_node *node, void *object) {
     if (row->type != OPTION_TABLE) {
@@ -149,9 +141,6 @@ static void walk_key(struct loader *l, const struct place *place, const struct o
     case OPTION_BUILT:
         mark_key(l, place, node->key_at);
         walk_built(l, place, row, node, object);
-        return;
-    case OPTION_RESTRICTS:
-        walk_restricting(l, place, row, node);
         return;
     case OPTION_IGNORED:
         problem_of(l, CONFIG_WARNING, node->key_at, place, "has no effect: %s", row->why);

@@ -30,7 +30,6 @@ struct gw_call {
     uint64_t began_ms;
     struct gw_wait *wait; /* NULL: does not wait for a slot */
     bool has_slot;        /* counts as running for its principal */
-    bool is_to_child;     /* whose output cannot be stopped for one caller */
     bool has_refreshed;   /* asked upstreams to read their lists again */
     struct upstream_call *upstream_call;
     struct upstream_instance *instance; /* a reference, with upstream_call */

@@ -313,7 +313,9 @@ static bool write_progress(struct gw_call *call, struct buf *out, struct slice p
 }
 
 void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice params) {
-    if (call->is_to_child && gw_exchange_drops(call->exchange))
+    /* Of a call that it visits (parked.c) the worker that has it decides nothing. */
+    bool shares = call->upstream_call == NULL || upstream_call_shares_pipe(call->upstream_call);
+    if (shares && gw_exchange_drops(call->exchange))
         return;
     struct buf *out = gw_worker_scratch(call->worker);
     if (method == MCP_NOTIFY_PROGRESS) {
@@ -588,7 +590,6 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     request.fields = buf_slice(&fields);
     call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
                                               &request, &events, call);
-    call->is_to_child = upstream_config(route->item->upstream)->url.len == 0;
     if (call->upstream_call != NULL && gw_exchange_is_clogged(call->exchange))
         upstream_call_pause(call->upstream_call, true);
     return call->upstream_call != NULL ? 0 : -ENOMEM;

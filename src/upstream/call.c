@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "http_failure.h"
 #include "json/writer.h"
 #include "mcp/message.h"
 #include "private.h"
@@ -121,13 +122,21 @@ enum breaker_verdict call_verdict(const struct upstream_call *call, enum upstrea
 
 /* The home's part. */
 
+/* Whether the server may know of it. */
+static bool forget(const struct upstream_call *call) {
+    struct transport *transport = call->instance->transport;
+    return transport != NULL && transport->ops->forget(transport, call->request.id);
+}
+
 static void finish(struct upstream_call *call, enum upstream_outcome outcome, struct slice bytes) {
     struct upstream_instance *instance = call->instance;
     permit_return(&call->permit, call_verdict(call, outcome), io_loop_now(instance->loop));
     list_remove(&call->link);
     instance->n_calls--;
-    if (call->is_sent)
+    if (call->is_sent) {
         map_remove(&instance->pending, id_key(&call->request.id));
+        (void)forget(call);
+    }
     call->is_finished = true;
     call->outcome = outcome;
     call->answer = mem_alloc(bytes.len);
@@ -159,6 +168,8 @@ void call_write_cancelled(const struct upstream_call *call, struct slice reason,
 
 static void send_cancelled(struct upstream_call *call, struct slice reason) {
     struct buf line = BUF_INIT(KIB(2));
+    if (!forget(call))
+        return;
     call_write_cancelled(call, reason, &line);
     /* A child that takes no bytes will notice its own end. */
     (void)!instance_send(call->instance, 0, MCP_NOTIFY_CANCELLED, false, &line);
@@ -183,7 +194,7 @@ static void send(struct upstream_call *call) {
         finish(call, UPSTREAM_FAILED, SLICE(CALL_MAY_NOT_LEAVE));
         return;
     }
-    if (instance_is_http(instance)) {
+    if (instance->kind == TRANSPORT_STREAMABLE) {
         release(call);
         return;
     }
@@ -199,12 +210,21 @@ static void send(struct upstream_call *call) {
         return;
     }
     struct transport_message message = {
-        .id = call->request.id, .method = call->request.method, .line = call->request.line};
+        .id = call->request.id,
+        .method = call->request.method,
+        .line = call->request.line,
+        .call = &call->request,
+        .may_repeat = call_may_repeat(call),
+    };
     call->is_sent = true;
     error = instance->transport->ops->send(instance->transport, &message);
     if (error == -ENOBUFS)
         finish(call, UPSTREAM_FAILED,
                SLICE("the upstream does not read its input; try again later"));
+    else if (error == -EACCES)
+        finish(call, UPSTREAM_FAILED, SLICE(LACKS_TOKEN));
+    else if (error == -ENOMEM)
+        finish(call, UPSTREAM_FAILED, SLICE("the gateway is out of memory"));
     else if (error != 0)
         finish(call, UPSTREAM_FAILED, SLICE("the upstream has stopped; it is being started again"));
 }
@@ -270,13 +290,17 @@ static bool waits_on(const struct upstream_call *call) {
     return call->is_sent ? call_may_repeat(call) : call->n_retries != 0;
 }
 
-static void spare(struct upstream_call *call) {
-    call->was_spared = true;
-    if (!call->is_sent)
-        return;
+/* Back among those that wait; it is sent again. */
+static void take_back(struct upstream_call *call) {
     map_remove(&call->instance->pending, id_key(&call->request.id));
     call->is_sent = false;
     call->n_retries++;
+}
+
+static void spare(struct upstream_call *call) {
+    call->was_spared = true;
+    if (call->is_sent)
+        take_back(call);
 }
 
 void calls_fail_all(struct upstream_instance *instance, struct slice reason,
@@ -310,6 +334,12 @@ bool calls_any_sent(const struct upstream_instance *instance) {
     return instance->pending.count != 0;
 }
 
+static void give_up_waiting(struct upstream_call *call) {
+    struct transport *transport = call->instance->transport;
+    send_cancelled(call, SLICE("timeout"));
+    transport->ops->doubt(transport);
+}
+
 bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {
     const struct config_server *config = instance->upstream->config;
     LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
@@ -320,7 +350,7 @@ bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {
         if (silent < config->call_idle_timeout_ms && total < config->call_total_timeout_ms)
             continue;
         if (call->is_sent)
-            send_cancelled(call, SLICE("timeout"));
+            give_up_waiting(call);
         char text[128];
         bool is_silent = silent >= config->call_idle_timeout_ms;
         int len = snprintf(text, sizeof text, "the upstream did not answer within %llu ms (%s)",
@@ -347,6 +377,28 @@ bool calls_answer(struct upstream_instance *instance, struct slice id,
     if (outcome == UPSTREAM_FAILED) /* it answered, with what is no message */
         permit_settle(&call->permit, BREAKER_FAILED, io_loop_now(instance->loop));
     finish(call, outcome, bytes);
+    return true;
+}
+
+bool calls_refused(struct upstream_instance *instance, uint64_t id,
+                   const struct transport_failure *failure) {
+    struct upstream_call *call = map_get(&instance->pending, id_key(&id));
+    const struct post_end *end = failure->end;
+    char text[HTTP_DESCRIPTION];
+    if (call == NULL)
+        return false;
+    call->http_status = end->status;
+    if (failure->is_session_lost && call->n_retries == 0) {
+        take_back(call); /* for the next session, which is about to be opened */
+        return true;
+    }
+    permit_settle(&call->permit, http_verdict(end, failure->is_session_lost),
+                  io_loop_now(instance->loop));
+    if (failure->error.len != 0 && !failure->is_session_lost)
+        finish(call, UPSTREAM_ERROR, failure->error);
+    else
+        finish(call, UPSTREAM_FAILED,
+               http_describe(instance->upstream, end, failure->is_session_lost, text));
     return true;
 }
 
@@ -480,6 +532,10 @@ void upstream_call_adopt(struct upstream_call *call, const struct upstream_call_
                          void *context) {
     call->events = *events;
     call->context = context;
+}
+
+bool upstream_call_shares_pipe(const struct upstream_call *call) {
+    return call->place == CALL_AT_HOME;
 }
 
 void upstream_call_pause(struct upstream_call *call, bool paused) {

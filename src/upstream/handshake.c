@@ -7,7 +7,8 @@
  * that revision answers it; one that answers with an error that is not of that revision is legacy
  * and goes on with initialize. A child that exits or stays silent for two seconds is started again
  * as legacy (instance.c). Of an HTTP server only what it says counts: 401, 403, 5xx, silence and
- * broken connections say nothing about its revision, and the start fails.
+ * broken connections say nothing about its revision, and the start fails. One that refuses
+ * initialize, too, as what does not know the request or the method, may be one of HTTP+SSE.
  */
 #include <stdio.h>
 
@@ -131,7 +132,8 @@ static bool is_known_modern(struct upstream *upstream) {
 }
 
 void handshake_begin(struct upstream_instance *instance) {
-    if (instance->is_probing || is_known_modern(instance->upstream))
+    bool is_known = instance->kind == TRANSPORT_CHILD && is_known_modern(instance->upstream);
+    if (instance->is_probing || is_known)
         send_discover(instance);
     else
         send_initialize(instance);
@@ -514,6 +516,13 @@ static void give_up(struct upstream_instance *instance, const struct transport_f
     instance_give_up(instance, reason);
 }
 
+/* MCP 2025-11-25, basic/transports, backwards compatibility. */
+static bool may_be_sse(const struct upstream_instance *instance, unsigned status) {
+    return instance->kind == TRANSPORT_STREAMABLE &&
+           instance->upstream->config->protocol == CONFIG_PROTOCOL_AUTO &&
+           (status == 400 || status == 404 || status == 405);
+}
+
 /* HTTP only: the POST ended without the answer. */
 void handshake_failed(struct upstream_instance *instance, const struct transport_failure *failure) {
     enum ask ask = instance->ask;
@@ -521,6 +530,8 @@ void handshake_failed(struct upstream_instance *instance, const struct transport
     instance->ask = ASK_NOTHING;
     if (ask == ASK_DISCOVER && says_no) {
         on_discover_error(instance, failure->code, failure->error);
+    } else if (ask == ASK_INITIALIZE && may_be_sse(instance, failure->status)) {
+        instance_try_sse(instance, failure->reason);
     } else if (ask == ASK_LIST && instance->state == UPSTREAM_READY && failure->is_session_lost) {
         instance_renew(instance);
     } else if (ask == ASK_LIST && instance->state == UPSTREAM_READY) {

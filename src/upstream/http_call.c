@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
-#include "http_session.h"
+#include "http_failure.h"
 #include "private.h"
 
 enum {
@@ -223,56 +223,10 @@ static bool try_again(struct upstream_call *call, const struct post_end *end,
     return true;
 }
 
-/* What an answer other than a message says of the server. */
-static enum breaker_verdict verdict_of(const struct post_end *end, bool is_session_lost) {
-    if (end->is_ours || end->obstacle != POST_NO_OBSTACLE)
-        return BREAKER_NOTHING;
-    if (!end->can_reach && !end->may_have_arrived)
-        return BREAKER_UNREACHABLE;
-    bool is_refusal = end->status >= 400 && end->status < 500 && !end->was_accepted;
-    return is_refusal && !is_session_lost ? BREAKER_FINE : BREAKER_FAILED;
-}
-
-static void describe(const struct upstream *upstream, const struct post_end *end,
-                     bool is_session_lost, char *text, size_t size) {
-    if (end->obstacle == POST_MAY_NOT_LEAVE)
-        snprintf(text, size, "%s", CALL_MAY_NOT_LEAVE);
-    else if (end->obstacle == POST_LACKS_TOKEN)
-        snprintf(text, size, "%s", token_lack(end->lack));
-    else if (end->is_ours && !end->may_have_arrived)
-        snprintf(text, size,
-                 "the gateway is out of memory or file descriptors, and did not send the call; try "
-                 "again later");
-    else if (end->is_ours)
-        snprintf(text, size,
-                 "the upstream's answer was refused: %s; the call may have been "
-                 "carried out",
-                 end->reason);
-    else if (!end->can_reach && !end->may_have_arrived)
-        snprintf(text, size, "the upstream cannot be reached; the gateway tries it again");
-    else if (end->is_cut)
-        snprintf(text, size,
-                 "the connection to the upstream broke before it answered; the call may have been "
-                 "carried out");
-    else if (end->status < 300 || end->was_accepted)
-        snprintf(text, size,
-                 "the upstream's answer could not be used; the call may have been carried out");
-    else if (end->status == 401 || end->status == 403)
-        snprintf(text, size, "the upstream refused %s (HTTP %u)",
-                 upstream_wants_token(upstream) ? "the caller's access token"
-                                                : "the gateway's credentials",
-                 end->status);
-    else if (is_session_lost)
-        snprintf(text, size, "the upstream forgets its sessions (HTTP %u); try again later",
-                 end->status);
-    else
-        snprintf(text, size, "the upstream refused the request with HTTP %u", end->status);
-}
-
 static void on_end(void *context, const struct post_end *end) {
     struct upstream_call *call = context;
     struct transport_failure failure = http_failure(call->worker->reader, call->route, end);
-    char text[320];
+    char text[HTTP_DESCRIPTION];
     call->http_status = end->status;
     call->post = NULL;
     log_write(instance_log(call->instance), failure.error.len != 0 ? LOG_DEBUG : LOG_WARN,
@@ -281,15 +235,15 @@ static void on_end(void *context, const struct post_end *end) {
               LOG_CSTR("reason", end->reason));
     if (try_again(call, end, &failure))
         return;
-    permit_settle(&call->permit, verdict_of(end, failure.is_session_lost),
+    permit_settle(&call->permit, http_verdict(end, failure.is_session_lost),
                   io_loop_now(call->worker->loop));
     /* One to the GET that takes a stream up again says nothing of the call. */
     if (failure.error.len != 0 && !failure.is_session_lost && !end->was_accepted) {
         finish(call, UPSTREAM_ERROR, failure.error);
         return;
     }
-    describe(call->instance->upstream, end, failure.is_session_lost, text, sizeof text);
-    finish(call, UPSTREAM_FAILED, slice_from_cstr(text));
+    finish(call, UPSTREAM_FAILED,
+           http_describe(call->instance->upstream, end, failure.is_session_lost, text));
 }
 
 static void on_alive(void *context) {

@@ -1,17 +1,15 @@
 /*
- * The HTTP endpoint of a server as an instance sees it: requests of the handshake and notifications
- * go out one after the other, because POSTs that overtake each other would (a server takes nothing
- * before notifications/initialized); answers to the server go out at once, because it may be
- * waiting for one in the midst of an answer of its own. A legacy server gets a GET stream for what
- * it tells by itself. Calls do not come through here (http_call.c); they use the route.
+ * The endpoint of a server over Streamable HTTP as an instance sees it: what the instance sends
+ * goes through an outbox. A legacy server gets a GET stream for what it tells by itself. Calls do
+ * not come through here (http_call.c); they use the route.
  */
-#include "http_session.h"
-
 #include <errno.h>
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "http_failure.h"
+#include "outbox.h"
 #include "private.h"
 
 enum {
@@ -21,24 +19,11 @@ enum {
     STREAM_WAIT_MS = 5000, /* for a token to open it with */
 };
 
-struct item {
-    struct list_link link; /* in http->items */
-    struct http *http;
-    struct post *post; /* running */
-    uint64_t id;
-    enum mcp_method method;
-    bool is_answer;
-    bool is_refused; /* there is no token to send it with */
-    size_t len;
-    char line[];
-};
-
 struct http {
     struct transport base;
     struct upstream_instance *instance;
     struct upstream_worker *worker;
-    struct list items; /* in order; the first one runs, and all answers */
-    size_t n_items;
+    struct outbox outbox;
     struct route *route; /* a reference; NULL before the handshake agreed on a revision */
     char session[LIMIT_SESSION_ID + 1];
     struct post *stream; /* GET */
@@ -48,55 +33,11 @@ struct http {
     struct io_timer *stream_timer; /* the next attempt */
     struct post *farewell;         /* DELETE */
     bool is_started, is_ending;
-    struct io_timer *refuse_timer; /* items that cannot be sent */
-    const char *reason;            /* of the end */
+    const char *reason; /* of the end */
 };
-
-static void pump(struct http *http);
 
 static struct http *of(struct transport *transport) {
     return CONTAINER_OF(transport, struct http, base);
-}
-
-static bool names_session(struct slice text) {
-    static const struct slice word = SLICE_INIT("session");
-    for (size_t i = 0; i + word.len <= text.len; i++) {
-        if (slice_eq_nocase(slice_sub(text, i, i + word.len), word))
-            return true;
-    }
-    return false;
-}
-
-/* Said of a request that was looked at, in a session therefore; its words may be of anything. */
-static bool is_of_method(int code) {
-    return code == MCP_E_INVALID_PARAMS || code == MCP_E_METHOD_NOT_FOUND || code == MCP_E_INTERNAL;
-}
-
-struct transport_failure http_failure(struct json_reader *reader, const struct route *route,
-                                      const struct post_end *end) {
-    struct transport_failure failure = {
-        .status = end->status,
-        .told = end->obstacle == POST_LACKS_TOKEN ? token_lack(end->lack) : NULL,
-        .lacks_token = end->obstacle == POST_LACKS_TOKEN,
-        .reason = slice_from_cstr(end->reason),
-    };
-    struct mcp_message message;
-    struct mcp_refusal refusal;
-    if (end->body.len != 0 && mcp_message_read(reader, end->body, &message, &refusal) == 0 &&
-        message.kind == MCP_ERROR) {
-        int64_t code = 0;
-        const struct json_node *error = json_member(reader, json_root(reader), SLICE("error"));
-        const struct json_node *number = json_member(reader, error, SLICE("code"));
-        if (number != NULL && json_to_i64(number, &code) == 0 && code >= INT32_MIN &&
-            code <= INT32_MAX)
-            failure.code = (int)code;
-        failure.error = message.error;
-    }
-    if (route != NULL && route->session.len != 0)
-        failure.is_session_lost =
-            end->status == 404 ||
-            (end->status == 400 && !is_of_method(failure.code) && names_session(end->body));
-    return failure;
 }
 
 /* The end. */
@@ -118,10 +59,7 @@ static void drop_all(struct http *http) {
     http->wants_stream = false;
     http->stream = post_cancel(http->stream);
     io_timer_stop(http->stream_timer);
-    LIST_FOREACH_SAFE (&http->items, link, tmp) {
-        struct item *item = CONTAINER_OF(link, struct item, link);
-        item->post = post_cancel(item->post);
-    }
+    outbox_close(&http->outbox);
 }
 
 /* A session is said goodbye to (MCP 2025-11-25, basic/transports, session management). */
@@ -242,16 +180,9 @@ static void on_stream_timer(void *context) {
 
 /* Messages. */
 
-static void free_item(struct item *item) {
-    list_remove(&item->link);
-    item->http->n_items--;
-    mem_free(item);
-}
-
 /* A session id is visible ASCII (MCP 2025-11-25, basic/transports). */
-static void on_item_head(void *context, const struct http_head *head) {
-    struct item *item = context;
-    struct http *http = item->http;
+static void on_item_head(struct outbox_item *item, const struct http_head *head) {
+    struct http *http = item->outbox->context;
     struct slice id = http_head_get(head, SLICE("mcp-session-id"));
     if (item->method != MCP_INITIALIZE || item->is_answer || head->status != 200 || id.ptr == NULL)
         return;
@@ -263,44 +194,29 @@ static void on_item_head(void *context, const struct http_head *head) {
                          "its session id is not visible ASCII of at most 1,024 bytes");
 }
 
-static bool on_item_message(void *context, struct slice document) {
-    struct item *item = context;
-    struct http *http = item->http;
-    if (http->is_ending)
-        return false;
-    if (!http->base.events.on_message(http->base.context, item->id, document))
-        return false;
-    free_item(item);
-    pump(http);
-    return true;
+static bool on_item_message(struct outbox_item *item, struct slice document) {
+    struct http *http = item->outbox->context;
+    return http->base.events.on_message(http->base.context, item->id, document);
 }
 
-static void on_item_end(void *context, const struct post_end *end) {
-    struct item *item = context;
-    struct http *http = item->http;
-    uint64_t id = item->id;
-    enum mcp_method method = item->method;
-    bool is_answer = item->is_answer;
-    item->post = NULL;
-    if (http->is_ending)
-        return;
-    free_item(item);
-    if (id != 0) {
+static void on_item_end(struct outbox_item *item, const struct post_end *end) {
+    struct http *http = item->outbox->context;
+    if (item->id != 0) {
         struct transport_failure failure =
             http_failure(http->worker->home_reader, http->route, end);
-        http->base.events.on_failed(http->base.context, id, &failure);
-    } else if (method == MCP_NOTIFY_INITIALIZED && !is_answer) {
+        http->base.events.on_failed(http->base.context, item->id, &failure);
+    } else if (item->method == MCP_NOTIFY_INITIALIZED && !item->is_answer) {
         http->wants_stream = true;
         http->stream_retry_ms = STREAM_RETRY_MS;
         if (http->route != NULL)
             open_stream(http);
     }
-    if (!http->is_ending)
-        pump(http);
 }
 
 /* What the two questions that open a session are sent as: they have no revision to speak of yet. */
-static struct route *route_for(struct http *http, enum mcp_method method) {
+static struct route *route_for(void *context, const struct outbox_item *item) {
+    struct http *http = context;
+    enum mcp_method method = item->is_answer ? MCP_METHOD_UNKNOWN : item->method;
     struct route route = {
         .upstream = http->instance->upstream,
         .partition = http->instance->partition,
@@ -311,83 +227,23 @@ static struct route *route_for(struct http *http, enum mcp_method method) {
     return route_ref(http->route);
 }
 
-/* Outside of whoever sends them. */
-static void on_refuse_timer(void *context) {
-    struct http *http = context;
-    struct post_end end = {.obstacle = POST_LACKS_TOKEN,
-                           .lack = OAUTH_LACK_REFUSED,
-                           .reason = "there is no access token of its user to ask with"};
-    LIST_FOREACH_SAFE (&http->items, link, tmp) {
-        struct item *item = CONTAINER_OF(link, struct item, link);
-        if (item->is_refused && !http->is_ending)
-            on_item_end(item, &end);
-    }
-}
-
-static void start_item(struct item *item) {
-    static const struct post_events events = {
-        .on_head = on_item_head, .on_message = on_item_message, .on_end = on_item_end};
-    struct http *http = item->http;
-    struct route *route = route_for(http, item->is_answer ? MCP_METHOD_UNKNOWN : item->method);
-    CLEANUP(oauth_token_unrefp)
-    struct oauth_token *token = instance_token(http->instance);
-    struct post_options options = {
-        .worker = http->worker,
-        .route = route,
-        .method = HTTP_METHOD_POST,
-        .mcp_method = item->is_answer ? MCP_METHOD_UNKNOWN : item->method,
-        .body = slice_make(item->line, item->len),
-        .token = token,
-        .is_idempotent = item->id != 0, /* the handshake and lists change nothing */
-        /* Else one that is never answered would keep all others waiting. */
-        .most_ms = http->instance->upstream->config->startup_timeout_ms,
-    };
-    int error = post_start(&options, &events, item, &item->post);
-    if (error == -EACCES) {
-        item->is_refused = true;
-        io_timer_start(http->refuse_timer, 0);
-    } else if (error != 0) {
-        kill_now(http);
-    }
-    route_unref(route);
-}
-
-/* Starts the first one that waits for its turn. */
-static void pump(struct http *http) {
-    LIST_FOREACH_SAFE (&http->items, link, tmp) {
-        struct item *item = CONTAINER_OF(link, struct item, link);
-        if (item->is_answer)
-            continue; /* runs since it came */
-        if (item->post == NULL && !item->is_refused && !http->is_ending)
-            start_item(item);
-        return;
-    }
+static void on_broken(void *context) {
+    kill_now(context);
 }
 
 static int op_send(struct transport *transport, const struct transport_message *message) {
-    struct http *http = of(transport);
-    if (http->is_ending)
-        return -EPIPE;
-    if (http->n_items >= LIMIT_SERVER_QUEUE)
-        return -ENOBUFS;
-    struct item *item = mem_alloc(sizeof *item + message->line.len);
-    if (item == NULL)
-        return -ENOMEM;
-    *item = (struct item){
-        .http = http,
-        .id = message->id,
-        .method = message->method,
-        .is_answer = message->is_answer,
-        .len = message->line.len,
-    };
-    memcpy(item->line, message->line.ptr, message->line.len);
-    list_push_back(&http->items, &item->link);
-    http->n_items++;
-    if (item->is_answer)
-        start_item(item);
-    else
-        pump(http);
-    return 0;
+    return outbox_send(&of(transport)->outbox, message);
+}
+
+/* A request ends with its answer, which comes on its own connection. */
+static bool op_forget(struct transport *transport, uint64_t id) {
+    (void)transport;
+    (void)id;
+    return true;
+}
+
+static void op_doubt(struct transport *transport) {
+    (void)transport;
 }
 
 static void publish(struct http *http, struct route *route) {
@@ -433,12 +289,10 @@ static void op_free(struct transport *transport) {
     struct http *http = of(transport);
     drop_all(http);
     post_cancel(http->farewell);
-    LIST_FOREACH_SAFE (&http->items, link, tmp)
-        free_item(CONTAINER_OF(link, struct item, link));
+    outbox_deinit(&http->outbox);
     publish(http, NULL);
     route_unref(http->route);
     io_timer_free(http->timer);
-    io_timer_free(http->refuse_timer);
     io_timer_free(http->stream_timer);
     mem_free(http);
 }
@@ -447,10 +301,19 @@ int http_session_start(struct upstream_instance *instance, const struct transpor
                        struct transport **ret_transport, const char **ret_reason) {
     static const struct transport_ops ops = {
         .send = op_send,
+        .forget = op_forget,
+        .doubt = op_doubt,
         .agree = op_agree,
         .stop = op_stop,
         .kill = op_kill,
         .free = op_free,
+    };
+    static const struct outbox_events outbox_events = {
+        .route_for = route_for,
+        .on_head = on_item_head,
+        .on_message = on_item_message,
+        .on_end = on_item_end,
+        .on_broken = on_broken,
     };
     struct http *http = mem_alloc(sizeof *http);
     if (http == NULL) {
@@ -462,9 +325,8 @@ int http_session_start(struct upstream_instance *instance, const struct transpor
         .instance = instance,
         .worker = instance->worker,
     };
-    list_init(&http->items);
+    outbox_init(&http->outbox, instance, &outbox_events, http);
     http->timer = io_timer_new(instance->loop, on_timer, http);
-    http->refuse_timer = io_timer_new(instance->loop, on_refuse_timer, http);
     http->stream_timer = io_timer_new(instance->loop, on_stream_timer, http);
     io_timer_start(http->timer, 0);
     *ret_transport = &http->base;

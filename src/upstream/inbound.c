@@ -136,11 +136,15 @@ static bool on_answer(struct upstream_instance *instance, uint64_t request,
                       const struct mcp_message *message) {
     uint64_t id;
     bool is_number = slice_to_u64(message->id, &id) == 0;
-    if (instance->ask != ASK_NOTHING && is_number && id == instance->ask_id) {
+    bool is_ask = instance->ask != ASK_NOTHING && is_number && id == instance->ask_id;
+    bool is_level = instance->level_id != 0 && is_number && id == instance->level_id;
+    if (is_ask || is_level)
+        (void)instance->transport->ops->forget(instance->transport, id);
+    if (is_ask) {
         handshake_answer(instance, message);
         return true;
     }
-    if (instance->level_id != 0 && is_number && id == instance->level_id) {
+    if (is_level) {
         instance_level_told(instance);
         return true;
     }

@@ -2,7 +2,7 @@
  * One instance: a server and the MCP session to it, from the gateway's side as a client.
  *
  *     IDLE -> STARTING (process; probe; initialize; lists) -> READY -> IDLE (nobody used it)
- *                 |         ^----- (HTTP: session lost) ---------'|
+ *                 |     ^-- (HTTP: session lost; SSE: stream ended) --'|
  *                 +------------------> BACKOFF <------------------+   (any failure)
  *
  * BACKOFF ends by itself: it is started again after a pause that doubles.
@@ -179,6 +179,7 @@ static void fail(struct upstream_instance *instance, struct slice detail, struct
     handshake_forget(instance);
     uint64_t delay = next_delay(instance);
     instance->ready_since_ms = 0;
+    instance->tries_sse = false;
     pthread_mutex_lock(&upstream->mutex);
     bool was_listed = instance->is_listed;
     instance->is_listed = false;
@@ -247,7 +248,9 @@ static void on_start_timeout(void *context) {
     if (instance->state == UPSTREAM_READY)
         handshake_lists_late(instance);
     else
-        instance_give_up(instance, "it was not ready within startup_timeout");
+        instance_give_up(instance, instance->late_reason != NULL
+                                       ? instance->late_reason
+                                       : "it was not ready within startup_timeout");
 }
 
 static void on_pause_over(void *context) {
@@ -329,7 +332,7 @@ static void on_failed(void *context, uint64_t request, const struct transport_fa
         handshake_failed(instance, failure);
     else if (instance->level_id != 0 && request == instance->level_id)
         instance_level_told(instance); /* asked in vain, but nobody is to wait for it */
-    else
+    else if (!calls_refused(instance, request, failure))
         log_write(instance_log(instance), LOG_DEBUG, "upstream", "a request got no answer",
                   LOG_TEXT("upstream", instance_name(instance)),
                   LOG_TEXT("reason", failure->reason));
@@ -386,23 +389,57 @@ static struct slice describe_end(const struct upstream_instance *instance, struc
         return slice_from_cstr(instance->told);
     if (instance->state != UPSTREAM_READY)
         return SLICE("the upstream did not start; the gateway tries it again");
+    bool is_http = instance_is_http(instance);
     int len = snprintf(text, size,
-                       "the upstream stopped before it answered%s%.*s; the call may have been "
-                       "carried out; the upstream is being started again",
-                       is_limit ? ": " : "", is_limit ? (int)reason.len : 0, reason.ptr);
+                       "the %s before it answered%s%.*s; the call may have been carried out%s",
+                       is_http ? "connection to the upstream ended" : "upstream stopped",
+                       is_limit ? ": " : "", is_limit ? (int)reason.len : 0, reason.ptr,
+                       is_http ? "" : "; the upstream is being started again");
     return slice_make(text, size_min((size_t)len, size - 1));
+}
+
+/* How a child ended says more; an HTTP session was ended by us, and why has been said. */
+static struct slice say_end(const struct upstream_instance *instance, struct slice reason,
+                            char *text, size_t size) {
+    const char *complaint = instance->complaint;
+    bool is_told = complaint[0] != '\0';
+    bool is_tried = instance->tries_sse && instance->state == UPSTREAM_STARTING;
+    if (is_told && instance_is_http(instance))
+        reason = SLICE_EMPTY;
+    int len = snprintf(text, size, "%s%s%s%s%.*s", is_tried ? instance->refusal : "",
+                       is_tried ? "; as HTTP+SSE: " : "", complaint,
+                       is_told && reason.len != 0 ? ": " : "", SLICE_ARGS(reason));
+    return slice_make(text, size_min((size_t)len, size - 1));
+}
+
+/*
+ * The stream of a session that served for a while has ended: proxies end those that are silent, and
+ * servers do when they are started again. Another one is opened at once, and the items stay listed.
+ */
+static bool can_reopen(const struct upstream_instance *instance) {
+    return instance->kind == TRANSPORT_SSE && instance->state == UPSTREAM_READY &&
+           instance->complaint[0] == '\0' &&
+           io_loop_now(instance->loop) - instance->ready_since_ms >= STABLE_MS;
+}
+
+static void reopen(struct upstream_instance *instance, struct slice text) {
+    char told[DETAIL * 3];
+    enum breaker_verdict verdict = verdict_of_end(instance);
+    log_write(instance_log(instance), LOG_INFO, "upstream",
+              "the session is gone: opens another one",
+              LOG_TEXT("upstream", instance_name(instance)),
+              LOG_TEXT("owner", instance_owner_name(instance)), LOG_TEXT("reason", text));
+    handshake_forget(instance);
+    permit_blame(instance->upstream, verdict, io_loop_now(instance->loop));
+    calls_fail_all(instance, describe_end(instance, text, told, sizeof told), verdict);
+    start(instance);
 }
 
 static void on_gone(void *context, struct slice reason) {
     struct upstream_instance *instance = context;
     char detail[DETAIL * 2];
-    const char *complaint = instance->complaint;
-    bool is_http = instance_is_http(instance), has_complaint = complaint[0] != '\0';
-    /* How a child ended says more; an HTTP session was ended by us, and why has been said. */
-    int len = is_http && has_complaint ? snprintf(detail, sizeof detail, "%s", complaint)
-                                       : snprintf(detail, sizeof detail, "%s%s%.*s", complaint,
-                                                  has_complaint ? ": " : "", SLICE_ARGS(reason));
-    struct slice text = slice_make(detail, size_min((size_t)len, sizeof detail - 1));
+    bool is_http = instance_is_http(instance);
+    struct slice text = say_end(instance, reason, detail, sizeof detail);
     instance->transport->ops->free(TAKE(instance->transport));
     give_slot_back(instance);
     if (instance->is_closing) {
@@ -417,6 +454,10 @@ static void on_gone(void *context, struct slice reason) {
         instance->is_reprobe = false;
         io_timer_stop(instance->probe_timer);
         start(instance);
+        return;
+    }
+    if (can_reopen(instance)) {
+        reopen(instance, text);
         return;
     }
     if (instance->is_stopping_idle) {
@@ -442,13 +483,38 @@ static void wait_for_token(struct upstream_instance *instance, bool was_waiting)
         instance_announce(instance, 0); /* whoever waits for it need not */
 }
 
-static void start(struct upstream_instance *instance) {
+/* Streamable HTTP goes first where nobody has said what it is (MCP 2025-11-25, basic/transports,
+ * backwards compatibility). */
+static enum transport_kind kind_to_start(const struct upstream_instance *instance) {
+    const struct upstream *upstream = instance->upstream;
+    if (upstream->target == NULL)
+        return TRANSPORT_CHILD;
+    bool is_sse = upstream->config->protocol == CONFIG_PROTOCOL_SSE || instance->tries_sse;
+    return is_sse ? TRANSPORT_SSE : TRANSPORT_STREAMABLE;
+}
+
+static int start_transport(struct upstream_instance *instance, const char **ret_reason) {
     static const struct transport_events events = {
         .on_started = on_started,
         .on_message = on_message,
         .on_failed = on_failed,
         .on_gone = on_gone,
     };
+    struct upstream *upstream = instance->upstream;
+    switch (instance->kind) {
+    case TRANSPORT_CHILD:
+        return stdio_start(upstream->set->children, upstream->config, instance->loop,
+                           instance_log(instance), &events, instance, &instance->transport,
+                           ret_reason);
+    case TRANSPORT_STREAMABLE:
+        return http_session_start(instance, &events, &instance->transport, ret_reason);
+    case TRANSPORT_SSE:
+        return sse_session_start(instance, &events, &instance->transport, ret_reason);
+    }
+    return -EINVAL;
+}
+
+static void start(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     const char *reason = "";
     char detail[DETAIL];
@@ -476,8 +542,12 @@ static void start(struct upstream_instance *instance) {
         return;
     }
     pthread_mutex_lock(&upstream->mutex);
-    /* A child's verdict costs a process to find, an endpoint's one request. */
-    instance->is_probing = upstream->verdict == VERDICT_UNKNOWN || upstream->target != NULL;
+    instance->kind = kind_to_start(instance);
+    /* A child's verdict costs a process to find, an endpoint's one request; and HTTP+SSE is of the
+     * era before. */
+    instance->is_probing =
+        instance->kind == TRANSPORT_STREAMABLE ||
+        (instance->kind == TRANSPORT_CHILD && upstream->verdict == VERDICT_UNKNOWN);
     pthread_mutex_unlock(&upstream->mutex);
     instance->n_garbage = 0;
     instance->complaint[0] = '\0';
@@ -486,11 +556,7 @@ static void start(struct upstream_instance *instance) {
     atomic_store(&instance->unreachable_generation, 0);
     set_state(instance, UPSTREAM_STARTING);
     io_timer_start(instance->start_timer, upstream->config->startup_timeout_ms);
-    int error =
-        upstream->target != NULL
-            ? http_session_start(instance, &events, &instance->transport, &reason)
-            : stdio_start(upstream->set->children, upstream->config, instance->loop,
-                          instance_log(instance), &events, instance, &instance->transport, &reason);
+    int error = start_transport(instance, &reason);
     if (error != 0) {
         give_slot_back(instance);
         int len = snprintf(detail, sizeof detail, "%s: %s", reason, strerror(-error));
@@ -498,6 +564,20 @@ static void start(struct upstream_instance *instance) {
         fail(instance, slice_make(detail, size_min((size_t)len, sizeof detail - 1)),
              SLICE("the upstream did not start; the gateway tries it again"), BREAKER_NOTHING);
     }
+}
+
+void instance_try_sse(struct upstream_instance *instance, struct slice reason) {
+    snprintf(instance->refusal, sizeof instance->refusal, "%.*s", SLICE_ARGS(reason));
+    instance->tries_sse = true;
+    instance->is_reprobe = true;
+    kill_transport(instance);
+}
+
+void instance_rest(struct upstream_instance *instance, struct slice reason) {
+    calls_fail_all(instance, reason, BREAKER_NOTHING);
+    instance->is_stopping_idle = true;
+    set_state(instance, UPSTREAM_STOPPING);
+    stop_transport(instance);
 }
 
 void instance_wake(struct upstream_instance *instance) {
@@ -546,9 +626,7 @@ static void on_tick(void *context) {
               "stops: nobody used it for idle_timeout",
               LOG_TEXT("upstream", instance_name(instance)),
               LOG_TEXT("owner", instance_owner_name(instance)));
-    instance->is_stopping_idle = true;
-    set_state(instance, UPSTREAM_STOPPING);
-    stop_transport(instance);
+    instance_rest(instance, SLICE("the upstream is stopping"));
 }
 
 /* Messages from other threads. */

@@ -80,7 +80,8 @@ int post_send(struct post *post, const struct post_request *request) {
     if (error != 0)
         return error;
     struct client_request sent = {
-        .target = upstream->target,
+        .target = post->route->target != NULL ? post->route->target : upstream->target,
+        .path = post->route->path,
         .partition = post->route->partition,
         .method = request->method,
         .fields = buf_slice(fields),
@@ -230,6 +231,8 @@ int post_start(const struct post_options *options, const struct post_events *eve
         .context = context,
         .method = options->method,
         .is_idempotent = options->is_idempotent,
+        .is_letter = options->is_letter,
+        .opens_session = options->opens_session,
         .ends_with_token = options->ends_with_token,
         .may_leave = options->may_leave,
         .may_leave_context = options->may_leave_context,
@@ -272,6 +275,14 @@ struct post *post_cancel(struct post *post) {
     post_stop_waiting(post);
     post->call = client_cancel(post->call);
     io_timer_start(post->timer, 0); /* it may be in the midst of a callback of this post */
+    return NULL;
+}
+
+struct post *post_let_go(struct post *post) {
+    if (!post_has_left(post) || post->is_broken)
+        return post_cancel(post);
+    if (!post->is_answered && !post->is_cancelled)
+        post_drain(post);
     return NULL;
 }
 

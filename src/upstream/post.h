@@ -28,12 +28,19 @@ struct route {
     enum mcp_revision revision; /* NONE: not agreed on yet */
     struct slice session;       /* its id; empty: there is none */
     struct slice partition;     /* of kept connections */
+    /* Of HTTP+SSE: where messages go. The upstream's; NULL: to its URL. */
+    const struct client_target *target;
+    struct slice path; /* path and query on that target's origin; empty: the target's own */
 };
 
 /* Copies the slices. */
 struct route *route_new(const struct route *from);
 struct route *route_ref(struct route *route);
 struct route *route_unref(struct route *route);
+/* Of HTTP+SSE, where answers come on a stream. */
+static inline bool route_is_of_stream(const struct route *route) {
+    return route->target != NULL;
+}
 
 /* Why a request did not leave. */
 enum post_obstacle { POST_NO_OBSTACLE, POST_LACKS_TOKEN, POST_MAY_NOT_LEAVE };
@@ -64,6 +71,10 @@ struct post_events {
      * rest of the stream is read in the background so that its connection can be kept.
      */
     bool (*on_message)(void *context, struct slice document);
+    /* An event of another type than "message", as it came; may be NULL. */
+    void (*on_event)(void *context, struct slice type, struct slice data);
+    /* Of a letter: the server has taken it, which ends the post: no event follows. */
+    void (*on_accepted)(void *context);
     /* The answer ended without on_message having said true. The post is gone afterwards. */
     void (*on_end)(void *context, const struct post_end *end);
     /* A byte came, be it a comment: the server lives. May be NULL. */
@@ -83,6 +94,8 @@ struct post_options {
      * exchanged for; a reference is taken. */
     struct oauth_token *token;
     bool is_idempotent;
+    bool is_letter;       /* what it asks is answered elsewhere: any 2xx will do, and ends it */
+    bool opens_session;   /* it does nothing yet, and may be sent without a token to be refused */
     uint64_t most_ms;     /* ends it when the answer takes longer; 0: the owner watches the time */
     bool ends_with_token; /* ends it when the token has ended that it was sent with */
     /* Asked again just before it leaves, for it may wait for a token; NULL: nothing has to hold. */
@@ -103,3 +116,6 @@ void post_pause(struct post *post, bool paused);
 bool post_has_left(const struct post *post);
 /* No event follows. Accepts NULL. */
 struct post *post_cancel(struct post *post);
+/* The same, but what has left may reach the server whole, and its answer is read for a moment, so
+ * that the connection can be kept. */
+struct post *post_let_go(struct post *post);

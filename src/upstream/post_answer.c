@@ -44,6 +44,10 @@ static void on_head(void *context, const struct http_head *head) {
     bool is_json = slice_eq_nocase(type, SLICE("application/json"));
     if (post_renews(post, head))
         return;
+    if (post->is_answered) { /* let go of before it was answered */
+        post->kind = ANSWER_IGNORED;
+        return;
+    }
     post->status = head->status;
     if (post->events.on_alive != NULL)
         post->events.on_alive(post->context);
@@ -53,10 +57,14 @@ static void on_head(void *context, const struct http_head *head) {
         return; /* by one of these */
     post->may_have_arrived = true;
     post->was_accepted = post->was_accepted || head->status == 200;
-    if (head->status == 202 || head->status == 204) {
+    if (post->is_letter && head->status >= 200 && head->status < 300) {
+        post->kind = ANSWER_IGNORED;
+        post_drain(post);
+        post->events.on_accepted(post->context);
+    } else if (head->status == 202 || head->status == 204) {
         post->kind = ANSWER_IGNORED;
     } else if (head->status != 200) {
-        post->kind = is_json ? ANSWER_ERROR : ANSWER_IGNORED;
+        post->kind = is_json || post->is_letter ? ANSWER_ERROR : ANSWER_IGNORED;
         post->body.max = LIMIT_ERROR_BODY;
     } else if (is_json) {
         post->kind = ANSWER_JSON;
@@ -73,14 +81,18 @@ static void on_head(void *context, const struct http_head *head) {
     }
 }
 
+void post_drain(struct post *post) {
+    post->is_answered = true;
+    io_timer_start(post->timer, DRAIN_MS);
+}
+
 /* When the owner has what it wanted, the post lives on by itself to read the rest. */
 static void deliver(struct post *post, struct slice document) {
     post->n_in_vain = 0;
     if (post->is_answered || post->is_cancelled ||
         !post->events.on_message(post->context, document) || post->is_cancelled)
         return;
-    post->is_answered = true;
-    io_timer_start(post->timer, DRAIN_MS);
+    post_drain(post);
 }
 
 static void note_event(struct post *post, const struct sse_event *event) {
@@ -116,6 +128,8 @@ static void feed_events(struct post *post, struct slice bytes) {
             bool is_message = event.type.len == 0 || slice_eq(event.type, SLICE("message"));
             if (is_message && event.data.len != 0)
                 deliver(post, event.data);
+            else if (!is_message && post->events.on_event != NULL && !post->is_answered)
+                post->events.on_event(post->context, event.type, event.data);
             break;
         }
     }
@@ -154,7 +168,9 @@ static void on_data(void *context, struct slice bytes) {
 }
 
 static void describe_end(struct post *post, char *text, size_t size) {
-    if (post->status == 200)
+    if (post->status == 200 && post->method == HTTP_METHOD_GET)
+        snprintf(text, size, "its stream ended");
+    else if (post->status == 200)
         snprintf(text, size, "its answer ended without a message for this request");
     else if (post->status >= 300 && post->status < 400)
         snprintf(text, size,

@@ -46,6 +46,7 @@ struct post {
     uint16_t status;
     struct buf body;
     struct sse_parser *sse;
+    bool is_letter, opens_session;
     bool is_answered; /* the owner is gone; the rest of the stream is read */
     bool is_cancelled;
     bool is_paused;
@@ -98,6 +99,8 @@ void post_stop_waiting(struct post *post);
 void post_forget_token(struct post *post);
 
 /* post_answer.c */
+/* The owner has what it wanted, or is told by on_accepted: the rest is read, but not for long. */
+void post_drain(struct post *post);
 extern const struct client_events post_client_events;
 /* A stream may be taken up again. */
 bool post_can_resume(const struct post *post);

@@ -27,8 +27,8 @@ static void swap_token(struct post *post, struct oauth_token *token) {
 /* MCP 2026-07-28, basic/authorization, "Authorization Server Discovery": by the answer to a request
  * without a token. Only one that opens a session: it does nothing, should the server take it. */
 static bool begin_probe(struct post *post, const struct oauth_token_wait *wait) {
-    bool opens =
-        post->again.mcp_method == MCP_SERVER_DISCOVER || post->again.mcp_method == MCP_INITIALIZE;
+    bool opens = post->opens_session || post->again.mcp_method == MCP_SERVER_DISCOVER ||
+                 post->again.mcp_method == MCP_INITIALIZE;
     if (wait->lack != OAUTH_LACK_CHALLENGE || !opens || post->was_probed)
         return false;
     post->is_probe = post->was_probed = true;

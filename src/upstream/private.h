@@ -5,8 +5,10 @@
  *     owners.c     whose instance is which
  *     instance.c   one server for one owner: states, restarts, time
  *     handshake.c  its start and lists  inbound.c  what it sends
- *     transport.h  stdio_child.c (with children.c) and http_session.c (with fields.c)
- *     post.c       one HTTP request (with post_token.c, post_answer.c), of a route.c
+ *     transport.h  stdio_child.c (with children.c), http_session.c, sse_session.c (with
+ *                  sse_endpoint.c); both of HTTP send through outbox.c
+ *     post.c       one HTTP request (with post_token.c, post_answer.c, fields.c), of a route.c;
+ *                  http_failure.c: why it had no answer
  *     call.c       calls through the home; http_call.c: from the worker where they were made
  *     catalog.c    what it offers (with list_page.c, list_text.c, shape.c)
  *     permit.c     who may call: max_in_flight, and the circuit breaker (breaker.c)
@@ -87,8 +89,9 @@ struct upstream {
     const struct config_server *config; /* in there */
     atomic_bool is_retired;             /* set under the mutex: it gets no instance any more */
     /* Of HTTP servers; fixed at birth. */
-    struct client_target *target; /* NULL: a child */
-    struct oauth_source *source;  /* of the tokens that it is sent; NULL: none are got for it */
+    struct client_target *target;         /* NULL: a child */
+    struct client_target *message_target; /* of message_url; NULL: HTTP+SSE finds it, or none is */
+    struct oauth_source *source; /* of the tokens that it is sent; NULL: none are got for it */
     bool wants_caller_fields;
     struct slice rule_fields; /* whole lines of requests without a caller */
     struct buf fields;        /* their memory */
@@ -123,6 +126,7 @@ struct upstream_instance {
 
     /* Guarded by upstream->mutex; written by the home only. */
     enum upstream_state state;
+    enum transport_kind kind; /* of the last start */
     bool is_listed, is_first_start;
     uint64_t first_started_ms;
     struct catalog *catalog;
@@ -156,6 +160,11 @@ struct upstream_instance {
     bool is_probing,
         is_reprobe; /* the process was started for the probe; it is to start again at once */
     bool is_stopping_idle, is_closing;
+    /* It refused what Streamable HTTP begins with, and why: it is tried as HTTP+SSE, until it
+     * fails. */
+    bool tries_sse;
+    char refusal[96];
+    const char *late_reason; /* why it would not be ready in time; NULL: nothing special */
     bool is_refused; /* the server does not take its owner's token: no fault of the server */
     enum ask ask;
     uint64_t ask_id;
@@ -255,10 +264,13 @@ struct counted_route {
 /* What still runs is dropped without an event. */
 void posts_free(struct upstream_worker *worker);
 
-/* http_session.c */
+/* http_session.c, sse_session.c */
 MUST_CHECK int http_session_start(struct upstream_instance *instance,
                                   const struct transport_events *events,
                                   struct transport **ret_transport, const char **ret_reason);
+MUST_CHECK int sse_session_start(struct upstream_instance *instance,
+                                 const struct transport_events *events,
+                                 struct transport **ret_transport, const char **ret_reason);
 
 /* instance.c, on the home */
 struct log *instance_log(const struct upstream_instance *instance);
@@ -288,6 +300,10 @@ void instance_level_told(struct upstream_instance *instance);
 /* Any thread: where calls go while the instance is ready; a reference, or NULL. */
 struct route *instance_route(struct upstream_instance *instance);
 void instance_announce(struct upstream_instance *instance, unsigned list_mask);
+/* It is no server of Streamable HTTP, for that reason: starts it as one of HTTP+SSE. */
+void instance_try_sse(struct upstream_instance *instance, struct slice reason);
+/* Ends it until somebody uses it again; what is in flight fails with `reason`. */
+void instance_rest(struct upstream_instance *instance, struct slice reason);
 /* Ends a process that has not kept its side; it is started again after a pause. */
 void instance_give_up(struct upstream_instance *instance, const char *reason);
 /* The handshake is over. */
@@ -358,6 +374,9 @@ bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms);
 /* The answer to a call; false: no call has that id. */
 bool calls_answer(struct upstream_instance *instance, struct slice id,
                   enum upstream_outcome outcome, struct slice bytes);
+/* There will be no answer to that request, which may be a call; false: none has that id. */
+bool calls_refused(struct upstream_instance *instance, uint64_t id,
+                   const struct transport_failure *failure);
 /* A notification for the call with that progress token; false: there is none. */
 bool calls_progress(struct upstream_instance *instance, struct slice token, struct slice params);
 /* A request for the client of the call that is under way; false: there is no such call, or there

@@ -5,18 +5,24 @@
 #include "base/mem.h"
 #include "private.h"
 
+static struct slice keep(char **at, struct slice bytes) {
+    struct slice kept = slice_make(*at, bytes.len);
+    if (bytes.len != 0)
+        memcpy(*at, bytes.ptr, bytes.len);
+    *at += bytes.len;
+    return kept;
+}
+
 struct route *route_new(const struct route *from) {
     struct counted_route *route =
-        mem_xalloc(sizeof *route + from->session.len + from->partition.len);
+        mem_xalloc(sizeof *route + from->session.len + from->partition.len + from->path.len);
     atomic_init(&route->refs, 1);
     route->route = *from;
     upstream_ref(from->upstream);
-    if (from->session.len != 0)
-        memcpy(route->bytes, from->session.ptr, from->session.len);
-    if (from->partition.len != 0)
-        memcpy(route->bytes + from->session.len, from->partition.ptr, from->partition.len);
-    route->route.session = slice_make(route->bytes, from->session.len);
-    route->route.partition = slice_make(route->bytes + from->session.len, from->partition.len);
+    char *at = route->bytes;
+    route->route.session = keep(&at, from->session);
+    route->route.partition = keep(&at, from->partition);
+    route->route.path = keep(&at, from->path);
     return &route->route;
 }
 

@@ -34,8 +34,9 @@ static int make_tls(const struct config_server *server, struct io_tls **ret_tls)
     return io_tls_client_new(&options, ret_tls);
 }
 
-static int make_client_target(const struct config_server *server, struct client_target **ret_target,
-                              const char **ret_reason) {
+/* Both addresses of HTTP+SSE, where it has two. */
+static int make_client_targets(struct upstream *upstream, const char **ret_reason) {
+    const struct config_server *server = upstream->config;
     struct io_tls *tls = NULL;
     int error = make_tls(server, &tls);
     if (error != 0)
@@ -44,7 +45,10 @@ static int make_client_target(const struct config_server *server, struct client_
     if (server->is_stored)
         error = client_rules_for_stored(&options.rules);
     if (error == 0)
-        error = client_target_new(&options, ret_target, ret_reason);
+        error = client_target_new(&options, &upstream->target, ret_reason);
+    options.url = server->message_url;
+    if (error == 0 && options.url.len != 0)
+        error = client_target_new(&options, &upstream->message_target, ret_reason);
     client_rules_unref(options.rules);
     io_tls_unref(tls);
     return error;
@@ -71,7 +75,7 @@ static int make_source(struct upstream_set *set, struct upstream *upstream,
 static int make_target(struct upstream_set *set, struct upstream *upstream,
                        const char **ret_reason) {
     const struct config_server *server = upstream->config;
-    int error = make_client_target(server, &upstream->target, ret_reason);
+    int error = make_client_targets(upstream, ret_reason);
     if (error != 0)
         return error < 0 ? error : -EINVAL;
     struct slice proxy = client_target_proxy(upstream->target);
@@ -115,6 +119,7 @@ struct upstream *upstream_unref(struct upstream *upstream) {
         return NULL;
     map_deinit(&upstream->instances);
     client_target_free(upstream->target);
+    client_target_free(upstream->message_target);
     oauth_source_unref(upstream->source);
     if (upstream->fields.data != NULL)
         secret_wipe(upstream->fields.data, upstream->fields.cap);

@@ -441,6 +441,16 @@ static int op_send(struct transport *transport, const struct transport_message *
     return write_line(of(transport), message->line);
 }
 
+static bool op_forget(struct transport *transport, uint64_t id) {
+    (void)transport; /* it was written at once */
+    (void)id;
+    return true;
+}
+
+static void op_doubt(struct transport *transport) {
+    (void)transport; /* the end of a process is noticed */
+}
+
 static void op_agree(struct transport *transport, enum mcp_revision revision) {
     (void)transport; /* a line is a line in every revision */
     (void)revision;
@@ -460,6 +470,8 @@ static void op_free(struct transport *transport) {
 
 static const struct transport_ops stdio_ops = {
     .send = op_send,
+    .forget = op_forget,
+    .doubt = op_doubt,
     .agree = op_agree,
     .stop = op_stop,
     .kill = op_kill,

@@ -114,6 +114,8 @@ static const struct server_sample {
     {"url", "", "[mcp.servers.a]\nurl = \"http://127.0.0.1:1/a\"",
      "[mcp.servers.a]\nurl = \"http://127.0.0.1:1/b\""},
     {"protocol", HTTP, "", "protocol = \"streamable-http\""},
+    {"message_url", HTTP, "protocol = \"sse\"",
+     "message_url = \"https://a/m\"\nprotocol = \"sse\""},
     {"proxy", HTTP, "", "proxy = \"none\""},
     {"connect_timeout", HTTP, "", "connect_timeout = \"9s\""},
     {"auth.token", HTTP, "auth.token = \"s\"", "auth.token = \"t\""},
@@ -286,7 +288,7 @@ static void test_servers(void) {
         CHECK(is_seen);
     }
     /* Whoever adds a member is led here: compare it in config_server_equal(). */
-    CHECK_INT(sizeof(struct config_server), 712);
+    CHECK_INT(sizeof(struct config_server), 728);
     CHECK_INT(sizeof(struct config_header_rule), 56);
     CHECK_INT(sizeof(struct config_tool), 96);
     CHECK_INT(sizeof(struct config_argument), 96);

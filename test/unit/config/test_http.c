@@ -116,9 +116,6 @@ static void test_every_key(void) {
     unload(&l);
 }
 
-#define NOT_BUILT                                                                                  \
-    " and is not built yet; the gateway does not start as if it were there: remove it, if you "    \
-    "can do without\n"
 #define NO_URL "2:7: error: mcp.servers.a.url is no URL to use: "
 #define NO_PROXY                                                                                   \
     "3:9: error: mcp.servers.a.proxy must be \"none\" or a URL such as "                           \
@@ -157,14 +154,28 @@ static const struct {
      "2:7: error: mcp.servers.a.url must be a string\n"},
     {"a scheme in capitals", WITH_URL("HTTPS://x.example"), ""},
     /* protocol */
-    {"HTTP+SSE", WEB "protocol = \"sse\"\n",
-     "3:12: error: mcp.servers.a.protocol asks for HTTP+SSE, the transport of 2024-11-05, which is "
-     "not built yet; remove the server or set enabled = false in it\n"},
-    {"a second address", WEB "message_url = \"https://x.example/m\"\n",
-     "3:1: error: mcp.servers.a.message_url is the second address of an HTTP+SSE "
-     "server" NOT_BUILT},
+    {"HTTP+SSE", WEB "protocol = \"sse\"\n", ""},
+    {"a second address", WEB "message_url = \"https://x.example/m\"\n", ""},
+    {"a second address of HTTP+SSE", WEB "protocol = \"sse\"\nmessage_url = \"http://[::1]/m?a\"\n",
+     ""},
+    {"a second address of another transport",
+     WEB "protocol = \"streamable-http\"\nmessage_url = \"https://x.example/m\"\n",
+     "4:1: error: mcp.servers.a.message_url is for HTTP+SSE, and protocol says "
+     "\"streamable-http\"; keep one of them\n"},
+    {"a second address that is none", WEB "message_url = \"/m\"\n",
+     "3:15: error: mcp.servers.a.message_url is no URL to use: the scheme is missing\n"},
+    {"a second address with a password", WEB "message_url = \"https://u:p@x.example/m\"\n",
+     "3:15: error: mcp.servers.a.message_url is no URL to use: it must not hold a user name or "
+     "password; a token goes into auth.token, anything else into a rule of headers\n"},
+    {"a second address that anybody can listen to",
+     WEB "message_url = \"http://x.example/m\"\nauth.token = \"t\"\n",
+     "4:6: warning: mcp.servers.a.auth.token is sent unencrypted; use https\n"},
+    {"TLS of the second address alone",
+     "[mcp.servers.a]\nurl = \"http://127.0.0.1/sse\"\nmessage_url = \"https://x.example/m\"\n"
+     "tls.ca_bundle = \"ca.pem\"\n",
+     ""},
     {"another protocol", WEB "protocol = \"http\"\n",
-     "3:12: error: mcp.servers.a.protocol must be \"auto\" or \"streamable-http\"\n"},
+     "3:12: error: mcp.servers.a.protocol must be \"auto\", \"streamable-http\" or \"sse\"\n"},
     {"HTTP+SSE in a server that is switched off",
      WEB "[mcp.servers.b]\nenabled = false\nurl = \"{{ env.NONE }}\"\nprotocol = \"sse\"\n"
          "message_url = \"x\"\ntls.verify_certs = true\nheaders = [{ rule = \"x\", nam = 1 }]\n",

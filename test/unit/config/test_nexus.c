@@ -106,9 +106,11 @@ static const struct {
     {"mcp.servers.b.url = 'https://a'", FINE, NULL},
     {"mcp.servers.b.url = 'http://127.0.0.1:9000/mcp'", FINE, NULL},
     {"mcp.servers.b = { url = 'https://a', protocol = 'streamable-http' }", FINE, NULL},
-    {"mcp.servers.b = { url = 'https://a', protocol = 'sse' }", REFUSES, "mcp.servers.b.protocol"},
-    {"mcp.servers.b = { url = 'https://a', message_url = 'https://a/m' }", REFUSES,
-     "mcp.servers.b.message_url"},
+    {"mcp.servers.b = { url = 'https://a', protocol = 'sse' }", FINE, NULL},
+    {"mcp.servers.b = { url = 'https://a', message_url = 'https://a/m' }", FINE, NULL},
+    {"mcp.servers.b = { url = 'https://a', protocol = 'streamable-http', message_url = "
+     "'https://a/m' }",
+     REFUSES, "mcp.servers.b.message_url"},
     {"mcp.servers.b = { url = 'https://a', tls = { verify_certs = true, "
      "accept_invalid_hostnames = false, root_ca_cert_path = 'r', client_cert_path = 'c', "
      "client_key_path = 'k' } }",

@@ -76,6 +76,9 @@ struct client_request {
      * credentials. */
     struct slice partition;
     enum http_method method;
+    /* Another one than the target's URL has, on the same origin: path and query (RFC 9112 section
+     * 3.2.1). Empty: that of the URL. */
+    struct slice path;
     /* Whole lines made with http_write_field(); not Host, Content-Length, Connection,
      * Accept-Encoding, which the client writes. */
     struct slice fields;

@@ -48,7 +48,11 @@ struct config_header_rule {
     struct slice rename; /* a token; FORWARD: equals name when it is not renamed */
 };
 
-enum config_protocol { CONFIG_PROTOCOL_AUTO, CONFIG_PROTOCOL_STREAMABLE_HTTP };
+enum config_protocol {
+    CONFIG_PROTOCOL_AUTO,
+    CONFIG_PROTOCOL_STREAMABLE_HTTP,
+    CONFIG_PROTOCOL_SSE,
+};
 
 /* [server.limits]; defaults and bounds are in base/limits.h. Times in milliseconds. */
 struct config_limits {
@@ -292,7 +296,8 @@ struct config_server { /* one [mcp.servers.NAME] */
     bool enabled;
     bool has_own_audience; /* auth_audience is not that of the URL, which may hold a secret */
     /* HTTP: url is set; stdio: cmd is */
-    struct slice url; /* http or https, checked; no userinfo, no fragment */
+    struct slice url;         /* http or https, checked; no userinfo, no fragment */
+    struct slice message_url; /* SSE; as `url`; empty: the server says where its messages go */
     enum config_protocol protocol;
     enum config_upstream_auth auth_type;
     struct slice auth_token; /* a secret; empty: none. Sent as Authorization: Bearer */

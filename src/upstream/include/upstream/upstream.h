@@ -332,10 +332,12 @@ void upstream_call_tell(struct upstream_call *call, enum mcp_method method, stru
 /* The status of the HTTP server's answer, from inside on_done(); 0: a child's, or there was none.
  */
 unsigned upstream_call_http_status(const struct upstream_call *call);
+/* What comes for it comes on one pipe, a child's or the stream of HTTP+SSE, that all calls share.
+ */
+bool upstream_call_shares_pipe(const struct upstream_call *call);
 /*
  * The caller can take no more for now, or again: an HTTP server's answer is not read meanwhile, and
- * that time is not counted as its silence. Does nothing to a child, whose output all its calls
- * share.
+ * that time is not counted as its silence. Does nothing where calls share a pipe.
  */
 void upstream_call_pause(struct upstream_call *call, bool paused);
 /*
