@@ -24,7 +24,7 @@ import {
     type Message,
 } from "./fixtures/brain.ts";
 import { decodeField, startHttp, type HttpFixture } from "./fixtures/http-server.ts";
-import { startSdkServer } from "./fixtures/sdk-server.ts";
+import { startSdkServer, startSdkSseServer } from "./fixtures/sdk-server.ts";
 import { CALLERS, type Caller } from "./lib/callers.ts";
 import { startControl, type Control, type FixtureProcess, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway, type ServerConfig } from "./lib/gateway.ts";
@@ -449,9 +449,9 @@ async function freePort(): Promise<number> {
     return port;
 }
 
-async function everythingOverHttp(): Promise<{ child: ChildProcess; url: string }> {
+async function everythingOverHttp(kind: "streamableHttp" | "sse"): Promise<{ child: ChildProcess; url: string }> {
     const port = await freePort();
-    const [command, ...args] = packaged("server-everything", "streamableHttp");
+    const [command, ...args] = packaged("server-everything", kind);
     const child = spawn(command!, args, { env: { ...process.env, PORT: String(port) }, stdio: "ignore" });
     process.once("exit", () => child.kill()); // also where the runner ends this file early
     await until(
@@ -462,7 +462,7 @@ async function everythingOverHttp(): Promise<{ child: ChildProcess; url: string 
             }),
         "server-everything listens",
     );
-    return { child, url: `http://127.0.0.1:${port}/mcp` };
+    return { child, url: `http://127.0.0.1:${port}/${kind === "sse" ? "sse" : "mcp"}` };
 }
 
 const STDIO = ["2025-03-26", "2025-06-18", "2025-11-25"];
@@ -502,7 +502,7 @@ function overHttp(fixture: HttpFixture): Upstream {
     return {
         name,
         config: { url: fixture.url },
-        url: fixture.url,
+        url: fixture.options.transport === "sse" ? undefined : fixture.url,
         revisions: fixture.brain.revisions,
         isModern,
         isBrain: true,
@@ -545,9 +545,13 @@ const NAMES = [
     "http-modern",
     "http-modern-sse",
     "http-dual",
+    "sse-2024-11-05",
+    "sse-2025-11-25",
     "sdk-2",
+    "sdk-1-sse",
     "everything-stdio",
     "everything-http",
+    "everything-sse",
 ];
 
 describe("matrix", { concurrency: 4 }, () => {
@@ -574,15 +578,28 @@ describe("matrix", { concurrency: 4 }, () => {
             closing.push(() => fixture.close());
             add(overHttp(fixture));
         }
+        for (const revision of ["2024-11-05", "2025-11-25"]) {
+            const name = `sse-${revision}`;
+            const fixture = await startHttp({ name, revisions: [revision], transport: "sse" });
+            closing.push(() => fixture.close());
+            add(overHttp(fixture));
+        }
         const sdk = await startSdkServer("sdk-2");
         closing.push(() => sdk.close());
         const dual = { revisions: [...STDIO, MODERN], isModern: true };
         add({ name: "sdk-2", config: { url: sdk.url }, url: sdk.url, ...dual, isBrain: true });
-        const everything = await everythingOverHttp();
+        const oldSdk = await startSdkSseServer("sdk-1-sse");
+        closing.push(() => oldSdk.close());
+        const oldRevisions = { revisions: ["2024-11-05", ...STDIO], isModern: false };
+        add({ name: "sdk-1-sse", config: { url: oldSdk.url }, ...oldRevisions, isBrain: true });
+        const everything = await everythingOverHttp("streamableHttp");
         closing.push(async () => everything.child.kill());
+        const everythingSse = await everythingOverHttp("sse");
+        closing.push(async () => everythingSse.child.kill());
         const old = { revisions: STDIO, isModern: false, isBrain: false };
         add({ name: "everything-stdio", config: { cmd: packaged("server-everything") }, ...old });
         add({ name: "everything-http", config: { url: everything.url }, url: everything.url, ...old });
+        add({ name: "everything-sse", config: { url: everythingSse.url }, ...old });
         assert.deepEqual([...upstreams.keys()], NAMES);
         if (isDirect) return;
         const servers = Object.fromEntries([...upstreams.values()].map(({ name, config }) => [name, config]));
