@@ -16,7 +16,7 @@
 #include "private.h"
 #include "sse_endpoint.h"
 
-enum { PULSE_MS = 5000 }; /* for a byte on the stream, after a ping */
+enum { PULSE_MS = 10000 }; /* for an event on the stream, after a ping */
 
 struct sse {
     struct transport base;
@@ -121,20 +121,18 @@ static void on_stream_head(void *context, const struct http_head *head) {
 }
 
 static void on_stream_event(void *context, struct slice type, struct slice data) {
+    struct sse *sse = context;
+    io_timer_stop(sse->pulse_timer);
     if (slice_eq(type, SLICE("endpoint")))
-        on_endpoint(context, data);
+        on_endpoint(sse, data);
 }
 
 static bool on_stream_message(void *context, struct slice document) {
     struct sse *sse = context;
+    io_timer_stop(sse->pulse_timer);
     if (sse->is_started) /* else nobody has asked it anything */
         (void)sse->base.events.on_message(sse->base.context, 0, document);
     return false;
-}
-
-static void on_stream_alive(void *context) {
-    struct sse *sse = context;
-    io_timer_stop(sse->pulse_timer);
 }
 
 static void on_stream_end(void *context, const struct post_end *post_end) {
@@ -174,7 +172,6 @@ static int open_stream(struct sse *sse) {
         .on_message = on_stream_message,
         .on_event = on_stream_event,
         .on_end = on_stream_end,
-        .on_alive = on_stream_alive,
     };
     struct upstream_instance *instance = sse->instance;
     struct route route = {.upstream = instance->upstream, .partition = instance->partition};

@@ -12,6 +12,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { startBare } from "./lib/bare.ts";
+import { Clocks } from "./lib/clocks.ts";
 import { startControl, type Control } from "./lib/control.ts";
 import { binary, startGateway, type Gateway } from "./lib/gateway.ts";
 import { initialize, openSession, parseResponses, send, served, text, type RawAnswer } from "./lib/http.ts";
@@ -21,7 +22,6 @@ import { until, within } from "./lib/wait.ts";
 
 const BUILD = process.env.CARDEA_BUILD_DIR ?? fileURLToPath(new URL("../../build-asan", import.meta.url));
 const TINY = join(BUILD, "test", "hostile", "tiny_server");
-const SHIM = join(BUILD, "test", "hostile", "libclock_shim.so");
 
 const MIB = 1024 * 1024;
 const isSanitized = fs.readFileSync(binary()).includes("__asan_init");
@@ -589,34 +589,6 @@ describe("a log that cannot be written", () => {
 describe("clocks that jump", () => {
     const DAY = 86400n * 1000000000n;
     const HOUR = 3600n * 1000000000n;
-
-    class Clocks {
-        readonly file: string;
-        #fd: number;
-
-        constructor(folder: string) {
-            this.file = join(folder, "clocks");
-            this.#fd = fs.openSync(this.file, "w+");
-            fs.writeSync(this.#fd, Buffer.alloc(16));
-        }
-
-        /** What is added to the time of day, and to the monotonic clocks. */
-        set(wall: bigint, monotonic: bigint): void {
-            const bytes = Buffer.alloc(16);
-            bytes.writeBigInt64LE(wall, 0);
-            bytes.writeBigInt64LE(monotonic, 8);
-            fs.writeSync(this.#fd, bytes, 0, 16, 0);
-        }
-
-        get env(): NodeJS.ProcessEnv {
-            const asan = `${process.env.ASAN_OPTIONS ?? ""}:verify_asan_link_order=0`;
-            return { ...process.env, LD_PRELOAD: SHIM, CLOCK_SHIM: this.file, ASAN_OPTIONS: asan };
-        }
-
-        close(): void {
-            fs.closeSync(this.#fd);
-        }
-    }
 
     const dateOf = async (gateway: Gateway): Promise<number> => {
         const { headers } = await send({ port: gateway.port, token: "" }, { method: "GET", path: "/nothing" });
