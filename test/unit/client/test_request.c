@@ -15,6 +15,7 @@ static void test_bytes(void) {
         enum http_method method;
         struct slice fields, body;
         const char *line, *more; /* around Host and Accept-Encoding */
+        const char *other;       /* in place of the target's path; NULL: none */
     } rows[] = {
         {"GET", "/a?b", HTTP_METHOD_GET, SLICE_INIT(""), SLICE_INIT(""), "GET /a?b", "\r\n"},
         {"no path", "", HTTP_METHOD_GET, SLICE_INIT(""), SLICE_INIT(""), "GET /", "\r\n"},
@@ -33,6 +34,8 @@ static void test_bytes(void) {
         {"OPTIONS", "/", HTTP_METHOD_OPTIONS, SLICE_INIT(""), SLICE_INIT(""), "OPTIONS /", "\r\n"},
         {"a body of any bytes", "/", HTTP_METHOD_POST, SLICE_INIT(""),
          SLICE_INIT("\r\n\r\n\x80\x01"), "POST /", "Content-Length: 6\r\n\r\n\r\n\r\n\x80\x01"},
+        {"another path", "/a?b", HTTP_METHOD_GET, SLICE_INIT(""), SLICE_INIT(""), "GET /c?d=e",
+         "\r\n", "/c?d=e"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct world world;
@@ -48,6 +51,7 @@ static void test_bytes(void) {
         request.method = rows[i].method;
         request.fields = rows[i].fields;
         request.body = rows[i].body;
+        request.path = rows[i].other != NULL ? slice_from_cstr(rows[i].other) : SLICE_EMPTY;
         check_exchange(&world, &request, "200 x .");
         CHECK_STR(buf_slice(&world.server.got), expect);
         world_close(&world);
@@ -59,7 +63,7 @@ static void test_bytes(void) {
 static void test_unfit(void) {
     static const struct {
         enum http_method method;
-        struct slice fields;
+        struct slice fields, path;
     } rows[] = {
         {HTTP_METHOD_GET, SLICE_INIT("A: b")},
         {HTTP_METHOD_GET, SLICE_INIT("A: b\n")},
@@ -83,6 +87,9 @@ static void test_unfit(void) {
         {HTTP_METHOD_GET, SLICE_INIT("Upgrade: h2c\r\n")},
         {HTTP_METHOD_CONNECT, SLICE_INIT("")},
         {HTTP_METHOD_OTHER, SLICE_INIT("")},
+        {HTTP_METHOD_GET, SLICE_INIT(""), SLICE_INIT("/a b")},
+        {HTTP_METHOD_GET, SLICE_INIT(""), SLICE_INIT("/a\r\nA: b")},
+        {HTTP_METHOD_GET, SLICE_INIT(""), SLICE_INIT("/a HTTP/1.1\r\nHost: b\r\n\r\n")},
     };
     struct world world;
     world_open(&world, &hello, 1);
@@ -93,7 +100,8 @@ static void test_unfit(void) {
         exchange_init(&exchange, &world);
         request.method = rows[i].method;
         request.fields = rows[i].fields;
-        test_row(rows[i].fields.ptr);
+        request.path = rows[i].path;
+        test_row(rows[i].path.len != 0 ? rows[i].path.ptr : rows[i].fields.ptr);
         CHECK_INT(client_start(world.client, &request, &exchange_events, &exchange, &call),
                   -EINVAL);
         CHECK(call == NULL);
