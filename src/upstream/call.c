@@ -166,13 +166,15 @@ void call_write_cancelled(const struct upstream_call *call, struct slice reason,
     mcp_write_notification(line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
 }
 
-static void send_cancelled(struct upstream_call *call, struct slice reason) {
+/* False: there was nothing to tell the server of. */
+static bool send_cancelled(struct upstream_call *call, struct slice reason) {
     struct buf line = BUF_INIT(KIB(2));
     if (!forget(call))
-        return;
+        return false;
     call_write_cancelled(call, reason, &line);
     /* A child that takes no bytes will notice its own end. */
     (void)!instance_send(call->instance, 0, MCP_NOTIFY_CANCELLED, false, &line);
+    return true;
 }
 
 /* To the worker that made the call, which sends it itself. */
@@ -263,7 +265,7 @@ static void home_cancel(struct io_message *message) {
     struct upstream_call *call = CONTAINER_OF(message, struct upstream_call, cancel_message);
     if (!call->is_finished && !call->is_released) {
         if (call->is_sent)
-            send_cancelled(call, slice_from_cstr(call->cancel_reason));
+            (void)send_cancelled(call, slice_from_cstr(call->cancel_reason));
         finish(call, UPSTREAM_FAILED, SLICE_EMPTY);
     }
     call->cancel_message.deliver = deliver_cancel_back;
@@ -336,8 +338,10 @@ bool calls_any_sent(const struct upstream_instance *instance) {
 
 static void give_up_waiting(struct upstream_call *call) {
     struct transport *transport = call->instance->transport;
-    send_cancelled(call, SLICE("timeout"));
-    transport->ops->doubt(transport);
+    if (send_cancelled(call, SLICE("timeout")))
+        transport->ops->doubt(transport);
+    else /* what it waited for is an authorization server */
+        permit_settle(&call->permit, BREAKER_NOTHING, io_loop_now(call->instance->loop));
 }
 
 bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {

@@ -4,10 +4,10 @@
  * what servers may do wrong by bad-sse-upstreams.test.ts.
  */
 import assert from "node:assert/strict";
-import { describe, test, type TestContext } from "node:test";
+import { describe, test } from "node:test";
 
 import { startProxy } from "./fixtures/connect-proxy.ts";
-import { legacyOnly, startHttp, type Exchange, type HttpFixture, type HttpOptions } from "./fixtures/http-server.ts";
+import { legacyOnly, startHttp, type Exchange, type HttpFixture } from "./fixtures/http-server.ts";
 import { startSdkSseServer } from "./fixtures/sdk-server.ts";
 import { Clocks } from "./lib/clocks.ts";
 import { startGateway, type Gateway, type Value } from "./lib/gateway.ts";
