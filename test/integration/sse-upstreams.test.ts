@@ -25,7 +25,7 @@ const sse = Object.freeze({ transport: "sse", ...legacyOnly("2024-11-05") } as c
 const SECOND = 1_000_000_000n;
 
 /** What came, as "POST /path method". */
-const said_to = (fixture: HttpFixture, n: number) =>
+const requested = (fixture: HttpFixture, n: number) =>
     fixture.requests.items.slice(0, n).map(({ method, path, message }) => {
         const where = path.replace(/\?.*/, "");
         return [method, where, ...(message === undefined ? [] : [message.method ?? "answer"])].join(" ");
@@ -45,7 +45,7 @@ describe("which transport it is", { concurrency: 4 }, () => {
     test("configured: the stream is opened at once", async (t) => {
         const { fixture, gateway } = await serve(t, sse, { protocol: "sse" });
         assert.equal(await said(call(await client(gateway, "modern"), "echo", { text: "x" })), "x");
-        assert.deepEqual(said_to(fixture, 3), begins);
+        assert.deepEqual(requested(fixture, 3), begins);
         assert.deepEqual(fixture.complaints, []);
     });
 
@@ -58,7 +58,7 @@ describe("which transport it is", { concurrency: 4 }, () => {
             };
             const { fixture, gateway } = await serve(t, { ...sse, on });
             assert.equal(await said(call(await client(gateway, "legacy"), "echo", { text: "x" })), "x");
-            assert.deepEqual(said_to(fixture, 5), [...probes, ...begins]);
+            assert.deepEqual(requested(fixture, 5), [...probes, ...begins]);
         });
     }
 
@@ -84,13 +84,13 @@ describe("which transport it is", { concurrency: 4 }, () => {
         const { fixture, gateway } = await serve(t, { ...sse, on }, { restart: { initial: "50ms" } });
         assert.match(await downReason(gateway, "http"), /^it answered with HTTP 404 .*; as HTTP\+SSE: .*HTTP 405/);
         await until(() => fixture.requests.items.length >= 6, "it is tried again");
-        assert.deepEqual(said_to(fixture, 6), [...probes, "GET /sse", ...probes, "GET /sse"]);
+        assert.deepEqual(requested(fixture, 6), [...probes, "GET /sse", ...probes, "GET /sse"]);
     });
 
     test("a server of Streamable HTTP is asked nothing more than before", async (t) => {
         const { fixture, gateway } = await serve(t, { ...legacyOnly(), get: "stream" });
         await isReady(gateway);
-        assert.deepEqual(said_to(fixture, 3), [
+        assert.deepEqual(requested(fixture, 3), [
             "POST /mcp server/discover",
             "POST /mcp initialize",
             "POST /mcp notifications/initialized",
@@ -162,7 +162,7 @@ describe("where messages go", { concurrency: 4 }, () => {
         const server = { url: streams.url, message_url: `http://127.0.0.1:${messages.port}/in?x=1`, auth };
         const gateway = await startGateway({ config: { servers: { http: server } } }, t);
         assert.equal(await said(call(await client(gateway, "modern"), "echo", { text: "x" })), "x");
-        assert.deepEqual(said_to(streams, 9), ["GET /sse"]);
+        assert.deepEqual(requested(streams, 9), ["GET /sse"]);
         assert.ok(messages.received("tools/call").every(({ path }) => path === "/in?x=1"));
         for (const each of [...streams.requests.items, ...messages.requests.items])
             assert.equal(each.field("authorization"), "Bearer t0ken");
