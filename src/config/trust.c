@@ -127,7 +127,7 @@ static bool check_secrets(struct loader *l, const struct place *place, const str
     if (row->secret && node->type == TOML_STRING && !is_reference(node->string) &&
         !(is_row(row, "proxy") && slice_eq(node->string, SLICE("none"))))
         return refuse_literal(l, place, node);
-    if (is_row(row, "url"))
+    if (is_row(row, "url") || is_row(row, "message_url"))
         return check_query(l, place, node);
     if (is_row(row, "headers"))
         return check_headers(l, place, node);
@@ -215,6 +215,7 @@ static void check_urls(struct loader *l, const struct server_place *at,
         const char *table, *key;
     } urls[] = {
         {server->url, NULL, "url"},
+        {server->message_url, NULL, "message_url"},
         {server->proxy, NULL, "proxy"},
         {server->auth_client.issuer, "auth", "issuer"},
         {server->auth_client.token_endpoint, "auth", "token_endpoint"},

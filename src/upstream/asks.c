@@ -1,9 +1,9 @@
 /*
- * What a server asks of a call's client, and the answers. A child has one pipe for all its calls,
- * and does not say for which of them it asks: its request goes to the newest of those that are
- * under way, if all of them have one asker, or to nobody. On the stream of an HTTP server's answer
- * there is no doubt; but many servers ask on the stream that belongs to no call, and then it is the
- * same with them.
+ * What a server asks of a call's client, and the answers. A child has one pipe for all its calls (a
+ * server of HTTP+SSE one stream), and does not say for which of them it asks: its request goes to
+ * the newest of those that are under way, if all of them have one asker, or to nobody. On the
+ * stream of an HTTP server's answer there is no doubt; but many servers ask on the stream that
+ * belongs to no call, and then it is the same with them.
  *
  * An answer to a child goes over the home of the instance, like the call itself. The home of an
  * HTTP server's instance has no calls: those that can be asked are on a list, and found on their
@@ -231,8 +231,8 @@ bool calls_ask(struct upstream_instance *instance, const struct mcp_message *mes
     uint64_t id = 0;
     if (!is_declared(instance, instance->worker->home_reader, message))
         return false;
-    if (!instance_is_http(instance))
-        return ask_by_pipe(instance, &ask);
+    if (ask_by_pipe(instance, &ask))
+        return true;
     return find_askable(instance, &worker, &id) &&
            post_ask(instance, worker, NULL, id, &ask, false);
 }
