@@ -66,6 +66,32 @@ bool config_is_endpoint(const struct config *config, struct slice path, struct s
     return true;
 }
 
+struct slice config_endpoint_of(const struct config *config, struct slice path,
+                                enum config_door *ret_door) {
+    static const struct slice tails[] = {
+        [CONFIG_DOOR_SSE] = SLICE_INIT("/sse"), [CONFIG_DOOR_MESSAGE] = SLICE_INIT("/message")};
+    struct slice name;
+    *ret_door = CONFIG_DOOR_HTTP;
+    for (unsigned i = CONFIG_DOOR_SSE; i <= CONFIG_DOOR_MESSAGE; i++) {
+        if (!slice_ends_with(path, tails[i]))
+            continue;
+        struct slice endpoint = slice_sub(path, 0, path.len - tails[i].len);
+        if (config_is_endpoint(config, endpoint, &name)) {
+            *ret_door = (enum config_door)i;
+            return endpoint;
+        }
+    }
+    return path;
+}
+
+int config_message_path(const struct config *config, struct slice endpoint, struct buf *out) {
+    struct base base;
+    if (find_base(config, &base))
+        buf_append(out, base.prefix);
+    buf_append(out, endpoint);
+    return buf_append_cstr(out, "/message");
+}
+
 int config_endpoint_url(const struct config *config, struct slice path, struct buf *out) {
     struct base base;
     if (!find_base(config, &base))

@@ -37,11 +37,22 @@ static enum io_tls_name name_kind(enum config_client_identity identity) {
     return IO_TLS_SUBJECT;
 }
 
+/* What its answers travel on. */
+static struct gw_connection *connection_of(const struct gw_exchange *exchange) {
+    return exchange->carrier != NULL ? exchange->carrier->connection : exchange->connection;
+}
+
+/* The doors of an endpoint are one resource. */
+static struct slice endpoint_of(const struct gw_worker *worker, const struct http_head *head) {
+    enum config_door door;
+    return config_endpoint_of(worker->config, head->path, &door);
+}
+
 /* The certificate of the connection, when it has shown one. */
 static void read_certificate(const struct gw_exchange *exchange, struct buf *name,
                              unsigned char *digest, struct auth_request *request) {
     const struct gw_worker *worker = exchange->worker;
-    const struct io_stream *stream = exchange->connection->stream;
+    const struct io_stream *stream = connection_of(exchange)->stream;
     if (!io_stream_tls_has_certificate(stream) || !io_stream_tls_peer_digest(stream, digest))
         return;
     request->certificate_digest = digest;
@@ -61,19 +72,20 @@ static uint64_t directory_number(const struct gw_worker *worker) {
 
 static bool is_who_it_was(const struct gw_exchange *exchange, const struct http_head *head,
                           struct slice authorization, size_t n_authorization) {
-    const struct gw_caller *caller = exchange->connection->caller;
+    const struct gw_caller *caller = connection_of(exchange)->caller;
     const struct gw_worker *worker = exchange->worker;
     if (caller == NULL || n_authorization > 1)
         return false;
     /* Most callers have nothing to do with the store. */
     uint64_t number = caller->identity->directory != 0 ? directory_number(worker) : 0;
-    return auth_still_holds(worker->auth, caller->identity, authorization, head->path, number,
-                            clock_wall_ms(), io_loop_now(worker->loop));
+    return auth_still_holds(worker->auth, caller->identity, authorization,
+                            endpoint_of(worker, head), number, clock_wall_ms(),
+                            io_loop_now(worker->loop));
 }
 
 enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct http_head *head,
                                   bool is_last, struct auth_answer *ret_answer) {
-    struct gw_connection *connection = exchange->connection;
+    struct gw_connection *connection = connection_of(exchange);
     struct gw_worker *worker = exchange->worker;
     struct slice authorization = http_head_get(head, SLICE("authorization"));
     size_t n_authorization =
@@ -96,7 +108,7 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
         .client = exchange->client,
         .peer = connection->peer,
         .is_from_proxy = exchange->is_from_proxy,
-        .endpoint = head->path,
+        .endpoint = endpoint_of(worker, head),
         .field = find_field,
         .field_context = context.out,
         .directory = worker->directory,
@@ -125,7 +137,7 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
 }
 
 bool gw_authn_still_holds(struct gw_exchange *exchange) {
-    const struct http_head *head = http_parser_head(exchange->connection->parser);
+    const struct http_head *head = gw_exchange_fields(exchange);
     struct gw_caller *caller = TAKE(exchange->caller);
     struct auth_answer answer;
     bool holds = gw_authenticate(exchange, head, true, &answer) == AUTH_OK &&

@@ -226,8 +226,7 @@ struct gw_call *gw_call_new(struct gw_exchange *exchange, const struct mcp_messa
 }
 
 const struct http_head *gw_call_head(const struct gw_call *call) {
-    const struct gw_connection *connection = call->exchange->connection;
-    return connection != NULL ? http_parser_head(connection->parser) : NULL;
+    return gw_exchange_fields(call->exchange);
 }
 
 size_t gw_call_param_fields(const struct gw_call *call, struct mcp_param_field *fields,

@@ -15,7 +15,7 @@ struct gw_call {
     uint64_t serial;
     struct gw_exchange *exchange;
     struct gw_principal *principal;
-    struct gw_session *session; /* a reference; NULL for initialize */
+    struct gw_session *session; /* a reference; NULL for initialize, but over HTTP+SSE */
     struct upstream *only;      /* of the endpoint; NULL: the merged one */
     enum mcp_method method;
     enum mcp_revision revision;          /* that the client speaks: the session's, or 2026-07-28 */

@@ -413,7 +413,7 @@ static bool handle_event(struct gw_connection *connection, enum http_event event
     case HTTP_NEED_MORE:
         return false;
     case HTTP_HEAD:
-        connection->exchange = gw_exchange_new(connection);
+        connection->exchange = gw_exchange_new(connection->worker, connection);
         if (connection->exchange == NULL) {
             gw_connection_abort(connection);
             return false;

@@ -9,18 +9,39 @@
 #include "http/sse.h"
 #include "private.h"
 
-struct gw_exchange *gw_exchange_new(struct gw_connection *connection) {
+struct gw_exchange *gw_exchange_new(struct gw_worker *worker, struct gw_connection *connection) {
     struct gw_exchange *exchange = mem_alloc(sizeof *exchange);
     if (exchange == NULL)
         return NULL;
-    exchange->worker = connection->worker;
+    exchange->worker = worker;
     exchange->connection = connection;
-    buf_init_held(&exchange->body, connection->worker->config->max_request_body,
-                  io_loop_budget(connection->worker->loop));
+    buf_init_held(&exchange->body, worker->config->max_request_body, io_loop_budget(worker->loop));
     buf_init(&exchange->early, KIB(32));
     buf_init(&exchange->fields, KIB(16));
     list_init(&exchange->calls);
+    list_init(&exchange->carried);
+    list_init(&exchange->held);
     return exchange;
+}
+
+bool gw_exchange_is_heard(const struct gw_exchange *exchange) {
+    return exchange->connection != NULL || exchange->carrier != NULL;
+}
+
+const struct http_head *gw_exchange_fields(const struct gw_exchange *exchange) {
+    if (exchange->connection == NULL)
+        return exchange->kept_head;
+    return http_parser_head(exchange->connection->parser);
+}
+
+/* Of a stream that only waited for it, this is the end. */
+static void leave_carrier(struct gw_exchange *exchange) {
+    struct gw_exchange *stream = TAKE(exchange->carrier);
+    if (stream == NULL)
+        return;
+    list_remove(&exchange->carried_link);
+    if (stream->ends_when_answered && list_is_empty(&stream->carried))
+        gw_exchange_end_stream(stream);
 }
 
 static void free_exchange(struct gw_exchange *exchange) {
@@ -32,11 +53,19 @@ static void free_exchange(struct gw_exchange *exchange) {
         session->stream_worker = NULL;
         pthread_mutex_unlock(&session->mutex);
         atomic_store(&session->last_used_ms, io_loop_now(exchange->worker->loop));
+        if (session->kind == GW_SESSION_SSE)
+            gw_sse_end(exchange);
     }
+    if (exchange->post != NULL && exchange->carrier != NULL)
+        exchange->post->run = NULL;
+    else if (exchange->post != NULL)
+        gw_sse_abandon(exchange->post);
+    leave_carrier(exchange);
     if (exchange->n_asked != 0 && exchange->worker->audit != NULL)
         audit_count_requests(exchange->worker->audit, exchange->n_asked);
     gw_authn_cancel(exchange);
     gw_units_free(exchange->units);
+    mem_free(exchange->kept_head);
     gw_session_unref(exchange->session);
     gw_caller_unref(exchange->caller);
     upstream_unref(exchange->only);
@@ -187,11 +216,21 @@ static void write_frame(struct gw_exchange *exchange, const struct buf *frame) {
     write_framed(exchange, frame, buf_len(frame), NULL, 0);
 }
 
+/* What the POST of a carried message is answered with, which is on another worker. */
+static void note_answer(struct gw_post *post, uint16_t status, const struct slice *pieces,
+                        size_t n_pieces) {
+    post->status = status;
+    for (size_t i = 0; i < n_pieces; i++)
+        buf_append(&post->answer, pieces[i]);
+}
+
 /* Sends a whole answer and ends the exchange. */
 static void send_whole(struct gw_exchange *exchange, uint16_t status, const struct slice *pieces,
                        size_t n_pieces) {
     exchange->is_answered = true;
-    if (exchange->connection != NULL) {
+    if (exchange->carrier != NULL && exchange->post != NULL) {
+        note_answer(exchange->post, status, pieces, n_pieces);
+    } else if (exchange->connection != NULL) {
         struct buf *frame = frame_buf(exchange);
         append_head(frame, exchange, status, buf_slice(&exchange->fields),
                     total_len(pieces, n_pieces));
@@ -262,11 +301,12 @@ static void keep_alive_soon(struct gw_exchange *exchange) {
     start_alive_timer(exchange);
 }
 
+static const struct slice message_event = SLICE_INIT("event: message\ndata: ");
+
 /* One event, in a chunk of its own (HTML, server-sent events). The message is one line. */
-static void write_event(struct gw_exchange *exchange, struct buf *frame, const struct slice *pieces,
-                        size_t n_pieces) {
-    static const struct slice begin = SLICE_INIT("event: message\ndata: "),
-                              end = SLICE_INIT("\n\n");
+static void write_event(struct gw_exchange *exchange, struct buf *frame, struct slice begin,
+                        const struct slice *pieces, size_t n_pieces) {
+    static const struct slice end = SLICE_INIT("\n\n");
     if (!exchange->is_http10)
         http_write_chunk_begin(frame, begin.len + total_len(pieces, n_pieces) + end.len);
     buf_append(frame, begin);
@@ -287,6 +327,8 @@ static bool has_line_end(const struct slice *pieces, size_t n_pieces) {
 }
 
 static void notify(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces) {
+    if (exchange->carrier != NULL)
+        exchange = exchange->carrier;
     if (exchange->connection == NULL || exchange->is_answered)
         return;
     struct buf *frame = frame_buf(exchange);
@@ -295,7 +337,7 @@ static void notify(struct gw_exchange *exchange, const struct slice *pieces, siz
     if (n_pieces == 0) {
         write_frame(exchange, frame);
     } else if (!has_line_end(pieces, n_pieces)) {
-        write_event(exchange, frame, pieces, n_pieces);
+        write_event(exchange, frame, message_event, pieces, n_pieces);
     } else {
         struct buf line CLEANUP(buf_deinit) = BUF_INIT(total_len(pieces, n_pieces));
         for (size_t i = 0; i < n_pieces; i++)
@@ -303,7 +345,7 @@ static void notify(struct gw_exchange *exchange, const struct slice *pieces, siz
         mcp_make_one_line(&line, 0);
         frame->error = frame->error != 0 ? frame->error : buf_error(&line);
         struct slice piece = buf_slice(&line);
-        write_event(exchange, frame, &piece, 1);
+        write_event(exchange, frame, message_event, &piece, 1);
     }
     if (exchange->connection != NULL)
         keep_alive_soon(exchange);
@@ -311,6 +353,26 @@ static void notify(struct gw_exchange *exchange, const struct slice *pieces, siz
 
 void gw_exchange_notify(struct gw_exchange *exchange, struct slice json) {
     notify(exchange, &json, json.len != 0);
+}
+
+void gw_exchange_tell(struct gw_exchange *exchange, struct slice event, struct slice data) {
+    struct buf *frame = frame_buf(exchange);
+    struct buf begin CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+    buf_append_cstr(&begin, "event: ");
+    buf_append(&begin, event);
+    buf_append_cstr(&begin, "\ndata: ");
+    if (!exchange->streams)
+        begin_stream(exchange, frame);
+    frame->error = frame->error != 0 ? frame->error : buf_error(&begin);
+    write_event(exchange, frame, buf_slice(&begin), &data, 1);
+    if (exchange->connection != NULL)
+        keep_alive_soon(exchange);
+}
+
+void gw_exchange_drain_stream(struct gw_exchange *exchange) {
+    exchange->ends_when_answered = !list_is_empty(&exchange->carried);
+    if (!exchange->ends_when_answered)
+        gw_exchange_end_stream(exchange);
 }
 
 void gw_exchange_end_stream(struct gw_exchange *exchange) {
@@ -325,6 +387,8 @@ void gw_exchange_end_stream(struct gw_exchange *exchange) {
 void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces) {
     exchange->n_calls--;
     if (exchange->connection == NULL) {
+        if (exchange->carrier != NULL && n_pieces != 0)
+            notify(exchange, pieces, n_pieces);
         if (exchange->n_calls == 0)
             free_exchange(exchange);
         return;
@@ -342,6 +406,19 @@ void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces
     }
 }
 
+bool gw_exchange_find_session(struct gw_exchange *exchange, enum gw_session_kind kind) {
+    if (!exchange->session_id_malformed)
+        exchange->session = gw_session_find(
+            exchange->worker->gateway, slice_from_cstr(exchange->session_id), exchange->principal,
+            exchange->only, kind, io_loop_now(exchange->worker->loop));
+    if (exchange->session != NULL)
+        return true;
+    gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND,
+                       kind == GW_SESSION_HTTP ? "there is no such session: send initialize again"
+                                               : "there is no such session: open the stream again");
+    return false;
+}
+
 /* The session that the fields name, or an answer. */
 static bool find_session(struct gw_exchange *exchange) {
     if (exchange->has_version_header && !(exchange->version_header_known &&
@@ -355,23 +432,14 @@ static bool find_session(struct gw_exchange *exchange) {
                            "Mcp-Session-Id is missing: send initialize first");
         return false;
     }
-    if (!exchange->session_id_malformed)
-        exchange->session = gw_session_find(
-            exchange->worker->gateway, slice_from_cstr(exchange->session_id), exchange->principal,
-            exchange->only, io_loop_now(exchange->worker->loop));
-    if (exchange->session == NULL) {
-        gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND,
-                           "there is no such session: send initialize again");
+    if (!gw_exchange_find_session(exchange, GW_SESSION_HTTP))
         return false;
-    }
     gw_session_note_caller(exchange->session, exchange->caller->identity);
     return true;
 }
 
-static void run_get(struct gw_exchange *exchange) {
+bool gw_exchange_begin_session_stream(struct gw_exchange *exchange) {
     struct gw_worker *worker = exchange->worker;
-    if (!find_session(exchange))
-        return;
     struct gw_session *session = exchange->session;
     pthread_mutex_lock(&session->mutex);
     bool is_first = session->stream_worker == NULL;
@@ -381,7 +449,7 @@ static void run_get(struct gw_exchange *exchange) {
     if (!is_first) {
         gw_exchange_refuse(exchange, 409, MCP_E_INVALID_REQUEST,
                            "this session has a GET stream already");
-        return;
+        return false;
     }
     exchange->is_get_stream = true;
     if (map_set(&worker->streams, slice_from_cstr(session->id), exchange) != 0) {
@@ -390,10 +458,18 @@ static void run_get(struct gw_exchange *exchange) {
         session->stream_worker = NULL;
         pthread_mutex_unlock(&session->mutex);
         gw_exchange_refuse(exchange, 503, MCP_E_UNAVAILABLE, "the gateway is out of memory");
-        return;
+        return false;
     }
     exchange->n_asked = 1;
     gw_record_done(exchange, "stream");
+    return true;
+}
+
+static void run_get(struct gw_exchange *exchange) {
+    struct gw_worker *worker = exchange->worker;
+    if (!find_session(exchange) || !gw_exchange_begin_session_stream(exchange))
+        return;
+    struct gw_session *session = exchange->session;
     gw_exchange_notify(exchange, SLICE_EMPTY);
     if (atomic_load(&session->is_closed) || worker->is_draining)
         gw_exchange_end_stream(exchange);
@@ -416,6 +492,10 @@ bool gw_exchange_has_session(struct gw_exchange *exchange) {
 
 void gw_exchange_accepted(struct gw_exchange *exchange) {
     send_whole(exchange, 202, NULL, 0);
+}
+
+void gw_exchange_send(struct gw_exchange *exchange, uint16_t status, struct slice json) {
+    send_whole(exchange, status, &json, json.len != 0 ? 1 : 0);
 }
 
 void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, const char *reason,
@@ -472,6 +552,10 @@ void gw_exchange_run(struct gw_exchange *exchange) {
         return;
     if (is_endpoint_gone(exchange))
         gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND, "there is nothing at this path");
+    else if (exchange->door == CONFIG_DOOR_SSE)
+        gw_sse_open(exchange);
+    else if (exchange->door == CONFIG_DOOR_MESSAGE)
+        gw_sse_post(exchange);
     else if (exchange->method == HTTP_METHOD_GET)
         run_get(exchange);
     else if (exchange->method == HTTP_METHOD_DELETE)

@@ -102,8 +102,10 @@ static int check_batch(struct json_reader *reader, const struct slice *elements,
 /* There is no memory to look at the rest of a batch: whom they belong to learns it by the end of
  * the connection. */
 static void leave_unanswered(struct gw_exchange *exchange, size_t n_requests) {
-    if (exchange->connection != NULL)
-        gw_connection_abort(exchange->connection);
+    struct gw_connection *connection =
+        exchange->carrier != NULL ? exchange->carrier->connection : exchange->connection;
+    if (connection != NULL)
+        gw_connection_abort(connection);
     for (; n_requests != 0; n_requests--) {
         gw_record_refused(exchange, 503, "memory", SLICE_EMPTY);
         gw_exchange_answer(exchange, NULL, 0);
@@ -157,9 +159,9 @@ static void run_batch(struct gw_exchange *exchange, struct slice document) {
     }
     if (!exchange->version_header_is_modern && !gw_exchange_has_session(exchange))
         return;
-    if (exchange->session == NULL || exchange->session->revision != MCP_2025_03_26) {
+    if (exchange->session == NULL || exchange->session->revision > MCP_2025_03_26) {
         refusal = (struct mcp_refusal){.code = MCP_E_INVALID_REQUEST,
-                                       .reason = "batches exist in 2025-03-26 only"};
+                                       .reason = "batches exist up to 2025-03-26 only"};
         refuse(exchange, &refusal);
         return;
     }

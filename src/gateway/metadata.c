@@ -110,8 +110,9 @@ int border_write_metadata(const struct config *config, struct arena *arena,
 
 /* Bytes of a path come from the caller: nothing but an endpoint's goes into an answer. */
 static struct slice endpoint_of(const struct config *config, struct slice path) {
-    struct slice name;
-    return config_is_endpoint(config, path, &name) ? path : SLICE_EMPTY;
+    enum config_door door;
+    struct slice name, endpoint = config_endpoint_of(config, path, &door);
+    return config_is_endpoint(config, endpoint, &name) ? endpoint : SLICE_EMPTY;
 }
 
 int gw_metadata_url(const struct gw_worker *worker, struct slice path, struct buf *out) {

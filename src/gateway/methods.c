@@ -42,11 +42,13 @@ static void handle_set_level(struct gw_call *call, const struct mcp_message *mes
 /* Every revision that a client may name is answered with one that both know (MCP 2025-11-25,
  * basic/lifecycle). */
 static enum mcp_revision negotiate(const struct json_reader *reader,
-                                   const struct mcp_message *message) {
+                                   const struct mcp_message *message, bool is_sse) {
     const struct json_node *node =
         mcp_param(reader, message, SLICE("protocolVersion"), JSON_STRING);
     enum mcp_revision wanted =
         node != NULL ? mcp_revision_parse(json_string_raw(node)) : MCP_REVISION_NONE;
+    if (is_sse && wanted == MCP_2024_11_05)
+        return wanted;
     return mcp_revision_is_legacy_http(wanted) ? wanted : MCP_LEGACY_LATEST;
 }
 
@@ -105,26 +107,49 @@ static void write_server(struct json_writer *writer, const struct gw_view *view,
 
 #define SERVER_RESULT KIB(512) /* escaping makes six bytes of one */
 
-static void handle_initialize(struct gw_call *call, const struct mcp_message *message) {
-    struct gateway *gateway = call->worker->gateway;
+/* HTTP+SSE: the session is there since its stream is. False: it has been refused. */
+static bool take_session(struct gw_call *call, enum mcp_revision revision) {
+    if (call->session->is_initialized) {
+        gw_call_answer_error(call, MCP_E_INVALID_REQUEST,
+                             SLICE("this session is initialized already; open another stream"),
+                             SLICE_EMPTY);
+        return false;
+    }
+    call->session->is_initialized = true;
+    call->session->revision = revision;
+    call->session->capabilities = call->capabilities;
+    return true;
+}
+
+static bool open_session(struct gw_call *call, enum mcp_revision revision) {
     struct gw_exchange *exchange = call->exchange;
-    enum mcp_revision revision = negotiate(call->worker->reader, message);
-    const struct json_node *capabilities =
-        mcp_param(call->worker->reader, message, SLICE("capabilities"), JSON_OBJECT);
-    if (capabilities != NULL)
-        call->capabilities =
-            mcp_capabilities_read(call->worker->second_reader, capabilities->raw, revision);
-    exchange->session = gw_session_new(gateway, call->principal, call->only, revision,
-                                       call->capabilities, io_loop_now(call->worker->loop));
+    exchange->session =
+        gw_session_new(call->worker->gateway, call->principal, call->only, GW_SESSION_HTTP,
+                       revision, call->capabilities, io_loop_now(call->worker->loop));
     if (exchange->session == NULL) {
         gw_call_answer_error(call, MCP_E_BUSY,
                              mem_is_short()
                                  ? SLICE("the gateway is out of memory; try again later")
                                  : SLICE("max_sessions are open and in use; try again later"),
                              SLICE_EMPTY);
-        return;
+        return false;
     }
     exchange->returns_session = true;
+    return true;
+}
+
+static void handle_initialize(struct gw_call *call, const struct mcp_message *message) {
+    struct gateway *gateway = call->worker->gateway;
+    struct gw_exchange *exchange = call->exchange;
+    bool is_sse = call->session != NULL; /* all others have none before this */
+    enum mcp_revision revision = negotiate(call->worker->reader, message, is_sse);
+    const struct json_node *capabilities =
+        mcp_param(call->worker->reader, message, SLICE("capabilities"), JSON_OBJECT);
+    if (capabilities != NULL)
+        call->capabilities =
+            mcp_capabilities_read(call->worker->second_reader, capabilities->raw, revision);
+    if (!(is_sse ? take_session(call, revision) : open_session(call, revision)))
+        return;
     gw_record_note_client(exchange->session, call->worker, message);
     gw_session_note_caller(exchange->session, exchange->caller->identity);
     struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, exchange->session,

@@ -182,6 +182,15 @@ static void run_notification(struct modern_request *request) {
 }
 
 bool gw_modern_run(struct gw_exchange *exchange, const struct mcp_message *message) {
+    if (exchange->carrier != NULL) {
+        if (!mcp_has_envelope(exchange->worker->reader, message))
+            return false;
+        gw_message_refuse(exchange, 400, message->id, MCP_E_INVALID_REQUEST,
+                          "HTTP+SSE is older than 2026-07-28: send it to the address without "
+                          "/message",
+                          SLICE_EMPTY);
+        return true;
+    }
     struct modern_request request = {
         .exchange = exchange,
         .message = message,

@@ -333,7 +333,8 @@ static enum phase_verdict phase_scopes(struct gw_exchange *exchange, const struc
 static enum phase_verdict phase_endpoint(struct gw_exchange *exchange,
                                          const struct http_head *head) {
     const struct config *config = exchange->worker->config;
-    struct slice path = head->path, base = config->mcp_path;
+    struct slice base = config->mcp_path;
+    struct slice path = config_endpoint_of(config, head->path, &exchange->door);
     bool is_endpoint = config->mcp_enabled && slice_starts_with(path, base);
     path = slice_from(path, base.len);
     if (is_endpoint && path.len > 1 && path.ptr[0] == '/') {
@@ -367,17 +368,50 @@ static bool accepts(const struct http_head *head, struct slice type) {
            http_accepts(head, type);
 }
 
+static enum phase_verdict refuse_method(struct gw_exchange *exchange, struct slice allow,
+                                        const char *text) {
+    return answer_early(exchange, 405, allow, MCP_E_INVALID_REQUEST, text);
+}
+
+static enum phase_verdict refuse_type(struct gw_exchange *exchange) {
+    return answer_early(exchange, 415, SLICE_EMPTY, MCP_E_UNSUPPORTED,
+                        "Content-Type must be application/json");
+}
+
+/* HTTP+SSE. A POST to the stream's address is refused with 405, by which clients that try
+ * Streamable HTTP first learn to open the stream (MCP 2025-03-26, backwards compatibility). */
+static enum phase_verdict check_sse_method(struct gw_exchange *exchange,
+                                           const struct http_head *head) {
+    if (exchange->door == CONFIG_DOOR_SSE) {
+        if (head->method != HTTP_METHOD_GET)
+            return refuse_method(exchange, SLICE("Allow: GET\r\n"),
+                                 "the stream of HTTP+SSE is opened with GET; Streamable HTTP is at "
+                                 "the address without /sse");
+        if (!accepts(head, SLICE("text/event-stream")))
+            return answer_early(exchange, 406, SLICE_EMPTY, MCP_E_INVALID_REQUEST,
+                                "Accept must allow text/event-stream");
+        return PHASE_CONTINUE;
+    }
+    if (head->method != HTTP_METHOD_POST)
+        return refuse_method(exchange, SLICE("Allow: POST\r\n"),
+                             "messages of HTTP+SSE are sent with POST");
+    if (!slice_eq_nocase(http_content_type(head), SLICE("application/json")))
+        return refuse_type(exchange);
+    return PHASE_CONTINUE;
+}
+
 static enum phase_verdict phase_method(struct gw_exchange *exchange, const struct http_head *head) {
     bool is_post = head->method == HTTP_METHOD_POST;
+    if (exchange->door != CONFIG_DOOR_HTTP)
+        return check_sse_method(exchange, head);
     if (!is_post && head->method != HTTP_METHOD_GET && head->method != HTTP_METHOD_DELETE)
-        return answer_early(exchange, 405, SLICE("Allow: GET, POST, DELETE\r\n"),
-                            MCP_E_INVALID_REQUEST, "this endpoint takes POST, GET and DELETE");
+        return refuse_method(exchange, SLICE("Allow: GET, POST, DELETE\r\n"),
+                             "this endpoint takes POST, GET and DELETE");
     if (!is_post && claims_modern(head))
-        return answer_early(exchange, 405, SLICE("Allow: POST\r\n"), MCP_E_INVALID_REQUEST,
-                            "from 2026-07-28 on this endpoint takes POST only");
+        return refuse_method(exchange, SLICE("Allow: POST\r\n"),
+                             "from 2026-07-28 on this endpoint takes POST only");
     if (is_post && !slice_eq_nocase(http_content_type(head), SLICE("application/json")))
-        return answer_early(exchange, 415, SLICE_EMPTY, MCP_E_UNSUPPORTED,
-                            "Content-Type must be application/json");
+        return refuse_type(exchange);
     bool takes_events = accepts(head, SLICE("text/event-stream"));
     bool takes_json = accepts(head, SLICE("application/json"));
     if ((is_post && (!takes_events || !takes_json)) ||
@@ -388,14 +422,34 @@ static enum phase_verdict phase_method(struct gw_exchange *exchange, const struc
     return PHASE_CONTINUE;
 }
 
+/* The session that a URL of an `endpoint` event names, as we wrote it. */
+static struct slice session_of_query(struct slice query, size_t *ret_n) {
+    struct slice session = SLICE_EMPTY;
+    *ret_n = 0;
+    while (query.len != 0) {
+        struct slice parameter, name, value;
+        size_t end = slice_find_byte(query, '&');
+        parameter = slice_sub(query, 0, end);
+        query = end != SIZE_MAX ? slice_from(query, end + 1) : SLICE_EMPTY;
+        if (!slice_cut(parameter, '=', &name, &value) || !slice_eq(name, SLICE("sessionId")))
+            continue;
+        session = value;
+        ++*ret_n;
+    }
+    return session;
+}
+
 /* Notes the MCP header fields; they mean something only together with the body. */
 static enum phase_verdict phase_mcp_fields(struct gw_exchange *exchange,
                                            const struct http_head *head) {
     struct slice session = http_head_get(head, SLICE("mcp-session-id"));
-    if (session.ptr != NULL) {
+    size_t n_sessions = http_head_count(head, SLICE("mcp-session-id"));
+    if (exchange->door != CONFIG_DOOR_HTTP)
+        session = session_of_query(head->query, &n_sessions);
+    if (n_sessions != 0) {
         exchange->session_id_sent = true;
         exchange->session_id_malformed =
-            http_head_count(head, SLICE("mcp-session-id")) != 1 ||
+            n_sessions != 1 ||
             slice_to_cstr(session, exchange->session_id, sizeof exchange->session_id) != 0;
     }
     struct slice version = http_head_get(head, SLICE("mcp-protocol-version"));

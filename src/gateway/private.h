@@ -23,13 +23,16 @@
  *                   definitions.c what tools were when they were seen first
  *     units.c       how often (limits/)
  *     lists.c       merged lists        route.c  one call to one upstream
- *     ask.c         what a server asks of a client with a session; input.c the same of a server of
- *                   2026-07-28, which answers that it wants input
- *     rounds.c      ... of a client of 2026-07-28, which comes back with it; parked.c the calls
- * that wait for that; request_state.c what it brings back, sealed token.c       whose access token
- * may be used for which upstream record.c      what of all that is written into the audit trail
- * (record_request.c: of requests that are no calls) session.c     legacy sessions     notify.c what
- * upstreams tell on their own
+ *     ask.c         what a server asks of a client with a session
+ *     input.c       ... when it is of 2026-07-28, and answers that it wants input
+ *     rounds.c      ... when the client is, and comes back with it
+ *     parked.c      calls that wait for that
+ *     request_state.c  what such a client brings back, sealed
+ *     token.c       whose access token may be used for which upstream
+ *     record.c      what of all that is written into the audit trail (record_request.c: of requests
+ *                   that are no calls)
+ *     session.c     legacy sessions     notify.c what upstreams tell on their own
+ *     sse.c         clients of HTTP+SSE: their stream, and the messages that are POSTed for it
  *
  * Four headers have what they share: state.h what lives longer than a request, request.h a
  * connection and an HTTP request, call.h what becomes of a JSON-RPC message, record.h what is

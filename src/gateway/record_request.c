@@ -94,8 +94,7 @@ static void write_request(struct gw_exchange *exchange, struct buf *out) {
         [HTTP_METHOD_POST] = SLICE_INIT("POST"),     [HTTP_METHOD_PUT] = SLICE_INIT("PUT"),
         [HTTP_METHOD_DELETE] = SLICE_INIT("DELETE"), [HTTP_METHOD_OPTIONS] = SLICE_INIT("OPTIONS"),
     };
-    const struct gw_connection *connection = exchange->connection;
-    const struct http_head *head = connection != NULL ? http_parser_head(connection->parser) : NULL;
+    const struct http_head *head = gw_exchange_fields(exchange);
     struct audit_what what = {
         .method = exchange->method < ARRAY_LEN(names) && names[exchange->method].len != 0
                       ? names[exchange->method]

@@ -85,18 +85,27 @@ struct gw_exchange {
     struct gw_session *session;       /* a reference */
     struct upstream *only;            /* a reference; NULL: the merged endpoint */
     struct buf body;
-    struct network client;            /* its address, by server.client_ip */
-    bool is_from_proxy;               /* a trusted one: what it says of the client counts */
-    bool is_cors;                     /* of a page whose origin [server.cors] allows */
-    struct buf early;                 /* an answer that was decided before the body was read */
-    bool is_refused;                  /* there is one */
-    bool is_hurried;                  /* which does not wait for a body that may never come */
-    struct gw_units *units;           /* owned: it waits for its limits, or has */
-    size_t phase;                     /* of the head: the one that is at work */
-    bool is_waiting;                  /* it waits; the body is kept */
-    bool is_whole;                    /* the body has come meanwhile */
-    bool has_waited;                  /* for keys: not again */
-    uint64_t judged_ms;               /* when its head was let in */
+    enum config_door door; /* of the endpoint */
+    /* HTTP+SSE: the stream that answers this message in its place; its own request is answered.
+     * NULL: it has none, or that is gone. */
+    struct gw_exchange *carrier;
+    struct list_link carried_link; /* in carrier->carried */
+    struct http_head *kept_head;   /* owned: of the request that the message came in */
+    struct list carried, held;     /* of such a stream: struct gw_exchange, struct gw_post */
+    struct gw_post *post;          /* the message on its way to a stream, until that took it over */
+    bool ends_when_answered;       /* the stream, with the last message that it carries */
+    struct network client;         /* its address, by server.client_ip */
+    bool is_from_proxy;            /* a trusted one: what it says of the client counts */
+    bool is_cors;                  /* of a page whose origin [server.cors] allows */
+    struct buf early;              /* an answer that was decided before the body was read */
+    bool is_refused;               /* there is one */
+    bool is_hurried;               /* which does not wait for a body that may never come */
+    struct gw_units *units;        /* owned: it waits for its limits, or has */
+    size_t phase;                  /* of the head: the one that is at work */
+    bool is_waiting;               /* it waits; the body is kept */
+    bool is_whole;                 /* the body has come meanwhile */
+    bool has_waited;               /* for keys: not again */
+    uint64_t judged_ms;            /* when its head was let in */
     struct gw_authn_wait *authn_wait; /* NULL: does not */
     struct gw_caller *caller;         /* a reference; NULL: not known yet */
     enum http_method method;
@@ -121,8 +130,8 @@ struct gw_exchange {
     struct io_timer *alive_timer;
 };
 
-/* NULL: there is no memory. */
-struct gw_exchange *gw_exchange_new(struct gw_connection *connection);
+/* `connection` NULL: of a message that a stream carries. NULL: there is no memory. */
+struct gw_exchange *gw_exchange_new(struct gw_worker *worker, struct gw_connection *connection);
 void gw_exchange_unref_connection(struct gw_exchange *exchange);
 /* A whole answer into exchange->early, which is sent when the body was read and forgotten. The
  * fields are whole lines. */
@@ -133,6 +142,10 @@ void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
 void gw_exchange_append_border(const struct gw_exchange *exchange, struct buf *out);
 /* The request is whole. */
 void gw_exchange_run(struct gw_exchange *exchange);
+/* Somebody is there to hear of it. */
+bool gw_exchange_is_heard(const struct gw_exchange *exchange);
+/* The head of the request; NULL: it is gone with its client. */
+const struct http_head *gw_exchange_fields(const struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
 void gw_exchange_notify(struct gw_exchange *exchange, struct slice json);
 /* An answer that is no stream has status 403 and says in its head what is needed. */
@@ -144,6 +157,14 @@ void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces
 void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_error_code code,
                         const char *text);
 void gw_exchange_end_stream(struct gw_exchange *exchange);
+/* The stream ends, at the latest when all that it carries is answered. */
+void gw_exchange_drain_stream(struct gw_exchange *exchange);
+/* An event of another name; its data are one line. */
+void gw_exchange_tell(struct gw_exchange *exchange, struct slice event, struct slice data);
+/* The session's stream of messages from the server begins; false: it has been refused. */
+bool gw_exchange_begin_session_stream(struct gw_exchange *exchange);
+/* A whole answer, not recorded here. */
+void gw_exchange_send(struct gw_exchange *exchange, uint16_t status, struct slice json);
 /* 202 without a body: notifications and answers were taken. */
 void gw_exchange_accepted(struct gw_exchange *exchange);
 /* An answer with this status and JSON body, before any call was started. */
@@ -151,6 +172,8 @@ void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, cons
                              struct slice json);
 /* Looks up the session that the header fields name; false: it has been refused. */
 bool gw_exchange_has_session(struct gw_exchange *exchange);
+/* The legacy session that the fields name, or an answer of 404. */
+bool gw_exchange_find_session(struct gw_exchange *exchange, enum gw_session_kind kind);
 /* A call runs on: a stream with comments begins when nothing is said for a while. */
 void gw_exchange_wait(struct gw_exchange *exchange);
 /* An answer before there is an exchange; ends the connection. */
@@ -194,3 +217,42 @@ bool gw_write_metadata(const struct gw_worker *worker, struct slice path, struct
 /* Where the metadata are of the endpoint that the request's path names, else those of the
  * configured resource. 0, -ENOENT without server.oauth, the buffer's error. */
 MUST_CHECK int gw_metadata_url(const struct gw_worker *worker, struct slice path, struct buf *out);
+
+/* sse.c */
+
+/*
+ * A message that was POSTed for the stream of a session of HTTP+SSE: on its way to the worker that
+ * has the stream, and back with what the POST is answered. Who has it is who may touch it, but for
+ * what the first worker keeps for itself.
+ */
+struct gw_post {
+    struct io_message message;
+    struct list_link link;        /* in stream->held */
+    struct gw_worker *from;       /* where the request is */
+    struct gw_worker *worker;     /* where the stream is, or was */
+    struct gw_exchange *exchange; /* of the first worker; NULL: its client is gone */
+    atomic_bool is_abandoned;     /* likewise, for the second one */
+    /* References. */
+    struct gw_session *session;
+    struct auth_identity *identity;
+    struct upstream *only;
+    struct network client;
+    bool is_from_proxy;
+    enum mcp_revision version_header; /* MCP_REVISION_NONE: of no revision with sessions */
+    struct http_head *head;           /* owned, until it is run */
+    struct buf body;
+    struct gw_exchange *run; /* answers it; NULL: it is gone already */
+    uint16_t status;         /* of the answer; 404: the stream is gone */
+    struct buf answer;       /* its body, JSON or nothing */
+};
+
+/* GET: a session, and its stream. */
+void gw_sse_open(struct gw_exchange *exchange);
+/* POST: its message goes to the stream of its session. */
+void gw_sse_post(struct gw_exchange *exchange);
+/* The client reads again: messages that have waited for that are run. */
+void gw_sse_go_on(struct gw_exchange *stream);
+/* The stream is gone, and the session with it. */
+void gw_sse_end(struct gw_exchange *stream);
+/* The POST is gone; its message is run all the same. */
+void gw_sse_abandon(struct gw_post *post);

@@ -664,7 +664,7 @@ static void send(struct gw_call *call, const struct mcp_message *message, struct
 
 bool gw_call_may_go_on(struct gw_call *call) {
     struct gw_exchange *exchange = call->exchange;
-    if (exchange->connection == NULL || gw_authn_still_holds(exchange))
+    if (!gw_exchange_is_heard(exchange) || gw_authn_still_holds(exchange))
         return true;
     gw_call_answer_error(call, MCP_E_UNAUTHENTICATED,
                          SLICE("the credential that this came with is worth nothing any more"),

@@ -1,7 +1,7 @@
 /*
- * Legacy sessions (MCP 2025-03-26 to 2025-11-25, Streamable HTTP). A session belongs to a principal
- * and an endpoint; for everybody else it does not exist. Its fixed facts are readable on every
- * worker; calls may land on any of them.
+ * Legacy sessions, of Streamable HTTP (MCP 2025-03-26 to 2025-11-25) and of HTTP+SSE (sse.c). A
+ * session belongs to a principal and an endpoint; for everybody else it does not exist. Its fixed
+ * facts are readable on every worker; calls may land on any of them.
  */
 #include "base/base64.h"
 #include "base/mem.h"
@@ -69,7 +69,9 @@ MUST_CHECK static int make_id(const struct gw_sessions *sessions, struct gw_sess
 
 static bool is_in_use(struct gw_session *session) {
     pthread_mutex_lock(&session->mutex);
-    bool is_used = session->calls.count != 0 || session->stream_worker != NULL;
+    /* A stream on which nobody has said anything yet is none that works. */
+    bool is_begun = session->kind == GW_SESSION_HTTP || atomic_load(&session->is_begun);
+    bool is_used = session->calls.count != 0 || (session->stream_worker != NULL && is_begun);
     pthread_mutex_unlock(&session->mutex);
     return is_used;
 }
@@ -113,8 +115,9 @@ static void give_place_back(struct gw_principal *principal) {
 }
 
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
-                                  struct upstream *only, enum mcp_revision revision,
-                                  unsigned capabilities, uint64_t now_ms) {
+                                  struct upstream *only, enum gw_session_kind kind,
+                                  enum mcp_revision revision, unsigned capabilities,
+                                  uint64_t now_ms) {
     uint64_t max = atomic_load(&gateway->max_sessions);
     /* Each principal has a number of its own, so that one cannot lock out another. */
     if (!take_place(principal, max) &&
@@ -132,6 +135,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     if (only != NULL &&
         slice_to_cstr(upstream_name(only), session->only, sizeof session->only) != 0)
         session->only[0] = '\0'; /* never: a name fits */
+    session->kind = kind;
     session->revision = revision;
     session->capabilities = capabilities;
     atomic_init(&session->last_used_ms, now_ms);
@@ -163,12 +167,13 @@ bool gw_session_is_at(const struct gw_session *session, const struct upstream *o
 
 struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
                                    const struct gw_principal *principal,
-                                   const struct upstream *only, uint64_t now_ms) {
+                                   const struct upstream *only, enum gw_session_kind kind,
+                                   uint64_t now_ms) {
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
     struct gw_session *session = map_get(&shard->by_id, id);
-    bool is_ours =
-        session != NULL && session->principal == principal && gw_session_is_at(session, only);
+    bool is_ours = session != NULL && session->kind == kind && session->principal == principal &&
+                   gw_session_is_at(session, only);
     if (is_ours)
         gw_session_ref(session);
     pthread_mutex_unlock(&shard->mutex);

@@ -168,6 +168,12 @@ struct gw_definitions {
     bool is_broken;        /* it could not be read: nothing can be compared with it */
 };
 
+/* By the transport that opened it; no other one finds it. */
+enum gw_session_kind {
+    GW_SESSION_HTTP,
+    GW_SESSION_SSE, /* of HTTP+SSE: there while its stream is */
+};
+
 struct gw_session {
     atomic_uint refs;
     char id[GW_SESSION_ID_CHARS + 1];
@@ -177,7 +183,12 @@ struct gw_session {
     /* The endpoint it belongs to, by name: the server may be configured anew. Empty: the merged
      * one. */
     char only[GW_SERVER_NAME_CHARS + 1];
+    enum gw_session_kind kind;
+    /* Of GW_SESSION_SSE it belongs to the stream's worker, as what its client calls itself: there
+     * initialize comes later. */
     enum mcp_revision revision;
+    bool is_initialized;             /* likewise */
+    atomic_bool is_begun;            /* a message came */
     char client[96];                 /* what its client calls itself, cut */
     unsigned capabilities;           /* what it can be asked (mcp/capabilities.h) */
     struct list_link principal_link; /* principal->mutex */
@@ -365,12 +376,15 @@ void gw_sessions_deinit(struct gw_sessions *sessions);
 /* NULL: the principal has max_sessions open, all in use, or there is no memory. With a reference.
  */
 struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *principal,
-                                  struct upstream *only, enum mcp_revision revision,
-                                  unsigned capabilities, uint64_t now_ms);
-/* The session with this id, if it is this principal's and of this endpoint; with a reference. */
+                                  struct upstream *only, enum gw_session_kind kind,
+                                  enum mcp_revision revision, unsigned capabilities,
+                                  uint64_t now_ms);
+/* The session with this id, if it is this principal's, of this endpoint and kind; with a reference.
+ */
 struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
                                    const struct gw_principal *principal,
-                                   const struct upstream *only, uint64_t now_ms);
+                                   const struct upstream *only, enum gw_session_kind kind,
+                                   uint64_t now_ms);
 struct gw_session *gw_session_ref(struct gw_session *session);
 struct gw_session *gw_session_unref(struct gw_session *session);
 /* Ends it: it is not found any more, its stream ends, its own upstream instances stop. */

@@ -506,15 +506,14 @@ static void deliver_drain(struct io_message *message) {
     size_t cursor = 0;
     void *stream = NULL;
     while (map_next(&worker->streams, &cursor, NULL, &stream)) {
-        gw_exchange_end_stream(stream);
-        cursor = 0;
+        gw_exchange_drain_stream(stream); /* and takes it out, which the cursor survives */
     }
     LIST_FOREACH_SAFE (&worker->connections, link, tmp)
         gw_connection_drain(CONTAINER_OF(link, struct gw_connection, link));
     gw_parked_drop(worker, false);
     LIST_FOREACH_SAFE (&worker->calls, link, tmp) {
         struct gw_call *call = CONTAINER_OF(link, struct gw_call, link);
-        if (call->exchange->connection == NULL)
+        if (!gw_exchange_is_heard(call->exchange))
             gw_call_cancel(worker, call->serial, SLICE("the gateway stops"));
     }
     gw_worker_check_drained(worker);

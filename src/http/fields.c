@@ -1,6 +1,9 @@
 /*
  * Questions about a head that was parsed: fields by name, lists, media types.
  */
+#include <string.h>
+
+#include "base/mem.h"
 #include "chars.h"
 #include "parser.h"
 
@@ -21,6 +24,35 @@ size_t http_head_count(const struct http_head *head, struct slice name) {
     for (size_t i = 0; i < head->n_fields; i++)
         count += slice_eq_nocase(head->fields[i].name, name);
     return count;
+}
+
+static struct slice copy_slice(char **at, struct slice from) {
+    char *copy = *at;
+    if (from.len != 0)
+        memcpy(copy, from.ptr, from.len);
+    *at += from.len;
+    return slice_make(copy, from.len);
+}
+
+struct http_head *http_head_copy(const struct http_head *head) {
+    size_t len = head->path.len;
+    for (size_t i = 0; i < head->n_fields; i++)
+        len += head->fields[i].name.len + head->fields[i].value.len;
+    struct http_field *fields = NULL;
+    struct http_head *copy = mem_alloc(sizeof *copy + head->n_fields * sizeof *fields + len);
+    if (copy == NULL)
+        return NULL;
+    fields = (struct http_field *)(copy + 1);
+    char *at = (char *)(fields + head->n_fields);
+    *copy = (struct http_head){.method = head->method,
+                               .path = copy_slice(&at, head->path),
+                               .fields = fields,
+                               .n_fields = head->n_fields};
+    for (size_t i = 0; i < head->n_fields; i++) {
+        fields[i].name = copy_slice(&at, head->fields[i].name);
+        fields[i].value = copy_slice(&at, head->fields[i].value);
+    }
+    return copy;
 }
 
 /* Up to the separator that stands outside of quoted strings, or the end. */

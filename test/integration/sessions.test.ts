@@ -449,7 +449,7 @@ describe("sessions", () => {
             assert.equal(answer.status, 405, method);
             assert.match(String(answer.headers.allow), /POST/);
         }
-        for (const path of ["/", "/mcp/", "/mcp/nobody", "/mcp/one/x", "/mcpx", "/mcp/sse", "/mcp/%6fne", "/../mcp"]) {
+        for (const path of ["/", "/mcp/", "/mcp/nobody", "/mcp/one/x", "/mcpx", "/mcp/sse/x", "/mcp/%6fne", "/../mcp"]) {
             const answer = await send(gateway, { path, body: initialize("2025-11-25") });
             assert.ok(answer.status === 404 || answer.status === 400, `${path}: ${answer.status}`);
         }

@@ -660,6 +660,18 @@ void config_each_url(const struct config *config, void (*fn)(void *context, stru
  * for the merged endpoint. */
 bool config_is_endpoint(const struct config *config, struct slice path, struct slice *ret_name);
 /*
+ * The doors of an endpoint: its own path takes Streamable HTTP; below it are the two of HTTP+SSE
+ * (MCP 2024-11-05, basic/transports), which no server's name can be.
+ */
+enum config_door { CONFIG_DOOR_HTTP, CONFIG_DOOR_SSE, CONFIG_DOOR_MESSAGE };
+/* The path of the endpoint that this door belongs to; any other path as it is. */
+struct slice config_endpoint_of(const struct config *config, struct slice path,
+                                enum config_door *ret_door);
+/* Appends the path of CONFIG_DOOR_MESSAGE by which clients know it: with the prefix that the
+ * configured resource has in front. The buffer's error. */
+MUST_CHECK int config_message_path(const struct config *config, struct slice endpoint,
+                                   struct buf *out);
+/*
  * Appends the URL by which clients know the endpoint at `path` (as config_is_endpoint() takes it):
  * its RFC 8707 resource, the audience of tokens for it. An empty path: the configured resource
  * itself. -ENOENT: server.oauth.protected_resource.resource is not set; else the buffer's error.
