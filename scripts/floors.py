@@ -22,6 +22,7 @@ MAY_INCLUDE = {
     "oauth": {"base", "json", "http", "jose", "io", "config", "client"},
     "auth": {"base", "json", "http", "jose", "io", "store", "config", "limits", "policy", "accounts", "oauth"},
     "audit": {"base", "json", "io", "store", "config"},
+    "bridge": {"base", "json", "http", "mcp", "io", "client"},
     "upstream": {"base", "json", "http", "mcp", "io", "config", "client", "oauth"},
     "gateway": {
         "base", "json", "http", "mcp", "io", "store", "config", "oauth", "auth", "limits", "policy", "accounts", "audit",
@@ -32,8 +33,8 @@ MAY_INCLUDE = {
         "gateway",
     },
     "cli": {
-        "base", "json", "http", "mcp", "io", "store", "vault", "config", "pki", "limits", "policy", "accounts", "audit",
-        "upstream", "gateway", "admin",
+        "base", "json", "http", "mcp", "io", "store", "vault", "client", "config", "bridge", "pki", "limits", "policy",
+        "accounts", "audit", "upstream", "gateway", "admin",
     },
 }
 

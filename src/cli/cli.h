@@ -56,15 +56,19 @@ struct cli_options {
     const char *to;                /* --to; NULL: not given */
     struct cli_audit_options audit;
     struct cli_people_options people;
-    const char *command;      /* its words: "user add" */
-    const char *only;         /* cli_with_upstreams(): this upstream alone; NULL: all */
-    const char *arguments[4]; /* of the command */
+    const char *command;              /* its words: "user add" */
+    const char *only;                 /* cli_with_upstreams(): this upstream alone; NULL: all */
+    struct cli_list headers;          /* --header, each */
+    const char *token_file, *ca_file; /* --token-file, --ca; NULL: not given */
+    bool stdio, allow_http;           /* --stdio, --allow-http */
+    const char *arguments[4];         /* of the command */
     int n_arguments;
 };
 
 typedef int cli_command(const struct cli_options *options);
 cli_command cli_serve, cli_check, cli_config, cli_tools, cli_call, cli_status, cli_reload;
 cli_command cli_classify;                                                           /* classify.c */
+cli_command cli_connect;                                                            /* connect.c */
 cli_command cli_edit;                                                               /* edit.c */
 cli_command cli_explain;                                                            /* explain.c */
 cli_command cli_token_new;                                                          /* token.c */
@@ -132,6 +136,8 @@ int cli_make_token(struct buf *out);
  * }} is not set then.
  */
 MUST_CHECK int cli_take_environment(struct cli_options *options);
+/* CARDEA_TOKEN, likewise; NULL: it is not set. CLI_OK, CLI_FAILED. */
+MUST_CHECK int cli_take_token(struct secret **ret_token);
 /* Says on stderr what is wrong with it. CLI_OK, also for one that could be better; CLI_CONFIG. */
 MUST_CHECK int cli_check_api_token(const struct cli_options *options);
 

@@ -73,6 +73,10 @@ static const struct command commands[] = {
     {"upstream delete", "NAME", "delete it from the store", 1, 1, cli_upstream_delete},
     {"upstream test", "NAME", "connect to one of the file or the store, and say how that went", 1,
      1, cli_upstream_test},
+    {"connect", "[URL]",
+     "be the MCP server of a client that knows only stdio: a bridge to URL, or\n"
+     "                             to the gateway that runs here",
+     0, 1, cli_connect},
     {"cert show", "", "show the certificate that is served, and its authority", 0, 0,
      cli_cert_show},
     {"cert renew", "", "make a new certificate; a running gateway takes it up", 0, 0,
@@ -215,6 +219,15 @@ static const struct option options_table[] = {
     WORD(0, "forget", "LOG", audit.forget,
          "audit reindex: take out the records of an instance that is gone (PostgreSQL)"),
     WORD(0, "expect", "HEAD", audit.expect, "audit verify: a head that has to be in the trail"),
+    FLAG(0, "stdio", stdio,
+         "serve: one client on standard input and output, nothing that\n"
+         "                               listens"),
+    LIST("header", "NAME: VALUE", headers,
+         "connect: a field of every request; repeatable. Not for tokens:\n"
+         "                               command lines are seen by everybody"),
+    WORD(0, "token-file", "FILE", token_file, "connect: the token (else CARDEA_TOKEN)"),
+    WORD(0, "ca", "FILE", ca_file, "connect: trust this authority, too (PEM)"),
+    FLAG(0, "allow-http", allow_http, "connect: show the token to an http URL elsewhere"),
     {OPTION_VERSION, 0, "version", NULL, NULL, "print the version", 0},
     {OPTION_HELP, 'h', "help", NULL, NULL, "print this", 0},
 };

@@ -14,11 +14,14 @@
 #include "io/file.h"
 #include "io/loop.h"
 #include "json/reader.h"
+#include "json/writer.h"
 #include "reloader.h"
 #include "serving_admin.h"
 #include "serving_audit.h"
 #include "serving_keys.h"
+#include "serving_stdio.h"
 #include "serving_tls.h"
+#include "stdio_client.h"
 
 struct serving {
     struct config *config;
@@ -31,6 +34,7 @@ struct serving {
     const struct serving_keys *keys;
     struct audit_finder *finder;
     struct serving_admin *admin;
+    struct serving_stdio *stdio; /* NULL: it listens */
     bool tools_told;
 };
 
@@ -38,7 +42,7 @@ static void on_signal(void *context, int number) {
     struct serving *serving = context;
     if (number == SIGHUP)
         cli_reloader_start(serving->reloader);
-    else
+    else if (!serving_stdio_stop(serving->stdio))
         gateway_stop(serving->gateway);
 }
 
@@ -340,10 +344,38 @@ static void block_signals(const int *signals, size_t n) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+static void on_reload(void *context, struct control_request *request,
+                      const struct json_reader *arguments) {
+    const struct serving *serving = context;
+    cli_reloader_command(serving->reloader, request, arguments);
+}
+
+/* For `cardea connect`: the address by which clients on this machine reach us. */
+static void on_where(void *context, struct control_request *request,
+                     const struct json_reader *arguments) {
+    const struct serving *serving = context;
+    struct slice address = slice_from_cstr(gateway_address(serving->gateway)->text);
+    CLEANUP(buf_deinit) struct buf url = BUF_INIT(KIB(8));
+    CLEANUP(buf_deinit) struct buf members = BUF_INIT(KIB(64));
+    struct json_writer writer;
+    (void)arguments;
+    serving_tls_origin(serving->config, address, true, &url);
+    buf_append(&url, serving->config->mcp_path);
+    json_writer_init(&writer, &members);
+    json_string(&writer, SLICE("url"));
+    buf_append_byte(&members, ':');
+    json_writer_init(&writer, &members);
+    json_string(&writer, buf_slice(&url));
+    bool is_fine = address.len != 0 && buf_error(&url) == 0 && buf_error(&members) == 0;
+    control_answer(request, is_fine ? NULL : "it serves one client on its standard input alone",
+                   is_fine ? buf_slice(&members) : SLICE_EMPTY);
+}
+
 static void open_control(struct serving *serving, const char *data_dir,
                          struct control **ret_control) {
     static const struct control_command commands[] = {
-        {SLICE_INIT("reload"), cli_reloader_command},
+        {SLICE_INIT("reload"), on_reload},
+        {SLICE_INIT("where"), on_where},
     };
     CLEANUP(mem_freep) char *path = cli_path(data_dir, "control.sock");
     struct control_options options = {
@@ -352,7 +384,7 @@ static void open_control(struct serving *serving, const char *data_dir,
         .log = serving->log,
         .commands = commands,
         .n_commands = ARRAY_LEN(commands),
-        .context = serving->reloader,
+        .context = serving,
     };
     int error = control_new(&options, ret_control);
     if (error != 0)
@@ -385,24 +417,33 @@ static int use_store(struct serving *serving, const char *data_dir) {
     return serving_admin_start(&options, serving->config, &serving->admin);
 }
 
+/* Where clients come in. */
+static int open_door(struct serving *serving, const char *data_dir, struct serving_tls **ret_tls) {
+    struct slice address = SLICE_EMPTY;
+    struct serving_tls_options options = {.gateway = serving->gateway,
+                                          .log = serving->log,
+                                          .data_dir = data_dir,
+                                          .sealing = &serving->keys->sealing,
+                                          .on_pair = on_pair,
+                                          .context = serving};
+    if (serving->options->stdio) {
+        gateway_open_inside(serving->gateway);
+        return CLI_OK;
+    }
+    int error = gateway_listen(serving->gateway, &address);
+    if (error == 0)
+        return serving_tls_start(&options, serving->config, ret_tls);
+    fprintf(stderr, "cardea: cannot listen on %s: %s\n", address.ptr, strerror(-error));
+    return CLI_FAILED;
+}
+
 static int run(struct serving *serving, const char *data_dir, const struct secret *token) {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct io_signal *watches[ARRAY_LEN(signals)] = {NULL};
     struct control *control = NULL;
     struct serving_tls *tls = NULL;
-    struct slice address = SLICE_EMPTY;
-    int error = gateway_listen(serving->gateway, &address);
-    if (error != 0) {
-        fprintf(stderr, "cardea: cannot listen on %s: %s\n", address.ptr, strerror(-error));
-        return CLI_FAILED;
-    }
-    struct serving_tls_options tls_options = {.gateway = serving->gateway,
-                                              .log = serving->log,
-                                              .data_dir = data_dir,
-                                              .sealing = &serving->keys->sealing,
-                                              .on_pair = on_pair,
-                                              .context = serving};
-    if (serving_tls_start(&tls_options, serving->config, &tls) != CLI_OK)
+    int error = 0;
+    if (open_door(serving, data_dir, &tls) != CLI_OK)
         return CLI_FAILED;
     if (cli_make_upstreams(serving->gateway, serving->config) != CLI_OK) {
         serving_tls_free(tls);
@@ -430,11 +471,17 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
             log_write(serving->log, LOG_WARN, "gateway", "a signal cannot be watched",
                       LOG_NUM("signal", signals[i]));
     }
-    print_welcome(serving, data_dir, token);
-    gateway_on_change(serving->gateway, on_change, serving);
-    log_write(serving->log, LOG_INFO, "gateway", "listening",
-              LOG_CSTR("address", gateway_address(serving->gateway)->text),
-              LOG_CSTR("data_dir", data_dir));
+    if (serving->options->stdio) {
+        if (serving_stdio_start(serving->gateway, serving->config, serving->log, token,
+                                &serving->stdio) != CLI_OK)
+            gateway_stop(serving->gateway);
+    } else {
+        print_welcome(serving, data_dir, token);
+        gateway_on_change(serving->gateway, on_change, serving);
+        log_write(serving->log, LOG_INFO, "gateway", "listening",
+                  LOG_CSTR("address", gateway_address(serving->gateway)->text),
+                  LOG_CSTR("data_dir", data_dir));
+    }
     gateway_record_configuration(serving->gateway, serving->config, "start", SLICE_EMPTY, NULL);
     error = gateway_run(serving->gateway);
     log_write(serving->log, LOG_INFO, "gateway", "stopped");
@@ -443,6 +490,7 @@ static int run(struct serving *serving, const char *data_dir, const struct secre
         io_signal_free(watches[i]);
     control_free(control); /* first: nobody may ask any more */
     serving->reloader = cli_reloader_free(serving->reloader);
+    serving->stdio = serving_stdio_free(serving->stdio);
     serving_tls_free(tls);
     serving->admin = serving_admin_free(serving->admin);
     return error == 0 ? CLI_OK : CLI_FAILED;
@@ -527,8 +575,16 @@ static int serve(struct config *config, const struct cli_options *options, struc
     return result;
 }
 
-int cli_serve(const struct cli_options *options) {
+int cli_serve(const struct cli_options *asked) {
     CLEANUP(config_unrefp) struct config *config = NULL;
+    struct cli_options named = *asked;
+    const struct cli_options *options = &named;
+    if (named.stdio) { /* what it would listen on by the file is nobody's business */
+        named.listen_address = "127.0.0.1:8000";
+        named.admin_listen = named.admin_listen != NULL ? named.admin_listen : "off";
+        if (!cli_stdio_take())
+            return CLI_FAILED;
+    }
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* what a limit of file sizes refuses is a failed write */
     raise_descriptor_limit();

@@ -154,6 +154,10 @@ int cli_take_environment(struct cli_options *options) {
     return result != CLI_OK ? result : other;
 }
 
+int cli_take_token(struct secret **ret_token) {
+    return take_variable("CARDEA_TOKEN", false, ret_token);
+}
+
 int cli_check_api_token(const struct cli_options *options) {
     struct slice token = SLICE_EMPTY;
     if (options->api_token != NULL)

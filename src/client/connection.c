@@ -230,20 +230,10 @@ static void report_dial(struct client_connection *connection, const struct io_di
          peer, what);
 }
 
-static void on_dialled(void *context, const struct io_dial_result *result) {
-    struct client_connection *connection = context;
-    if (result->fd < 0 && is_refused(connection, result)) {
-        report_refused(connection, &result->peer);
-        return;
-    }
-    if (result->fd < 0) {
-        report_dial(connection, result);
-        return;
-    }
+static void use_socket(struct client_connection *connection, int fd) {
     struct io_loop *loop = connection->client->loop;
-    connection->dial = io_dial_free(connection->dial);
-    if (io_stream_new(loop, IO_STREAM_TCP, result->fd, &stream_events, connection,
-                      &connection->stream) != 0) {
+    if (io_stream_new(loop, IO_STREAM_TCP, fd, &stream_events, connection, &connection->stream) !=
+        0) {
         fail(connection, CLIENT_FAILED_CONNECT, first_hop(connection->target),
              "the socket cannot be used");
         return;
@@ -257,11 +247,41 @@ static void on_dialled(void *context, const struct io_dial_result *result) {
         secure(connection);
 }
 
+static void on_dialled(void *context, const struct io_dial_result *result) {
+    struct client_connection *connection = context;
+    if (result->fd < 0 && is_refused(connection, result)) {
+        report_refused(connection, &result->peer);
+        return;
+    }
+    if (result->fd < 0) {
+        report_dial(connection, result);
+        return;
+    }
+    connection->dial = io_dial_free(connection->dial);
+    use_socket(connection, result->fd);
+}
+
+/* Someone else has the other end already. */
+static void connect_here(struct client_connection *connection) {
+    const struct client_target *target = connection->target;
+    int fd = target->connect_fn(target->connect_context);
+    if (fd >= 0)
+        use_socket(connection, fd);
+    else
+        fail(connection, CLIENT_FAILED_CONNECT, first_hop(target), "no connection is taken");
+}
+
 static void dial(struct client_connection *connection, uint64_t timeout_ms) {
     const struct client_target *target = connection->target;
     const struct client_peer *peer = first_hop(target);
     enum client_failure_kind kind = CLIENT_FAILED_TLS;
     const char *what = "TLS is not set up";
+    if (target->connect_fn != NULL) {
+        client_connection_enter(connection, CLIENT_DIALLING);
+        connection->deadline = io_loop_now(connection->client->loop) + timeout_ms;
+        io_timer_start(connection->timer, 0); /* not from inside client_start() */
+        return;
+    }
     if (!target->is_tls || tls_for(connection) != NULL) {
         client_connection_enter(connection, CLIENT_DIALLING);
         int error = io_dial_start(connection->client->resolver, peer->host, peer->port, timeout_ms,
@@ -371,6 +391,8 @@ static void on_timer(void *context) {
         return;
     }
     case CLIENT_DIALLING:
-        return; /* the dial watches its time itself */
+        if (connection->target->connect_fn != NULL)
+            connect_here(connection);
+        return; /* else: the dial watches its time itself */
     }
 }

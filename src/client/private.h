@@ -28,6 +28,8 @@ struct client_target {
     struct slice path;          /* origin-form: path and query */
     struct slice fields;        /* the lines that each request to here begins with */
     struct io_tls *tls;         /* its own; NULL: the client's */
+    client_connect_fn *connect_fn; /* NULL: by the URL */
+    void *connect_context;
     struct client_rules *rules; /* that it goes by; NULL: the configuration names it */
     struct secret *connect; /* the whole CONNECT request: it may carry a password; NULL: no proxy */
     /* Names the target in the keys of pools: unlike its address it is never used again. */

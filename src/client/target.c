@@ -134,8 +134,13 @@ static int make(const struct client_target_options *options, struct client_targe
     if (error != 0)
         return error;
     target->is_tls = slice_eq_nocase(uri.scheme, SLICE("https"));
+    target->connect_fn = options->connect;
+    target->connect_context = options->connect_context;
+    struct client_target_options direct = *options;
+    if (options->connect != NULL)
+        direct.proxy = SLICE("none");
     struct client_proxy proxy CLEANUP(client_proxy_deinit) =
-        client_proxy_choose(options, &uri, target->is_tls);
+        client_proxy_choose(&direct, &uri, target->is_tls);
     target->has_proxy = proxy.url.len != 0;
     if (options->rules != NULL && !client_rules_exempt(options->rules, &uri, target->is_tls)) {
         const char *reason =

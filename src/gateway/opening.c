@@ -162,7 +162,7 @@ void gw_opening_begin(struct gw_connection *connection) {
     const struct gw_worker *worker = connection->worker;
     /* Health checks come from the balancer itself. */
     if (worker->config->proxy_protocol && !connection->is_health_only &&
-        border_trusts(worker->border, &connection->peer)) {
+        !worker->gateway->is_inside && border_trusts(worker->border, &connection->peer)) {
         connection->opening = GW_OPENING_PROXY;
         io_stream_read(connection->stream, true);
         return;

@@ -344,7 +344,8 @@ struct gateway {
     struct io_message lost_message, drained_message;
     atomic_size_t n_undrained; /* workers that still serve something */
     atomic_bool lost_posted;
-    bool is_local; /* serves the command line only: sessions' instances are started too */
+    bool is_local;  /* serves the command line only: sessions' instances are started too */
+    bool is_inside; /* serves this process only: nothing stands in between */
     bool is_stopping, is_hurried, upstreams_stopping;
     int result;
     void (*on_change)(void *context);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -311,6 +312,22 @@ int gateway_listen(struct gateway *gateway, struct slice *ret_address) {
         return error;
     *ret_address = gateway->config->health_listen;
     return listen_for_health(gateway);
+}
+
+void gateway_open_inside(struct gateway *gateway) {
+    gateway->is_inside = true;
+    gw_door_open(gateway);
+}
+
+int gateway_connect(void *context) {
+    struct gateway *gateway = context;
+    struct network loopback;
+    int fds[2];
+    if (!network_parse_address(SLICE("127.0.0.1"), &loopback) ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0)
+        return -errno;
+    gw_door_enter(&gateway->workers[0], fds[0], &loopback);
+    return fds[1];
 }
 
 static void adopt_tls(struct gw_worker *worker) {

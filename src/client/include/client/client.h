@@ -27,6 +27,9 @@ struct client_call;
 /* Where requests go: immutable, shared by all workers. */
 struct client_target;
 
+/* A connected stream socket, non-blocking, close-on-exec; or -errno. */
+typedef int client_connect_fn(void *context);
+
 struct client_target_options {
     struct slice url; /* http or https; without userinfo and fragment */
     /* Empty: by the environment (below). "none": directly. Else the URL of a proxy,
@@ -49,6 +52,10 @@ struct client_target_options {
      * that they do not is CLIENT_FAILED_REFUSED. NULL: the configuration names it.
      */
     struct client_rules *rules;
+    /* Connections are made so, and the URL is only what is asked for: there is no proxy then. NULL:
+     * by the URL. */
+    client_connect_fn *connect;
+    void *connect_context;
 };
 
 /* CLIENT_E_INVALID: *ret_reason is a sentence that says what is wrong (never with a password). */

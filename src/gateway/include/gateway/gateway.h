@@ -54,6 +54,15 @@ MUST_CHECK int gateway_listen(struct gateway *gateway, struct slice *ret_address
 const struct io_address *gateway_address(const struct gateway *gateway);
 
 /*
+ * In the place of gateway_listen(): nobody reaches it but this process, by gateway_connect() from
+ * worker 0. That returns the client's end of a connection, non-blocking and close-on-exec, or
+ * -errno; to the gateway it comes from loopback, in the clear. `gateway`: a struct gateway, so that
+ * it is a client_connect_fn.
+ */
+void gateway_open_inside(struct gateway *gateway);
+MUST_CHECK int gateway_connect(void *gateway);
+
+/*
  * Connections that come speak TLS with this context of io_tls_server_new(), of which a reference is
  * taken. Before gateway_run(), or from worker 0 while it runs: then it is for connections that come
  * from now on (on other workers: a moment later), and those that are open go on with theirs.
