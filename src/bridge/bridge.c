@@ -126,6 +126,8 @@ static bool classify(struct bridge *bridge, struct bridge_post *post) {
 }
 
 static void take_line(struct bridge *bridge, struct slice line) {
+    if (slice_ends_with(line, SLICE("\r")))
+        line.len--;
     line = slice_trim(line);
     if (line.len == 0)
         return;

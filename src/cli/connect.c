@@ -44,6 +44,8 @@ static int complain(const char *what, const char *which) {
 
 static int add_token(struct connecting *connecting, struct slice token) {
     struct buf value CLEANUP(secret_buf_deinit) = BUF_INIT(KIB(64));
+    while (token.len != 0 && (token.ptr[token.len - 1] == '\n' || token.ptr[token.len - 1] == '\r'))
+        token.len--;
     token = slice_trim(token);
     buf_append_cstr(&value, "Bearer ");
     if (token.len == 0 || buf_append(&value, token) != 0 ||

@@ -589,7 +589,9 @@ int cli_serve(const struct cli_options *asked) {
     signal(SIGXFSZ, SIG_IGN); /* what a limit of file sizes refuses is a failed write */
     raise_descriptor_limit();
     int result = cli_load_serving_config(options, &config);
-    if (result == CLI_OK)
+    if (result == CLI_OK && options->stdio) /* what is said of listening concerns nobody here */
+        cli_override(config, options->listen_address, options->admin_listen);
+    else if (result == CLI_OK)
         result = cli_check_start(options, config);
     if (result != CLI_OK)
         return result;
