@@ -63,11 +63,10 @@ static void stream_over(struct bridge *bridge) {
         fail_posted(bridge);
         bridge->is_restarting = false;
         (void)bridge_session_restart(bridge);
-    } else if (bridge->transport == BRIDGE_OPENING_SSE) {
-        open_later(bridge);
-    } else if (status == 404) {
+    } else if (status == 404 && bridge->transport == BRIDGE_HTTP) {
         (void)bridge_session_restart(bridge);
-    } else if (status == 0 || status / 100 == 2 || status == 409 || status >= 500) {
+    } else if (bridge->transport == BRIDGE_OPENING_SSE || status == 0 || status / 100 == 2 ||
+               status == 409 || status >= 500) {
         open_later(bridge);
     } /* else: there is none, which is fine */
 }

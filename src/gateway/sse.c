@@ -163,7 +163,7 @@ void gw_sse_open(struct gw_exchange *exchange) {
     struct gw_worker *worker = exchange->worker;
     struct gw_session *session =
         gw_session_new(worker->gateway, exchange->principal, exchange->only, GW_SESSION_SSE,
-                       MCP_2024_11_05, io_loop_now(worker->loop));
+                       MCP_2024_11_05, 0, io_loop_now(worker->loop));
     if (session == NULL) {
         bool is_short = mem_is_short();
         gw_exchange_refuse(exchange, is_short ? 503 : 429,

@@ -40,6 +40,48 @@ static void test_names(void) {
     CHECK(!config_is_endpoint(&config, SLICE("/mcp"), &name));
 }
 
+static void test_doors(void) {
+    static const struct {
+        const char *path, *endpoint;
+        enum config_door door;
+        const char *message; /* NULL: no endpoint's */
+    } rows[] = {
+        {"/mcp", "/mcp", CONFIG_DOOR_HTTP, "/mcp/message"},
+        {"/mcp/files", "/mcp/files", CONFIG_DOOR_HTTP, "/mcp/files/message"},
+        {"/mcp/sse", "/mcp", CONFIG_DOOR_SSE, "/mcp/message"},
+        {"/mcp/message", "/mcp", CONFIG_DOOR_MESSAGE, "/mcp/message"},
+        {"/mcp/files/sse", "/mcp/files", CONFIG_DOOR_SSE, "/mcp/files/message"},
+        {"/mcp/files/message", "/mcp/files", CONFIG_DOOR_MESSAGE, "/mcp/files/message"},
+        {"/mcp/sse/sse", "/mcp/sse/sse", CONFIG_DOOR_HTTP, NULL},
+        {"/mcp/sse/message", "/mcp/sse/message", CONFIG_DOOR_HTTP, NULL},
+        {"/mcp/sse/", "/mcp/sse/", CONFIG_DOOR_HTTP, NULL},
+        {"/mcp/SSE", "/mcp/SSE", CONFIG_DOOR_HTTP, NULL},
+        {"/mcpsse", "/mcpsse", CONFIG_DOOR_HTTP, NULL},
+        {"/sse", "/sse", CONFIG_DOOR_HTTP, NULL},
+        {"", "", CONFIG_DOOR_HTTP, NULL},
+    };
+    struct config config = {.mcp_path = SLICE("/mcp"), .mcp_enabled = true};
+    struct config prefixed = config;
+    prefixed.oauth.resource = SLICE("https://gw.example/tools/mcp");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf plain = BUF_INIT(KIB(1)), behind = BUF_INIT(KIB(1));
+        enum config_door door = CONFIG_DOOR_HTTP;
+        test_row(rows[i].path);
+        struct slice endpoint = config_endpoint_of(&config, slice_from_cstr(rows[i].path), &door);
+        CHECK_STR(endpoint, rows[i].endpoint);
+        CHECK_INT(door, rows[i].door);
+        if (rows[i].message != NULL) {
+            CHECK_INT(config_message_path(&config, endpoint, &plain), 0);
+            CHECK_STR(buf_slice(&plain), rows[i].message);
+            CHECK_INT(config_message_path(&prefixed, endpoint, &behind), 0);
+            CHECK(slice_starts_with(buf_slice(&behind), SLICE("/tools/mcp")));
+            CHECK(slice_ends_with(buf_slice(&behind), buf_slice(&plain)));
+        }
+        buf_deinit(&plain);
+        buf_deinit(&behind);
+    }
+}
+
 static void test_urls(void) {
     static const struct {
         const char *resource, *mcp_path, *path, *url, *metadata;
@@ -147,4 +189,4 @@ static void test_metadata_paths(void) {
     CHECK(!config_is_metadata(&config, SLICE("/.well-known/oauth-protected-resource"), &endpoint));
 }
 
-TEST_MAIN(TEST(test_names), TEST(test_urls), TEST(test_metadata_paths))
+TEST_MAIN(TEST(test_names), TEST(test_doors), TEST(test_urls), TEST(test_metadata_paths))

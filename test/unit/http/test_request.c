@@ -1,4 +1,5 @@
 /* Requests: the rules of message.c and target.c for lines and fields, one row each. */
+#include "base/mem.h"
 #include "rows.h"
 
 static void test_request_line(void) {
@@ -416,5 +417,30 @@ static void test_every_byte(void) {
     CHECK(!http_is_token(SLICE_EMPTY));
 }
 
-TEST_MAIN(TEST(test_request_line), TEST(test_targets), TEST(test_host), TEST(test_fields),
-          TEST(test_head), TEST(test_every_byte))
+/* What is kept of a head does not point into the parser. */
+static void test_copy(void) {
+    static const char text[] = "POST /a?b HTTP/1.1\r\nHost: x\r\nA: 1\r\na: 2\r\nEmpty:\r\n\r\n";
+    struct http_parser *parser = NULL;
+    size_t consumed = 0;
+    enum http_event event = HTTP_NEED_MORE;
+    struct slice data = SLICE_EMPTY;
+    CHECK_INT(http_parser_new(HTTP_REQUESTS, &(struct http_limits){0}, &parser), 0);
+    CHECK_INT(http_parser_feed(parser, slice_from_cstr(text), &consumed, &event, &data), 0);
+    CHECK_INT(event, HTTP_HEAD);
+    mem_fail_after(1);
+    CHECK(http_head_copy(http_parser_head(parser)) == NULL);
+    mem_fail_after(0);
+    struct http_head *head = http_head_copy(http_parser_head(parser));
+    http_parser_free(parser);
+    CHECK(head != NULL);
+    CHECK_INT(head->method, HTTP_METHOD_POST);
+    CHECK_STR(head->path, "/a");
+    CHECK_INT(http_head_count(head, SLICE("A")), 2);
+    CHECK_STR(http_head_get(head, SLICE("host")), "x");
+    CHECK_STR(http_head_get(head, SLICE("empty")), "");
+    CHECK(http_head_get(head, SLICE("none")).ptr == NULL);
+    mem_free(head);
+}
+
+TEST_MAIN(TEST(test_request_line), TEST(test_copy), TEST(test_targets), TEST(test_host),
+          TEST(test_fields), TEST(test_head), TEST(test_every_byte))
