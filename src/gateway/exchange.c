@@ -40,6 +40,7 @@ static void leave_carrier(struct gw_exchange *exchange) {
     if (stream == NULL)
         return;
     list_remove(&exchange->carried_link);
+    stream->n_carried--;
     if (stream->ends_when_answered && list_is_empty(&stream->carried))
         gw_exchange_end_stream(stream);
 }

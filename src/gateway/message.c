@@ -165,7 +165,8 @@ static void run_batch(struct gw_exchange *exchange, struct slice document) {
         refuse(exchange, &refusal);
         return;
     }
-    run_elements(exchange, elements, count, n_requests);
+    if (n_requests == 0 || !gw_sse_is_full(exchange))
+        run_elements(exchange, elements, count, n_requests);
 }
 
 /* Up to 2025-11-25: initialize opens a session, all else belongs to one. */
@@ -183,6 +184,8 @@ static void run_legacy(struct gw_exchange *exchange, const struct mcp_message *m
         gw_exchange_accepted(exchange);
         return;
     }
+    if (gw_sse_is_full(exchange))
+        return;
     exchange->n_calls = exchange->n_asked = 1;
     start_call(exchange, message);
 }

@@ -92,20 +92,21 @@ struct gw_exchange {
     struct list_link carried_link; /* in carrier->carried */
     struct http_head *kept_head;   /* owned: of the request that the message came in */
     struct list carried, held;     /* of such a stream: struct gw_exchange, struct gw_post */
-    struct gw_post *post;          /* the message on its way to a stream, until that took it over */
-    bool ends_when_answered;       /* the stream, with the last message that it carries */
-    struct network client;         /* its address, by server.client_ip */
-    bool is_from_proxy;            /* a trusted one: what it says of the client counts */
-    bool is_cors;                  /* of a page whose origin [server.cors] allows */
-    struct buf early;              /* an answer that was decided before the body was read */
-    bool is_refused;               /* there is one */
-    bool is_hurried;               /* which does not wait for a body that may never come */
-    struct gw_units *units;        /* owned: it waits for its limits, or has */
-    size_t phase;                  /* of the head: the one that is at work */
-    bool is_waiting;               /* it waits; the body is kept */
-    bool is_whole;                 /* the body has come meanwhile */
-    bool has_waited;               /* for keys: not again */
-    uint64_t judged_ms;            /* when its head was let in */
+    size_t n_carried;
+    struct gw_post *post;    /* the message on its way to a stream, until that took it over */
+    bool ends_when_answered; /* the stream, with the last message that it carries */
+    struct network client;   /* its address, by server.client_ip */
+    bool is_from_proxy;      /* a trusted one: what it says of the client counts */
+    bool is_cors;            /* of a page whose origin [server.cors] allows */
+    struct buf early;        /* an answer that was decided before the body was read */
+    bool is_refused;         /* there is one */
+    bool is_hurried;         /* which does not wait for a body that may never come */
+    struct gw_units *units;  /* owned: it waits for its limits, or has */
+    size_t phase;            /* of the head: the one that is at work */
+    bool is_waiting;         /* it waits; the body is kept */
+    bool is_whole;           /* the body has come meanwhile */
+    bool has_waited;         /* for keys: not again */
+    uint64_t judged_ms;      /* when its head was let in */
     struct gw_authn_wait *authn_wait; /* NULL: does not */
     struct gw_caller *caller;         /* a reference; NULL: not known yet */
     enum http_method method;
@@ -252,6 +253,8 @@ void gw_sse_open(struct gw_exchange *exchange);
 void gw_sse_post(struct gw_exchange *exchange);
 /* The client reads again: messages that have waited for that are run. */
 void gw_sse_go_on(struct gw_exchange *stream);
+/* A request of a session that has too many: it has been refused. */
+bool gw_sse_is_full(struct gw_exchange *exchange);
 /* The stream is gone, and the session with it. */
 void gw_sse_end(struct gw_exchange *stream);
 /* The POST is gone; its message is run all the same. */

@@ -19,6 +19,8 @@
 #include "base/mem.h"
 #include "private.h"
 
+_Static_assert(LIMIT_CARRIED == 256, "the refusal says so");
+
 static struct gw_post *free_post(struct gw_post *post) {
     gw_session_unref(post->session);
     auth_identity_unref(post->identity);
@@ -37,9 +39,12 @@ static void deliver_answer(struct io_message *message) {
     struct gw_exchange *exchange = post->exchange;
     if (exchange != NULL) {
         exchange->post = NULL;
+        exchange->session = gw_session_unref(exchange->session); /* its worker writes to it */
         if (post->status == 404)
             gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND,
                                "there is no such session: open the stream again");
+        else if (post->status == 503)
+            gw_exchange_refuse(exchange, 503, MCP_E_UNAVAILABLE, "the gateway is out of memory");
         else
             gw_exchange_send(exchange, post->status, buf_slice(&post->answer));
     }
@@ -62,6 +67,15 @@ void gw_sse_abandon(struct gw_post *post) {
 
 /* The message, on the worker of the stream. */
 
+/* The POST does not wait for the answer, so no connection bounds how many there are. */
+bool gw_sse_is_full(struct gw_exchange *exchange) {
+    if (exchange->carrier == NULL || exchange->carrier->n_carried <= LIMIT_CARRIED)
+        return false;
+    gw_exchange_refuse(exchange, 429, MCP_E_BUSY,
+                       "256 messages of this session are being answered; wait for some of them");
+    return true;
+}
+
 /* NULL: there is no memory. */
 static struct gw_exchange *carry(struct gw_exchange *stream, struct gw_post *post) {
     struct gw_exchange *exchange = gw_exchange_new(stream->worker, NULL);
@@ -72,6 +86,7 @@ static struct gw_exchange *carry(struct gw_exchange *stream, struct gw_post *pos
         return NULL;
     }
     exchange->carrier = stream;
+    stream->n_carried++;
     list_push_back(&stream->carried, &exchange->carried_link);
     exchange->caller = caller;
     exchange->principal = caller->principal;
@@ -139,6 +154,7 @@ void gw_sse_end(struct gw_exchange *stream) {
         post->status = 404;
         send_back(post);
     }
+    stream->n_carried = 0;
     while ((link = list_pop_front(&stream->carried)) != NULL)
         CONTAINER_OF(link, struct gw_exchange, carried_link)->carrier = NULL;
     gw_session_close(stream->session); /* which cancels what it has running */

@@ -430,6 +430,29 @@ describe("clients of HTTP+SSE", () => {
             for (const session of [...used.slice(1), next, other]) session.close();
         });
 
+        test("a session has 256 messages being answered at most; cancelling goes on", async () => {
+            const session = await openSse(gateway);
+            await session.initialize();
+            const hold = (id: number) => ({
+                jsonrpc: "2.0",
+                id,
+                method: "tools/call",
+                params: { name: "one__hold", arguments: {} },
+            });
+            for (let id = 0; id < 256; id += 16) {
+                const answers = await Promise.all(Array.from({ length: 16 }, (_, n) => session.post(hold(id + n))));
+                for (const answer of answers) assert.equal(answer.status, 202, answer.text);
+            }
+            refused(await session.post(hold(256)), 429);
+            refused(await session.post([ping(257)]), 429);
+            const params = { requestId: 3 };
+            const cancel = await session.post({ jsonrpc: "2.0", method: "notifications/cancelled", params });
+            assert.equal(cancel.status, 202);
+            await until(async () => (await session.post(ping("again"))).status === 202, "there is room again");
+            await session.messages.waitFor((message) => message.id === "again");
+            session.close();
+        });
+
         test("a client that does not read waits with its next messages; others do not notice", async () => {
             const session = await openSse(gateway, "/mcp/big/sse");
             await session.initialize();
