@@ -25,9 +25,9 @@ struct client_peer {
 struct client_target {
     bool is_tls, has_proxy;
     struct client_peer origin, proxy;
-    struct slice path;          /* origin-form: path and query */
-    struct slice fields;        /* the lines that each request to here begins with */
-    struct io_tls *tls;         /* its own; NULL: the client's */
+    struct slice path;             /* origin-form: path and query */
+    struct slice fields;           /* the lines that each request to here begins with */
+    struct io_tls *tls;            /* its own; NULL: the client's */
     client_connect_fn *connect_fn; /* NULL: by the URL */
     void *connect_context;
     struct client_rules *rules; /* that it goes by; NULL: the configuration names it */

@@ -9,9 +9,14 @@ import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
+import { Client as NewClient } from "@modelcontextprotocol/client";
+import { StdioClientTransport as NewTransport } from "@modelcontextprotocol/client/stdio";
 
+import { MODERN } from "./fixtures/brain.ts";
 import { startHttp } from "./fixtures/http-server.ts";
 import { cardea } from "./lib/cli.ts";
+import { progressOf } from "./lib/clients.ts";
 import { startControl, type Control, type RpcMessage } from "./lib/control.ts";
 import { binary, startGateway, type Gateway } from "./lib/gateway.ts";
 import { served, text } from "./lib/http.ts";
@@ -104,19 +109,48 @@ describe("cardea connect", () => {
                 assert.ok(tools.some((tool) => tool.name === "everything__echo"));
                 const answer = await client.callTool({ name: "everything__echo", arguments: { message: "ä\n\u2028" } });
                 assert.deepEqual(answer.content, [{ type: "text", text: "Echo: ä\n\u2028" }]);
-                const progress: number[] = [];
+                const wire: JSONRPCMessage[] = [];
+                const deliver = transport.onmessage!;
+                transport.onmessage = (message) => {
+                    wire.push(message);
+                    deliver(message);
+                };
                 await client.callTool(
                     { name: "everything__trigger-long-running-operation", arguments: { duration: 0.3, steps: 3 } },
                     undefined,
-                    { onprogress: (item) => progress.push(item.progress) },
+                    { onprogress: () => {} },
                 );
-                assert.deepEqual(progress.slice(0, 2), [1, 2]);
+                const [steps] = progressOf(wire).values();
+                assert.deepEqual(
+                    steps!.map((step) => step.progress),
+                    [1, 2, 3],
+                );
                 const prompt = await client.getPrompt({ name: "everything__args-prompt", arguments: { city: "Rome" } });
                 assert.match(JSON.stringify(prompt), /Rome/);
             } finally {
                 await client.close();
             }
         });
+
+        for (const mode of ["legacy", "auto", { pin: MODERN }] as const) {
+            test(`the SDK 2.x: ${JSON.stringify(mode)}`, async () => {
+                const client = new NewClient({ name: "sdk-2", version: "1" }, { capabilities: {}, versionNegotiation: { mode } });
+                const transport = new NewTransport({
+                    command: binary(),
+                    args: ["connect", gateway.url],
+                    env: { ...(process.env as Record<string, string>), CARDEA_TOKEN: gateway.token },
+                    stderr: "ignore",
+                });
+                await within(client.connect(transport), "the client connects");
+                try {
+                    assert.equal(client.getNegotiatedProtocolVersion(), mode === "legacy" ? "2025-11-25" : MODERN);
+                    const answer = await client.callTool({ name: "everything__echo", arguments: { message: "2.x" } });
+                    assert.deepEqual(answer.content, [{ type: "text", text: "Echo: 2.x" }]);
+                } finally {
+                    await client.close();
+                }
+            });
+        }
 
         test("without a URL: the one that runs here, with its token", async () => {
             const client = new StdioClient(["connect", "--data-dir", gateway.dataDir]);
@@ -278,6 +312,27 @@ describe("cardea connect", () => {
                 const steps = client.messages.items.filter((message) => message.method === "notifications/progress");
                 assert.ok(steps.length >= 2);
                 assert.equal((await client.close()).code, 0);
+            });
+        }
+
+        for (const [kind, path] of [
+            ["streamableHttp", "/mcp"],
+            ["sse", "/sse"],
+        ] as const) {
+            test(`a client of both eras finds out that ${kind} is of the older one`, async (t) => {
+                const port = await everything(t, kind);
+                const client = new NewClient(
+                    { name: "sdk-2", version: "1" },
+                    { capabilities: {}, versionNegotiation: { mode: "auto" } },
+                );
+                const args = ["connect", `http://127.0.0.1:${port}${path}`];
+                await within(client.connect(new NewTransport({ command: binary(), args, stderr: "ignore" })), "connected");
+                try {
+                    const answer = await client.callTool({ name: "echo", arguments: { message: "older" } });
+                    assert.deepEqual(answer.content, [{ type: "text", text: "Echo: older" }]);
+                } finally {
+                    await client.close();
+                }
             });
         }
 

@@ -9,15 +9,17 @@ import { fileURLToPath } from "node:url";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
-import { ToolListChangedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
+import { ToolListChangedNotificationSchema, type JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
 
 import { DEFAULT_TOOLS } from "./fixtures/server.ts";
+import { progressOf } from "./lib/clients.ts";
 import { startControl, type Control, type FixtureProcess, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Config, type Gateway } from "./lib/gateway.ts";
 import { openSession, send, served, text, VERSIONS, type Answer } from "./lib/http.ts";
 import { packaged } from "./lib/parity.ts";
-import { as, Tokens } from "./lib/principals.ts";
+import { as, jwt, oauth, Tokens } from "./lib/principals.ts";
 import { Raw } from "./lib/raw.ts";
+import { reload } from "./lib/reload.ts";
 import { askSse, openSse, type SseSession } from "./lib/sse.ts";
 import { removeFolder, temporaryFolder } from "./lib/temp.ts";
 import { Authority } from "./lib/tls.ts";
@@ -137,13 +139,22 @@ describe("clients of HTTP+SSE", () => {
                 assert.ok(tools.some((tool) => tool.name === "all__echo"));
                 const answer = await client.callTool({ name: "all__echo", arguments: { message: "both ways" } });
                 assert.deepEqual(answer.content, [{ type: "text", text: "Echo: both ways" }]);
-                const progress: number[] = [];
+                const wire: JSONRPCMessage[] = [];
+                const deliver = transport.onmessage!;
+                transport.onmessage = (message) => {
+                    wire.push(message);
+                    deliver(message);
+                };
                 await client.callTool(
                     { name: "all__trigger-long-running-operation", arguments: { duration: 0.3, steps: 3 } },
                     undefined,
-                    { onprogress: (item) => progress.push(item.progress) },
+                    { onprogress: () => {} },
                 );
-                assert.deepEqual(progress.slice(0, 2), [1, 2]);
+                const [steps] = progressOf(wire).values();
+                assert.deepEqual(
+                    steps!.map((step) => step.progress),
+                    [1, 2, 3],
+                );
             } finally {
                 await client.close();
             }
@@ -372,6 +383,52 @@ describe("clients of HTTP+SSE", () => {
             await refusal(400, { path, body: { ...ping(1), params: { _meta: modern } } });
             assert.deepEqual(session.messages.items, []);
             session.close();
+        });
+
+        test("both doors are the resource of their endpoint, and no other", async (t) => {
+            const guarded = await startGateway(
+                { config: { server: { oauth }, servers: { one: { cmd: control.command({ name: "one" }) } } } },
+                t,
+            );
+            for (const [path, endpoint] of [
+                ["/mcp/sse", "/mcp"],
+                ["/mcp/message?sessionId=x", "/mcp"],
+                ["/mcp/one/sse", "/mcp/one"],
+            ] as const) {
+                const method = path.includes("message") ? "POST" : "GET";
+                const answer = await send(guarded, { method, path, token: false, body: method === "POST" ? ping(1) : undefined });
+                assert.equal(answer.status, 401);
+                const challenge = String(answer.headers["www-authenticate"]);
+                assert.ok(challenge.includes(`/.well-known/oauth-protected-resource${endpoint}"`), challenge);
+            }
+            const token = jwt({ sub: "ann", aud: "https://gw.example/mcp/one" });
+            const { session, status } = await askSse(as(guarded, token));
+            assert.equal(status, 401);
+            session.close();
+            const mine = await openSse(as(guarded, token), "/mcp/one/sse");
+            await mine.initialize();
+            await until(async () => ((await mine.request("tools/list")).result!.tools as unknown[]).length > 0, "tools");
+            assert.equal(text(await mine.call("echo", { text: "mine" })), "mine");
+            mine.close();
+        });
+
+        test("a token that is taken away takes the stream and what runs on it away", async (t) => {
+            const config = (table: Tokens["table"]): Config => ({
+                server: { auth: { tokens: table } },
+                servers: { one: { cmd: control.command({ name: "taken" }) } },
+            });
+            const both = await startGateway({ config: config(tokens.table) }, t);
+            await served(both, "one__echo");
+            const ann = await openSse(tokens.as(both, "ann"));
+            await ann.initialize();
+            await until(async () => ((await ann.request("tools/list")).result!.tools as unknown[]).length > 0, "tools");
+            const fixture = await serving(control, ann, "one__");
+            const from = fixture.events.items.length;
+            await ann.post({ jsonrpc: "2.0", id: "held", method: "tools/call", params: { name: "one__hold" } });
+            await fixture.events.waitFor((event) => event.event === "held", from);
+            await reload(both, config({ bob: tokens.table.bob! }));
+            await within(ann.ended, "the stream ends");
+            assert.equal((await ann.post(ping(1))).status, 401);
         });
 
         test("a name of a server cannot stand in the way", async () => {
