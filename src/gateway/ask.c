@@ -187,7 +187,7 @@ static bool ask_client(struct gw_call *call, const struct upstream_ask *asked, s
 
 bool gw_call_ask(struct gw_call *call, enum mcp_method method, struct slice params, size_t item) {
     struct upstream_ask ask = {.method = method, .params = params};
-    if (call->exchange->connection == NULL)
+    if (!gw_exchange_is_heard(call->exchange))
         gw_call_refuse(call, MCP_E_UNAVAILABLE,
                        SLICE("the server wants input, and the client has closed its connection"));
     else if (ask_client(call, &ask, item))
@@ -209,7 +209,7 @@ void gw_call_on_ask(void *context, const struct upstream_ask *ask) {
     struct gw_call *call = context;
     if (mcp_revision_is_modern(call->revision))
         gw_call_park(call, ask);
-    else if (call->exchange->connection == NULL)
+    else if (!gw_exchange_is_heard(call->exchange))
         answer_error(call, ask->id, MCP_E_UNAVAILABLE,
                      "the client cannot be asked: it has closed its connection");
     else if (count_asks(call) >= LIMIT_ASKS)

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Client as OldClient } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StreamableHTTPClientTransport as OldTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import {
     CreateMessageRequestSchema,
@@ -39,25 +40,36 @@ interface Answering {
     close(): Promise<void>;
 }
 
+async function oldSdk(transport: OldTransport | SSEClientTransport): Promise<Answering> {
+    const peer = new OldClient({ name: "sdk-1", version: "1" }, { capabilities: CAPABILITIES });
+    peer.setRequestHandler(ElicitRequestSchema, async () => ELICITED);
+    peer.setRequestHandler(CreateMessageRequestSchema, async () => SAMPLED);
+    peer.setRequestHandler(ListRootsRequestSchema, async () => ROOTS);
+    await within(peer.connect(transport), "SDK 1.x connects");
+    return {
+        call: async (server, kind) => {
+            const answer = await peer.callTool({ name: `${server}__input`, arguments: { kind } });
+            return (answer.content as { text: string }[])[0]!.text;
+        },
+        close: async () => {
+            if (transport instanceof OldTransport) await transport.terminateSession().catch(() => {});
+            await peer.close();
+        },
+    };
+}
+
 const CLIENTS: { [name: string]: (gateway: Gateway) => Promise<Answering> } = {
-    async "SDK 1.x"(gateway) {
-        const peer = new OldClient({ name: "sdk-1", version: "1" }, { capabilities: CAPABILITIES });
-        peer.setRequestHandler(ElicitRequestSchema, async () => ELICITED);
-        peer.setRequestHandler(CreateMessageRequestSchema, async () => SAMPLED);
-        peer.setRequestHandler(ListRootsRequestSchema, async () => ROOTS);
-        const transport = new OldTransport(new URL(gateway.url), { requestInit: { headers: gateway.headers } });
-        await within(peer.connect(transport), "SDK 1.x connects");
-        return {
-            call: async (server, kind) => {
-                const answer = await peer.callTool({ name: `${server}__input`, arguments: { kind } });
-                return (answer.content as { text: string }[])[0]!.text;
-            },
-            close: async () => {
-                await transport.terminateSession().catch(() => {});
-                await peer.close();
-            },
-        };
-    },
+    "SDK 1.x": async (gateway) =>
+        oldSdk(new OldTransport(new URL(gateway.url), { requestInit: { headers: gateway.headers } })),
+    "SDK 1.x over HTTP+SSE": async (gateway) =>
+        oldSdk(
+            new SSEClientTransport(new URL(`${gateway.url}/sse`), {
+                requestInit: { headers: gateway.headers },
+                eventSourceInit: {
+                    fetch: (url, init) => fetch(url, { ...init, headers: { ...init?.headers, ...gateway.headers } }),
+                },
+            }),
+        ),
     async "SDK 2.x modern"(gateway) {
         const options = { capabilities: CAPABILITIES, versionNegotiation: { mode: { pin: MODERN } } };
         const peer = new Client({ name: "sdk-2", version: "1" }, options);

@@ -70,7 +70,7 @@ static void end_gateway(struct gateway *gateway, struct config *config, struct l
 
 static struct gw_session *new_session(struct gateway *gateway, struct upstream *only) {
     struct gw_session *session =
-        gw_session_new(gateway, local->principal, only, MCP_LEGACY_LATEST, 0, 1);
+        gw_session_new(gateway, local->principal, only, GW_SESSION_HTTP, MCP_LEGACY_LATEST, 0, 1);
     if (session == NULL)
         CANNOT_GO_ON();
     return session;
