@@ -455,12 +455,20 @@ describe("a real gateway", () => {
         const gateway = await startGateway({ config: { servers: { it: { cmd: control.command({ name: "it" }) } } } }, t);
         await served(gateway, "it__echo");
         await send(gateway, { method: "GET", path: "/health" });
+        // What was said is noted when it has been said, and so perhaps after it was heard.
+        await until(
+            () =>
+                gateway
+                    .canary!.record()
+                    .peers.filter((peer) => /^accept tcp/.test(peer.text))
+                    .some(({ heard, said }) => heard.includes("GET /health HTTP/1.1") && said.includes("HTTP/1.1 200")),
+            "a request and its answer are written down",
+        );
         const { peers, lost } = gateway.canary!.record();
         const of = (text: RegExp) => peers.filter((peer) => text.test(peer.text));
         assert.equal(lost, 0);
         assert.ok(of(/^pipe$/).some(({ said }) => said.includes('"method":"initialize"')));
         assert.ok(of(/^pipe$/).some(({ heard }) => heard.includes('"protocolVersion"')));
-        assert.ok(of(/^accept tcp/).some(({ heard, said }) => heard.includes("GET /health HTTP/1.1") && said.includes("HTTP/1.1 200")));
         assert.ok(of(/^stderr$/).some(({ said }) => said.includes('"listening"')));
         assert.ok(of(/^file .*cardea\.toml$/).some(({ heard }) => heard.includes("[mcp.servers.it]")));
         assert.ok(of(/^file .*\/token$/).some(({ said }) => said.toString().trim() === gateway.token));

@@ -17,7 +17,9 @@ export function descriptors(gateway: Gateway): number {
     const folder = `/proc/${gateway.pid}/fd`;
     const isOfTrail = (name: string): boolean => {
         try {
-            return readlinkSync(`${folder}/${name}`).startsWith(`${gateway.dataDir}/audit/`);
+            const link = readlinkSync(`${folder}/${name}`);
+            // Who follows it watches its folder from some moment on.
+            return link.startsWith(`${gateway.dataDir}/audit/`) || link === "anon_inode:inotify";
         } catch {
             return false; // closed since
         }
