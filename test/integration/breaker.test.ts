@@ -451,7 +451,7 @@ describe("stdio", { concurrency: 2 }, () => {
         const [nobody, local] = [ask(false), ask("local")];
         await answered(nobody, "echo", { text: "up" });
         await answered(local, "echo", { text: "up" });
-        assert.equal(control.count("owners"), 2, "a process for each");
+        await control.started("owners", 2); // a process for each
         await refusal(call(nobody, "crash"));
         await until(async () => (await health(gateway, "one")).state === "down", "it is about to be started again");
         const waiting = call(nobody, "echo", { text: "waits" });
