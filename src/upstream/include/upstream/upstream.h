@@ -345,3 +345,43 @@ void upstream_call_pause(struct upstream_call *call, bool paused);
  * be empty) as plain text, or by closing the stream where the revision wants that.
  */
 void upstream_call_cancel(struct upstream_call *call, struct slice reason);
+
+/* Watches. */
+
+/*
+ * Somebody wants to hear of a resource that is updated, or of lists that change. What all watches
+ * of an instance want together is what its server is asked for: by resources/subscribe, where the
+ * revision has sessions, or by one subscriptions/listen. When the instance has to start anew the
+ * server is asked again, and each watched resource is told as updated once: nobody knows what was
+ * missed.
+ *
+ * Events come on the home of the instance, on_gone() as the last one.
+ */
+struct upstream_watch;
+
+struct upstream_watch_events {
+    /*
+     * Once. UPSTREAM_RESULT: the server is watched (`bytes` is empty); `list_mask` are those of the
+     * wanted lists whose changes it promises to tell. UPSTREAM_ERROR: its error object. FAILED,
+     * TIMEOUT: a sentence. After all but UPSTREAM_RESULT nothing comes but on_gone().
+     */
+    void (*on_live)(void *context, enum upstream_outcome outcome, unsigned list_mask,
+                    struct slice bytes);
+    /* The resource was updated: `params` is JSON as the server wrote it, or made by us. */
+    void (*on_updated)(void *context, struct slice params);
+    /* Nothing comes any more: it was stopped, or the instance is closed for good. Once. */
+    void (*on_gone)(void *context);
+};
+
+/*
+ * Either `uri` (unescaped, copied), or where that is empty the lists of `list_mask`, whose changes
+ * the hook on_changed() tells. Starts the instance; while there are watches it is not stopped for
+ * being idle. Any thread. NULL: no memory; no event comes.
+ */
+MUST_CHECK struct upstream_watch *upstream_watch_start(struct upstream_instance *instance,
+                                                       struct slice uri, unsigned list_mask,
+                                                       const struct upstream_watch_events *events,
+                                                       void *context);
+/* Any thread; whoever started it owes it this once, also after on_gone(). What is on its way may
+ * still come until on_gone() has. */
+void upstream_watch_stop(struct upstream_watch *watch);
