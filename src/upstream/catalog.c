@@ -84,6 +84,8 @@ struct catalog *catalog_new(const struct catalog *from) {
         catalog->declared = from->declared;
         catalog->has_completions = from->has_completions;
         catalog->has_logging = from->has_logging;
+        catalog->telling = from->telling;
+        catalog->has_subscribe = from->has_subscribe;
         catalog->server_name = arena_dup(&catalog->arena, from->server_name);
         catalog->server_version = arena_dup(&catalog->arena, from->server_version);
         catalog->instructions = arena_dup(&catalog->arena, from->instructions);
@@ -125,15 +127,30 @@ static struct slice own_member(struct catalog *catalog, const struct json_reader
     return text;
 }
 
+static bool says(const struct json_reader *reader, const struct json_node *capability,
+                 struct slice key) {
+    return json_member_typed(reader, capability, key, JSON_TRUE) != NULL;
+}
+
 /* What the server has, by its capabilities. */
 static unsigned read_capabilities(struct catalog *catalog, const struct json_reader *reader,
                                   const struct json_node *root) {
     const struct json_node *capabilities =
         json_member_typed(reader, root, SLICE("capabilities"), JSON_OBJECT);
     unsigned mask = 0;
+    catalog->telling = 0;
+    catalog->has_subscribe = false;
     for (unsigned i = 0; capabilities != NULL && i < MCP_LIST_COUNT; i++) {
-        if (json_member(reader, capabilities, mcp_list_info((enum mcp_list)i)->capability) != NULL)
-            mask |= 1u << i;
+        const struct json_node *capability =
+            json_member(reader, capabilities, mcp_list_info((enum mcp_list)i)->capability);
+        if (capability == NULL)
+            continue;
+        mask |= 1u << i;
+        if (!capability->opened)
+            continue;
+        catalog->telling |= says(reader, capability, SLICE("listChanged")) ? 1u << i : 0;
+        if (i == MCP_LIST_RESOURCES)
+            catalog->has_subscribe = says(reader, capability, SLICE("subscribe"));
     }
     if (capabilities != NULL) {
         catalog->has_logging = json_member(reader, capabilities, SLICE("logging")) != NULL;
@@ -142,6 +159,13 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
     catalog->declared = mask;
     return mask;
 }
+
+static const struct json_want want_capabilities[] = {
+    {"tools", want_nothing},
+    {"prompts", want_nothing},
+    {"resources", want_nothing},
+    {0},
+};
 
 static void read_server(struct catalog *catalog, const struct json_reader *reader,
                         const struct json_node *info) {
@@ -154,7 +178,7 @@ int catalog_read_initialize(struct catalog *catalog, struct slice result,
                             struct json_reader *reader, unsigned *ret_list_mask,
                             const char **ret_reason) {
     static const struct json_want want[] = {
-        {"capabilities", want_nothing},
+        {"capabilities", want_capabilities},
         {"serverInfo", want_nothing},
         {0},
     };
@@ -184,7 +208,7 @@ int catalog_read_discover(struct catalog *catalog, struct slice result, struct j
         {0},
     };
     static const struct json_want want[] = {
-        {"capabilities", want_nothing},
+        {"capabilities", want_capabilities},
         {"supportedVersions", want_nothing},
         {"_meta", want_meta},
         {0},

@@ -62,8 +62,8 @@ static void write_client_info(struct json_writer *writer,
     json_object_end(writer);
 }
 
-/* What every request of 2026-07-28 says of its sender. */
-static void write_envelope(struct json_writer *writer, const struct upstream_instance *instance) {
+void handshake_write_envelope(struct json_writer *writer,
+                              const struct upstream_instance *instance) {
     json_key(writer, SLICE("_meta"));
     json_object_begin(writer);
     json_kv_string(writer, MCP_META_VERSION, mcp_revision_name(MCP_2026_07_28));
@@ -79,7 +79,7 @@ static void send_discover(struct upstream_instance *instance) {
     struct json_writer writer;
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
-    write_envelope(&writer, instance);
+    handshake_write_envelope(&writer, instance);
     json_object_end(&writer);
     ask_server(instance, ASK_DISCOVER, MCP_SERVER_DISCOVER, buf_slice(&params));
     buf_deinit(&params);
@@ -249,7 +249,7 @@ static void ask_next_list(struct upstream_instance *instance, struct slice curso
         if (cursor.len != 0)
             json_kv_raw(&writer, SLICE("cursor"), cursor);
         if (speaks_modern(instance))
-            write_envelope(&writer, instance);
+            handshake_write_envelope(&writer, instance);
         json_object_end(&writer);
     }
     ask_server(instance, ASK_LIST, mcp_list_info(instance->ask_list)->method,

@@ -73,7 +73,6 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
     struct json_reader *reader = call->worker->reader;
     const struct config_server *config = call->instance->upstream->config;
     bool is_modern = mcp_revision_is_modern(call->route->revision);
-    unsigned mask = 0;
     switch ((int)message->method) {
     case MCP_NOTIFY_PROGRESS:
         if (!is_own_token(mcp_param(reader, message, SLICE("progressToken"), JSON_NUMBER),
@@ -96,13 +95,14 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
             call_ask_cancelled(call, id->raw);
         return;
     }
+    case MCP_NOTIFY_RESOURCE_UPDATED:
+        if (!is_modern) /* else it is told where it was asked for */
+            watches_overhear(call->instance, reader, message);
+        return;
     default:
         break;
     }
-    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
-        if (mcp_list_info((enum mcp_list)i)->changed == message->method)
-            mask |= 1u << i;
-    }
+    unsigned mask = watches_list_mask(message->method);
     if (mask != 0) {
         atomic_fetch_or(&call->instance->changes_heard, mask);
         instance_report(call->instance);

@@ -121,6 +121,12 @@ static bool on_stream_message(void *context, struct slice document) {
     return false;
 }
 
+static void on_stream_head(void *context, const struct http_head *head) {
+    struct http *http = context;
+    if (head->status == 200)
+        watches_hearing(http->instance, true);
+}
+
 static void on_stream_end(void *context, const struct post_end *end) {
     struct http *http = context;
     http->stream = NULL;
@@ -128,6 +134,7 @@ static void on_stream_end(void *context, const struct post_end *end) {
         return;
     struct transport_failure failure = http_failure(http->worker->home_reader, http->route, end);
     http->had_stream = http->had_stream || end->was_accepted;
+    watches_hearing(http->instance, false);
     /* 404 for the first one is also how servers say that they have no such stream; when the session
      * is lost indeed, the next call learns it. */
     if (failure.is_session_lost && http->had_stream) {
@@ -137,6 +144,7 @@ static void on_stream_end(void *context, const struct post_end *end) {
     bool may_pass = end->status == 408 || end->status == 429;
     if (end->status >= 400 && end->status < 500 && !may_pass) {
         http->wants_stream = false; /* 405: it has no such stream, and need not have one */
+        watches_hearing(http->instance, true); /* nothing that it would miss */
         return;
     }
     if (!end->can_reach) {
@@ -153,8 +161,8 @@ static void on_stream_end(void *context, const struct post_end *end) {
 }
 
 static void open_stream(struct http *http) {
-    static const struct post_events events = {.on_message = on_stream_message,
-                                              .on_end = on_stream_end};
+    static const struct post_events events = {
+        .on_head = on_stream_head, .on_message = on_stream_message, .on_end = on_stream_end};
     CLEANUP(oauth_token_unrefp)
     struct oauth_token *token = instance_token(http->instance);
     struct post_options options = {.worker = http->worker,
@@ -273,6 +281,7 @@ static void op_agree(struct transport *transport, enum mcp_revision revision) {
             .partition = http->instance->partition,
         };
         http->route = route_new(&route);
+        watches_hearing(http->instance, is_modern);
     }
     publish(http, http->route);
 }
@@ -291,6 +300,7 @@ static void op_free(struct transport *transport) {
     post_cancel(http->farewell);
     outbox_deinit(&http->outbox);
     publish(http, NULL);
+    watches_hearing(http->instance, true); /* the next one may be another kind of transport */
     route_unref(http->route);
     io_timer_free(http->timer);
     io_timer_free(http->stream_timer);

@@ -87,12 +87,7 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
         if (id != NULL)
             calls_ask_cancelled(instance, id->raw);
     } else {
-        unsigned mask = 0;
-        for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
-            if (mcp_list_info((enum mcp_list)i)->changed == message->method)
-                mask |= 1u << i;
-        }
-        handshake_lists_changed(instance, mask, true);
+        watches_notified(instance, message);
     }
 }
 
@@ -148,6 +143,8 @@ static bool on_answer(struct upstream_instance *instance, uint64_t request,
         instance_level_told(instance);
         return true;
     }
+    if (watches_answer(instance, message))
+        return true;
     bool is_result = message->kind == MCP_RESULT;
     if (calls_answer(instance, message->id, is_result ? UPSTREAM_RESULT : UPSTREAM_ERROR,
                      is_result ? message->result : message->error))

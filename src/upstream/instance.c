@@ -49,6 +49,8 @@ static void set_state(struct upstream_instance *instance, enum upstream_state st
     upstream_note_change(instance->upstream);
     pthread_mutex_unlock(&instance->upstream->mutex);
     atomic_store(&instance->is_starting, state == UPSTREAM_STARTING);
+    if (state != UPSTREAM_READY)
+        watches_lost(instance);
     room_stir(&instance->upstream->set->room);
     log_write(instance_log(instance), LOG_DEBUG, "upstream", "state",
               LOG_TEXT("upstream", instance_name(instance)),
@@ -198,6 +200,7 @@ static void fail(struct upstream_instance *instance, struct slice detail, struct
         instance_refuse_token(instance);
     permit_blame(upstream, verdict, io_loop_now(instance->loop));
     calls_fail_all(instance, for_callers, verdict);
+    watches_fail(instance, for_callers);
     instance_announce(instance, was_listed ? UPSTREAM_ALL_LISTS : 0);
 }
 
@@ -285,6 +288,7 @@ void instance_ready(struct upstream_instance *instance) {
     send_level(instance);
     if (instance_takes_calls(instance))
         calls_flush(instance);
+    watches_ready(instance);
 }
 
 static void send_level(struct upstream_instance *instance) {
@@ -332,7 +336,8 @@ static void on_failed(void *context, uint64_t request, const struct transport_fa
         handshake_failed(instance, failure);
     else if (instance->level_id != 0 && request == instance->level_id)
         instance_level_told(instance); /* asked in vain, but nobody is to wait for it */
-    else if (!calls_refused(instance, request, failure))
+    else if (!watches_refused(instance, request, failure) &&
+             !calls_refused(instance, request, failure))
         log_write(instance_log(instance), LOG_DEBUG, "upstream", "a request got no answer",
                   LOG_TEXT("upstream", instance_name(instance)),
                   LOG_TEXT("reason", failure->reason));
@@ -367,6 +372,7 @@ static void free_timers(struct upstream_instance *instance) {
     instance->retry_timer = io_timer_free(instance->retry_timer);
     instance->tick_timer = io_timer_free(instance->tick_timer);
     instance->pause_timer = io_timer_free(instance->pause_timer);
+    watches_free_timers(instance);
 }
 
 static void finish_closing(struct upstream_instance *instance) {
@@ -464,7 +470,7 @@ static void on_gone(void *context, struct slice reason) {
         instance->is_stopping_idle = false;
         handshake_forget(instance);
         set_state(instance, UPSTREAM_IDLE);
-        if (instance->n_calls != 0)
+        if (instance->n_calls != 0 || watches_any(instance))
             instance_wake(instance);
         else
             instance_drop_token(instance);
@@ -477,6 +483,7 @@ static void on_gone(void *context, struct slice reason) {
 /* Nobody has brought a token so far, or not a newer one: it waits for that. */
 static void wait_for_token(struct upstream_instance *instance, bool was_waiting) {
     calls_fail_all(instance, SLICE(LACKS_TOKEN), BREAKER_NOTHING);
+    watches_fail(instance, SLICE(LACKS_TOKEN));
     if (instance->state != UPSTREAM_IDLE)
         set_state(instance, UPSTREAM_IDLE);
     if (!was_waiting)
@@ -615,7 +622,7 @@ static void on_tick(void *context) {
     if (instance->state != UPSTREAM_READY || idle_timeout == 0)
         return;
     uint64_t last_used = atomic_load(&instance->last_used_ms);
-    if (atomic_load(&instance->n_direct) != 0)
+    if (atomic_load(&instance->n_direct) != 0 || watches_any(instance))
         last_used = now;
     uint64_t idle = now > last_used ? now - last_used : 0;
     if (idle < idle_timeout) {
@@ -730,6 +737,7 @@ static void deliver_close(struct io_message *message) {
     instance->is_closing = true;
     io_timer_stop(instance->retry_timer);
     io_timer_stop(instance->tick_timer);
+    watches_close(instance);
     if (instance->transport != NULL) {
         set_state(instance, UPSTREAM_STOPPING);
         stop_transport(instance);
@@ -813,6 +821,7 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice k
     instance->retry_timer = io_timer_new(loop, on_retry, instance);
     instance->tick_timer = io_timer_new(loop, on_tick, instance);
     instance->pause_timer = io_timer_new(loop, on_pause_over, instance);
+    watches_init(instance);
     return instance;
 }
 

@@ -126,6 +126,7 @@ void post_end_with(struct post *post, bool can_reach, const char *reason) {
         .is_cut = post->is_cut,
         .was_reset = post->was_reset,
         .is_ours = post->is_ours,
+        .is_late = post->is_late,
         .obstacle = post->obstacle,
         .lack = post->lack,
         .reason = reason,
@@ -191,6 +192,7 @@ static void on_limit(void *context) {
         return;
     }
     post->may_have_arrived = true;
+    post->is_late = true;
     post_end_with(post, true, "it did not answer in time");
 }
 

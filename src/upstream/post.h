@@ -58,6 +58,7 @@ struct post_end {
     bool is_cut;       /* the connection broke before the answer was whole */
     bool was_reset;    /* ... after the request was sent once */
     bool is_ours;      /* a limit or the memory of ours ended it */
+    bool is_late;      /* most_ms did */
     enum post_obstacle obstacle;
     enum oauth_lack lack; /* POST_LACKS_TOKEN: the kind of it */
     const char *reason;   /* for the operator; NUL-terminated */

@@ -52,7 +52,7 @@ struct post {
     bool is_paused;
     bool is_broken; /* refused in mid-answer; ends by the timer */
     bool is_ours;   /* ... for a limit of ours, not for what the server did wrong */
-    bool is_cut, was_reset;
+    bool is_cut, was_reset, is_late;
     char reason[POST_REASON];
     char event_id[LIMIT_SSE_ID + 1]; /* empty: the server gave none */
     uint64_t retry_ms;

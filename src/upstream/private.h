@@ -11,6 +11,7 @@
  *                  http_failure.c: why it had no answer
  *     call.c       calls through the home; http_call.c: from the worker where they were made
  *     catalog.c    what it offers (with list_page.c, list_text.c, shape.c)
+ *     watch.c      who wants to hear of changes, asked for by subscribe.c or listen.c
  *     permit.c     who may call: max_in_flight, and the circuit breaker (breaker.c)
  *     room.c       how many instances there may be, and which one goes
  *     token.c      tokens of callers
@@ -26,6 +27,7 @@
 #include "children.h"
 #include "client/client.h"
 #include "json/reader.h"
+#include "json/writer.h"
 #include "mcp/bridge.h"
 #include "mcp/message.h"
 #include "oauth/source.h"
@@ -34,6 +36,7 @@
 #include "room.h"
 #include "transport.h"
 #include "upstream/upstream.h"
+#include "watch.h"
 
 struct upstream_worker {
     struct upstream_set *set;
@@ -191,6 +194,7 @@ struct upstream_instance {
     struct map pending;  /* id to struct upstream_call: sent, not answered */
     struct list calls;   /* all: waiting and sent, in order of arrival */
     size_t n_calls;
+    struct watches watches;
 };
 
 /* Where a call is; only its own thread knows and changes it. */
@@ -344,6 +348,8 @@ void handshake_lists_late(struct upstream_instance *instance);
 /* The pause after lists that changed is over. */
 void handshake_pause_over(struct upstream_instance *instance);
 void handshake_forget(struct upstream_instance *instance);
+/* What every request of 2026-07-28 says of its sender. */
+void handshake_write_envelope(struct json_writer *writer, const struct upstream_instance *instance);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 
 /* inbound.c */

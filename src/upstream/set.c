@@ -373,6 +373,8 @@ void upstream_set_kill(struct upstream_set *set) {
 static void drop_instance(struct upstream_instance *instance) {
     struct upstream *upstream = instance->upstream;
     list_remove(&instance->open_link);
+    instance->is_closing = true; /* for a message that is still on its way */
+    watches_drop(instance);
     if (map_get(&upstream->instances, instance->key) != instance)
         return;
     (void)map_remove(&upstream->instances, instance->key);

@@ -67,6 +67,9 @@
 #define LIMIT_INPUT_ROUNDS         8u    /* of a call whose server wants input again and again */
 #define LIMIT_INPUT_PACE_MS        250u  /* between rounds in which nobody is asked */
 #define LIMIT_ASK_MS               (10u * 60 * 1000) /* for the client to answer one */
+#define LIMIT_WATCHES              4096u             /* of resources, at one instance */
+#define LIMIT_WATCHED_BYTES        MIB(1)            /* of their URIs together */
+#define LIMIT_UPDATED              KIB(16) /* params of an update that are passed on as they are */
 #define LIMIT_SESSION_ID           KIB(1)
 #define LIMIT_SSE_ID               KIB(1)
 #define LIMIT_ERROR_BODY           KIB(64) /* of an HTTP answer that is an error */

@@ -21,6 +21,7 @@
 #define MCP_META_CLIENT_INFO  SLICE("io.modelcontextprotocol/clientInfo")
 #define MCP_META_SERVER_INFO  SLICE("io.modelcontextprotocol/serverInfo")
 #define MCP_META_LOG_LEVEL    SLICE("io.modelcontextprotocol/logLevel")
+#define MCP_META_SUBSCRIPTION SLICE("io.modelcontextprotocol/subscriptionId")
 
 /* The envelope. */
 

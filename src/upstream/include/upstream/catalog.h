@@ -72,7 +72,9 @@ struct catalog {
     struct catalog_list *lists[MCP_LIST_COUNT]; /* each with a reference; never NULL */
     enum mcp_revision revision;
     unsigned declared; /* lists that the server has, a mask: 1u << enum mcp_list */
+    unsigned telling;  /* those of them whose changes it tells */
     bool has_completions, has_logging;
+    bool has_subscribe; /* it tells of resources that are updated */
     struct slice server_name, server_version, instructions;
     struct arena arena;
 };

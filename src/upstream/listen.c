@@ -1,0 +1,653 @@
+/*
+ * Servers of 2026-07-28 are asked for everything at once: one subscriptions/listen for the lists
+ * whose changes the server tells, and for all resources that are watched (MCP 2026-07-28,
+ * basic/patterns/subscriptions). What it asks for cannot be changed, so when more is wanted another
+ * one is opened, and the one before ends when that is acknowledged; over HTTP a moment later, for
+ * what was told meanwhile may still be on its way. What both tell is passed on once.
+ *
+ * It is kept open while the instance is ready, so that its catalog is never older than what the
+ * server said; that is no use of the instance. A server that does not know the method is not asked
+ * again before its next start; one that ends its streams is, with pauses that grow. Nobody knows
+ * what was missed then: everything counts as changed.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "http_failure.h"
+#include "json/writer.h"
+#include "private.h"
+
+enum {
+    RETRY_MS = 1000,
+    RETRY_MAX_MS = 60000,
+    STABLE_MS = 10000, /* open for so long: the next pause is the first again */
+    TRIES = 6,         /* when nobody watches */
+    SURPLUS_MS = 1000, /* until the server hears that somebody does not watch any more */
+    OLD_MS = 1000,     /* for what the one before still tells */
+};
+
+#define NOT_TOLD "the upstream does not tell of changes of this resource"
+#define NO_ANSWER                                                                                  \
+    "the upstream ended the request for changes (subscriptions/listen) without an answer"
+
+struct listen {
+    struct upstream_instance *instance;
+    uint64_t id;
+    struct post *post;    /* over HTTP */
+    unsigned asked, told; /* lists: what it asks for, and what the server has acknowledged */
+    bool is_acked;
+    uint64_t acked_ms;
+    size_t n_new; /* resources that it asks for and that were off */
+    unsigned n_garbage;
+};
+
+static void log_debug(const struct upstream_instance *instance, const char *text) {
+    log_write(instance_log(instance), LOG_DEBUG, "upstream", text,
+              LOG_TEXT("upstream", instance_name(instance)));
+}
+
+/* The end of one. */
+
+static struct listen *discard(struct listen *listen) {
+    if (listen != NULL)
+        post_cancel(listen->post);
+    mem_free(listen);
+    return NULL;
+}
+
+/* A child is told; an HTTP server sees its stream closed. */
+static void cancel(const struct listen *listen) {
+    struct buf params CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+    struct buf line = BUF_INIT(KIB(2));
+    if (instance_is_http(listen->instance))
+        return;
+    buf_printf(&params, "{\"requestId\":%llu}", (unsigned long long)listen->id);
+    mcp_write_notification(&line, MCP_NOTIFY_CANCELLED, buf_slice(&params));
+    (void)!instance_send(listen->instance, 0, MCP_NOTIFY_CANCELLED, false, &line);
+}
+
+static struct listen *take_leave(struct listen *listen) {
+    if (listen != NULL)
+        cancel(listen);
+    return discard(listen);
+}
+
+void listen_on_old(void *context) {
+    struct upstream_instance *instance = context;
+    instance->watches.old = take_leave(instance->watches.old);
+}
+
+/* The request. */
+
+/* Templates have no word of their own: they change with the resources. */
+static struct slice filter_key(enum mcp_list list) {
+    static const struct slice keys[MCP_LIST_COUNT] = {
+        [MCP_LIST_TOOLS] = SLICE_INIT("toolsListChanged"),
+        [MCP_LIST_PROMPTS] = SLICE_INIT("promptsListChanged"),
+        [MCP_LIST_RESOURCES] = SLICE_INIT("resourcesListChanged"),
+        [MCP_LIST_TEMPLATES] = SLICE_INIT("resourcesListChanged"),
+    };
+    return keys[list];
+}
+
+static void write_lists(struct json_writer *writer, unsigned mask) {
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        if ((mask & (1u << i)) != 0 && i != MCP_LIST_TEMPLATES)
+            json_kv_bool(writer, filter_key((enum mcp_list)i), true);
+    }
+}
+
+/* Whether this one asks for it. */
+static bool takes(const struct watches *watches, const struct listen *listen,
+                  const struct topic *topic) {
+    if (list_is_empty(&topic->watches))
+        return false;
+    return topic->state != TOPIC_OFF || !watches->is_careful || listen->n_new == 0;
+}
+
+static void write_resources(struct json_writer *writer, struct watches *watches,
+                            struct listen *listen) {
+    size_t cursor = 0;
+    void *value = NULL;
+    json_key(writer, SLICE("resourceSubscriptions"));
+    json_array_begin(writer);
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        struct topic *topic = value;
+        if (!takes(watches, listen, topic))
+            continue;
+        json_string(writer, slice_make(topic->uri, topic->len));
+        listen->n_new += topic->state == TOPIC_OFF ? 1 : 0;
+        topic->listen_id = listen->id;
+        topic->is_honoured = false;
+        if (topic->state == TOPIC_OFF)
+            topic->state = TOPIC_ASKED;
+    }
+    json_array_end(writer);
+}
+
+static void write_request(struct buf *line, struct listen *listen) {
+    struct upstream_instance *instance = listen->instance;
+    struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_UPSTREAM_MESSAGE);
+    struct json_writer writer;
+    char id[24];
+    json_writer_init(&writer, &params);
+    json_object_begin(&writer);
+    json_key(&writer, SLICE("notifications"));
+    json_object_begin(&writer);
+    write_lists(&writer, listen->asked);
+    if (instance->watches.topics.count != 0)
+        write_resources(&writer, &instance->watches, listen);
+    json_object_end(&writer);
+    handshake_write_envelope(&writer, instance);
+    json_object_end(&writer);
+    int len = snprintf(id, sizeof id, "%llu", (unsigned long long)listen->id);
+    mcp_write_request(line, slice_make(id, (size_t)len), MCP_SUBSCRIPTIONS_LISTEN,
+                      buf_slice(&params));
+}
+
+static bool on_message(void *context, struct slice document);
+static void on_end(void *context, const struct post_end *end);
+
+static int post(struct listen *listen, struct slice line) {
+    static const struct post_events events = {.on_message = on_message, .on_end = on_end};
+    struct upstream_instance *instance = listen->instance;
+    CLEANUP(oauth_token_unrefp)
+    struct oauth_token *token = instance_token(instance);
+    struct post_options options = {
+        .worker = instance->worker,
+        .route = instance->route,
+        .method = HTTP_METHOD_POST,
+        .mcp_method = MCP_SUBSCRIPTIONS_LISTEN,
+        .body = line,
+        .token = token,
+        .is_idempotent = true,
+        .ends_with_token = true,
+    };
+    if (options.route == NULL)
+        return -EPIPE;
+    return post_start(&options, &events, listen, &listen->post);
+}
+
+static int send(struct listen *listen) {
+    struct buf line = BUF_INIT(LIMIT_UPSTREAM_MESSAGE);
+    write_request(&line, listen);
+    if (!instance_is_http(listen->instance))
+        return instance_send(listen->instance, listen->id, MCP_SUBSCRIPTIONS_LISTEN, false, &line);
+    int error = buf_error(&line);
+    if (error == 0)
+        error = post(listen, buf_slice(&line));
+    buf_deinit(&line);
+    return error;
+}
+
+/* What is wanted and not asked for. */
+static bool is_lacking(const struct upstream_instance *instance) {
+    const struct watches *watches = &instance->watches;
+    size_t cursor = 0;
+    void *value = NULL;
+    unsigned asked = watches->current != NULL ? watches->current->asked : 0;
+    if ((instance->catalog->telling & ~asked) != 0)
+        return true;
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        const struct topic *topic = value;
+        if (topic->state == TOPIC_OFF && !topic->is_refused)
+            return true;
+    }
+    return false;
+}
+
+static bool wants_nothing(const struct upstream_instance *instance) {
+    return instance->catalog->telling == 0 && instance->watches.topics.count == 0;
+}
+
+static void plan(struct upstream_instance *instance, uint64_t lived_ms) {
+    struct watches *watches = &instance->watches;
+    if (lived_ms >= STABLE_MS)
+        watches->n_failed = 0;
+    if (watches->n_failed == 0)
+        watches->retry_ms = RETRY_MS;
+    else if (watches->retry_ms < RETRY_MAX_MS / 2)
+        watches->retry_ms *= 2;
+    else
+        watches->retry_ms = RETRY_MAX_MS;
+    if (++watches->n_failed >= TRIES && !watches_any(instance)) {
+        watches->is_refused = true;
+        log_debug(instance,
+                  "is not asked for changes any more: it ends the stream again and again");
+        return;
+    }
+    uint64_t quarter = watches->retry_ms / 4;
+    uint64_t delay = watches->retry_ms - quarter + random_below(2 * quarter + 1);
+    watches->retry_at_ms = io_loop_now(instance->loop) + delay;
+    io_timer_start(watches->listen_timer, delay);
+}
+
+static void next_failed(struct upstream_instance *instance, enum upstream_outcome outcome,
+                        struct slice bytes, bool is_unknown);
+
+static void open_next(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    struct listen *listen = mem_alloc(sizeof *listen);
+    watches->has_surplus = false;
+    if (listen == NULL) {
+        plan(instance, 0);
+        return;
+    }
+    listen->instance = instance;
+    listen->id = upstream_next_id(instance->upstream->set);
+    listen->asked = instance->catalog->telling;
+    io_timer_stop(watches->old_timer);
+    watches->old = take_leave(watches->old);
+    watches->next = listen;
+    io_timer_start(watches->ack_timer, instance->upstream->config->call_idle_timeout_ms);
+    int error = send(listen);
+    if (error == 0)
+        return;
+    next_failed(instance, UPSTREAM_FAILED,
+                error == -EACCES   ? SLICE(LACKS_TOKEN)
+                : error == -ENOMEM ? SLICE("the gateway is out of memory")
+                                   : SLICE("the upstream does not take requests; try again later"),
+                false);
+}
+
+void listen_update(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    if (!watches->is_ready || watches->next != NULL || watches->is_refused ||
+        watches->retry_at_ms != 0)
+        return;
+    if (is_lacking(instance))
+        open_next(instance);
+}
+
+void listen_on_retry(void *context) {
+    struct upstream_instance *instance = context;
+    struct watches *watches = &instance->watches;
+    watches->retry_at_ms = 0;
+    if (!watches->is_ready)
+        return;
+    if (watches->has_surplus && watches->next == NULL && wants_nothing(instance)) {
+        watches->has_surplus = false;
+        watches->current = take_leave(watches->current);
+    } else if (watches->has_surplus && watches->next == NULL && watches->current != NULL) {
+        open_next(instance);
+    } else {
+        listen_update(instance);
+    }
+}
+
+void listen_wanted(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    uint64_t soon = io_loop_now(instance->loop) + RETRY_MS;
+    watches->is_refused = false;
+    if (watches->retry_at_ms > soon) {
+        watches->retry_at_ms = soon;
+        io_timer_start(watches->listen_timer, RETRY_MS);
+    }
+    listen_update(instance);
+}
+
+void listen_unwanted(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    watches->has_surplus = true;
+    if (!io_timer_is_running(watches->listen_timer))
+        io_timer_start(watches->listen_timer, SURPLUS_MS);
+}
+
+bool listen_lists(const struct upstream_instance *instance, unsigned *ret_list_mask) {
+    const struct watches *watches = &instance->watches;
+    bool is_known =
+        watches->current != NULL || watches->is_refused || instance->catalog->telling == 0;
+    if (is_known)
+        *ret_list_mask = watches->current != NULL ? watches->current->told : 0;
+    return is_known;
+}
+
+/* What becomes of it. */
+
+/* Those that it asked for go back to where they were. */
+static void next_failed(struct upstream_instance *instance, enum upstream_outcome outcome,
+                        struct slice bytes, bool is_unknown) {
+    struct watches *watches = &instance->watches;
+    size_t cursor = 0, n_new = watches->next->n_new;
+    void *value = NULL;
+    /* It may be one resource that the server refuses all of them for. */
+    bool is_one_of_many = outcome == UPSTREAM_ERROR && !is_unknown && n_new > 1;
+    bool is_final = outcome == UPSTREAM_ERROR && n_new <= 1;
+    watches->next = discard(watches->next);
+    io_timer_stop(watches->ack_timer);
+    watches->is_careful = watches->is_careful || is_one_of_many;
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        struct topic *topic = value;
+        if (topic->state != TOPIC_ASKED)
+            continue;
+        topic->state = TOPIC_OFF;
+        if (is_one_of_many)
+            continue;
+        if (is_final)
+            topic_refuse(instance, topic, outcome, bytes);
+        else
+            topic_fail(instance, topic, outcome, bytes);
+        topic_settle(instance, topic);
+    }
+    if (watches->current == NULL && is_unknown)
+        watches_lists_live(instance, 0);
+    else if (watches->current == NULL && outcome != UPSTREAM_ERROR)
+        watches_lists_fail(instance, outcome, bytes);
+    if (is_unknown)
+        watches->is_refused = true;
+    else if (is_one_of_many || (is_final && n_new == 1))
+        listen_update(instance);
+    else if (is_lacking(instance))
+        plan(instance, 0);
+}
+
+static void current_lost(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    const struct listen *next = watches->next;
+    size_t cursor = 0;
+    void *value = NULL;
+    uint64_t lived = io_loop_now(instance->loop) - watches->current->acked_ms;
+    watches->current = discard(watches->current);
+    watches->has_lost = true;
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        struct topic *topic = value;
+        bool is_asked = next != NULL && topic->listen_id == next->id;
+        if (topic->state == TOPIC_ON)
+            topic->state = is_asked ? TOPIC_ASKED : TOPIC_OFF;
+    }
+    if (next == NULL)
+        plan(instance, lived);
+}
+
+/* The server has ended it. */
+static void ended(struct listen *listen, enum upstream_outcome outcome, struct slice bytes,
+                  bool is_unknown) {
+    struct upstream_instance *instance = listen->instance;
+    struct watches *watches = &instance->watches;
+    if (listen == watches->next) {
+        next_failed(instance, outcome, bytes, is_unknown);
+    } else if (listen == watches->current) {
+        log_debug(instance, "has ended what it told changes with");
+        current_lost(instance);
+    } else {
+        watches->old = discard(watches->old);
+        io_timer_stop(watches->old_timer);
+    }
+}
+
+static void answered(struct listen *listen, const struct mcp_message *message) {
+    if (message->kind == MCP_RESULT) {
+        ended(listen, UPSTREAM_FAILED, SLICE(NO_ANSWER), false);
+        return;
+    }
+    int64_t code = 0;
+    const struct json_reader *reader = listen->instance->worker->home_reader;
+    const struct json_node *error = json_member(reader, json_root(reader), SLICE("error"));
+    const struct json_node *number = json_member(reader, error, SLICE("code"));
+    bool has_code = number != NULL && json_to_i64(number, &code) == 0;
+    ended(listen, UPSTREAM_ERROR, message->error, has_code && code == MCP_E_METHOD_NOT_FOUND);
+}
+
+void listen_on_late(void *context) {
+    struct upstream_instance *instance = context;
+    struct watches *watches = &instance->watches;
+    if (watches->next == NULL)
+        return;
+    cancel(watches->next);
+    next_failed(instance, UPSTREAM_TIMEOUT, SLICE(WATCH_TIMEOUT), false);
+}
+
+/* The acknowledgement. */
+
+static void read_honoured(struct listen *listen, struct slice params) {
+    static const struct json_want want_nothing[] = {{0}};
+    static const struct json_want want_uris[] = {{"resourceSubscriptions", want_nothing}, {0}};
+    static const struct json_want want_filter[] = {{"notifications", want_uris}, {0}};
+    static const struct json_want want = {.children = want_filter};
+    struct upstream_instance *instance = listen->instance;
+    struct json_reader *reader = instance->worker->home_reader;
+    if (json_read(reader, params, &want, NULL, NULL) != 0)
+        return;
+    const struct json_node *filter =
+        json_member_typed(reader, json_root(reader), SLICE("notifications"), JSON_OBJECT);
+    if (filter == NULL)
+        return;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        if (json_member_typed(reader, filter, filter_key((enum mcp_list)i), JSON_TRUE) != NULL)
+            listen->told |= listen->asked & (1u << i);
+    }
+    const struct json_node *uris =
+        json_member_typed(reader, filter, SLICE("resourceSubscriptions"), JSON_ARRAY);
+    for (const struct json_node *node = uris != NULL ? json_first(reader, uris) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        struct topic *topic = node->type == JSON_STRING ? watches_find(instance, node) : NULL;
+        if (topic != NULL && topic->listen_id == listen->id)
+            topic->is_honoured = true;
+    }
+}
+
+static void settle_topics(struct upstream_instance *instance, const struct listen *listen,
+                          bool had_current) {
+    struct watches *watches = &instance->watches;
+    size_t cursor = 0;
+    void *value = NULL;
+    bool has_off = false;
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        struct topic *topic = value;
+        topic->was_on = had_current && topic->state == TOPIC_ON;
+        topic->balance = 0;
+        if (topic->listen_id != listen->id) {
+            has_off = true;
+            continue;
+        }
+        if (!topic->is_honoured)
+            topic_refuse(instance, topic, UPSTREAM_FAILED, SLICE(NOT_TOLD));
+        else if (topic->state != TOPIC_ON)
+            topic_on(instance, topic);
+        topic_settle(instance, topic);
+    }
+    watches->is_careful = watches->is_careful && has_off;
+}
+
+static void acknowledged(struct listen *listen, const struct mcp_message *message) {
+    struct upstream_instance *instance = listen->instance;
+    struct watches *watches = &instance->watches;
+    struct listen *before = watches->current;
+    if (listen != watches->next) {
+        log_debug(instance, "has acknowledged a subscription again");
+        return;
+    }
+    io_timer_stop(watches->ack_timer);
+    read_honoured(listen, message->params->raw);
+    listen->is_acked = true;
+    listen->acked_ms = io_loop_now(instance->loop);
+    watches->next = NULL;
+    watches->current = listen;
+    watches->lists_was = before != NULL ? before->told : 0;
+    memset(watches->list_balance, 0, sizeof watches->list_balance);
+    if (before != NULL && instance_is_http(instance)) {
+        watches->old = before;
+        io_timer_start(watches->old_timer, OLD_MS);
+    } else { /* what a child told it before has been read before */
+        take_leave(before);
+    }
+    settle_topics(instance, listen, before != NULL);
+    watches_lists_live(instance, listen->told);
+    if (watches->has_lost) {
+        watches->has_lost = false;
+        handshake_lists_changed(instance, UPSTREAM_ALL_LISTS, false);
+    }
+    listen_update(instance);
+}
+
+/* What it tells. */
+
+/*
+ * While there is an old one both tell the same. Whichever comes first is passed on, and the other
+ * one's is not. `balance`: how many the old one has told more than the current one.
+ */
+static bool is_news(int *balance, bool is_from_old, bool has_old) {
+    if (!has_old)
+        return true;
+    bool is_news = is_from_old ? *balance >= 0 : *balance <= 0;
+    *balance += is_from_old ? 1 : -1;
+    return is_news;
+}
+
+static void on_lists(struct listen *listen, unsigned mask) {
+    struct upstream_instance *instance = listen->instance;
+    struct watches *watches = &instance->watches;
+    bool is_from_old = listen == watches->old;
+    unsigned news = 0;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        bool is_told = (mask & listen->told & (1u << i)) != 0;
+        bool has_old = watches->old != NULL && (watches->lists_was & (1u << i)) != 0;
+        if (is_told && is_news(&watches->list_balance[i], is_from_old, has_old))
+            news |= 1u << i;
+    }
+    handshake_lists_changed(instance, news, true);
+}
+
+static void on_updated(struct listen *listen, const struct mcp_message *message) {
+    struct upstream_instance *instance = listen->instance;
+    const struct watches *watches = &instance->watches;
+    const struct json_node *uri =
+        mcp_param(instance->worker->home_reader, message, SLICE("uri"), JSON_STRING);
+    struct topic *topic = watches_find(instance, uri);
+    bool is_from_old = listen == watches->old;
+    if (topic == NULL || topic->state != TOPIC_ON || (is_from_old && !topic->was_on))
+        return;
+    if (is_news(&topic->balance, is_from_old, watches->old != NULL && topic->was_on))
+        topic_tell(instance, topic, message->params->raw);
+}
+
+/* The one that a notification names; its id has to have the type that it was sent with. */
+static struct listen *named(const struct upstream_instance *instance,
+                            const struct mcp_message *message) {
+    const struct watches *watches = &instance->watches;
+    struct listen *const all[] = {watches->current, watches->next, watches->old};
+    const struct json_node *node =
+        message->meta != NULL ? json_member_typed(instance->worker->home_reader, message->meta,
+                                                  MCP_META_SUBSCRIPTION, JSON_NUMBER)
+                              : NULL;
+    uint64_t id;
+    if (node == NULL || slice_to_u64(node->raw, &id) != 0)
+        return NULL;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i] != NULL && all[i]->id == id)
+            return all[i];
+    }
+    return NULL;
+}
+
+/* `stream`: on which it came; NULL: a child's, on which all come. */
+static void notified(struct upstream_instance *instance, const struct listen *stream,
+                     const struct mcp_message *message) {
+    struct listen *listen = named(instance, message);
+    bool is_ours = listen != NULL && (stream == NULL || stream == listen);
+    if (is_ours && message->method == MCP_NOTIFY_SUBSCRIPTIONS_ACKNOWLEDGED)
+        acknowledged(listen, message);
+    else if (!is_ours || !listen->is_acked)
+        log_debug(instance, "told something that it was not asked for");
+    else if (message->method == MCP_NOTIFY_RESOURCE_UPDATED)
+        on_updated(listen, message);
+    else
+        on_lists(listen, watches_list_mask(message->method));
+}
+
+void listen_notified(struct upstream_instance *instance, const struct mcp_message *message) {
+    notified(instance, NULL, message);
+}
+
+bool listen_answer(struct upstream_instance *instance, uint64_t id,
+                   const struct mcp_message *message) {
+    const struct watches *watches = &instance->watches;
+    struct listen *const all[] = {watches->current, watches->next, watches->old};
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i] != NULL && all[i]->id == id && !instance_is_http(instance)) {
+            answered(all[i], message);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Its stream. */
+
+static bool on_garbage(struct listen *listen) {
+    if (listen->n_garbage++ < LIMIT_GARBAGE_MESSAGES)
+        return false;
+    listen->post = post_cancel(listen->post);
+    ended(listen, UPSTREAM_FAILED, SLICE("the upstream sends what is no valid message"), false);
+    return false;
+}
+
+static bool on_message(void *context, struct slice document) {
+    struct listen *listen = context;
+    struct mcp_message message;
+    struct mcp_refusal refusal;
+    uint64_t id;
+    if (mcp_message_read(listen->instance->worker->home_reader, document, &message, &refusal) != 0)
+        return on_garbage(listen);
+    switch (message.kind) {
+    case MCP_RESULT:
+    case MCP_ERROR:
+        if (slice_to_u64(message.id, &id) != 0 || id != listen->id)
+            return false;
+        listen->post = NULL; /* it reads the rest of the stream by itself */
+        answered(listen, &message);
+        return true;
+    case MCP_REQUEST:
+        return false; /* it must not ask */
+    case MCP_NOTIFICATION:
+        notified(listen->instance, listen, &message);
+        return false;
+    }
+    return false;
+}
+
+/* It does not know the method, or not at this address. */
+static bool is_unknown(const struct transport_failure *failure) {
+    bool is_status = failure->status == 404 || failure->status == 405 || failure->status == 501;
+    return failure->code == MCP_E_METHOD_NOT_FOUND || (is_status && failure->code == 0);
+}
+
+static void on_end(void *context, const struct post_end *end) {
+    struct listen *listen = context;
+    struct upstream_instance *instance = listen->instance;
+    char text[HTTP_DESCRIPTION];
+    listen->post = NULL;
+    struct transport_failure failure = http_failure(instance->worker->home_reader, NULL, end);
+    if (failure.error.len != 0)
+        ended(listen, UPSTREAM_ERROR, failure.error, is_unknown(&failure));
+    else
+        ended(listen, UPSTREAM_FAILED, http_describe(instance->upstream, end, false, text),
+              is_unknown(&failure));
+}
+
+/* With the instance. */
+
+void listen_begin(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    watches->is_refused = watches->is_careful = watches->has_surplus = watches->has_lost = false;
+    watches->n_failed = 0;
+    watches->retry_at_ms = 0;
+    if (instance->catalog->telling == 0)
+        watches_lists_live(instance, 0);
+    listen_update(instance);
+}
+
+void listen_end(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    watches->current = discard(watches->current);
+    watches->next = discard(watches->next);
+    watches->old = discard(watches->old);
+    watches->retry_at_ms = 0;
+    io_timer_stop(watches->listen_timer);
+    io_timer_stop(watches->ack_timer);
+    io_timer_stop(watches->old_timer);
+}
