@@ -96,6 +96,7 @@ static void free_parts(struct gw_call *call) {
 static void free_call(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
     gw_call_drop_asks(call);
+    gw_listen_drop(call);
     gw_call_free_input(call);
     gw_call_leave(call);
     gw_call_leave_slot(call);
@@ -285,21 +286,26 @@ void gw_write_modern_members(struct json_writer *writer, const struct gateway *g
     json_object_end(writer);
 }
 
-void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts) {
+static void answer(struct gw_call *call, const struct slice *parts, size_t n_parts) {
     struct gw_exchange *exchange = call->exchange;
-    if (gw_record_end(call, parts, n_parts))
-        return;
+    struct gw_session *listen = TAKE(call->listen);
     free_call(call);
-    gw_exchange_answer(exchange, parts, n_parts);
+    if (listen != NULL)
+        gw_listen_begin(exchange, listen, parts, n_parts);
+    else
+        gw_exchange_answer(exchange, parts, n_parts);
+}
+
+void gw_call_answer_parts(struct gw_call *call, const struct slice *parts, size_t n_parts) {
+    if (!gw_record_end(call, parts, n_parts))
+        answer(call, parts, n_parts);
 }
 
 void gw_call_answer_held(struct gw_call *call) {
-    struct gw_exchange *exchange = call->exchange;
     struct slice whole = slice_make(call->record.held, call->record.held_len);
     budget_give_back(io_loop_budget(call->worker->loop), whole.len);
     CLEANUP(mem_freep) char *held = TAKE(call->record.held);
-    free_call(call);
-    gw_exchange_answer(exchange, &whole, 1);
+    answer(call, &whole, 1);
 }
 
 void gw_call_answer_scratch(struct gw_call *call) {
@@ -429,6 +435,7 @@ void gw_call_answer_error(struct gw_call *call, enum mcp_error_code code, struct
     /* A code that 2026-07-28 took back (server/resources). */
     if (code == MCP_E_RESOURCE_NOT_FOUND && is_modern(call))
         code = MCP_E_INVALID_PARAMS;
+    gw_listen_drop(call); /* this is no acknowledgement */
     set_status(call, code);
     gw_record_refusal(call, code, text);
     mcp_write_error(gw_worker_scratch(call->worker), gw_call_id(call), code, text, data);

@@ -44,7 +44,9 @@ struct gw_call {
     uint64_t last_ask;
     struct gw_worker *host; /* it visits a call that is parked there; NULL: it does not */
     char host_id[GW_PARKED_ID];
-    struct gw_input *input; /* owned; NULL: its server of 2026-07-28 has not asked for any */
+    struct gw_input *input;    /* owned; NULL: its server of 2026-07-28 has not asked for any */
+    struct gw_session *listen; /* a reference: what it begins to listen to */
+    size_t n_pending;          /* subscriptions that have to be live before it is answered */
     struct gw_record record;
     char *document; /* owned: the message, while the call waits */
     size_t document_len;
@@ -325,6 +327,53 @@ void gw_route_go_on(struct gw_call *call);
 /* Of one that has waited: who asks is asked again, for a reload may have taken token or groups.
  * False: it has been refused. */
 bool gw_call_may_go_on(struct gw_call *call);
+
+/* The first that has the resource or a template for it, or that may have it unlisted; NULL: none.
+ */
+struct gw_view_item *gw_view_find_resource(struct gw_view *view, struct slice uri,
+                                           const struct catalog_item **ret_found);
+
+/* subscriptions.c */
+
+/* The server is asked to watch the resource, and the call answered with what it says. 0, -ENOMEM;
+ * GW_E_SUBSCRIPTIONS: the session has too many. GW_E_SUBSCRIBED: it is there already. */
+enum { GW_E_SUBSCRIPTIONS = 1, GW_E_SUBSCRIBED };
+MUST_CHECK int gw_subscribe(struct gw_call *call, const struct gw_view_item *item,
+                            struct slice uri);
+/* resources/unsubscribe. */
+void gw_unsubscribe(struct gw_call *call, const struct mcp_message *message);
+/* The call waits for one more, of its session or of what it listens to: a resource, or lists. As
+ * gw_subscribe(). */
+MUST_CHECK int gw_subscription_begin(struct gw_call *call, struct gw_session *session,
+                                     const struct gw_view_item *item, struct slice uri,
+                                     unsigned list_mask);
+/* Those that are not live by now never will be; and of children's lists nothing is watched longer
+ * than until they are known. */
+void gw_subscriptions_settle(struct gw_session *session, const struct upstream_list *list);
+/* The resources that are live, as strings. */
+void gw_subscriptions_write_uris(struct gw_session *session, struct json_writer *writer);
+/* Tells the client on its stream which resources were updated. */
+void gw_subscriptions_flush(struct gw_exchange *stream);
+/* Begins those again whose instances are gone. */
+void gw_subscriptions_renew(struct gw_worker *worker, struct gw_session *session);
+/* The session ends. */
+void gw_subscriptions_drop(struct gw_session *session);
+
+/* listen.c: subscriptions/listen of 2026-07-28 */
+
+void gw_listen_start(struct gw_call *call, const struct mcp_message *message);
+/* What it waited for is there. */
+void gw_listen_go_on(struct gw_call *call);
+/* All that it asked for is watched, or will not be. */
+void gw_listen_live(struct gw_call *call);
+/* It has been answered with its first message (in parts): from now on it is a stream. Takes the
+ * session's reference over. */
+void gw_listen_begin(struct gw_exchange *exchange, struct gw_session *session,
+                     const struct slice *parts, size_t n_parts);
+/* Nothing more will be said on it: its result. */
+void gw_listen_tell_end(struct gw_exchange *stream);
+/* The call ends before it was answered. */
+void gw_listen_drop(struct gw_call *call);
 
 /* notify.c */
 void gw_notify_changed(void *context, const struct upstream *upstream, struct slice owner,

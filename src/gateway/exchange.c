@@ -56,6 +56,8 @@ static void free_exchange(struct gw_exchange *exchange) {
         atomic_store(&session->last_used_ms, io_loop_now(exchange->worker->loop));
         if (session->kind == GW_SESSION_SSE)
             gw_sse_end(exchange);
+        else if (session->kind == GW_SESSION_LISTEN)
+            gw_session_close(session);
     }
     if (exchange->post != NULL && exchange->carrier != NULL)
         exchange->post->run = NULL;
@@ -356,6 +358,11 @@ void gw_exchange_notify(struct gw_exchange *exchange, struct slice json) {
     notify(exchange, &json, json.len != 0);
 }
 
+void gw_exchange_notify_parts(struct gw_exchange *exchange, const struct slice *parts,
+                              size_t n_parts) {
+    notify(exchange, parts, n_parts);
+}
+
 void gw_exchange_tell(struct gw_exchange *exchange, struct slice event, struct slice data) {
     struct buf *frame = frame_buf(exchange);
     struct buf begin CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
@@ -377,6 +384,8 @@ void gw_exchange_drain_stream(struct gw_exchange *exchange) {
 }
 
 void gw_exchange_end_stream(struct gw_exchange *exchange) {
+    if (exchange->is_get_stream && exchange->session->kind == GW_SESSION_LISTEN)
+        gw_listen_tell_end(exchange);
     struct buf *frame = frame_buf(exchange);
     exchange->is_answered = true;
     if (!exchange->is_http10)
@@ -461,6 +470,8 @@ bool gw_exchange_begin_session_stream(struct gw_exchange *exchange) {
         gw_exchange_refuse(exchange, 503, MCP_E_UNAVAILABLE, "the gateway is out of memory");
         return false;
     }
+    if (session->kind == GW_SESSION_LISTEN)
+        return true; /* its call has a record */
     exchange->n_asked = 1;
     gw_record_done(exchange, "stream");
     return true;

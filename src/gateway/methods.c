@@ -52,20 +52,20 @@ static enum mcp_revision negotiate(const struct json_reader *reader,
     return mcp_revision_is_legacy_http(wanted) ? wanted : MCP_LEGACY_LATEST;
 }
 
-/* Changes are told on a session's stream; clients of 2026-07-28, who have none, are promised
- * nothing. */
+/* Changes are told on a session's stream, or on that of a listen. */
 static void write_capabilities(struct json_writer *writer, const struct gw_view *view,
                                const struct gw_call *call) {
     /* An endpoint of one upstream has what that one has, once it is known. */
     const struct catalog *known =
         call->only != NULL && view->n == 1 ? view->items[0].status.catalog : NULL;
-    struct slice list =
-        mcp_revision_is_modern(call->revision) ? SLICE("{}") : SLICE("{\"listChanged\":true}");
     json_object_begin(writer);
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
         if (i == MCP_LIST_TEMPLATES || (known != NULL && (known->declared & (1u << i)) == 0))
             continue;
-        json_kv_raw(writer, mcp_list_info((enum mcp_list)i)->capability, list);
+        bool subscribes = i == MCP_LIST_RESOURCES && (known == NULL || known->has_subscriptions);
+        json_kv_raw(writer, mcp_list_info((enum mcp_list)i)->capability,
+                    subscribes ? SLICE("{\"subscribe\":true,\"listChanged\":true}")
+                               : SLICE("{\"listChanged\":true}"));
     }
     if (known == NULL || known->has_logging)
         json_kv_raw(writer, SLICE("logging"), SLICE("{}"));
@@ -227,6 +227,9 @@ static const struct method_row {
     [MCP_RESOURCES_LIST] = {gw_list_start, BOTH, RESOURCES},
     [MCP_RESOURCES_TEMPLATES_LIST] = {gw_list_start, BOTH, RESOURCES},
     [MCP_RESOURCES_READ] = {gw_call_start, BOTH, RESOURCES},
+    [MCP_RESOURCES_SUBSCRIBE] = {gw_call_start, LEGACY, RESOURCES},
+    [MCP_RESOURCES_UNSUBSCRIBE] = {gw_unsubscribe, LEGACY, RESOURCES},
+    [MCP_SUBSCRIPTIONS_LISTEN] = {gw_listen_start, MODERN, NOTHING},
     [MCP_COMPLETION_COMPLETE] = {gw_call_start, BOTH, COMPLETIONS},
 };
 

@@ -1,7 +1,7 @@
 /*
- * What upstreams tell on their own: lists that changed, log messages. It goes to the GET stream of
- * each session concerned, which lives on one worker; changes that come while there is no stream are
- * kept as a mask, logs are not kept.
+ * What upstreams tell on their own: lists that changed, resources that were updated
+ * (subscriptions.c), log messages. It goes to the GET stream of each session concerned, which lives
+ * on one worker; changes that come while there is no stream are kept as a mask, logs are not kept.
  */
 #include "base/mem.h"
 #include "private.h"
@@ -64,7 +64,14 @@ void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
     struct gw_exchange *stream = map_get(&worker->streams, slice_from_cstr(session->id));
     if (stream == NULL || gw_exchange_is_clogged(stream))
         return; /* the mask is kept until there is one that drains */
+    bool is_listen = session->kind == GW_SESSION_LISTEN;
     unsigned mask = atomic_exchange(&session->changed, 0);
+    struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_RPC_ID + KIB(1));
+    if (is_listen) {
+        mask &= session->listen_mask;
+        (void)!mcp_bridge_news(&params, worker->second_reader, SLICE("{}"),
+                               slice_from_cstr(session->listen_id));
+    }
     enum mcp_method last = MCP_METHOD_UNKNOWN;
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
         enum mcp_method method = mcp_list_info((enum mcp_list)i)->changed;
@@ -72,9 +79,10 @@ void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
             continue; /* resources and templates share a notification */
         last = method;
         struct buf *out = gw_worker_scratch(worker);
-        mcp_write_notification(out, method, SLICE_EMPTY);
+        mcp_write_notification(out, method, buf_slice(&params));
         gw_exchange_notify(stream, buf_slice(out));
     }
+    gw_subscriptions_flush(stream);
 }
 
 /* What is told, and to whom. */
@@ -107,7 +115,9 @@ static bool concerns(struct gw_session *session, const struct news *news) {
     if (session->only[0] != '\0' && !gw_session_is_at(session, news->upstream))
         return false;
     return upstream_config(news->upstream)->share != CONFIG_SHARE_SESSION ||
-           slice_eq(slice_from_cstr(session->id), news->owner);
+           upstream_owner_is(news->owner, session->principal->id,
+                             session->kind != GW_SESSION_LISTEN ? slice_from_cstr(session->id)
+                                                                : SLICE_EMPTY);
 }
 
 static void tell_principal(void *context, struct gw_principal *principal) {
@@ -121,8 +131,8 @@ static void tell_principal(void *context, struct gw_principal *principal) {
         if ((heard & news->list_mask) != 0) {
             atomic_fetch_or(&session->changed, heard & news->list_mask);
             post(session, SLICE_EMPTY, false);
-        } else if (news->list_mask == 0 && heard == UPSTREAM_ALL_LISTS &&
-                   news->level >= atomic_load(&session->log_level)) {
+        } else if (news->list_mask == 0 && session->kind != GW_SESSION_LISTEN &&
+                   heard == UPSTREAM_ALL_LISTS && news->level >= atomic_load(&session->log_level)) {
             post(session, news->params, false);
         }
     }

@@ -99,7 +99,9 @@ static struct slice trace_of(const struct gw_call *call, const struct mcp_messag
 static struct slice operation_of(const struct gw_call *call, const struct mcp_message *message,
                                  struct buf *out) {
     const struct json_reader *reader = call->worker->reader;
-    bool is_uri = message->method == MCP_RESOURCES_READ;
+    bool is_uri = message->method == MCP_RESOURCES_READ ||
+                  message->method == MCP_RESOURCES_SUBSCRIBE ||
+                  message->method == MCP_RESOURCES_UNSUBSCRIBE;
     const struct json_node *node =
         mcp_param(reader, message, is_uri ? SLICE("uri") : SLICE("name"), JSON_STRING);
     if (node == NULL)
@@ -135,7 +137,9 @@ void gw_record_begin(struct gw_call *call, const struct mcp_message *message) {
     struct audit_what what = {
         .method = message->method_text,
         .operation = operation_of(call, message, &operation),
-        .arguments = raw_param(call, message, SLICE("arguments")),
+        .arguments = raw_param(call, message,
+                               message->method == MCP_SUBSCRIPTIONS_LISTEN ? SLICE("notifications")
+                                                                           : SLICE("arguments")),
     };
     audit_write_what(worker->audit_writer, &record->text, &what);
 }

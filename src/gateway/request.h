@@ -149,6 +149,8 @@ bool gw_exchange_is_heard(const struct gw_exchange *exchange);
 const struct http_head *gw_exchange_fields(const struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
 void gw_exchange_notify(struct gw_exchange *exchange, struct slice json);
+void gw_exchange_notify_parts(struct gw_exchange *exchange, const struct slice *parts,
+                              size_t n_parts);
 /* An answer that is no stream has status 403 and says in its head what is needed. */
 void gw_exchange_challenge(struct gw_exchange *exchange, const char *error,
                            const struct slice *scopes, size_t n_scopes);

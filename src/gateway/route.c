@@ -52,7 +52,8 @@ static bool find_reference(const struct json_reader *reader, const struct mcp_me
 /* False: the parameters do not say what the call is about; *ret_problem says what is missing. */
 static bool find_subject(const struct json_reader *reader, const struct mcp_message *message,
                          struct subject *subject, const char **ret_problem) {
-    bool is_uri = message->method == MCP_RESOURCES_READ;
+    bool is_uri =
+        message->method == MCP_RESOURCES_READ || message->method == MCP_RESOURCES_SUBSCRIBE;
     if (message->method == MCP_COMPLETION_COMPLETE) {
         *ret_problem = "params.ref must be a ref/prompt with a name or a ref/resource with a uri";
         if (!find_reference(reader, message, subject))
@@ -90,6 +91,12 @@ static struct gw_view_item *find_unlisted(struct gw_view *view, struct slice uri
     return n_candidates == 1 ? candidate : NULL;
 }
 
+struct gw_view_item *gw_view_find_resource(struct gw_view *view, struct slice uri,
+                                           const struct catalog_item **ret_found) {
+    struct gw_view_item *item = gw_view_find(view, MCP_LIST_RESOURCES, uri, ret_found);
+    return item != NULL ? item : find_unlisted(view, uri, view->only != NULL);
+}
+
 /* The caller may use the upstream that the name is of, and there was no room for it. */
 static bool would_be_there(const struct gw_view *view, const struct gw_call *call,
                            struct slice name) {
@@ -125,7 +132,10 @@ static void look_for_absent(struct route *route, struct gw_view *view, const str
 /* The first that has it. */
 static void find_listed(struct route *route, struct gw_view *view, const struct subject *subject) {
     struct slice text = buf_slice(&subject->text);
-    route->item = gw_view_find(view, subject->list, text, &route->found);
+    if (subject->list == MCP_LIST_RESOURCES)
+        route->item = gw_view_find_resource(view, text, &route->found);
+    else
+        route->item = gw_view_find(view, subject->list, text, &route->found);
     if (subject->list != MCP_LIST_TEMPLATES)
         return;
     /* The reference of a completion may be to a plain resource. */
@@ -142,8 +152,6 @@ static struct route find_route(struct gw_view *view, const struct gw_call *call,
     struct route route = {0};
     bool exposed = call->only == NULL;
     find_listed(&route, view, subject);
-    if (route.item == NULL && subject->list == MCP_LIST_RESOURCES)
-        route.item = find_unlisted(view, buf_slice(&subject->text), call->only != NULL);
     if (route.item != NULL)
         route.decision = gw_decide(call->worker, view, route.item, subject->list, route.found);
     route.edit_epoch = call->worker->edit_epoch;
@@ -613,6 +621,15 @@ static bool open_state(struct gw_call *call, const struct mcp_message *message,
     return state == NULL || gw_call_open_state(call, state, &binding, ret_kind, out);
 }
 
+/* The server is asked by the instance, once for all who want the same of it. */
+static void subscribe(struct gw_call *call, const struct gw_view_item *item, struct slice uri) {
+    gw_call_stop_waiting(call);
+    gw_exchange_wait(call->exchange);
+    if (gw_subscribe(call, item, uri) != 0)
+        gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
+                             SLICE_EMPTY);
+}
+
 static void send(struct gw_call *call, const struct mcp_message *message, struct route *route,
                  const struct subject *subject) {
     struct buf state CLEANUP(buf_deinit) = BUF_INIT(call->worker->config->max_request_body);
@@ -640,6 +657,10 @@ static void send(struct gw_call *call, const struct mcp_message *message, struct
     if (gw_call_may_want_input(call) && !gw_call_keep(call, message))
         return;
     int error = 0;
+    if (call->method == MCP_RESOURCES_SUBSCRIBE) {
+        subscribe(call, route->item, buf_slice(&subject->text));
+        return;
+    }
     if (kind == GW_STATE_PARKED)
         error = gw_call_visit(call, message, route->state) ? 0 : -ENOMEM;
     else
@@ -726,7 +747,10 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
 }
 
 void gw_route_go_on(struct gw_call *call) {
-    resume(call, false);
+    if (call->method == MCP_SUBSCRIPTIONS_LISTEN)
+        gw_listen_go_on(call);
+    else
+        resume(call, false);
 }
 
 void gw_route_start(struct gw_call *call, const struct mcp_message *message) {

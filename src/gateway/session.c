@@ -45,6 +45,7 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
         while (map_next(&session->calls, &cursor, NULL, &place))
             mem_free(place);
         map_deinit(&session->calls);
+        mem_free(session->listen_id);
         gw_principal_unref(session->principal);
         auth_identity_unref(session->identity);
         pthread_mutex_destroy(&session->mutex);
@@ -70,7 +71,7 @@ MUST_CHECK static int make_id(const struct gw_sessions *sessions, struct gw_sess
 static bool is_in_use(struct gw_session *session) {
     pthread_mutex_lock(&session->mutex);
     /* A stream on which nobody has said anything yet is none that works. */
-    bool is_begun = session->kind == GW_SESSION_HTTP || atomic_load(&session->is_begun);
+    bool is_begun = session->kind != GW_SESSION_SSE || atomic_load(&session->is_begun);
     bool is_used = session->calls.count != 0 || (session->stream_worker != NULL && is_begun);
     pthread_mutex_unlock(&session->mutex);
     return is_used;
@@ -142,6 +143,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     atomic_init(&session->log_level, -1);
     pthread_mutex_init(&session->mutex, NULL);
     map_init(&session->calls);
+    list_init(&session->subscriptions);
     struct slice id = slice_from_cstr(session->id);
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
@@ -194,6 +196,7 @@ void gw_session_close(struct gw_session *session) {
     pthread_mutex_unlock(&session->principal->mutex);
     gw_notify_end_stream(session);
     gw_session_cancel_calls(session);
+    gw_subscriptions_drop(session);
     upstream_set_forget_session(gateway->upstreams, id, session->capabilities);
     if (atomic_load(&gateway->has_instances_of_sessions))
         gw_notify_recheck(gateway); /* their memory is in views until somebody looks */

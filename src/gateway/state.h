@@ -172,6 +172,8 @@ struct gw_definitions {
 enum gw_session_kind {
     GW_SESSION_HTTP,
     GW_SESSION_SSE, /* of HTTP+SSE: there while its stream is */
+    /* What a client of 2026-07-28 listens to, who has no sessions: there while that stream is. */
+    GW_SESSION_LISTEN,
 };
 
 struct gw_session {
@@ -196,11 +198,43 @@ struct gw_session {
 
     atomic_uint_fast64_t last_used_ms;
     atomic_int log_level; /* -1: the client did not ask */
+    /* Of GW_SESSION_LISTEN: the id of its request, JSON, owned; and the lists that it asked for. */
+    char *listen_id;
+    unsigned listen_mask;
     atomic_bool is_closed;
     atomic_uint changed;             /* lists that the client has not heard of, a mask */
     pthread_mutex_t mutex;           /* guards what follows: calls land on any worker */
     struct map calls;                /* id key to struct gw_call_place */
     struct gw_worker *stream_worker; /* where its GET stream lives; NULL: none */
+    struct list subscriptions;       /* struct gw_subscription */
+    size_t n_subscriptions;
+};
+
+/* Something that a session hears of (subscriptions.c). What may change is guarded by
+ * session->mutex. */
+struct gw_subscription {
+    struct list_link link;      /* in session->subscriptions */
+    atomic_uint refs;           /* the session's, and that of its watch */
+    struct gw_session *session; /* a reference, as long as it is watched */
+    char upstream[GW_SERVER_NAME_CHARS + 1];
+    struct upstream_watch *watch; /* NULL: none */
+    enum gw_subscription_state {
+        GW_SUBSCRIPTION_PENDING,
+        GW_SUBSCRIPTION_LIVE,
+        GW_SUBSCRIPTION_LOST, /* its instance is gone: it is begun again */
+        GW_SUBSCRIPTION_OVER, /* nobody will hear of it but what is noted already */
+    } state;
+    bool is_dropped;               /* it is in no list any more */
+    bool is_gone;                  /* its watch has ended */
+    bool is_again;                 /* it was lost before: what was missed is not known */
+    bool is_updated;               /* and the client has not heard of it */
+    struct gw_call_place *waiters; /* owned: calls that are answered when it is live */
+    size_t n_waiters;
+    char *params; /* owned: of the last update, JSON; NULL: none is kept */
+    size_t params_len;
+    unsigned list_mask; /* of lists; 0: of the resource */
+    size_t uri_len;
+    char uri[];
 };
 
 /* Where a running call is: never a pointer into another worker. */
@@ -333,6 +367,7 @@ struct gateway {
     struct gw_sessions sessions;
     atomic_uint_fast64_t max_sessions; /* of each principal */
     struct upstream_set *upstreams;
+    atomic_bool has_lost_subscriptions;
     atomic_bool has_instances_of_sessions; /* some upstream has one for each session */
     struct gateway_reload *reload;         /* under way; worker 0's */
     struct gw_worker *workers;

@@ -23,11 +23,17 @@ static uint64_t housekeeping_ms(const struct gateway *gateway) {
     return part < HOUSEKEEPING_MS ? part : HOUSEKEEPING_MS;
 }
 
+static void renew_subscriptions(void *context, struct gw_session *session) {
+    gw_subscriptions_renew(context, session);
+}
+
 /* Nothing runs: what a rush has left with the allocator goes back to the system. */
 static void on_housekeeping(void *context) {
     struct gw_worker *worker = context;
     struct gateway *gateway = worker->gateway;
     gw_sessions_expire(gateway, io_loop_now(worker->loop));
+    if (atomic_exchange(&gateway->has_lost_subscriptions, false))
+        gw_sessions_each(&gateway->sessions, renew_subscriptions, worker);
     gw_directory_tick(gateway);
     if (budget_held(&gateway->budget) == 0 && list_is_empty(&worker->calls))
         mem_trim();

@@ -85,7 +85,7 @@ struct catalog *catalog_new(const struct catalog *from) {
         catalog->has_completions = from->has_completions;
         catalog->has_logging = from->has_logging;
         catalog->telling = from->telling;
-        catalog->has_subscribe = from->has_subscribe;
+        catalog->has_subscriptions = from->has_subscriptions;
         catalog->server_name = arena_dup(&catalog->arena, from->server_name);
         catalog->server_version = arena_dup(&catalog->arena, from->server_version);
         catalog->instructions = arena_dup(&catalog->arena, from->instructions);
@@ -139,7 +139,7 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
         json_member_typed(reader, root, SLICE("capabilities"), JSON_OBJECT);
     unsigned mask = 0;
     catalog->telling = 0;
-    catalog->has_subscribe = false;
+    catalog->has_subscriptions = false;
     for (unsigned i = 0; capabilities != NULL && i < MCP_LIST_COUNT; i++) {
         const struct json_node *capability =
             json_member(reader, capabilities, mcp_list_info((enum mcp_list)i)->capability);
@@ -150,7 +150,7 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
             continue;
         catalog->telling |= says(reader, capability, SLICE("listChanged")) ? 1u << i : 0;
         if (i == MCP_LIST_RESOURCES)
-            catalog->has_subscribe = says(reader, capability, SLICE("subscribe"));
+            catalog->has_subscriptions = says(reader, capability, SLICE("subscribe"));
     }
     if (capabilities != NULL) {
         catalog->has_logging = json_member(reader, capabilities, SLICE("logging")) != NULL;

@@ -37,6 +37,13 @@ static int write_key(const struct upstream *upstream, const struct upstream_owne
     return buf_printf(key, "\x1f%02x", capabilities);
 }
 
+bool upstream_owner_is(struct slice owner, struct slice principal, struct slice session) {
+    const struct slice prefix = SLICE(OWNER_IS_PRINCIPAL);
+    if (session.len != 0)
+        return slice_eq(owner, session);
+    return slice_starts_with(owner, prefix) && slice_eq(slice_from(owner, prefix.len), principal);
+}
+
 /* Open instances. */
 
 enum hold { HOLD_FINE, HOLD_STOPPING, HOLD_FULL, HOLD_NO_MEMORY };

@@ -260,7 +260,7 @@ static void want_lists(struct upstream_watch *watch) {
 static void want_resource(struct upstream_watch *watch) {
     struct upstream_instance *instance = watch->instance;
     struct topic *topic = watch->topic;
-    if (!instance->catalog->has_subscribe) {
+    if (!instance->catalog->has_subscriptions) {
         topic_refuse(instance, topic, UPSTREAM_ERROR, SLICE(NO_SUBSCRIBER));
         topic_settle(instance, topic);
     } else if (topic->state == TOPIC_ON) {
@@ -414,7 +414,7 @@ static void refuse_all(struct upstream_instance *instance) {
 
 void watches_ready(struct upstream_instance *instance) {
     instance->watches.is_ready = true;
-    if (!instance->catalog->has_subscribe)
+    if (!instance->catalog->has_subscriptions)
         refuse_all(instance);
     if (is_modern(instance))
         listen_begin(instance);

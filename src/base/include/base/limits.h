@@ -48,6 +48,7 @@
 #define LIMIT_RPC_ID             KIB(1)
 #define LIMIT_TOOLS_PER_UPSTREAM 1000u
 #define LIMIT_DEFINITION         KIB(256)
+#define LIMIT_SUBSCRIPTIONS      256u /* resources that one session, or one listen, hears of */
 #define LIMIT_CARRIED            256u /* POSTs of an HTTP+SSE session that are being answered */
 #define LIMIT_BATCH              100u /* messages of one (2025-03-26) */
 #define LIMIT_CANCEL_REASON      200u /* bytes that are passed on */

@@ -84,6 +84,14 @@ MUST_CHECK int mcp_bridge_error(struct buf *out, struct json_reader *reader, enu
                                 enum mcp_revision to, int *ret_code);
 
 /*
+ * Params of a notification (an object) for a client: with the id of the listen that it belongs to
+ * (JSON) in _meta, or without one where that is empty. MCP_E_REFUSED: they are no JSON object that
+ * can be read. The buffer's error.
+ */
+MUST_CHECK int mcp_bridge_news(struct buf *out, struct json_reader *reader, struct slice params,
+                               struct slice subscription);
+
+/*
  * One definition of tools/list (JSON as written): to 2026-07-28 without `execution`; from it, an
  * outputSchema whose root is no object is wrapped as the results are. *ret_changed false: nothing
  * was appended, it goes on as it is. MCP_E_REFUSED: it is no JSON object that can be read. A tool

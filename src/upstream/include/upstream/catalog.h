@@ -74,7 +74,7 @@ struct catalog {
     unsigned declared; /* lists that the server has, a mask: 1u << enum mcp_list */
     unsigned telling;  /* those of them whose changes it tells */
     bool has_completions, has_logging;
-    bool has_subscribe; /* it tells of resources that are updated */
+    bool has_subscriptions; /* its resources can be subscribed to */
     struct slice server_name, server_version, instructions;
     struct arena arena;
 };

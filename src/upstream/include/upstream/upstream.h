@@ -146,6 +146,10 @@ struct upstream_owner {
     unsigned capabilities; /* of the client; mcp/capabilities.h */
 };
 
+/* An owner as hooks name it, where each session has an instance: this session, or (empty) the
+ * clients of this principal that have none. */
+bool upstream_owner_is(struct slice owner, struct slice principal, struct slice session);
+
 /*
  * The instance that serves this owner (clients without a session share one a principal where
  * `share` is "session"), with a reference. Made when there is none, with `worker`
@@ -382,6 +386,6 @@ MUST_CHECK struct upstream_watch *upstream_watch_start(struct upstream_instance 
                                                        struct slice uri, unsigned list_mask,
                                                        const struct upstream_watch_events *events,
                                                        void *context);
-/* Any thread; whoever started it owes it this once, also after on_gone(). What is on its way may
- * still come until on_gone() has. */
+/* Any thread, also from inside the events; whoever started it owes it this once, also after
+ * on_gone(). What is on its way may still come until on_gone() has. */
 void upstream_watch_stop(struct upstream_watch *watch);
