@@ -49,6 +49,7 @@ static void test_rows(void) {
         }
         CHECK_INT(error, 0);
         CHECK_STR(buf_slice(&out), rows[i].expected);
+        check_json(buf_slice(&out));
         buf_deinit(&out);
         out.max = strlen(rows[i].expected) - 1;
         CHECK_INT(news(&out, reader, &rows[i]), -E2BIG);
