@@ -32,6 +32,8 @@
  *     record.c      what of all that is written into the audit trail (record_request.c: of requests
  *                   that are no calls)
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
+ *     listen.c      the same for clients of 2026-07-28, who listen instead
+ *     subscriptions.c  resources that either has subscribed to
  *     sse.c         clients of HTTP+SSE: their stream, and the messages that are POSTed for it
  *
  * Four headers have what they share: state.h what lives longer than a request, request.h a

@@ -430,9 +430,10 @@ void gw_subscriptions_settle(struct gw_session *session, const struct upstream_l
     size_t n = 0;
     struct gw_subscription **picked = pick(session, is_any, &n);
     for (size_t i = 0; i < n; i++) {
-        bool is_kept = picked[i]->list_mask != 0 ? !is_of_child(picked[i], list)
-                                                 : picked[i]->state == GW_SUBSCRIPTION_LIVE;
-        if (!is_kept)
+        pthread_mutex_lock(&session->mutex);
+        bool is_live = picked[i]->state == GW_SUBSCRIPTION_LIVE;
+        pthread_mutex_unlock(&session->mutex);
+        if (picked[i]->list_mask != 0 ? is_of_child(picked[i], list) : !is_live)
             drop(session, picked[i]);
         unref(picked[i]);
     }
