@@ -350,8 +350,9 @@ MUST_CHECK int gw_subscription_begin(struct gw_call *call, struct gw_session *se
 /* Those that are not live by now never will be; and of children's lists nothing is watched longer
  * than until they are known. */
 void gw_subscriptions_settle(struct gw_session *session, const struct upstream_list *list);
-/* The resources that are live, as strings. */
-void gw_subscriptions_write_uris(struct gw_session *session, struct json_writer *writer);
+/* The resources that are live, as an array of that key; nothing when there are none. */
+void gw_subscriptions_write_uris(struct gw_session *session, struct slice key,
+                                 struct json_writer *writer);
 /* Tells the client on its stream which resources were updated. */
 void gw_subscriptions_flush(struct gw_exchange *stream);
 /* Begins those again whose instances are gone. */

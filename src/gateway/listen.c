@@ -145,8 +145,7 @@ static int begin_uri(struct gw_call *call, struct gw_view *view, struct slice ur
 static int begin(struct gw_call *call, struct gw_view *view, const struct filter *filter) {
     int error = open_session(call, filter->lists);
     for (size_t i = 0, from = 0; i < filter->n_uris && error == 0; from = filter->ends[i++])
-        error = begin_uri(call, view,
-                          slice_sub(buf_slice(&filter->bytes), from, filter->ends[i] - from));
+        error = begin_uri(call, view, slice_sub(buf_slice(&filter->bytes), from, filter->ends[i]));
     return error != 0 ? error : begin_lists(call, view, filter->lists);
 }
 
@@ -262,10 +261,7 @@ static void write_acknowledged(struct buf *out, struct gw_call *call) {
         if ((session->listen_mask & list_keys[i].lists) != 0)
             json_kv_bool(&writer, list_keys[i].key, true);
     }
-    json_key(&writer, uris_key);
-    json_array_begin(&writer);
-    gw_subscriptions_write_uris(session, &writer);
-    json_array_end(&writer);
+    gw_subscriptions_write_uris(session, uris_key, &writer);
     json_object_end(&writer);
     write_meta(&writer, session);
     json_object_end(&writer);

@@ -440,14 +440,24 @@ void gw_subscriptions_settle(struct gw_session *session, const struct upstream_l
     mem_free(picked);
 }
 
-void gw_subscriptions_write_uris(struct gw_session *session, struct json_writer *writer) {
+void gw_subscriptions_write_uris(struct gw_session *session, struct slice key,
+                                 struct json_writer *writer) {
+    bool is_any = false;
     pthread_mutex_lock(&session->mutex);
     LIST_FOREACH_SAFE (&session->subscriptions, link, tmp) {
         const struct gw_subscription *subscription =
             CONTAINER_OF(link, struct gw_subscription, link);
-        if (subscription->list_mask == 0 && subscription->state == GW_SUBSCRIPTION_LIVE)
-            json_string(writer, uri_of(subscription));
+        if (subscription->list_mask != 0 || subscription->state != GW_SUBSCRIPTION_LIVE)
+            continue;
+        if (!is_any) {
+            json_key(writer, key);
+            json_array_begin(writer);
+        }
+        is_any = true;
+        json_string(writer, uri_of(subscription));
     }
+    if (is_any)
+        json_array_end(writer);
     pthread_mutex_unlock(&session->mutex);
 }
 

@@ -2,12 +2,21 @@
 #include "bridge_private.h"
 #include "edits.h"
 
+/* Nothing else is in there. */
+static bool has_ours_alone(const struct json_reader *reader, const struct json_node *meta) {
+    const struct json_node *first = meta != NULL ? json_first(reader, meta) : NULL;
+    return first != NULL && json_key_is(first, MCP_META_SUBSCRIPTION) &&
+           json_next(reader, first) == NULL;
+}
+
 int mcp_bridge_news(struct buf *out, struct json_reader *reader, struct slice params,
                     struct slice subscription) {
     static const struct json_want meta_only[] = {{.key = "_meta"}, {.key = NULL}};
     static const struct json_want want = {.key = NULL, .children = meta_only};
     static const struct slice ours[] = {SLICE_INIT("io.modelcontextprotocol/subscriptionId")};
-    static const struct edits_keys gone = {.keys = ours, .n = ARRAY_LEN(ours)}, nothing = {0};
+    static const struct slice metas[] = {SLICE_INIT("_meta")};
+    static const struct edits_keys gone = {.keys = ours, .n = ARRAY_LEN(ours)}, nothing = {0},
+                                   whole_meta = {.keys = metas, .n = ARRAY_LEN(metas)};
     struct buf members CLEANUP(buf_deinit) = BUF_INIT(LIMIT_RPC_ID + KIB(1));
     struct edits edits = {.n = 0};
     if (json_read(reader, params, &want, NULL, NULL) != 0 || json_root(reader)->type != JSON_OBJECT)
@@ -24,7 +33,9 @@ int mcp_bridge_news(struct buf *out, struct json_reader *reader, struct slice pa
     }
     if (subscription.len != 0 && meta == NULL)
         buf_append_byte(&members, '}');
-    if (meta != NULL)
+    if (subscription.len == 0 && has_ours_alone(reader, meta))
+        edits_members(&edits, reader, root, &whole_meta, &members);
+    else if (meta != NULL)
         edits_members(&edits, reader, meta, &gone, &members);
     else
         edits_members(&edits, reader, root, &nothing, &members);

@@ -21,6 +21,8 @@ static const struct row rows[] = {
     {"the server's goes alone", "{\"_meta\":{" ID "9}}", "7", "{\"_meta\":{" ID "7}}"},
     {"for a session", "{\"_meta\":{\"x\":1," ID "9},\"uri\":\"a\",\"y\":[2]}", "",
      "{\"_meta\":{\"x\":1},\"uri\":\"a\",\"y\":[2]}"},
+    {"for a session, and nothing else was there", "{\"_meta\":{" ID "9},\"uri\":\"a\"}", "",
+     "{\"uri\":\"a\"}"},
     {"for a session, as it was", "{\"uri\":\"a\"}", "", "{\"uri\":\"a\"}"},
     {"written with escapes", "{\"_meta\":{\"io.modelcontextprotocol\\/subscriptionId\":9}}", "7",
      "{\"_meta\":{" ID "7}}"},
