@@ -26,8 +26,8 @@ enum {
     RETRY_MAX_MS = 60000,
     STABLE_MS = 10000, /* open for so long: the next pause is the first again */
     TRIES = 6,         /* when nobody watches */
-    SURPLUS_MS = 1000, /* until the server hears that somebody does not watch any more */
-    OLD_MS = 1000,     /* for what the one before still tells */
+    SURPLUS_MS = 200,  /* until the server hears that somebody does not watch any more */
+    OLD_MS = 500,      /* for what the one before still tells */
 };
 
 #define NOT_TOLD "the upstream does not tell of changes of this resource"
@@ -283,11 +283,12 @@ void listen_wanted(struct upstream_instance *instance) {
     struct watches *watches = &instance->watches;
     uint64_t soon = io_loop_now(instance->loop) + RETRY_MS;
     watches->is_refused = false;
-    if (watches->retry_at_ms > soon) {
+    if (watches->retry_at_ms == 0) { /* with those that come in the same turn */
+        io_timer_start(watches->listen_timer, 0);
+    } else if (watches->retry_at_ms > soon) {
         watches->retry_at_ms = soon;
         io_timer_start(watches->listen_timer, RETRY_MS);
     }
-    listen_update(instance);
 }
 
 void listen_unwanted(struct upstream_instance *instance) {
