@@ -45,6 +45,7 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
         while (map_next(&session->calls, &cursor, NULL, &place))
             mem_free(place);
         map_deinit(&session->calls);
+        gw_subscriptions_drop(session);
         mem_free(session->listen_id);
         gw_principal_unref(session->principal);
         auth_identity_unref(session->identity);
