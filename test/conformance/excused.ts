@@ -7,13 +7,10 @@ export type Excuses = { [scenario: string]: string };
 
 const OF_ITS_ERA = "what a server of the era before asks has no key of its own, and its tools know no envelope";
 const SAYS_NOTHING = "a server of the era before does not say that it lacks a capability of the client";
-const SUBSCRIBES = "subscriptions are not served yet";
 const ONE_ANSWER = "the gateway answers with JSON when there is nothing to stream, so there is no stream to look at";
 const NO_RESUMING = "streams of the gateway cannot be resumed, so they have no ids; its answer comes with the call";
 
 const legacyClient: Excuses = {
-    "resources-subscribe": SUBSCRIBES,
-    "resources-unsubscribe": SUBSCRIBES,
     "server-sse-multiple-streams: server-sse-streams-functional": ONE_ANSWER,
     "server-sse-polling: server-sse-priming-event": NO_RESUMING,
     "server-sse-polling: server-sse-retry-field": NO_RESUMING,
@@ -21,11 +18,6 @@ const legacyClient: Excuses = {
 };
 
 const modernClient: Excuses = {
-    "server-stateless: sep-2575-server-sends-subscription-ack": SUBSCRIBES,
-    "server-stateless: sep-2575-server-tags-subscription-id": SUBSCRIBES,
-    "server-stateless: sep-2575-server-honors-notification-filter": SUBSCRIBES,
-    "server-stateless: sep-2575-server-sends-prompts-list-changed-on-subscription": SUBSCRIBES,
-    "server-stateless: sep-2575-server-sends-tools-list-changed-on-subscription": SUBSCRIBES,
 };
 
 const modernClientOfLegacyServer: Excuses = {
