@@ -270,15 +270,12 @@ void gw_write_implementation(struct json_writer *writer, const struct gateway *g
     json_object_end(writer);
 }
 
-/* MCP 2026-07-28, basic/index and server/utilities/caching. Nothing may be kept: we have no
- * subscriptions yet, by which clients could learn that it changed. */
+/* MCP 2026-07-28, basic/index and server/utilities/caching. */
 void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
-                             bool is_cached) {
+                             const struct mcp_cache *cache) {
     json_kv_string(writer, SLICE("resultType"), SLICE("complete"));
-    if (is_cached) {
-        json_kv_u64(writer, SLICE("ttlMs"), 0);
-        json_kv_string(writer, SLICE("cacheScope"), SLICE("private"));
-    }
+    if (cache != NULL)
+        mcp_cache_write(writer, *cache);
     json_key(writer, SLICE("_meta"));
     json_object_begin(writer);
     json_key(writer, MCP_META_SERVER_INFO);
@@ -346,15 +343,19 @@ static void answer_resource_not_found(struct gw_call *call) {
 }
 
 void gw_call_answer_result(struct gw_call *call, struct slice result, enum mcp_revision from) {
-    if (!mcp_bridge_result_needed(from, call->revision)) {
+    bool is_read = call->method == MCP_RESOURCES_READ && is_modern(call);
+    bool is_needed = mcp_bridge_result_needed(from, call->revision);
+    if (!is_needed && !is_read) {
         answer_as_is(call, result);
         return;
     }
     struct buf bridged = BUF_INIT(gw_worker_scratch(call->worker)->max);
     struct mcp_implementation self = gw_implementation(call->worker->gateway);
+    struct json_reader *reader = call->worker->second_reader;
     const char *reason = NULL;
-    int error = mcp_bridge_result(&bridged, call->worker->second_reader, call->method, result, from,
-                                  call->revision, &self, &reason);
+    int error = is_needed ? mcp_bridge_result(&bridged, reader, call->method, result, from,
+                                              call->revision, &self, &reason)
+                          : mcp_cache_limit(&bridged, reader, result, call->read_cache, &reason);
     if (error == 0) {
         answer_as_is(call, buf_slice(&bridged));
     } else if (error != MCP_E_REFUSED) {

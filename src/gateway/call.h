@@ -1,6 +1,7 @@
 /* What becomes of a JSON-RPC message: a call, and what its caller sees. */
 #pragma once
 
+#include "mcp/cache.h"
 #include "record.h"
 
 /* call.c */
@@ -52,6 +53,8 @@ struct gw_call {
     size_t document_len;
     enum mcp_list list;
     uint32_t from_upstream, from_item; /* where the page begins */
+    bool is_later_page, is_public; /* the page goes on in a list that was called so, or private */
+    struct mcp_cache read_cache;   /* of resources/read: the most that its result may say */
 };
 
 /* The exchange counts it already. NULL: it has been refused. */
@@ -92,9 +95,9 @@ struct buf *gw_worker_scratch(struct gw_worker *worker);
 /* What we are, as told to clients and upstreams. */
 struct mcp_implementation gw_implementation(const struct gateway *gateway);
 void gw_write_implementation(struct json_writer *writer, const struct gateway *gateway);
-/* Members that results have in 2026-07-28; `is_cached`: with those of what clients may keep. */
+/* Members that results have in 2026-07-28; `cache`: with what clients may keep of it, or NULL. */
 void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
-                             bool is_cached);
+                             const struct mcp_cache *cache);
 /* The session ends: what it has running is cancelled, wherever it runs. */
 void gw_session_cancel_calls(struct gw_session *session);
 /* The call is cancelled on its worker, which may be another one. */
@@ -214,6 +217,16 @@ bool gw_view_item_can_refresh(const struct gw_view_item *item);
  * enough. Returns how long the call may gw_call_wait() for them; 0: it need not.
  */
 uint64_t gw_view_refresh(const struct gw_view *view, struct gw_call *call, unsigned list_mask);
+
+/* cache.c */
+
+/* What an answer for a client of 2026-07-28 says of being kept. */
+struct mcp_cache gw_cache_of_list(const struct gw_worker *worker, const struct gw_view *view,
+                                  enum mcp_list list);
+struct mcp_cache gw_cache_of_discovery(const struct gw_worker *worker, const struct gw_view *view);
+/* The most that what this server says of a resource may be. */
+struct mcp_cache gw_cache_of_read(const struct gw_worker *worker, const struct gw_view *view,
+                                  const struct gw_view_item *item);
 
 /* lists.c */
 

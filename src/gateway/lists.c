@@ -26,10 +26,11 @@ void gw_page_init(struct gw_page *page, size_t len) {
 }
 
 /* Cursors: the place where the next page begins, sealed so that a client cannot make up one, nor
- * use that of another caller. */
+ * use that of another caller. All pages of a list are public or none is (MCP 2026-07-28,
+ * server/utilities/caching), so it says what the pages before were. */
 
 struct place {
-    uint32_t list, upstream, item;
+    uint32_t list, upstream, item, is_public;
 };
 
 static uint64_t seal(const struct gw_call *call, const struct place *place) {
@@ -210,6 +211,22 @@ static void answer_parts(struct gw_call *call, struct buf *frame, const struct g
         gw_call_answer_parts(call, &part, 1);
 }
 
+/* False: the call has been refused. */
+static bool find_cache(struct gw_call *call, const struct gw_view *view,
+                       struct mcp_cache *ret_cache) {
+    struct mcp_cache cache = gw_cache_of_list(call->worker, view, call->list);
+    if (call->is_later_page && call->is_public && !cache.is_public) {
+        gw_call_answer_error(call, MCP_E_INVALID_PARAMS,
+                             SLICE("the list is another one since its first page: begin again "
+                                   "without cursor"),
+                             SLICE_EMPTY);
+        return false;
+    }
+    cache.is_public = cache.is_public && (!call->is_later_page || call->is_public);
+    *ret_cache = cache;
+    return true;
+}
+
 /* From its third member on, the answer is not ours to write: the page's texts go out from where
  * they are. */
 static void answer_page(struct gw_call *call, struct gw_view *view) {
@@ -226,6 +243,9 @@ static void answer_page(struct gw_call *call, struct gw_view *view) {
     json_key(&writer, mcp_list_info(call->list)->result_key);
     json_array_begin(&writer);
     size_t begin = buf_len(frame);
+    struct mcp_cache cache;
+    if (!find_cache(call, view, &cache))
+        return;
     gw_page_init(&page, begin);
     page.reader = call->worker->second_reader;
     struct gw_place from = {call->from_upstream, call->from_item};
@@ -237,11 +257,12 @@ static void answer_page(struct gw_call *call, struct gw_view *view) {
     }
     json_array_end(&writer);
     if (page.is_full) {
-        struct place next = {(uint32_t)call->list, page.next.upstream, page.next.item};
+        struct place next = {(uint32_t)call->list, page.next.upstream, page.next.item,
+                             cache.is_public};
         write_cursor(&writer, call, &next);
     }
     if (mcp_revision_is_modern(call->revision))
-        gw_write_modern_members(&writer, gateway, true);
+        gw_write_modern_members(&writer, gateway, &cache);
     json_object_end(&writer);
     json_object_end(&writer);
     page.parts[0] = slice_sub(buf_slice(frame), 0, begin);
@@ -255,9 +276,7 @@ static void try_list(struct gw_call *call, bool is_late) {
     uint64_t patience = gw_view_patience(view, io_loop_now(call->worker->loop),
                                          call->worker->config->list_timeout_ms);
     /* A later page goes on where the first one ended, in the same items. */
-    uint64_t refresh = call->from_upstream == 0 && call->from_item == 0
-                           ? gw_view_refresh(view, call, 1u << call->list)
-                           : 0;
+    uint64_t refresh = call->is_later_page ? 0 : gw_view_refresh(view, call, 1u << call->list);
     if (refresh > patience)
         patience = refresh;
     if (patience != 0 && !is_late) {
@@ -286,5 +305,7 @@ void gw_list_start(struct gw_call *call, const struct mcp_message *message) {
     }
     call->from_upstream = place.upstream;
     call->from_item = place.item;
+    call->is_later_page = cursor != NULL;
+    call->is_public = place.is_public != 0;
     try_list(call, false);
 }

@@ -178,7 +178,8 @@ static void write_discovery(struct buf *out, const struct gw_view *view,
     json_string(&writer, mcp_revision_name(MCP_2026_07_28));
     json_array_end(&writer);
     write_server(&writer, view, call);
-    gw_write_modern_members(&writer, call->worker->gateway, true);
+    struct mcp_cache cache = gw_cache_of_discovery(call->worker, view);
+    gw_write_modern_members(&writer, call->worker->gateway, &cache);
     json_object_end(&writer);
 }
 

@@ -23,6 +23,7 @@
  *                   definitions.c what tools were when they were seen first
  *     units.c       how often (limits/)
  *     lists.c       merged lists        route.c  one call to one upstream
+ *     cache.c       how long clients may keep these
  *     ask.c         what a server asks of a client with a session
  *     input.c       ... when it is of 2026-07-28, and answers that it wants input
  *     rounds.c      ... when the client is, and comes back with it

@@ -630,8 +630,21 @@ static void subscribe(struct gw_call *call, const struct gw_view_item *item, str
                              SLICE_EMPTY);
 }
 
-static void send(struct gw_call *call, const struct mcp_message *message, struct route *route,
-                 const struct subject *subject) {
+/* What comes of a request with a client's input is not for keeping (MCP 2026-07-28,
+ * server/utilities/caching). */
+static struct mcp_cache find_read_cache(const struct gw_call *call,
+                                        const struct mcp_message *message,
+                                        const struct gw_view *view, const struct route *route) {
+    const struct json_reader *reader = call->worker->reader;
+    const struct json_node *params = message->params;
+    if (params != NULL && (json_member(reader, params, SLICE("inputResponses")) != NULL ||
+                           json_member(reader, params, SLICE("requestState")) != NULL))
+        return (struct mcp_cache){0};
+    return gw_cache_of_read(call->worker, view, route->item);
+}
+
+static void send(struct gw_call *call, const struct mcp_message *message,
+                 const struct gw_view *view, struct route *route, const struct subject *subject) {
     struct buf state CLEANUP(buf_deinit) = BUF_INIT(call->worker->config->max_request_body);
     enum gw_state_kind kind = GW_STATE_OF_SERVER;
     gw_record_where(call, route->item->upstream,
@@ -653,6 +666,7 @@ static void send(struct gw_call *call, const struct mcp_message *message, struct
               LOG_TEXT("name", route->found != NULL ? route->found->key : SLICE_EMPTY),
               LOG_TEXT("principal", call->principal->id));
     call->upstream_revision = route->item->status.catalog->revision;
+    call->read_cache = find_read_cache(call, message, view, route);
     gw_call_want_logs(call, route->item->upstream, route->item->instance);
     if (gw_call_may_want_input(call) && !gw_call_keep(call, message))
         return;
@@ -737,7 +751,7 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
     if (route.item == NULL && route.patience_ms == 0 && !is_late)
         route.patience_ms = gw_view_refresh(view, call, lists_of(&subject));
     if (route.item != NULL)
-        send(call, message, &route, &subject);
+        send(call, message, view, &route, &subject);
     else if (route.patience_ms != 0 && !is_late)
         wait_for_upstream(call, message, route.patience_ms);
     else

@@ -88,13 +88,6 @@ static int check_keys(struct bridge *bridge, const struct json_node *root,
 
 /* --- between the eras --- */
 
-/* MCP 2026-07-28, server/utilities/caching. */
-static bool is_cached(enum mcp_method method) {
-    return method == MCP_SERVER_DISCOVER || method == MCP_TOOLS_LIST ||
-           method == MCP_PROMPTS_LIST || method == MCP_RESOURCES_LIST ||
-           method == MCP_RESOURCES_TEMPLATES_LIST || method == MCP_RESOURCES_READ;
-}
-
 static const struct slice cache_keys[] = {SLICE_INIT("ttlMs"), SLICE_INIT("cacheScope")};
 static const struct slice modern_keys[] = {SLICE_INIT("resultType"), SLICE_INIT("ttlMs"),
                                            SLICE_INIT("cacheScope")};
@@ -130,7 +123,7 @@ static void add_server_info(struct bridge *bridge, const struct json_node *meta)
 static int to_modern(struct bridge *bridge, const struct json_node *root,
                      const struct json_node *meta) {
     static const struct edits_keys cache = {cache_keys, ARRAY_LEN(cache_keys), false};
-    bool cached = is_cached(bridge->method);
+    bool cached = mcp_is_cached(bridge->method);
     const struct json_node *contents = json_member(bridge->reader, root, SLICE("contents"));
     if (bridge->method == MCP_RESOURCES_READ && contents != NULL && is_empty_array(contents))
         return refuse(bridge, NULL);
@@ -138,12 +131,8 @@ static int to_modern(struct bridge *bridge, const struct json_node *root,
         bridge_append_key(&bridge->members, SLICE("resultType"));
         buf_append(&bridge->members, SLICE("\"complete\""));
     }
-    if (cached) {
-        bridge_append_key(&bridge->members, SLICE("ttlMs"));
-        buf_append_byte(&bridge->members, '0');
-        bridge_append_key(&bridge->members, SLICE("cacheScope"));
-        buf_append(&bridge->members, SLICE("\"private\""));
-    }
+    if (cached)
+        bridge_append_cache(&bridge->members, (struct mcp_cache){.ttl_ms = 0});
     add_server_info(bridge, meta);
     edits_members(&bridge->edits, bridge->reader, root, cached ? &cache : &nothing,
                   &bridge->members);

@@ -13,7 +13,7 @@
 struct catalog_list *catalog_list_new(void) {
     struct catalog_list *list = mem_xalloc(sizeof *list);
     atomic_init(&list->refs, 1);
-    list->ttl_ms = UINT64_MAX;
+    list->cache = (struct mcp_cache){.ttl_ms = UINT64_MAX, .is_public = true};
     arena_init(&list->arena, LIST_BYTES);
     buf_init(&list->bytes, LIST_BYTES);
     map_init(&list->by_own);
@@ -86,6 +86,8 @@ struct catalog *catalog_new(const struct catalog *from) {
         catalog->has_logging = from->has_logging;
         catalog->telling = from->telling;
         catalog->has_subscriptions = from->has_subscriptions;
+        catalog->cache = from->cache;
+        catalog->fresh_until_ms = from->fresh_until_ms;
         catalog->server_name = arena_dup(&catalog->arena, from->server_name);
         catalog->server_version = arena_dup(&catalog->arena, from->server_version);
         catalog->instructions = arena_dup(&catalog->arena, from->instructions);
@@ -232,6 +234,7 @@ int catalog_read_discover(struct catalog *catalog, struct slice result, struct j
     }
     const struct json_node *meta = json_member_typed(reader, root, SLICE("_meta"), JSON_OBJECT);
     catalog->revision = revision;
+    catalog->cache = mcp_cache_read(reader, root);
     read_server(catalog, reader,
                 meta != NULL ? json_member_typed(reader, meta, MCP_META_SERVER_INFO, JSON_OBJECT)
                              : NULL);

@@ -106,6 +106,7 @@ void handshake_forget(struct upstream_instance *instance) {
     instance->next = catalog_unref(instance->next);
     instance->lists_wanted = instance->lists_changed = 0;
     instance->lists_stale = instance->lists_told = instance->lists_read = 0;
+    instance->lists_failed = 0;
     instance->n_discovered = 0;
     io_timer_stop(instance->start_timer);
     io_timer_stop(instance->probe_timer);
@@ -153,17 +154,24 @@ static unsigned changed_lists(const struct catalog *old, const struct catalog *n
     return mask;
 }
 
+/* Nothing tells of its change, or it has been told and not been read yet: read when it is asked
+ * for. */
+static bool is_stale(const struct upstream_instance *instance, unsigned list) {
+    return speaks_modern(instance) &&
+           ((instance->lists_failed | instance->lists_changed) & (1u << list)) != 0;
+}
+
 /* What was read holds from when it was asked for. */
 static void note_freshness(struct upstream_instance *instance) {
     uint64_t since = instance->reading_since_ms;
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
         if ((instance->lists_read & (1u << i)) == 0)
             continue;
-        uint64_t ttl = instance->catalog->lists[i]->ttl_ms;
+        uint64_t ttl = is_stale(instance, i) ? 0 : instance->catalog->lists[i]->cache.ttl_ms;
         instance->lists[i].read_ms = since;
         instance->lists[i].until_ms = ttl < UINT64_MAX - since ? since + ttl : UINT64_MAX;
     }
-    instance->lists_read = 0;
+    instance->lists_read = instance->lists_failed = 0;
 }
 
 static void read_lists(struct upstream_instance *instance, unsigned wanted, unsigned told) {
@@ -285,8 +293,10 @@ static void on_list_failed(struct upstream_instance *instance, struct slice reas
         catalog_list_unref(instance->page_list);
         instance->page_list = catalog_list_ref(instance->next->lists[instance->ask_list]);
     } else if (speaks_modern(instance)) {
-        instance->page_list->ttl_ms = 0; /* no change is told: it is read when it is asked for */
+        instance->page_list->cache.is_public = false;
     }
+    if (speaks_modern(instance))
+        instance->lists_failed |= 1u << instance->ask_list;
 }
 
 static void on_list_answer(struct upstream_instance *instance, const struct mcp_message *message) {
@@ -324,10 +334,26 @@ static void on_list_answer(struct upstream_instance *instance, const struct mcp_
     buf_deinit(&cursor);
 }
 
+/* A server of 2026-07-28 that says so takes back how long it has called them fresh. */
+static void end_freshness(struct upstream_instance *instance, unsigned mask) {
+    struct upstream *upstream = instance->upstream;
+    if (!speaks_modern(instance))
+        return;
+    pthread_mutex_lock(&upstream->mutex);
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        if ((mask & (1u << i)) != 0)
+            instance->lists[i].until_ms = 0;
+    }
+    upstream_note_change(upstream);
+    pthread_mutex_unlock(&upstream->mutex);
+}
+
 void handshake_lists_changed(struct upstream_instance *instance, unsigned mask, bool is_told) {
     mask &= instance->lists_declared;
     if (mask == 0)
         return;
+    if (is_told)
+        end_freshness(instance, mask);
     bool waits =
         (is_told && io_timer_is_running(instance->pause_timer)) || instance_lacks_token(instance);
     if (waits || instance->state != UPSTREAM_READY || instance->ask != ASK_NOTHING) {
@@ -423,6 +449,7 @@ static void on_discovered(struct upstream_instance *instance, const struct mcp_m
                                       &instance->lists_declared, &reason);
     if (error == 0) {
         handshake_set_verdict(instance, VERDICT_MODERN);
+        catalog->fresh_until_ms = clock_monotonic_ms() + catalog->cache.ttl_ms;
         instance->transport->ops->agree(instance->transport, catalog->revision);
         begin_lists(instance, catalog);
         return;

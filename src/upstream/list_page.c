@@ -285,15 +285,10 @@ static const struct json_want want_page[MCP_LIST_COUNT][2] = {
     [MCP_LIST_TEMPLATES] = {{"resourceTemplates", want_items}, {0}},
 };
 
-/* A hint of 2026-07-28; without it, as with a negative one, nothing is fresh. */
-static uint64_t read_ttl(const struct json_reader *reader, enum mcp_revision revision) {
-    int64_t ttl = 0;
-    if (!mcp_revision_is_modern(revision))
-        return UINT64_MAX;
-    const struct json_node *node = json_member(reader, json_root(reader), SLICE("ttlMs"));
-    if (node == NULL || json_to_i64(node, &ttl) != 0 || ttl < 0)
-        return 0;
-    return (uint64_t)ttl;
+/* In the era before nothing says so: the server tells of changes. */
+static struct mcp_cache read_cache(const struct json_reader *reader, enum mcp_revision revision) {
+    return mcp_revision_is_modern(revision) ? mcp_cache_read(reader, json_root(reader))
+                                            : (struct mcp_cache){.ttl_ms = UINT64_MAX};
 }
 
 int catalog_list_add_page(struct catalog_list *list, const struct catalog_source *source,
@@ -311,7 +306,7 @@ int catalog_list_add_page(struct catalog_list *list, const struct catalog_source
         return CATALOG_E_INVALID;
     }
     size_t n_before = list->n_items;
-    uint64_t ttl_ms = read_ttl(reader, source->revision);
+    const struct mcp_cache cache = read_cache(reader, source->revision);
     for (const struct json_node *node = json_first(reader, items); node != NULL && error == 0;
          node = json_next(reader, node))
         error = add_item(list, source, reader, node);
@@ -319,7 +314,6 @@ int catalog_list_add_page(struct catalog_list *list, const struct catalog_source
         json_member_typed(reader, json_root(reader), SLICE("nextCursor"), JSON_STRING);
     if (cursor != NULL && error == 0)
         error = buf_append(next_cursor, cursor->raw);
-    if (ttl_ms < list->ttl_ms)
-        list->ttl_ms = ttl_ms;
+    list->cache = mcp_cache_merge(list->cache, cache);
     return take_page(list, source, reader, n_before, error);
 }

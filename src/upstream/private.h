@@ -172,7 +172,8 @@ struct upstream_instance {
     enum ask ask;
     uint64_t ask_id;
     enum mcp_list ask_list;
-    unsigned lists_wanted, lists_declared, lists_changed, lists_stale, lists_told, lists_read;
+    unsigned lists_wanted, lists_declared, lists_changed, lists_stale, lists_told, lists_read,
+        lists_failed;
     uint64_t list_cost_us;          /* what the lists at hand cost this loop so far */
     struct io_timer *pause_timer;   /* runs: what the server calls changed is read when it fires */
     struct catalog *next;           /* being built */

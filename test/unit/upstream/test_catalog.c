@@ -48,6 +48,49 @@ static void check_written(const struct catalog_item *item, bool exposed, const c
     CHECK_STR(buf_slice(&out), expected);
 }
 
+/* Hints of the pages of one list: the shortest time, and private if one page is (MCP 2026-07-28,
+ * server/utilities/caching). */
+static void test_cache(void) {
+#define PAGE(members) "{\"tools\":[]" members "}"
+#define PUBLIC        ",\"cacheScope\":\"public\""
+#define TTL(ms)       ",\"ttlMs\":" #ms
+    static const struct {
+        enum mcp_revision revision;
+        const char *pages[3];
+        uint64_t ttl_ms;
+        bool is_public;
+    } rows[] = {
+        {MCP_2026_07_28, {PAGE(TTL(5) PUBLIC)}, 5, true},
+        {MCP_2026_07_28, {PAGE(TTL(5) PUBLIC), PAGE(TTL(3) PUBLIC), PAGE(TTL(4) PUBLIC)}, 3, true},
+        {MCP_2026_07_28, {PAGE(TTL(5) PUBLIC), PAGE(TTL(6)), PAGE(TTL(7) PUBLIC)}, 5, false},
+        {MCP_2026_07_28, {PAGE(TTL(5)), PAGE(TTL(6) PUBLIC)}, 5, false},
+        {MCP_2026_07_28, {PAGE(TTL(5) PUBLIC), PAGE(PUBLIC)}, 0, true},
+        {MCP_2026_07_28, {PAGE("")}, 0, false},
+        {MCP_2026_07_28, {PAGE(TTL(9000000000000) PUBLIC)}, MCP_FRESH_MAX_MS, true},
+        {MCP_LEGACY_LATEST, {PAGE(TTL(5) PUBLIC)}, UINT64_MAX, false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct catalog_list *list = catalog_list_new();
+        struct catalog_source source = {
+            .kind = MCP_LIST_TOOLS, .revision = rows[i].revision, .upstream = UP};
+        test_row(rows[i].pages[0]);
+        for (size_t k = 0; k < 3 && rows[i].pages[k] != NULL; k++) {
+            CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+            struct buf cursor CLEANUP(buf_deinit) = BUF_INIT(KIB(4));
+            const char *reason = NULL;
+            CHECK_INT(catalog_list_add_page(list, &source, slice_from_cstr(rows[i].pages[k]),
+                                            reader, &cursor, &reason),
+                      0);
+        }
+        CHECK_INT(list->cache.ttl_ms, rows[i].ttl_ms);
+        CHECK_INT(list->cache.is_public, rows[i].is_public);
+        catalog_list_unref(list);
+    }
+#undef PAGE
+#undef PUBLIC
+#undef TTL
+}
+
 static void test_names(void) {
     CLEANUP(catalog_unrefp)
     struct catalog *catalog =
@@ -592,8 +635,8 @@ static void test_out_of_memory(void) {
     test_torture(torture_body, NULL);
 }
 
-TEST_MAIN(TEST(test_names), TEST(test_uris), TEST(test_dropped), TEST(test_invalid_pages),
-          TEST(test_cursor), TEST(test_many), TEST(test_limits), TEST(test_equal),
-          TEST(test_sharing), TEST(test_initialize), TEST(test_configured_limits), TEST(test_texts),
-          TEST(test_spelling), TEST(test_failed_pages), TEST(test_mirrored),
+TEST_MAIN(TEST(test_cache), TEST(test_names), TEST(test_uris), TEST(test_dropped),
+          TEST(test_invalid_pages), TEST(test_cursor), TEST(test_many), TEST(test_limits),
+          TEST(test_equal), TEST(test_sharing), TEST(test_initialize), TEST(test_configured_limits),
+          TEST(test_texts), TEST(test_spelling), TEST(test_failed_pages), TEST(test_mirrored),
           TEST(test_out_of_memory))

@@ -23,6 +23,7 @@
 #include "base/map.h"
 #include "base/slice.h"
 #include "json/reader.h"
+#include "mcp/cache.h"
 #include "mcp/modern.h"
 #include "mcp/protocol.h"
 
@@ -57,7 +58,9 @@ struct catalog_list {
     bool is_full;
     /* To struct catalog_item. by_exposed is empty where both names are the same. */
     struct map by_own, by_exposed;
-    uint64_t ttl_ms; /* how long the server calls it fresh; UINT64_MAX: until it tells */
+    /* What its pages say together. Servers of the era before say nothing, and tell of changes:
+     * ttl_ms UINT64_MAX, private. */
+    struct mcp_cache cache;
     struct arena arena;
     struct buf bytes;         /* of `text` */
     struct catalog_text text; /* with exposed names, in the era of the upstream */
@@ -73,6 +76,10 @@ struct catalog {
     enum mcp_revision revision;
     unsigned declared; /* lists that the server has, a mask: 1u << enum mcp_list */
     unsigned telling;  /* those of them whose changes it tells */
+    /* What server/discover says of itself, and until when that is (monotonic); of servers of the
+     * era before: private, 0. */
+    struct mcp_cache cache;
+    uint64_t fresh_until_ms;
     bool has_completions, has_logging;
     bool has_subscriptions; /* its resources can be subscribed to */
     struct slice server_name, server_version, instructions;
