@@ -98,6 +98,13 @@ const struct option option_server_rows[] = {
      .min = SECONDS(1),
      .max = DAYS(30),
      .doc = "A session without a request or an open stream for this long is ended."},
+    {.path = "server.session_lifetime",
+     .type = OPTION_DURATION,
+     OF_CONFIG(session_lifetime_ms),
+     .fallback = DAYS(7),
+     .max = DAYS(365),
+     .doc = "A session ends so long after it was opened, however much it is used; its client "
+            "opens another one. Calls that run then are answered. 0s: it does not."},
     {.path = "server.trusted_proxies",
      .type = OPTION_LIST,
      OF_CONFIG(trusted_proxies),

@@ -416,6 +416,12 @@ void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces
     }
 }
 
+static void refuse_session(struct gw_exchange *exchange, enum gw_session_kind kind) {
+    gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND,
+                       kind == GW_SESSION_HTTP ? "there is no such session: send initialize again"
+                                               : "there is no such session: open the stream again");
+}
+
 bool gw_exchange_find_session(struct gw_exchange *exchange, enum gw_session_kind kind) {
     if (!exchange->session_id_malformed)
         exchange->session = gw_session_find(
@@ -423,9 +429,15 @@ bool gw_exchange_find_session(struct gw_exchange *exchange, enum gw_session_kind
             exchange->only, kind, io_loop_now(exchange->worker->loop));
     if (exchange->session != NULL)
         return true;
-    gw_exchange_refuse(exchange, 404, MCP_E_NOT_FOUND,
-                       kind == GW_SESSION_HTTP ? "there is no such session: send initialize again"
-                                               : "there is no such session: open the stream again");
+    refuse_session(exchange, kind);
+    return false;
+}
+
+bool gw_exchange_takes_requests(struct gw_exchange *exchange) {
+    const struct gw_session *session = exchange->session;
+    if (session == NULL || !gw_session_is_over(session, io_loop_now(exchange->worker->loop)))
+        return true;
+    refuse_session(exchange, session->kind);
     return false;
 }
 
@@ -479,7 +491,8 @@ bool gw_exchange_begin_session_stream(struct gw_exchange *exchange) {
 
 static void run_get(struct gw_exchange *exchange) {
     struct gw_worker *worker = exchange->worker;
-    if (!find_session(exchange) || !gw_exchange_begin_session_stream(exchange))
+    if (!find_session(exchange) || !gw_exchange_takes_requests(exchange) ||
+        !gw_exchange_begin_session_stream(exchange))
         return;
     struct gw_session *session = exchange->session;
     gw_exchange_notify(exchange, SLICE_EMPTY);

@@ -165,7 +165,7 @@ static void run_batch(struct gw_exchange *exchange, struct slice document) {
         refuse(exchange, &refusal);
         return;
     }
-    if (n_requests == 0 || !gw_sse_is_full(exchange))
+    if (n_requests == 0 || (gw_exchange_takes_requests(exchange) && !gw_sse_is_full(exchange)))
         run_elements(exchange, elements, count, n_requests);
 }
 
@@ -184,7 +184,7 @@ static void run_legacy(struct gw_exchange *exchange, const struct mcp_message *m
         gw_exchange_accepted(exchange);
         return;
     }
-    if (gw_sse_is_full(exchange))
+    if (!gw_exchange_takes_requests(exchange) || gw_sse_is_full(exchange))
         return;
     exchange->n_calls = exchange->n_asked = 1;
     start_call(exchange, message);

@@ -177,6 +177,9 @@ void gw_exchange_refuse_json(struct gw_exchange *exchange, uint16_t status, cons
 bool gw_exchange_has_session(struct gw_exchange *exchange);
 /* The legacy session that the fields name, or an answer of 404. */
 bool gw_exchange_find_session(struct gw_exchange *exchange, enum gw_session_kind kind);
+/* What that session gets is not its last: false, and 404, when it has had its time. Answers and
+ * cancellations still reach the calls that run. */
+bool gw_exchange_takes_requests(struct gw_exchange *exchange);
 /* A call runs on: a stream with comments begins when nothing is said for a while. */
 void gw_exchange_wait(struct gw_exchange *exchange);
 /* An answer before there is an exchange; ends the connection. */

@@ -69,25 +69,32 @@ MUST_CHECK static int make_id(const struct gw_sessions *sessions, struct gw_sess
     return error == 0 ? slice_to_cstr(buf_slice(&text), session->id, sizeof session->id) : error;
 }
 
-static bool is_in_use(struct gw_session *session) {
+bool gw_session_is_over(const struct gw_session *session, uint64_t now_ms) {
+    uint64_t lifetime = atomic_load(&session->gateway->session_lifetime_ms);
+    return lifetime != 0 && now_ms > session->opened_ms && now_ms - session->opened_ms >= lifetime;
+}
+
+static bool is_in_use(struct gw_session *session, uint64_t now_ms) {
     pthread_mutex_lock(&session->mutex);
     /* A stream on which nobody has said anything yet is none that works. */
     bool is_begun = session->kind != GW_SESSION_SSE || atomic_load(&session->is_begun);
-    bool is_used = session->calls.count != 0 || (session->stream_worker != NULL && is_begun);
+    bool has_stream =
+        session->stream_worker != NULL && is_begun && !gw_session_is_over(session, now_ms);
+    bool is_used = session->calls.count != 0 || has_stream;
     pthread_mutex_unlock(&session->mutex);
     return is_used;
 }
 
 /* Makes room: clients that never end their sessions must not lock themselves out, nor push out the
  * one that works. False: all are in use. */
-static bool close_oldest_unused(struct gw_principal *principal) {
+static bool close_oldest_unused(struct gw_principal *principal, uint64_t now_ms) {
     struct gw_session *oldest = NULL;
     uint64_t oldest_ms = UINT64_MAX;
     pthread_mutex_lock(&principal->mutex);
     LIST_FOREACH_SAFE (&principal->sessions, link, tmp) {
         struct gw_session *session = CONTAINER_OF(link, struct gw_session, principal_link);
         uint64_t last_used_ms = atomic_load(&session->last_used_ms);
-        if (last_used_ms < oldest_ms && !is_in_use(session)) {
+        if (last_used_ms < oldest_ms && !is_in_use(session, now_ms)) {
             oldest = session;
             oldest_ms = last_used_ms;
         }
@@ -123,7 +130,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     uint64_t max = atomic_load(&gateway->max_sessions);
     /* Each principal has a number of its own, so that one cannot lock out another. */
     if (!take_place(principal, max) &&
-        !(close_oldest_unused(principal) && take_place(principal, max)))
+        !(close_oldest_unused(principal, now_ms) && take_place(principal, max)))
         return NULL;
     struct gw_session *session = mem_alloc(sizeof *session);
     if (session == NULL || make_id(&gateway->sessions, session) != 0) {
@@ -138,6 +145,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
         slice_to_cstr(upstream_name(only), session->only, sizeof session->only) != 0)
         session->only[0] = '\0'; /* never: a name fits */
     session->kind = kind;
+    session->opened_ms = now_ms;
     session->revision = revision;
     session->capabilities = capabilities;
     atomic_init(&session->last_used_ms, now_ms);
@@ -176,7 +184,8 @@ struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
     pthread_mutex_lock(&shard->mutex);
     struct gw_session *session = map_get(&shard->by_id, id);
     bool is_ours = session != NULL && session->kind == kind && session->principal == principal &&
-                   gw_session_is_at(session, only);
+                   gw_session_is_at(session, only) &&
+                   (!gw_session_is_over(session, now_ms) || is_in_use(session, now_ms));
     if (is_ours)
         gw_session_ref(session);
     pthread_mutex_unlock(&shard->mutex);
@@ -213,9 +222,17 @@ void gw_session_close(struct gw_session *session) {
 static bool is_expired(struct gw_session *session, uint64_t now_ms) {
     uint64_t timeout = session->gateway->workers[0].config->session_idle_timeout_ms;
     uint64_t last_used = atomic_load(&session->last_used_ms);
+    if (gw_session_is_over(session, now_ms))
+        return !is_in_use(session, now_ms);
     if (timeout == 0 || now_ms < last_used || now_ms - last_used < timeout)
         return false;
-    return !is_in_use(session);
+    return !is_in_use(session, now_ms);
+}
+
+/* Of Streamable HTTP: with HTTP+SSE the answers of its last calls go there. */
+static void end_stream_of_old(struct gw_session *session, uint64_t now_ms) {
+    if (session->kind == GW_SESSION_HTTP && gw_session_is_over(session, now_ms))
+        gw_notify_end_stream(session);
 }
 
 void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms) {
@@ -230,6 +247,8 @@ void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms) {
             while (expired == NULL && map_next(&shard->by_id, &cursor, NULL, &session)) {
                 if (is_expired(session, now_ms))
                     expired = gw_session_ref(session);
+                else
+                    end_stream_of_old(session, now_ms);
             }
             pthread_mutex_unlock(&shard->mutex);
             if (expired != NULL)

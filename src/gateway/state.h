@@ -186,6 +186,7 @@ struct gw_session {
      * one. */
     char only[GW_SERVER_NAME_CHARS + 1];
     enum gw_session_kind kind;
+    uint64_t opened_ms;
     /* Of GW_SESSION_SSE it belongs to the stream's worker, as what its client calls itself: there
      * initialize comes later. */
     enum mcp_revision revision;
@@ -365,7 +366,8 @@ struct gateway {
      * reload does not make them less, because old upstreams may still be answering. */
     atomic_size_t max_message, write_queue;
     struct gw_sessions sessions;
-    atomic_uint_fast64_t max_sessions; /* of each principal */
+    atomic_uint_fast64_t max_sessions;        /* of each principal */
+    atomic_uint_fast64_t session_lifetime_ms; /* 0: they have none */
     struct upstream_set *upstreams;
     atomic_bool has_lost_subscriptions;
     atomic_bool has_instances_of_sessions; /* some upstream has one for each session */
@@ -415,8 +417,8 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
                                   struct upstream *only, enum gw_session_kind kind,
                                   enum mcp_revision revision, unsigned capabilities,
                                   uint64_t now_ms);
-/* The session with this id, if it is this principal's, of this endpoint and kind; with a reference.
- */
+/* The session with this id, if it is this principal's, of this endpoint and kind, and has not had
+ * its time (or has calls running); with a reference. */
 struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
                                    const struct gw_principal *principal,
                                    const struct upstream *only, enum gw_session_kind kind,
@@ -427,6 +429,8 @@ struct gw_session *gw_session_unref(struct gw_session *session);
 void gw_session_close(struct gw_session *session);
 /* It belongs to this endpoint (NULL: the merged one). */
 bool gw_session_is_at(const struct gw_session *session, const struct upstream *only);
+/* It has had its time: it takes no requests any more, and ends with its last call. */
+bool gw_session_is_over(const struct gw_session *session, uint64_t now_ms);
 void gw_sessions_expire(struct gateway *gateway, uint64_t now_ms);
 /* Who uses it now: what it may be told of. */
 void gw_session_note_caller(struct gw_session *session, struct auth_identity *identity);

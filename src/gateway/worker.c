@@ -13,13 +13,17 @@
 #include "io/file.h"
 #include "private.h"
 
-enum { HOUSEKEEPING_MS = 30000 };
+enum { HOUSEKEEPING_LEAST_MS = 100, HOUSEKEEPING_MS = 30000 };
 
 static void on_spawner_lost(void *context);
 
 /* Often enough for a session to end soon after its time. */
 static uint64_t housekeeping_ms(const struct gateway *gateway) {
-    uint64_t part = gateway->workers[0].config->session_idle_timeout_ms / 4;
+    const struct config *config = gateway->workers[0].config;
+    uint64_t part = config->session_idle_timeout_ms / 4, lifetime = config->session_lifetime_ms / 4;
+    if (config->session_lifetime_ms != 0 && lifetime < part)
+        part = lifetime;
+    part = part > HOUSEKEEPING_LEAST_MS ? part : HOUSEKEEPING_LEAST_MS;
     return part < HOUSEKEEPING_MS ? part : HOUSEKEEPING_MS;
 }
 
@@ -147,6 +151,7 @@ void gw_make_room(struct gateway *gateway, const struct config *config) {
     if (queue > atomic_load(&gateway->write_queue))
         atomic_store(&gateway->write_queue, queue);
     atomic_store(&gateway->max_sessions, config->max_sessions);
+    atomic_store(&gateway->session_lifetime_ms, config->session_lifetime_ms);
 }
 
 size_t gateway_count_workers(const struct config *config) {

@@ -24,6 +24,7 @@ static void test_defaults(void) {
     CHECK_INT(c->max_sessions, 10000);
     CHECK_STR(c->instance, "");
     CHECK_INT(c->session_idle_timeout_ms, 1800000);
+    CHECK_INT(c->session_lifetime_ms, 604800000);
     CHECK(c->mcp_enabled);
     CHECK_STR(c->mcp_path, "/mcp");
     CHECK_INT(c->list_timeout_ms, 1500);
@@ -66,6 +67,7 @@ static void test_every_key(void) {
                                  "max_sessions = 7\n"
                                  "instance = \"Gateway2Of3\"\n"
                                  "session_idle_timeout = \"2h\"\n"
+                                 "session_lifetime = \"12h\"\n"
                                  "auth.anonymous = true\n"
                                  "health = { enabled = false, path = \"/up\" }\n"
                                  "[mcp]\n"
@@ -114,13 +116,14 @@ static void test_every_key(void) {
     CHECK_INT(c->max_sessions, 7);
     CHECK_STR(c->instance, "Gateway2Of3");
     CHECK_INT(c->session_idle_timeout_ms, 7200000);
+    CHECK_INT(c->session_lifetime_ms, 43200000);
     CHECK_STR(c->mcp_path, "/x/mcp");
     CHECK_INT(c->list_timeout_ms, 0);
     /* The order of the file, not of the alphabet; what is switched off is left out. */
     REQUIRE(c->n_servers == 2);
     const struct config_server *z = &c->servers[0];
     CHECK_STR(z->name, "z");
-    CHECK_INT(z->line, 18);
+    CHECK_INT(z->line, 19);
     REQUIRE(z->n_cmd == 3 && z->n_env == 2 && z->n_inherit_env == 1);
     CHECK_STR(z->cmd[0], "run");
     CHECK_STR(z->cmd[1], "");
@@ -268,15 +271,16 @@ static const struct {
      "4:25: error: mcp.servers.a.env.C must be a string, in quotation marks\n"},
     {"bounds",
      "[server]\nworkers = -1\nmax_request_body = 5\nmax_sessions = 0\n"
-     "session_idle_timeout = \"0s\"\n" ONE
+     "session_idle_timeout = \"0s\"\nsession_lifetime = \"366d\"\n" ONE
      "max_instances = 10001\nstartup_timeout = \"11m\"\nidle_timeout = \"31d\"\n",
      "2:11: error: server.workers must be from 0 to 256\n"
      "3:20: error: server.max_request_body must be from 1KiB to 64MiB\n"
      "4:16: error: server.max_sessions must be from 1 to 1000000\n"
      "5:24: error: server.session_idle_timeout must be from 1s to 30d\n"
-     "8:17: error: mcp.servers.a.max_instances must be from 1 to 10000\n"
-     "9:19: error: mcp.servers.a.startup_timeout must be from 100ms to 10m\n"
-     "10:16: error: mcp.servers.a.idle_timeout must be from 0s to 30d\n"},
+     "6:20: error: server.session_lifetime must be from 0s to 365d\n"
+     "9:17: error: mcp.servers.a.max_instances must be from 1 to 10000\n"
+     "10:19: error: mcp.servers.a.startup_timeout must be from 100ms to 10m\n"
+     "11:16: error: mcp.servers.a.idle_timeout must be from 0s to 30d\n"},
 #define NO_INSTANCE                                                                                \
     "error: server.instance is no name for an instance: 1 to 16 letters and digits\n"
     {"an instance without a name", "[server]\ninstance = \"\"\n" ONE, "2:12: " NO_INSTANCE},
