@@ -4,7 +4,7 @@
  * (oauth, metadata, forward; dialer, grants-discovery, bad-sse-upstreams; http-upstreams, hostile-modern).
  */
 import assert from "node:assert/strict";
-import { after, before, describe, test, type TestContext } from "node:test";
+import { after, before, describe, test } from "node:test";
 
 import { brainTools, MODERN } from "./fixtures/brain.ts";
 import { legacyOnly, modernOnly, startHttp, type Exchange, type HttpFixture, type HttpOptions } from "./fixtures/http-server.ts";
