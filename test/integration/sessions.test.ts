@@ -282,7 +282,7 @@ describe("sessions", () => {
         assert.equal(await code("tools/call"), -32602);
         assert.equal(await code("tools/call", { name: 7 }), -32602);
         assert.equal(await code("prompts/get", { name: "one__none" }), -32602);
-        assert.equal(await code("resources/subscribe", { uri: "test://x" }), -32601);
+        assert.equal(await code("resources/subscribe", { uri: "test://x" }), -32002);
         assert.equal(await code("tasks/list"), -32601);
         await session.end();
     });
