@@ -8,7 +8,9 @@
  */
 #include <stdio.h>
 
+#include "base/base64.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "json/writer.h"
 #include "mcp/capabilities.h"
 #include "private.h"
@@ -185,12 +187,25 @@ static bool ask_client(struct gw_call *call, const struct upstream_ask *asked, s
     return true;
 }
 
+/* By which a client of 2025-11-25 tells one elicitation by URL from another. */
+static int write_elicitation(struct gw_call *call, enum mcp_method method, struct slice params,
+                             struct buf *out) {
+    unsigned char bytes[16];
+    struct buf id CLEANUP(buf_deinit) = BUF_INIT(64);
+    random_bytes(bytes, sizeof bytes);
+    base64url_encode(&id, slice_make(bytes, sizeof bytes));
+    return mcp_bridge_ask_to_legacy(out, call->worker->second_reader, method, params,
+                                    buf_slice(&id));
+}
+
 bool gw_call_ask(struct gw_call *call, enum mcp_method method, struct slice params, size_t item) {
-    struct upstream_ask ask = {.method = method, .params = params};
+    struct buf edited CLEANUP(buf_deinit) = BUF_INIT(params.len + 128);
+    bool is_there = write_elicitation(call, method, params, &edited) == 0;
+    struct upstream_ask ask = {.method = method, .params = buf_slice(&edited)};
     if (!gw_exchange_is_heard(call->exchange))
         gw_call_refuse(call, MCP_E_UNAVAILABLE,
                        SLICE("the server wants input, and the client has closed its connection"));
-    else if (ask_client(call, &ask, item))
+    else if (is_there && ask_client(call, &ask, item))
         return true;
     else
         gw_call_refuse(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"));

@@ -182,6 +182,13 @@ bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision);
 bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view);
 void gw_method_run(struct gw_call *call, const struct mcp_message *message);
 
+/* offers.c */
+
+/* Members of the capabilities that a client is told: what its servers declare beside what methods.c
+ * answers for. */
+void gw_write_offers(struct json_writer *writer, const struct gw_view *view,
+                     const struct gw_call *call);
+
 /* view.c */
 
 void gw_views_init(struct gw_views *views);

@@ -71,6 +71,7 @@ static void write_capabilities(struct json_writer *writer, const struct gw_view 
         json_kv_raw(writer, SLICE("logging"), SLICE("{}"));
     if (known == NULL || known->has_completions)
         json_kv_raw(writer, SLICE("completions"), SLICE("{}"));
+    gw_write_offers(writer, view, call);
     json_object_end(writer);
 }
 
@@ -138,8 +139,46 @@ static bool open_session(struct gw_call *call, enum mcp_revision revision) {
     return true;
 }
 
+/* What the session's servers of 2026-07-28 are told of its client. */
+static void note_declared(struct gw_call *call, struct slice capabilities) {
+    struct gw_session *session = call->exchange->session;
+    struct buf extensions CLEANUP(buf_deinit) = BUF_INIT(LIMIT_EXTENSIONS);
+    struct buf experimental CLEANUP(buf_deinit) = BUF_INIT(LIMIT_EXTENSIONS);
+    /* What is too long is not passed on, none of it. */
+    if (mcp_capabilities_read_more(call->worker->second_reader, capabilities, &extensions,
+                                   &experimental) == 0)
+        gw_session_declare(session, buf_slice(&extensions), buf_slice(&experimental));
+}
+
+/* The endpoint of one server says what that one is: it waits for it while it starts. */
+static void try_initialize(struct gw_call *call, bool is_late) {
+    struct gw_session *session = call->exchange->session;
+    struct gw_view *view =
+        gw_view_open(call->worker, call->exchange->caller, session, call->capabilities, call->only);
+    uint64_t patience = call->only != NULL && !is_late
+                            ? gw_view_patience(view, io_loop_now(call->worker->loop),
+                                               call->worker->config->list_timeout_ms)
+                            : 0;
+    if (patience != 0) {
+        gw_view_close(view);
+        gw_call_wait(call, try_initialize, patience);
+        return;
+    }
+    struct json_writer writer;
+    struct buf result = BUF_INIT(SERVER_RESULT);
+    json_writer_init(&writer, &result);
+    json_object_begin(&writer);
+    json_kv_string(&writer, SLICE("protocolVersion"), mcp_revision_name(session->revision));
+    write_server(&writer, view, call);
+    json_key(&writer, SLICE("serverInfo"));
+    gw_write_implementation(&writer, call->worker->gateway);
+    json_object_end(&writer);
+    gw_view_close(view);
+    gw_call_answer_result(call, buf_slice(&result), call->revision);
+    buf_deinit(&result);
+}
+
 static void handle_initialize(struct gw_call *call, const struct mcp_message *message) {
-    struct gateway *gateway = call->worker->gateway;
     struct gw_exchange *exchange = call->exchange;
     bool is_sse = call->session != NULL; /* all others have none before this */
     enum mcp_revision revision = negotiate(call->worker->reader, message, is_sse);
@@ -150,22 +189,11 @@ static void handle_initialize(struct gw_call *call, const struct mcp_message *me
             mcp_capabilities_read(call->worker->second_reader, capabilities->raw, revision);
     if (!(is_sse ? take_session(call, revision) : open_session(call, revision)))
         return;
+    if (capabilities != NULL)
+        note_declared(call, capabilities->raw);
     gw_record_note_client(exchange->session, call->worker, message);
     gw_session_note_caller(exchange->session, exchange->caller->identity);
-    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, exchange->session,
-                                        call->capabilities, call->only);
-    struct json_writer writer;
-    struct buf result = BUF_INIT(SERVER_RESULT);
-    json_writer_init(&writer, &result);
-    json_object_begin(&writer);
-    json_kv_string(&writer, SLICE("protocolVersion"), mcp_revision_name(revision));
-    write_server(&writer, view, call);
-    json_key(&writer, SLICE("serverInfo"));
-    gw_write_implementation(&writer, gateway);
-    json_object_end(&writer);
-    gw_view_close(view);
-    gw_call_answer_result(call, buf_slice(&result), call->revision);
-    buf_deinit(&result);
+    try_initialize(call, false);
 }
 
 static void write_discovery(struct buf *out, const struct gw_view *view,

@@ -251,11 +251,15 @@ static void on_notification(void *context, enum mcp_method method, struct slice 
 
 /* False: it has been refused. */
 static bool add_ask(struct gw_parked *parked, const struct upstream_ask *asked) {
+    struct buf params CLEANUP(buf_deinit) = BUF_INIT(asked->params.len + 1);
     size_t n = 0;
     LIST_FOREACH_SAFE (&parked->asks, link, tmp)
         n++;
+    bool has_room =
+        n < LIMIT_ASKS && mcp_bridge_ask_to_modern(&params, parked->worker->second_reader,
+                                                   asked->method, asked->params) == 0;
     struct parked_ask *ask =
-        n < LIMIT_ASKS ? mem_alloc(sizeof *ask + asked->id.len + asked->params.len) : NULL;
+        has_room ? mem_alloc(sizeof *ask + asked->id.len + buf_len(&params)) : NULL;
     if (ask == NULL) {
         refuse_ask(parked->call, asked->id, asked->method,
                    "too many requests wait for the client's answer");
@@ -264,10 +268,10 @@ static bool add_ask(struct gw_parked *parked, const struct upstream_ask *asked) 
     ask->number = ++parked->last_ask;
     ask->method = asked->method;
     ask->id_len = asked->id.len;
-    ask->params_len = asked->params.len;
+    ask->params_len = buf_len(&params);
     memcpy(ask->bytes, asked->id.ptr, asked->id.len);
-    if (asked->params.len != 0)
-        memcpy(ask->bytes + asked->id.len, asked->params.ptr, asked->params.len);
+    if (ask->params_len != 0)
+        memcpy(ask->bytes + asked->id.len, buf_slice(&params).ptr, ask->params_len);
     list_push_back(&parked->asks, &ask->link);
     return true;
 }

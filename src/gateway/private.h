@@ -18,6 +18,7 @@
  *     waiting.c     requests beyond those that a principal may have running (admission.h)
  *     pressure.c    what happens when a client does not read
  *     methods.c     the table of methods; those that the gateway answers by itself
+ *     offers.c      what servers declare that the gateway has no name for
  *     view.c        what a caller sees of the upstreams
  *     access.c      what it may do with it (policy/); edit.c the switch that lets writes through;
  *                   definitions.c what tools were when they were seen first

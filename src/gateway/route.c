@@ -350,12 +350,22 @@ static struct slice arguments_of(const struct gw_call *call, const struct mcp_me
     return node != NULL ? node->raw : SLICE_EMPTY;
 }
 
+static struct mcp_capabilities_more declared(const struct gw_session *session) {
+    if (session == NULL || session->declared == NULL)
+        return (struct mcp_capabilities_more){0};
+    return (struct mcp_capabilities_more){
+        .extensions = slice_make(session->declared, session->extensions_len),
+        .experimental =
+            slice_make(session->declared + session->extensions_len, session->experimental_len),
+    };
+}
+
 static int build_line(struct gw_call *call, const struct mcp_message *message,
                       const struct route *route, uint64_t id, struct buf *line) {
     const struct gateway *gateway = call->worker->gateway;
     struct mcp_implementation self = gw_implementation(gateway);
     struct buf params =
-        BUF_INIT(call->worker->config->max_request_body + KIB(16) +
+        BUF_INIT(call->worker->config->max_request_body + KIB(16) + 2 * LIMIT_EXTENSIONS +
                  gw_call_input_responses(call).len + gw_call_request_state(call).len);
     char number[24];
     int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
@@ -369,6 +379,7 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
         .token = id_text, /* tokens of different clients meet in one upstream */
         .log_level = call->session != NULL ? atomic_load(&call->session->log_level) : -1,
         .capabilities = call->capabilities,
+        .more = declared(call->session),
         .input_responses = gw_call_input_responses(call),
         .request_state = route->state.len != 0 ? route->state : gw_call_request_state(call),
         .declare_nothing = upstream_config(route->item->upstream)->share == CONFIG_SHARE_ALL,

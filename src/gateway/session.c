@@ -50,9 +50,25 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
         gw_principal_unref(session->principal);
         auth_identity_unref(session->identity);
         pthread_mutex_destroy(&session->mutex);
+        mem_free(session->declared);
         mem_free(session);
     }
     return NULL;
+}
+
+void gw_session_declare(struct gw_session *session, struct slice extensions,
+                        struct slice experimental) {
+    char *text = mem_alloc(extensions.len + experimental.len + 1);
+    if (text == NULL)
+        return; /* servers are told less */
+    if (extensions.len != 0)
+        memcpy(text, extensions.ptr, extensions.len);
+    if (experimental.len != 0)
+        memcpy(text + extensions.len, experimental.ptr, experimental.len);
+    mem_free(session->declared);
+    session->declared = text;
+    session->extensions_len = extensions.len;
+    session->experimental_len = experimental.len;
 }
 
 /* Unguessable, whatever stands before it. The dot is no character of base64url: what is before the

@@ -190,10 +190,12 @@ struct gw_session {
     /* Of GW_SESSION_SSE it belongs to the stream's worker, as what its client calls itself: there
      * initialize comes later. */
     enum mcp_revision revision;
-    bool is_initialized;             /* likewise */
-    atomic_bool is_begun;            /* a message came */
-    char client[96];                 /* what its client calls itself, cut */
-    unsigned capabilities;           /* what it can be asked (mcp/capabilities.h) */
+    bool is_initialized;   /* likewise */
+    atomic_bool is_begun;  /* a message came */
+    char client[96];       /* what its client calls itself, cut */
+    unsigned capabilities; /* what it can be asked (mcp/capabilities.h) */
+    char *declared;        /* owned: its extensions, then its experiments; or NULL */
+    size_t extensions_len, experimental_len;
     struct list_link principal_link; /* principal->mutex */
     struct auth_identity *identity;  /* mutex; a reference: of who used it last */
 
@@ -423,6 +425,9 @@ struct gw_session *gw_session_find(struct gateway *gateway, struct slice id,
                                    const struct gw_principal *principal,
                                    const struct upstream *only, enum gw_session_kind kind,
                                    uint64_t now_ms);
+/* What its client declared beside that, as JSON; when it begins. */
+void gw_session_declare(struct gw_session *session, struct slice extensions,
+                        struct slice experimental);
 struct gw_session *gw_session_ref(struct gw_session *session);
 struct gw_session *gw_session_unref(struct gw_session *session);
 /* Ends it: it is not found any more, its stream ends, its own upstream instances stop. */

@@ -7,9 +7,10 @@
  *   - A modern request says its revision, what its client can do and who it is in params._meta. To
  *     a modern upstream a legacy client's request gets these; to a legacy one they are taken out,
  *     and an emptied _meta stays as {}.
- *   - What a client can do is passed on as far as the gateway relays it; of legacy clients, what
- *     they said when their session began. Their own keys of that name, which mean nothing in their
- *     era, are replaced.
+ *   - What a client can do is passed on as far as the gateway relays it, which is all but tasks:
+ *     what nobody here knows of is between the two. Of legacy clients, what they said when their
+ *     session began, with their extensions and experiments. Their own keys of that name, which mean
+ * nothing in their era, are replaced.
  *   - inputResponses and requestState belong to the modern way of asking for input alone: those of
  *     a client are taken out between the eras, and the gateway puts in what it asked a legacy
  *     client for.
@@ -41,9 +42,9 @@ static const struct slice envelope_keys[] = {
     SLICE_INIT("io.modelcontextprotocol/logLevel"),
 };
 static const struct slice input_keys[] = {SLICE_INIT("inputResponses"), SLICE_INIT("requestState")};
-/* What the gateway relays between a modern client and a modern upstream. */
-static const struct slice relayed[] = {SLICE_INIT("elicitation"), SLICE_INIT("sampling"),
-                                       SLICE_INIT("roots")};
+/* What the gateway does not relay between a modern client and a modern upstream. */
+static const struct slice unrelayed[] = {SLICE_INIT(MCP_CAPABILITY_TASKS)};
+static const struct slice unrelayed_extensions[] = {SLICE_INIT(MCP_EXTENSION_TASKS)};
 static const struct edits_keys nothing = {0};
 
 int bridge_append_implementation(struct buf *out, const struct mcp_implementation *implementation) {
@@ -82,7 +83,8 @@ static void append_envelope(struct buf *members, const struct json_reader *reade
         struct json_writer writer;
         bridge_append_key(members, MCP_META_CAPABILITIES);
         json_writer_init(&writer, members);
-        mcp_capabilities_write(&writer, edit->declare_nothing ? 0 : edit->capabilities, edit->to);
+        mcp_capabilities_write(&writer, edit->declare_nothing ? 0 : edit->capabilities,
+                               edit->declare_nothing ? NULL : &edit->more, edit->to);
     }
     if (edit->gateway != NULL && lacks(reader, meta, MCP_META_CLIENT_INFO)) {
         bridge_append_key(members, MCP_META_CLIENT_INFO);
@@ -98,16 +100,23 @@ static void append_envelope(struct buf *members, const struct json_reader *reade
 
 static void edit_capabilities(struct edits *edits, const struct json_reader *reader,
                               const struct json_node *meta, const struct mcp_params_edit *edit) {
-    static const struct edits_keys others = {relayed, ARRAY_LEN(relayed), .is_kept = true};
+    static const struct edits_keys gone = {unrelayed, ARRAY_LEN(unrelayed), false};
+    static const struct edits_keys gone_extensions = {unrelayed_extensions,
+                                                      ARRAY_LEN(unrelayed_extensions), false};
     struct buf none = BUF_INIT(1);
     const struct json_node *capabilities =
         json_member_typed(reader, meta, MCP_META_CAPABILITIES, JSON_OBJECT);
     if (capabilities == NULL)
         return;
-    if (edit->declare_nothing)
+    if (edit->declare_nothing) {
         edits_add(edits, capabilities->raw, SLICE("{}"));
-    else
-        edits_members(edits, reader, capabilities, &others, &none);
+        return;
+    }
+    const struct json_node *extensions =
+        json_member_typed(reader, capabilities, SLICE("extensions"), JSON_OBJECT);
+    edits_members(edits, reader, capabilities, &gone, &none);
+    if (extensions != NULL)
+        edits_members(edits, reader, extensions, &gone_extensions, &none);
 }
 
 static void edit_meta(struct edits *edits, const struct json_reader *reader,
@@ -163,7 +172,8 @@ static void edit_state(struct edits *edits, const struct json_reader *reader,
 static size_t envelope_size(const struct mcp_params_edit *edit) {
     size_t info =
         edit->gateway != NULL ? 6 * (edit->gateway->name.len + edit->gateway->version.len) : 0;
-    return 1024 + info + edit->input_responses.len + edit->request_state.len;
+    return 1024 + info + edit->more.extensions.len + edit->more.experimental.len +
+           edit->input_responses.len + edit->request_state.len;
 }
 
 static int write_params(struct buf *out, const struct json_reader *reader,

@@ -1,17 +1,27 @@
-/* MCP 2025-11-25, basic/lifecycle; an empty `elicitation` is one for forms. */
+/*
+ * MCP 2025-11-25, basic/lifecycle; an empty `elicitation` is one for forms. MCP Apps (ext-apps,
+ * 2026-01-26) are declared among the extensions in every revision, with the types that are shown.
+ */
 #include "mcp/capabilities.h"
 
+#include "edits.h"
+
+#define APPS_TYPE SLICE("text/html;profile=mcp-app")
+
 static const struct json_want want_nothing[] = {{0}};
+static const struct json_want want_apps[] = {{"mimeTypes", want_nothing}, {0}};
+static const struct json_want want_extensions[] = {{MCP_EXTENSION_APPS, want_apps}, {0}};
 static const struct json_want want_members[] = {
     {"sampling", want_nothing},
     {"elicitation", want_nothing},
+    {"extensions", want_extensions},
     {0},
 };
 static const struct json_want want_capabilities = {.children = want_members};
 
 /* What a revision knows of it. */
 static unsigned known_to(enum mcp_revision revision) {
-    unsigned known = MCP_CAN_SAMPLE | MCP_CAN_ROOTS;
+    unsigned known = MCP_CAN_SAMPLE | MCP_CAN_ROOTS | MCP_CAN_SHOW_APPS;
     if (revision >= MCP_2025_06_18)
         known |= MCP_CAN_ELICIT_FORM;
     if (revision >= MCP_2025_11_25)
@@ -22,6 +32,21 @@ static unsigned known_to(enum mcp_revision revision) {
 static bool has(const struct json_reader *reader, const struct json_node *object,
                 struct slice key) {
     return json_member_typed(reader, object, key, JSON_OBJECT) != NULL;
+}
+
+static bool shows_apps(const struct json_reader *reader, const struct json_node *root) {
+    const struct json_node *extensions =
+        json_member_typed(reader, root, SLICE("extensions"), JSON_OBJECT);
+    const struct json_node *apps =
+        extensions != NULL
+            ? json_member_typed(reader, extensions, SLICE(MCP_EXTENSION_APPS), JSON_OBJECT)
+            : NULL;
+    const struct json_node *types =
+        apps != NULL ? json_member_typed(reader, apps, SLICE("mimeTypes"), JSON_ARRAY) : NULL;
+    const struct json_node *type = types != NULL ? json_first(reader, types) : NULL;
+    while (type != NULL && !json_string_is(type, APPS_TYPE))
+        type = json_next(reader, type);
+    return type != NULL;
 }
 
 unsigned mcp_capabilities_read(struct json_reader *reader, struct slice capabilities,
@@ -48,7 +73,27 @@ unsigned mcp_capabilities_read(struct json_reader *reader, struct slice capabili
         mask |= !is_url || has(reader, elicitation, SLICE("form")) ? MCP_CAN_ELICIT_FORM : 0;
     }
     mask |= has(reader, root, SLICE("roots")) ? MCP_CAN_ROOTS : 0;
+    mask |= shows_apps(reader, root) ? MCP_CAN_SHOW_APPS : 0;
     return mask & known_to(revision);
+}
+
+int mcp_capabilities_read_more(struct json_reader *reader, struct slice capabilities,
+                               struct buf *extensions, struct buf *experimental) {
+    static const struct slice tasks[] = {SLICE_INIT(MCP_EXTENSION_TASKS)};
+    static const struct edits_keys gone = {tasks, ARRAY_LEN(tasks), false};
+    struct edits edits = {.n = 0};
+    struct buf none = BUF_INIT(1);
+    if (json_read(reader, capabilities, &want_capabilities, NULL, NULL) != 0 ||
+        json_root(reader)->type != JSON_OBJECT)
+        return 0;
+    const struct json_node *some =
+        json_member_typed(reader, json_root(reader), SLICE("experimental"), JSON_OBJECT);
+    int error = some != NULL ? buf_append(experimental, some->raw) : 0;
+    some = json_member_typed(reader, json_root(reader), SLICE("extensions"), JSON_OBJECT);
+    if (error != 0 || some == NULL)
+        return error;
+    edits_members(&edits, reader, some, &gone, &none);
+    return mcp_splice(extensions, some->raw, edits.items, edits.n);
 }
 
 static void write_flags(struct json_writer *writer, struct slice key, unsigned mask, unsigned first,
@@ -62,7 +107,28 @@ static void write_flags(struct json_writer *writer, struct slice key, unsigned m
     json_object_end(writer);
 }
 
-void mcp_capabilities_write(struct json_writer *writer, unsigned mask, enum mcp_revision revision) {
+static void write_extensions(struct json_writer *writer, unsigned mask,
+                             const struct mcp_capabilities_more *more) {
+    if (more != NULL && more->extensions.len != 0) {
+        json_kv_raw(writer, SLICE("extensions"), more->extensions);
+    } else if ((mask & MCP_CAN_SHOW_APPS) != 0) {
+        json_key(writer, SLICE("extensions"));
+        json_object_begin(writer);
+        json_key(writer, SLICE(MCP_EXTENSION_APPS));
+        json_object_begin(writer);
+        json_key(writer, SLICE("mimeTypes"));
+        json_array_begin(writer);
+        json_string(writer, APPS_TYPE);
+        json_array_end(writer);
+        json_object_end(writer);
+        json_object_end(writer);
+    }
+    if (more != NULL && more->experimental.len != 0)
+        json_kv_raw(writer, SLICE("experimental"), more->experimental);
+}
+
+void mcp_capabilities_write(struct json_writer *writer, unsigned mask,
+                            const struct mcp_capabilities_more *more, enum mcp_revision revision) {
     mask &= known_to(revision);
     json_object_begin(writer);
     if ((mask & MCP_CAN_SAMPLE) != 0)
@@ -76,6 +142,7 @@ void mcp_capabilities_write(struct json_writer *writer, unsigned mask, enum mcp_
                     MCP_CAN_ELICIT_URL, "url");
     if ((mask & MCP_CAN_ROOTS) != 0)
         json_kv_raw(writer, SLICE("roots"), SLICE("{}"));
+    write_extensions(writer, mask, more);
     json_object_end(writer);
 }
 

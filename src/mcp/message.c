@@ -10,8 +10,9 @@
 /* Members of the envelope, of params and of _meta come on the tape, and of what says in them what a
  * request is about and what its client can do. */
 static const struct json_want want_nothing[] = {{0}};
+static const struct json_want want_capabilities[] = {{"extensions", want_nothing}, {0}};
 static const struct json_want want_meta[] = {
-    {"io.modelcontextprotocol/clientCapabilities", want_nothing},
+    {"io.modelcontextprotocol/clientCapabilities", want_capabilities},
     {0},
 };
 static const struct json_want want_params[] = {

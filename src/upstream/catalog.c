@@ -91,6 +91,7 @@ struct catalog *catalog_new(const struct catalog *from) {
         catalog->server_name = arena_dup(&catalog->arena, from->server_name);
         catalog->server_version = arena_dup(&catalog->arena, from->server_version);
         catalog->instructions = arena_dup(&catalog->arena, from->instructions);
+        catalog->capabilities = arena_dup(&catalog->arena, from->capabilities);
     }
     return catalog;
 }
@@ -157,6 +158,8 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
     if (capabilities != NULL) {
         catalog->has_logging = json_member(reader, capabilities, SLICE("logging")) != NULL;
         catalog->has_completions = json_member(reader, capabilities, SLICE("completions")) != NULL;
+        if (capabilities->raw.len <= LIMIT_CAPABILITIES)
+            catalog->capabilities = arena_dup(&catalog->arena, capabilities->raw);
     }
     catalog->declared = mask;
     return mask;

@@ -70,7 +70,7 @@ void handshake_write_envelope(struct json_writer *writer,
     json_key(writer, MCP_META_CLIENT_INFO);
     write_client_info(writer, instance);
     json_key(writer, MCP_META_CAPABILITIES);
-    mcp_capabilities_write(writer, instance->capabilities, MCP_2026_07_28);
+    mcp_capabilities_write(writer, instance->capabilities, NULL, MCP_2026_07_28);
     json_object_end(writer);
 }
 
@@ -92,7 +92,7 @@ static void send_initialize(struct upstream_instance *instance) {
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("protocolVersion"), mcp_revision_name(MCP_LEGACY_LATEST));
     json_key(&writer, SLICE("capabilities"));
-    mcp_capabilities_write(&writer, instance->capabilities, MCP_LEGACY_LATEST);
+    mcp_capabilities_write(&writer, instance->capabilities, NULL, MCP_LEGACY_LATEST);
     json_key(&writer, SLICE("clientInfo"));
     write_client_info(&writer, instance);
     json_object_end(&writer);

@@ -23,6 +23,7 @@ struct params_row {
     int log_level; /* one more than the level */
     bool declare_nothing;
     bool no_gateway;
+    const char *extensions, *experimental; /* of a session */
 };
 
 static int bridge_row(struct buf *out, struct json_reader *reader, const struct params_row *row,
@@ -38,6 +39,7 @@ static int bridge_row(struct buf *out, struct json_reader *reader, const struct 
         .token = slice_from_cstr(row->token),
         .log_level = row->log_level - 1,
         .declare_nothing = row->declare_nothing,
+        .more = {slice_from_cstr(row->extensions), slice_from_cstr(row->experimental)},
         .gateway = row->no_gateway ? NULL : &gateway,
     };
     if (row->rename != NULL) {
@@ -127,14 +129,28 @@ static const struct params_row params_rows[] = {
      .expected = "{\"_meta\":{" INFO(GATEWAY) "," ENVELOPE "}}"},
     {"nobody says who the client is", MODERN, MODERN, "{\"_meta\":{" ENVELOPE "}}",
      "{\"_meta\":{" ENVELOPE "}}", .no_gateway = true},
-    {"capabilities are cut", MODERN, MODERN,
+    {"capabilities without tasks", MODERN, MODERN,
      "{\"_meta\":{" CAPS("{\"tasks\":{},\"elicitation\":{ \"url\":{}},\"x\":1, \"y\":2 , "
                          "\"roots\":{},\"extensions\":{} }") "," VERS "}}",
-     "{\"_meta\":{" CAPS("{\"elicitation\":{ \"url\":{}} , \"roots\":{} }") "," VERS "}}",
+     "{\"_meta\":{" CAPS("{\"elicitation\":{ \"url\":{}},\"x\":1, \"y\":2 , "
+                         "\"roots\":{},\"extensions\":{} }") "," VERS "}}",
+     .no_gateway = true},
+    {"extensions without tasks, and experiments", MODERN, MODERN,
+     "{\"_meta\":{" CAPS("{\"extensions\":{\"a/b\":{\"c\":1},"
+                         "\"io.modelcontextprotocol\\/tasks\":{} ,\"d/e\":{}},"
+                         "\"experimental\":{\"x\":{}}}") "," VERS "}}",
+     "{\"_meta\":{" CAPS("{\"extensions\":{\"a/b\":{\"c\":1} ,\"d/e\":{}},"
+                         "\"experimental\":{\"x\":{}}}") "," VERS "}}",
      .no_gateway = true},
     {"nothing is left of capabilities", MODERN, MODERN,
-     "{\"_meta\":{" CAPS("{ \"tasks\":{} , \"x\":{}}") "," VERS "}}",
+     "{\"_meta\":{" CAPS("{ \"tasks\":{} }") "," VERS "}}",
      "{\"_meta\":{" CAPS("{ }") "," VERS "}}", .no_gateway = true},
+    {"a session's extensions and experiments", L4, MODERN, "{}",
+     "{\"_meta\":{" VERS
+     "," CAPS("{\"extensions\":{\"a/b\":{}},\"experimental\":{\"x\":1}}") "," INFO(GATEWAY) "}}",
+     .extensions = "{\"a/b\":{}}", .experimental = "{\"x\":1}"},
+    {"nothing is declared, whatever a session has", L4, MODERN, "{}", "{\"_meta\":{" STAMP "}}",
+     .extensions = "{\"a/b\":{}}", .declare_nothing = true},
     {"all capabilities that are relayed", MODERN, MODERN,
      "{\"_meta\":{" CAPS("{\"sampling\":{\"tools\":{}},\"roots\":{},\"elicitation\":{}}") "," VERS
                                                                                           "}}",
@@ -226,10 +242,63 @@ static void test_large_params(void) {
         CHECK_INT(bridge_row(&out, reader, &rows[i], buf_slice(&document)), 0);
         check_json(buf_slice(&out));
         struct slice text = buf_slice(&out);
-        CHECK((slice_find(text, SLICE("\"c8999\"")) != SIZE_MAX) == false);
+        CHECK((slice_find(text, SLICE("\"c8999\"")) != SIZE_MAX) ==
+              (mcp_revision_is_modern(rows[i].from) && mcp_revision_is_modern(rows[i].to)));
         CHECK(slice_find(text, SLICE("\"m8999\":[],\"progressToken\":2}")) != SIZE_MAX);
         CHECK(slice_ends_with(text, SLICE("\"p8999\":{}}")));
     }
+}
+
+/* --- requests of servers --- */
+
+static void test_asks(void) {
+    static const struct {
+        const char *name;
+        enum mcp_method method;
+        const char *params, *modern, *legacy; /* NULL: as it is */
+        int error;
+    } rows[] = {
+        {"none", MCP_ROOTS_LIST, "", NULL, NULL, 0},
+        {"a form", MCP_ELICITATION_CREATE, "{\"mode\":\"form\",\"x\":1}", NULL, NULL, 0},
+        {"by URL", MCP_ELICITATION_CREATE, "{ \"mode\":\"url\",\"url\":\"u\"}", NULL,
+         "{\"elicitationId\":\"new\", \"mode\":\"url\",\"url\":\"u\"}", 0},
+        {"by URL, with its id", MCP_ELICITATION_CREATE,
+         "{\"mode\":\"url\", \"elicitat\\u0069onId\":\"e\",\"url\":\"u\"}",
+         "{\"mode\":\"url\",\"url\":\"u\"}", NULL, 0},
+        {"nothing but an id", MCP_ELICITATION_CREATE, "{\"elicitationId\":0}", "{}", NULL, 0},
+        {"a member of that name elsewhere", MCP_SAMPLING_CREATE_MESSAGE,
+         "{\"elicitationId\":0,\"mode\":\"url\",\"metadata\":{\"progressToken\":1}}", NULL, NULL,
+         0},
+        {"a token", MCP_SAMPLING_CREATE_MESSAGE,
+         "{\"_meta\":{\"a/b\":1,\"progressToken\":\"\"},\"progressToken\":1}",
+         "{\"_meta\":{\"a/b\":1},\"progressToken\":1}", NULL, 0},
+        {"a token and an id", MCP_ELICITATION_CREATE,
+         "{\"_meta\":{ \"progressToken\":0},\"elicitationId\":\"e\",\"mode\":\"url\"}",
+         "{\"_meta\":{ },\"mode\":\"url\"}", NULL, 0},
+        {"_meta that is none", MCP_ROOTS_LIST, "{\"_meta\":[1]}", NULL, NULL, 0},
+        {"no object", MCP_ROOTS_LIST, "[]", NULL, NULL, MCP_E_REFUSED},
+        {"no JSON", MCP_ROOTS_LIST, "{", NULL, NULL, MCP_E_REFUSED},
+    };
+    CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct slice params = slice_from_cstr(rows[i].params);
+        struct buf modern CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+        struct buf legacy CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+        bool is_read = rows[i].error == 0;
+        test_row(rows[i].name);
+        CHECK_INT(mcp_bridge_ask_to_modern(&modern, reader, rows[i].method, params), rows[i].error);
+        CHECK_INT(mcp_bridge_ask_to_legacy(&legacy, reader, rows[i].method, params, SLICE("new")),
+                  rows[i].error);
+        CHECK_STR(buf_slice(&modern), !is_read                 ? ""
+                                      : rows[i].modern != NULL ? rows[i].modern
+                                                               : rows[i].params);
+        CHECK_STR(buf_slice(&legacy), !is_read                 ? ""
+                                      : rows[i].legacy != NULL ? rows[i].legacy
+                                                               : rows[i].params);
+    }
+    struct buf small CLEANUP(buf_deinit) = BUF_INIT(8);
+    CHECK_INT(mcp_bridge_ask_to_modern(&small, reader, MCP_ROOTS_LIST, SLICE("{\"abc\":12345}")),
+              -E2BIG);
 }
 
 /* --- errors --- */
@@ -527,6 +596,6 @@ static void test_out_of_memory(void) {
     test_torture(torture_body, NULL);
 }
 
-TEST_MAIN(TEST(test_params), TEST(test_params_are_taken), TEST(test_large_params),
+TEST_MAIN(TEST(test_params), TEST(test_params_are_taken), TEST(test_large_params), TEST(test_asks),
           TEST(test_errors), TEST(test_errors_refused), TEST(test_tools), TEST(test_large_tools),
           TEST(test_out_of_memory))

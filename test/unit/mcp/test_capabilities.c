@@ -1,4 +1,6 @@
 /* What a client can be asked: read, said again, and what a request needs. */
+#include <errno.h>
+
 #include "base/limits.h"
 #include "mcp/capabilities.h"
 #include "test.h"
@@ -9,6 +11,10 @@
 #define TOOLS   MCP_CAN_SAMPLE_TOOLS
 #define CONTEXT MCP_CAN_SAMPLE_CONTEXT
 #define ROOTS   MCP_CAN_ROOTS
+#define APPS    MCP_CAN_SHOW_APPS
+
+#define UI(members) "{\"extensions\":{\"io.modelcontextprotocol/ui\":" members "}}"
+#define HTML        "\"text/html;profile=mcp-app\""
 
 static const struct {
     const char *json;
@@ -27,6 +33,13 @@ static const struct {
      SAMPLE | FORM | ROOTS, SAMPLE | ROOTS},
     {"{\"sampling\":true,\"elicitation\":null,\"roots\":[]}", 0, 0, 0},
     {"{\"sampl\\u0069ng\":{}}", SAMPLE, SAMPLE, SAMPLE},
+    {UI("{\"mimeTypes\":[1,\"x\"," HTML "]}"), APPS, APPS, APPS},
+    {UI("{\"mimeTypes\":[\"text\\/html;profile=mcp-app\"]}"), APPS, APPS, APPS},
+    {UI("{\"mimeTypes\":[\"text/html\"]}"), 0, 0, 0},
+    {UI("{\"mimeTypes\":" HTML "}"), 0, 0, 0},
+    {UI("{}"), 0, 0, 0},
+    {UI("[" HTML "]"), 0, 0, 0},
+    {"{\"extensions\":[]}", 0, 0, 0},
     {"[\"sampling\"]", 0, 0, 0},
     {"{\"sampling\":{},\"sampling\":{}}", 0, 0, 0},
     {"{\"sampling\":{}", 0, 0, 0},
@@ -49,19 +62,22 @@ static void write(unsigned mask, enum mcp_revision revision, struct buf *out) {
     struct json_writer writer;
     buf_reset(out, 0);
     json_writer_init(&writer, out);
-    mcp_capabilities_write(&writer, mask, revision);
+    mcp_capabilities_write(&writer, mask, NULL, revision);
     CHECK_INT(buf_error(out), 0);
 }
 
 static void test_write(void) {
     CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(1));
-    write(MCP_CAN_ALL, MCP_2025_11_25, &out);
+    unsigned all = MCP_CAN_ALL & ~APPS;
+    write(all, MCP_2025_11_25, &out);
     CHECK_STR(buf_slice(&out), "{\"sampling\":{\"tools\":{},\"context\":{}},"
                                "\"elicitation\":{\"form\":{},\"url\":{}},\"roots\":{}}");
-    write(MCP_CAN_ALL, MCP_2025_06_18, &out);
+    write(all, MCP_2025_06_18, &out);
     CHECK_STR(buf_slice(&out), "{\"sampling\":{},\"elicitation\":{},\"roots\":{}}");
-    write(MCP_CAN_ALL, MCP_2024_11_05, &out);
+    write(all, MCP_2024_11_05, &out);
     CHECK_STR(buf_slice(&out), "{\"sampling\":{},\"roots\":{}}");
+    write(APPS, MCP_2025_11_25, &out);
+    CHECK_STR(buf_slice(&out), UI("{\"mimeTypes\":[" HTML "]}"));
     write(URL, MCP_2025_06_18, &out);
     CHECK_STR(buf_slice(&out), "{}");
     write(0, MCP_2026_07_28, &out);
@@ -80,6 +96,35 @@ static void test_there_and_back(void) {
         write(mask, MCP_2025_11_25, &out);
         CHECK_INT(mcp_capabilities_read(reader, buf_slice(&out), MCP_2025_11_25), mask);
     }
+}
+
+static void test_more(void) {
+    static const struct {
+        const char *json, *extensions, *experimental;
+    } rows[] = {
+        {"{}", "", ""},
+        {"{\"extensions\":{ \"a/b\":{ }},\"experimental\":{ }}", "{ \"a/b\":{ }}", "{ }"},
+        {"{\"extensions\":{\"io.modelcontextprotocol/tasks\":{},\"a/b\":1}}", "{\"a/b\":1}", ""},
+        {"{\"extensions\":{\"io.modelcontextprotocol\\/tasks\":{}}}", "{}", ""},
+        {"{\"extensions\":[],\"experimental\":true}", "", ""},
+        {"[{\"extensions\":{}}]", "", ""},
+        {"{\"extensions\":{}", "", ""},
+    };
+    CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
+    REQUIRE(json_reader_new(&reader) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(buf_deinit) struct buf extensions = BUF_INIT(KIB(1));
+        CLEANUP(buf_deinit) struct buf experimental = BUF_INIT(KIB(1));
+        test_row(rows[i].json);
+        CHECK_INT(mcp_capabilities_read_more(reader, slice_from_cstr(rows[i].json), &extensions,
+                                             &experimental),
+                  0);
+        CHECK_STR(buf_slice(&extensions), rows[i].extensions);
+        CHECK_STR(buf_slice(&experimental), rows[i].experimental);
+    }
+    CLEANUP(buf_deinit) struct buf small = BUF_INIT(8), none = BUF_INIT(8);
+    struct slice long_one = SLICE("{\"extensions\":{\"a/b\":{\"c\":1}}}");
+    CHECK_INT(mcp_capabilities_read_more(reader, long_one, &small, &none), -E2BIG);
 }
 
 static void test_needed(void) {
@@ -111,4 +156,5 @@ static void test_needed(void) {
     CHECK_INT(mcp_capabilities_needed(NULL, MCP_SAMPLING_CREATE_MESSAGE, NULL), SAMPLE);
 }
 
-TEST_MAIN(TEST(test_read), TEST(test_write), TEST(test_there_and_back), TEST(test_needed))
+TEST_MAIN(TEST(test_read), TEST(test_write), TEST(test_there_and_back), TEST(test_more),
+          TEST(test_needed))

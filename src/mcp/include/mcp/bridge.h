@@ -12,6 +12,7 @@
 #include "base/compiler.h"
 #include "base/slice.h"
 #include "json/reader.h"
+#include "mcp/capabilities.h"
 #include "mcp/message.h"
 #include "mcp/modern.h"
 #include "mcp/protocol.h"
@@ -32,9 +33,10 @@ struct mcp_params_edit {
     struct slice token;         /* JSON: takes the place of the progress token, when there is one */
     /* For an upstream of 2026-07-28. */
     int log_level;         /* stamped when >= 0; of a client of 2026-07-28 its own key is kept */
-    unsigned capabilities; /* of a legacy client (mcp/capabilities.h) */
-    bool declare_nothing;  /* capabilities: {} instead of what both the client has and the gateway
-                              relays */
+    unsigned capabilities; /* of a legacy client (mcp/capabilities.h), and what else it declared */
+    struct mcp_capabilities_more more;
+    bool declare_nothing; /* capabilities: {} instead of what both the client has and the gateway
+                             relays */
     /* JSON: what the client of a legacy session answered, and what the upstream wants back with it,
      * which takes the place of what a modern client has sent; empty: nothing. */
     struct slice input_responses, request_state;
@@ -42,13 +44,26 @@ struct mcp_params_edit {
 };
 
 /*
- * legacy to legacy and modern to modern: name and token; modern to modern: capabilities cut to
- * elicitation, sampling and roots. legacy to modern: the envelope is stamped. modern to legacy: the
+ * legacy to legacy and modern to modern: name and token; modern to modern: capabilities without
+ * tasks, of either kind. legacy to modern: the envelope is stamped. modern to legacy: the
  * envelope's keys are taken out of _meta. Also for messages without params ("{}" then, or nothing:
  * out stays empty, where the upstream needs none).
  */
 int mcp_bridge_params(struct buf *out, const struct json_reader *reader,
                       const struct mcp_message *message, const struct mcp_params_edit *edit);
+
+/*
+ * Requests of servers, `params` of them as JSON (empty: there are none, and nothing is appended).
+ * What belongs to the request itself is taken out for a client that is asked by a result: its
+ * progress token, and an elicitationId. What is asked by a result and becomes a request to a legacy
+ * client: an elicitation by URL gets the elicitationId that it needs there, from `id` (plain text).
+ * `reader`: its tape is replaced. MCP_E_REFUSED: no object that can be read. -ENOMEM, -E2BIG.
+ */
+MUST_CHECK int mcp_bridge_ask_to_modern(struct buf *out, struct json_reader *reader,
+                                        enum mcp_method method, struct slice params);
+MUST_CHECK int mcp_bridge_ask_to_legacy(struct buf *out, struct json_reader *reader,
+                                        enum mcp_method method, struct slice params,
+                                        struct slice id);
 
 /* Results. */
 

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "base/buf.h"
+#include "base/compiler.h"
 #include "base/slice.h"
 #include "json/reader.h"
 #include "json/writer.h"
@@ -17,7 +19,19 @@ enum {
     MCP_CAN_ELICIT_FORM = 1u << 3,    /* from 2025-06-18 on */
     MCP_CAN_ELICIT_URL = 1u << 4,     /* from 2025-11-25 on */
     MCP_CAN_ROOTS = 1u << 5,
-    MCP_CAN_ALL = (1u << 6) - 1,
+    MCP_CAN_SHOW_APPS = 1u << 6, /* MCP Apps: the extension of that name, in every revision */
+    MCP_CAN_ALL = (1u << 7) - 1,
+};
+
+/* MCP Apps: servers that know of it look for it before they offer what has a user interface. */
+#define MCP_EXTENSION_APPS "io.modelcontextprotocol/ui"
+/* Not passed on, whoever declares them: a capability, and an extension. */
+#define MCP_CAPABILITY_TASKS "tasks"
+#define MCP_EXTENSION_TASKS  "io.modelcontextprotocol/tasks"
+
+/* What else a client declares: JSON objects as written, or empty. */
+struct mcp_capabilities_more {
+    struct slice extensions, experimental;
 };
 
 /*
@@ -26,9 +40,16 @@ enum {
  */
 unsigned mcp_capabilities_read(struct json_reader *reader, struct slice capabilities,
                                enum mcp_revision revision);
+/*
+ * Appends what else stands in it, each to a buffer of its own: nothing where it is not there, or no
+ * object. `extensions` come without those that are not passed on. 0, or the error of a buffer.
+ */
+MUST_CHECK int mcp_capabilities_read_more(struct json_reader *reader, struct slice capabilities,
+                                          struct buf *extensions, struct buf *experimental);
 /* Writes the object that says so to a server of this revision: what that does not know is left
- * out. */
-void mcp_capabilities_write(struct json_writer *writer, unsigned mask, enum mcp_revision revision);
+ * out. `more` may be NULL. */
+void mcp_capabilities_write(struct json_writer *writer, unsigned mask,
+                            const struct mcp_capabilities_more *more, enum mcp_revision revision);
 /*
  * What a request of a server needs of the client: all of these bits. 0: it is none that a client
  * can be asked. `params`: of it, opened, or NULL.

@@ -83,6 +83,7 @@ struct catalog {
     bool has_completions, has_logging;
     bool has_subscriptions; /* its resources can be subscribed to */
     struct slice server_name, server_version, instructions;
+    struct slice capabilities; /* the object as the server wrote it; empty: none, or too long */
     struct arena arena;
 };
 
