@@ -270,17 +270,21 @@ void gw_write_implementation(struct json_writer *writer, const struct gateway *g
     json_object_end(writer);
 }
 
+void gw_write_result_meta(struct json_writer *writer, const struct gateway *gateway) {
+    json_key(writer, SLICE("_meta"));
+    json_object_begin(writer);
+    json_key(writer, MCP_META_SERVER_INFO);
+    gw_write_implementation(writer, gateway);
+    json_object_end(writer);
+}
+
 /* MCP 2026-07-28, basic/index and server/utilities/caching. */
 void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
                              const struct mcp_cache *cache) {
     json_kv_string(writer, SLICE("resultType"), SLICE("complete"));
     if (cache != NULL)
         mcp_cache_write(writer, *cache);
-    json_key(writer, SLICE("_meta"));
-    json_object_begin(writer);
-    json_key(writer, MCP_META_SERVER_INFO);
-    gw_write_implementation(writer, gateway);
-    json_object_end(writer);
+    gw_write_result_meta(writer, gateway);
 }
 
 static void answer(struct gw_call *call, const struct slice *parts, size_t n_parts) {

@@ -98,6 +98,8 @@ void gw_write_implementation(struct json_writer *writer, const struct gateway *g
 /* Members that results have in 2026-07-28; `cache`: with what clients may keep of it, or NULL. */
 void gw_write_modern_members(struct json_writer *writer, const struct gateway *gateway,
                              const struct mcp_cache *cache);
+/* Their _meta alone: who answers. */
+void gw_write_result_meta(struct json_writer *writer, const struct gateway *gateway);
 /* The session ends: what it has running is cancelled, wherever it runs. */
 void gw_session_cancel_calls(struct gw_session *session);
 /* The call is cancelled on its worker, which may be another one. */

@@ -443,10 +443,11 @@ bool gw_exchange_takes_requests(struct gw_exchange *exchange) {
 
 /* The session that the fields name, or an answer. */
 static bool find_session(struct gw_exchange *exchange) {
-    if (exchange->has_version_header && !(exchange->version_header_known &&
-                                          mcp_revision_is_legacy_http(exchange->version_header))) {
+    if (exchange->has_version_header &&
+        !(exchange->version_header_known && mcp_revision_is_legacy(exchange->version_header))) {
         gw_exchange_refuse(exchange, 400, MCP_E_INVALID_REQUEST,
-                           "MCP-Protocol-Version must be 2025-03-26, 2025-06-18 or 2025-11-25");
+                           "MCP-Protocol-Version must be the revision that initialize was answered "
+                           "with: 2024-11-05, 2025-03-26, 2025-06-18 or 2025-11-25");
         return false;
     }
     if (!exchange->session_id_sent) {

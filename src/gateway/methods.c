@@ -42,14 +42,12 @@ static void handle_set_level(struct gw_call *call, const struct mcp_message *mes
 /* Every revision that a client may name is answered with one that both know (MCP 2025-11-25,
  * basic/lifecycle). */
 static enum mcp_revision negotiate(const struct json_reader *reader,
-                                   const struct mcp_message *message, bool is_sse) {
+                                   const struct mcp_message *message) {
     const struct json_node *node =
         mcp_param(reader, message, SLICE("protocolVersion"), JSON_STRING);
     enum mcp_revision wanted =
         node != NULL ? mcp_revision_parse(json_string_raw(node)) : MCP_REVISION_NONE;
-    if (is_sse && wanted == MCP_2024_11_05)
-        return wanted;
-    return mcp_revision_is_legacy_http(wanted) ? wanted : MCP_LEGACY_LATEST;
+    return mcp_revision_is_legacy(wanted) ? wanted : MCP_LEGACY_LATEST;
 }
 
 /* Changes are told on a session's stream, or on that of a listen. */
@@ -181,7 +179,7 @@ static void try_initialize(struct gw_call *call, bool is_late) {
 static void handle_initialize(struct gw_call *call, const struct mcp_message *message) {
     struct gw_exchange *exchange = call->exchange;
     bool is_sse = call->session != NULL; /* all others have none before this */
-    enum mcp_revision revision = negotiate(call->worker->reader, message, is_sse);
+    enum mcp_revision revision = negotiate(call->worker->reader, message);
     const struct json_node *capabilities =
         mcp_param(call->worker->reader, message, SLICE("capabilities"), JSON_OBJECT);
     if (capabilities != NULL)

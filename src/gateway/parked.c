@@ -192,6 +192,7 @@ static int write_wanted(const struct gw_parked *parked, struct buf *out) {
     json_kv_string(&writer, SLICE("resultType"), SLICE("input_required"));
     write_requests(&writer, parked);
     json_kv_string(&writer, SLICE("requestState"), buf_slice(&state));
+    gw_write_result_meta(&writer, parked->worker->gateway);
     json_object_end(&writer);
     mcp_make_one_line(out, 0);
     return buf_error(out);

@@ -20,8 +20,8 @@ enum mcp_revision mcp_revision_parse(struct slice text) {
     return MCP_REVISION_NONE;
 }
 
-bool mcp_revision_is_legacy_http(enum mcp_revision revision) {
-    return revision >= MCP_2025_03_26 && revision <= MCP_LEGACY_LATEST;
+bool mcp_revision_is_legacy(enum mcp_revision revision) {
+    return revision != MCP_REVISION_NONE && revision <= MCP_LEGACY_LATEST;
 }
 
 bool mcp_revision_is_modern(enum mcp_revision revision) {

@@ -10,10 +10,13 @@
 
 void message_write_answer(struct buf *line, const struct mcp_message *message,
                           unsigned capabilities) {
-    unsigned needed = mcp_capabilities_needed(NULL, message->method, NULL);
+    /* Without its params: of what kind it is, as one of these. */
+    unsigned kind = message->method == MCP_ELICITATION_CREATE
+                        ? MCP_CAN_ELICIT_FORM | MCP_CAN_ELICIT_URL
+                        : mcp_capabilities_needed(NULL, message->method, NULL);
     if (message->method == MCP_PING)
         mcp_write_result(line, message->id, SLICE("{}"));
-    else if (needed == 0 || capabilities == 0)
+    else if ((capabilities & kind) == 0)
         mcp_write_error(line, message->id, MCP_E_METHOD_NOT_FOUND,
                         SLICE("the gateway declared no capability for this request"), SLICE_EMPTY);
     else if (message->method == MCP_ELICITATION_CREATE)

@@ -9,8 +9,7 @@ import { Client, StreamableHTTPClientTransport, type RequestMethod } from "@mode
 
 import { LEVEL_KEY, MODERN } from "../fixtures/brain.ts";
 import type { RpcMessage } from "./control.ts";
-import { initialize, send, Session, stream, type Target } from "./http.ts";
-import { encodeField, ModernClient } from "./modern.ts";
+import { openRaw } from "./raw-callers.ts";
 import { Recording, within } from "./wait.ts";
 
 export interface CallOptions {
@@ -147,107 +146,15 @@ async function newSdk(place: Place, mode: "legacy" | "auto" | { pin: string }): 
     };
 }
 
-const target = (place: Place): { target: Target; path: string } => {
-    const { port, pathname } = new URL(place.url);
-    return {
-        target: { port: Number(port), token: (place.headers.Authorization ?? "").replace("Bearer ", "") },
-        path: pathname,
-    };
-};
-
-async function rawLegacy(place: Place, version: string): Promise<Caller> {
-    const { target: to, path } = target(place);
-    const opened = await send(to, { path, body: initialize(version) });
-    const id = opened.headers["mcp-session-id"] as string;
-    const session = new Session(to, path, id, version, opened.messages.at(-1)!);
-    await session.notify("notifications/initialized");
-    const wire = new Recording<RpcMessage>(`message to a raw client of ${version}`);
-    const listening = await session.stream();
-    const push = listening.messages.push.bind(listening.messages);
-    listening.messages.push = (message) => {
-        push(message);
-        wire.push(message);
-    };
-    let next = 0;
-    return {
-        version: String(opened.messages.at(-1)!.result!.protocolVersion),
-        isModern: false,
-        wire,
-        async request(method, params = {}, options = {}) {
-            const number = ++next;
-            const _meta = { ...(params._meta as object | undefined), progressToken: `token-${number}` };
-            const body = {
-                jsonrpc: "2.0",
-                id: number,
-                method,
-                params: options.progress ? { ...params, _meta } : params,
-            };
-            const abort = new AbortController();
-            options.signal?.addEventListener("abort", () => {
-                const reason = { requestId: number, reason: "no more" };
-                void session.notify("notifications/cancelled", reason).finally(() => abort.abort());
-            });
-            const answer = await session.stream({ method: "POST", body, signal: abort.signal });
-            for (let n = 0; ; n++) {
-                const message = await answer.messages.waitFor(() => true, n);
-                wire.push(message);
-                if (message.id === number && message.method === undefined) return message;
-            }
-        },
-        setLevel: async (level) => void (await session.request("logging/setLevel", { level })),
-        close: async () => {
-            listening.close();
-            await session.end();
-        },
-    };
-}
-
-async function rawModern(place: Place): Promise<Caller> {
-    const { target: to, path } = target(place);
-    const client = new ModernClient(to, path);
-    const wire = new Recording<RpcMessage>("message to a raw modern client");
-    let level: string | undefined;
-    let next = 0;
-    return {
-        version: MODERN,
-        isModern: true,
-        wire,
-        async request(method, params = {}, options = {}) {
-            const id = ++next;
-            const args = (params.arguments ?? {}) as { region?: string; count?: number; deep?: { flag?: boolean } };
-            const mirrors: Record<string, string> = {};
-            if (method === "tools/call" && String(params.name).endsWith("mirror")) {
-                if (args.region !== undefined) mirrors["Mcp-Param-Region"] = encodeField(args.region);
-                if (args.count !== undefined) mirrors["Mcp-Param-Count"] = String(args.count);
-                if (args.deep?.flag !== undefined) mirrors["Mcp-Param-Flag"] = String(args.deep.flag);
-            }
-            const outgoing = client.outgoing(method, params, {
-                id,
-                signal: options.signal,
-                headers: mirrors,
-                meta: {
-                    ...(level === undefined ? {} : { [LEVEL_KEY]: level }),
-                    ...(options.progress ? { progressToken: `token-${id}` } : {}),
-                },
-            });
-            const { messages } = await stream(to, outgoing);
-            for (let n = 0; ; n++) {
-                const message = await messages.waitFor(() => true, n);
-                wire.push(message);
-                if (message.id === id && message.method === undefined) return message;
-            }
-        },
-        setLevel: async (wanted) => void (level = wanted),
-        close: async () => {},
-    };
-}
+/** Who declares nothing, and can be asked for nothing. */
+const raw = (version: string) => (place: Place) => openRaw(place, version, "http", {});
 
 export const CALLERS: { [name: string]: (place: Place) => Promise<Caller> } = {
     "SDK 1.x": oldSdk,
     "SDK 2.x legacy": (place) => newSdk(place, "legacy"),
     "SDK 2.x auto": (place) => newSdk(place, "auto"),
     "SDK 2.x modern": (place) => newSdk(place, { pin: MODERN }),
-    "raw 2025-03-26": (place) => rawLegacy(place, "2025-03-26"),
-    "raw 2025-06-18": (place) => rawLegacy(place, "2025-06-18"),
-    "raw 2026-07-28": rawModern,
+    "raw 2025-03-26": raw("2025-03-26"),
+    "raw 2025-06-18": raw("2025-06-18"),
+    "raw 2026-07-28": raw(MODERN),
 };

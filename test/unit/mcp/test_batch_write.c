@@ -222,10 +222,10 @@ static void test_vocabulary(void) {
     CHECK_INT(mcp_revision_parse(SLICE("")), MCP_REVISION_NONE);
     CHECK_INT(mcp_revision_parse(SLICE("2025-11-2")), MCP_REVISION_NONE);
     CHECK_INT(mcp_revision_parse(SLICE("2025-11-255")), MCP_REVISION_NONE);
-    CHECK(!mcp_revision_is_legacy_http(MCP_2024_11_05));
-    CHECK(mcp_revision_is_legacy_http(MCP_2025_03_26) &&
-          mcp_revision_is_legacy_http(MCP_2025_11_25));
-    CHECK(!mcp_revision_is_legacy_http(MCP_2026_07_28));
+    CHECK(!mcp_revision_is_legacy(MCP_REVISION_NONE));
+    CHECK(mcp_revision_is_legacy(MCP_2024_11_05));
+    CHECK(mcp_revision_is_legacy(MCP_2025_03_26) && mcp_revision_is_legacy(MCP_2025_11_25));
+    CHECK(!mcp_revision_is_legacy(MCP_2026_07_28));
     CHECK_INT(mcp_method_parse(SLICE("")), MCP_METHOD_UNKNOWN);
     CHECK_INT(mcp_method_parse(SLICE("tools/List")), MCP_METHOD_UNKNOWN);
     CHECK_INT(mcp_method_parse(SLICE("tools/list\0")), MCP_METHOD_UNKNOWN);

@@ -144,7 +144,7 @@ static const struct params_row params_rows[] = {
      .no_gateway = true},
     {"nothing is left of capabilities", MODERN, MODERN,
      "{\"_meta\":{" CAPS("{ \"tasks\":{} }") "," VERS "}}",
-     "{\"_meta\":{" CAPS("{ }") "," VERS "}}", .no_gateway = true},
+     "{\"_meta\":{" CAPS("{  }") "," VERS "}}", .no_gateway = true},
     {"a session's extensions and experiments", L4, MODERN, "{}",
      "{\"_meta\":{" VERS
      "," CAPS("{\"extensions\":{\"a/b\":{}},\"experimental\":{\"x\":1}}") "," INFO(GATEWAY) "}}",

@@ -25,8 +25,9 @@ enum mcp_revision {
 struct slice mcp_revision_name(enum mcp_revision revision);
 /* MCP_REVISION_NONE for a text that is none. */
 enum mcp_revision mcp_revision_parse(struct slice text);
-/* Served over Streamable HTTP with sessions. */
-bool mcp_revision_is_legacy_http(enum mcp_revision revision);
+/* With initialize and a session, which 2024-11-05 gets over Streamable HTTP, too: its clients on
+ * stdio have no other way here, and the official servers do the same. */
+bool mcp_revision_is_legacy(enum mcp_revision revision);
 /* Without handshake and session: every request says it all. */
 bool mcp_revision_is_modern(enum mcp_revision revision);
 
