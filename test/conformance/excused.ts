@@ -35,6 +35,12 @@ export const excused: { [client: string]: { [eras: string]: Excuses } } = {
     "2026-07-28": { legacy: modernClientOfLegacyServer, both: modernClient },
 };
 
+/** scenarios with clients of 2025-06-18 and before */
+export const excusedForOlder: Excuses = {
+    "resources-subscribe": SUBSCRIBES,
+    "resources-unsubscribe": SUBSCRIBES,
+};
+
 /** scenarios of the suite for clients */
 export const excusedForClients: Excuses = {
 };
