@@ -55,11 +55,14 @@
 #define LIMIT_LIST_PAGES         100u /* pages that are read of one upstream's list */
 #define LIMIT_EXPOSED_NAME       64u
 #define LIMIT_URI_LENGTH         KIB(8)
-#define LIMIT_EXTENSIONS         KIB(8)  /* of a session's client, and as much of experiments */
-#define LIMIT_OFFERS             KIB(64) /* extensions of servers, told to one client */
 
 #define LIMIT_MIRRORS      32u /* tool arguments that are repeated in header fields */
 #define LIMIT_MIRROR_DEPTH 16u /* of objects around such an argument */
+
+/* What is declared, as it is written. */
+#define LIMIT_CAPABILITIES KIB(16) /* of a server */
+#define LIMIT_EXTENSIONS   KIB(8)  /* of a session's client, and as much of experiments */
+#define LIMIT_OFFERS       KIB(64) /* of servers, told to one client */
 
 /* What servers send. */
 #define LIMIT_GARBAGE_LINES        1000u /* of a child, that are no messages, in its life */
@@ -73,7 +76,6 @@
 #define LIMIT_WATCHES              4096u             /* of resources, at one instance */
 #define LIMIT_WATCHED_BYTES        MIB(1)            /* of their URIs together */
 #define LIMIT_UPDATED              KIB(16) /* params of an update that are passed on as they are */
-#define LIMIT_CAPABILITIES         KIB(16)           /* that it declares, as it writes them */
 #define LIMIT_SESSION_ID           KIB(1)
 #define LIMIT_SSE_ID               KIB(1)
 #define LIMIT_ERROR_BODY           KIB(64) /* of an HTTP answer that is an error */
