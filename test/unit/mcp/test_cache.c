@@ -110,44 +110,44 @@ static int limit_exact(struct buf *out, struct json_reader *reader, const struct
 }
 
 static void test_limit(void) {
-    static const struct mcp_cache own = {MCP_FRESH_MAX_MS, false}, none = {0, false};
+#define ANY                                                                                        \
+    { MCP_FRESH_MAX_MS, true }
+#define OWN                                                                                        \
+    { MCP_FRESH_MAX_MS, false }
+#define NONE                                                                                       \
+    { 0, false }
     static const struct row rows[] = {
-        {"as it is",
-         {MCP_FRESH_MAX_MS, true},
-         "{" KEPT ",\"contents\":[]}",
-         "{" KEPT ",\"contents\":[]}"},
-        {"nobody else's", own, "{\"contents\":[ 1 ] ," KEPT "}", "{" SECRET ",\"contents\":[ 1 ]}"},
-        {"not to be kept", none, "{" KEPT "}", "{" NO "}"},
-        {"what says nothing", {MCP_FRESH_MAX_MS, true}, "{ \"x\":1}", "{" NO ", \"x\":1}"},
-        {"empty", {MCP_FRESH_MAX_MS, true}, "{}", "{" NO "}"},
-        {"too long",
-         {MCP_FRESH_MAX_MS, true},
-         "{\"ttlMs\":9000000000000}",
+        {"as it is", ANY, "{" KEPT ",\"contents\":[]}", "{" KEPT ",\"contents\":[]}"},
+        {"nobody else's", OWN, "{\"contents\":[ 1 ] ," KEPT "}", "{" SECRET ",\"contents\":[ 1 ]}"},
+        {"not to be kept", NONE, "{" KEPT "}", "{" NO "}"},
+        {"what says nothing", ANY, "{ \"x\":1}", "{" NO ", \"x\":1}"},
+        {"empty", ANY, "{}", "{" NO "}"},
+        {"too long", ANY, "{\"ttlMs\":9000000000000}",
          "{\"ttlMs\":" DAY ",\"cacheScope\":\"private\"}"},
         {"a shorter bound", {10, true}, "{" KEPT "}", "{\"ttlMs\":10,\"cacheScope\":\"public\"}"},
-        {"below zero",
-         {MCP_FRESH_MAX_MS, true},
-         "{\"ttlMs\":-5,\"cacheScope\":\"public\"}",
+        {"below zero", ANY, "{\"ttlMs\":-5,\"cacheScope\":\"public\"}",
          "{\"ttlMs\":0,\"cacheScope\":\"public\"}"},
-        {"complete", own, "{\"resultType\":\"complete\"," KEPT "}",
+        {"complete", OWN, "{\"resultType\":\"complete\"," KEPT "}",
          "{" SECRET ",\"resultType\":\"complete\"}"},
-        {"input is wanted",
-         {MCP_FRESH_MAX_MS, true},
+        {"input is wanted", ANY,
          "{\"resultType\":\"input_required\"," KEPT ",\"requestState\":\"s\"}",
          "{\"resultType\":\"input_required\",\"requestState\":\"s\"}"},
-        {"input is wanted, and nothing said", own, "{\"resultType\":\"input_required\"}",
+        {"input is wanted, and nothing said", OWN, "{\"resultType\":\"input_required\"}",
          "{\"resultType\":\"input_required\"}"},
-        {"of a kind that nobody knows", own, "{\"resultType\":7," KEPT "}", "{\"resultType\":7}"},
-        {"escaped keys are the same keys", own,
+        {"of a kind that nobody knows", OWN, "{\"resultType\":7," KEPT "}", "{\"resultType\":7}"},
+        {"escaped keys are the same keys", OWN,
          "{\"ttl\\u004ds\":7,\"c\\u0061cheScope\":\"public\"}",
          "{\"ttlMs\":7,\"cacheScope\":\"private\"}"},
-        {"another spelling, which some parsers take", own,
+        {"another spelling, which some parsers take", OWN,
          "{\"cacheScope\":\"private\",\"CacheScope\":\"public\"}", NULL},
-        {"likewise", own, "{\"ttlms\":7}", NULL},
-        {"no object", own, "[]", NULL},
-        {"twice", own, "{\"ttlMs\":1,\"ttlMs\":2}", NULL},
-        {"no JSON", own, "{", NULL},
+        {"likewise", OWN, "{\"ttlms\":7}", NULL},
+        {"no object", OWN, "[]", NULL},
+        {"twice", OWN, "{\"ttlMs\":1,\"ttlMs\":2}", NULL},
+        {"no JSON", OWN, "{", NULL},
     };
+#undef ANY
+#undef OWN
+#undef NONE
     CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
