@@ -246,7 +246,8 @@ void audit_index_get_state(struct audit_index *index, struct audit_index_state *
 struct update {
     struct index_where where;
     struct buf why;
-    bool anew, is_asked;
+    enum audit_index_how how;
+    bool is_asked;
     uint64_t target; /* the newest line when it began */
     void (*on_progress)(void *context, uint64_t n_records);
     void *context;
@@ -294,11 +295,13 @@ static bool is_done(const struct update *update) {
 }
 
 MUST_CHECK static int fill_or_wait(struct update *update) {
+    if (update->how == AUDIT_INDEX_IF_IDLE && is_done(update))
+        return 0;
     for (;;) {
         int lock = -1;
         int error = index_lock(update->where.dir, &lock);
         if (error == 0) {
-            error = fill_here(update, update->anew);
+            error = fill_here(update, update->how == AUDIT_INDEX_ANEW);
             if (error == -EBADMSG) /* as came out while it was filled */
                 error = fill_here(update, true);
             io_fd_close(&lock);
@@ -306,7 +309,9 @@ MUST_CHECK static int fill_or_wait(struct update *update) {
         }
         if (error != -EWOULDBLOCK)
             return error;
-        if (update->anew && !update->is_asked) {
+        if (update->how == AUDIT_INDEX_IF_IDLE)
+            return AUDIT_E_BUSY;
+        if (update->how == AUDIT_INDEX_ANEW && !update->is_asked) {
             error = ask_for_anew(update->where.dir);
             if (error != 0)
                 return error;
@@ -318,7 +323,7 @@ MUST_CHECK static int fill_or_wait(struct update *update) {
     }
 }
 
-int audit_index_update(const struct audit_index_options *options, bool anew,
+int audit_index_update(const struct audit_index_options *options, enum audit_index_how how,
                        void (*on_progress)(void *context, uint64_t n_records), void *context,
                        struct buf *ret_reason) {
     struct update update = {.where = {.dir = options->dir,
@@ -326,13 +331,13 @@ int audit_index_update(const struct audit_index_options *options, bool anew,
                                       .max_age_ms = options->max_age_ms,
                                       .log = options->log},
                             .why = BUF_INIT(KIB(4)),
-                            .anew = anew,
+                            .how = how,
                             .on_progress = on_progress,
                             .context = context};
     int error = index_newest(options->dir, &update.target);
     if (error == 0)
         error = fill_or_wait(&update);
-    if (error != 0 && error != -ENOMEM) {
+    if (error < 0 && error != -ENOMEM) {
         buf_printf(ret_reason, "the index %s%s cannot be filled: ",
                    options->url.len != 0 ? "in PostgreSQL of the trail in " : "in ", options->dir);
         if (buf_len(&update.why) != 0)

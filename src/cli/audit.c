@@ -73,14 +73,59 @@ int cli_audit_index(const struct cli_options *options, const char *dir, struct c
     return result;
 }
 
-int cli_audit_finder(const struct cli_options *options, const char *dir,
-                     struct audit_finder **ret_finder) {
-    CLEANUP(config_unrefp) struct config *config = NULL;
-    struct audit_index_options index;
-    int result = cli_audit_index(options, dir, &config, &index);
-    if (result == CLI_OK && audit_finder_new(dir, index.url, ret_finder) != 0)
-        result = CLI_FAILED;
-    return result;
+static void print_progress(void *context, uint64_t n_records) {
+    (void)context;
+    fprintf(stderr, "\rbringing the index up to date: %llu records", (unsigned long long)n_records);
+}
+
+/* Root could, and would leave files that the gateway must not touch. */
+static bool is_others(const char *dir, struct buf *why) {
+    struct stat info;
+    if (stat(dir, &info) != 0 || info.st_uid == geteuid())
+        return false;
+    buf_printf(why, "run as the owner of %s (user %u), this brings the index up to date", dir,
+               (unsigned)info.st_uid);
+    return true;
+}
+
+void cli_audit_update(const struct audit_index_options *index, enum audit_index_how how,
+                      struct buf *why) {
+    bool is_terminal = isatty(STDERR_FILENO);
+    if (is_others(index->dir, why))
+        return;
+    int error = audit_index_update(index, how, is_terminal ? print_progress : NULL, NULL, why);
+    if (is_terminal)
+        fputs("\r\033[K", stderr);
+    if (error == AUDIT_E_BUSY)
+        buf_append_cstr(why, "the gateway puts them in, in a moment");
+    else if (error < 0)
+        buf_printf(why, "it cannot be brought up to date: %s", strerror(-error));
+}
+
+int cli_audit_find_failed(int error, const struct buf *reason, const struct buf *why) {
+    CLEANUP(buf_deinit) struct buf safe = BUF_INIT(KIB(32));
+    if (error < 0)
+        return cli_audit_failed("cannot look for records", error);
+    buf_append(&safe, buf_slice(reason));
+    if (buf_len(why) != 0) {
+        buf_append_cstr(&safe, "\ncardea: ");
+        log_escape(&safe, buf_slice(why), KIB(4));
+    }
+    fprintf(stderr, "cardea: cannot look for records: %.*s\n", SLICE_ARGS(buf_slice(&safe)));
+    return CLI_FAILED;
+}
+
+void cli_audit_tell_lag(uint64_t lag, const struct buf *why) {
+    CLEANUP(buf_deinit) struct buf safe = BUF_INIT(KIB(32));
+    if (lag == 0)
+        return;
+    if (buf_len(why) != 0)
+        buf_append_cstr(&safe, "; ");
+    log_escape(&safe, buf_slice(why), KIB(4));
+    fprintf(stderr,
+            "cardea: the newest %llu lines of the trail are not in the index, and may be missing "
+            "here%.*s\n",
+            (unsigned long long)lag, SLICE_ARGS(buf_slice(&safe)));
 }
 
 /* --- tail and head --- */

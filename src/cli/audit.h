@@ -15,13 +15,21 @@ MUST_CHECK int cli_audit_failed(const char *what, int error);
 MUST_CHECK int cli_audit_number(const char *option, const char *text, uint64_t least, uint64_t most,
                                 uint64_t usual, uint64_t *ret_number);
 
-/* Who looks for records: in the PostgreSQL of the configuration's [store], or in `dir`; where --dir
- * names one, there. *ret_config has to outlive the URL. CLI_OK, or what cli_load_store_config()
- * answers. */
+/* Where records are looked for: in the PostgreSQL of the configuration's [store], or in `dir`;
+ * where --dir names one, there. *ret_config has to outlive the URL. CLI_OK, or what
+ * cli_load_store_config() answers. */
 MUST_CHECK int cli_audit_index(const struct cli_options *options, const char *dir,
                                struct config **ret_config, struct audit_index_options *ret_index);
-MUST_CHECK int cli_audit_finder(const struct cli_options *options, const char *dir,
-                                struct audit_finder **ret_finder);
+/* Brings that up to date, where no gateway does and nobody else owns the trail: whose gateway could
+ * not write what is made here. `how`: of AUDIT_INDEX_GO_ON and _IF_IDLE. In `why` stands then why
+ * lines may be missing all the same, and the cure; empty: they are not, but for those that come. */
+void cli_audit_update(const struct audit_index_options *index, enum audit_index_how how,
+                      struct buf *why);
+/* Says on stderr that audit_find() has failed, with its reason and that of cli_audit_update();
+ * CLI_FAILED. */
+MUST_CHECK int cli_audit_find_failed(int error, const struct buf *reason, const struct buf *why);
+/* Says on stderr how many lines are missing, if any, and why. */
+void cli_audit_tell_lag(uint64_t lag, const struct buf *why);
 /* The filters of the options, checked. CLI_OK, CLI_USAGE. */
 MUST_CHECK int cli_audit_query(const struct cli_options *options, struct audit_query *ret_query);
 

@@ -157,25 +157,9 @@ static void write_beginning(struct export *export) {
     buf_append_cstr(&export->out, "}}\n");
 }
 
-static void print_progress(void *context, uint64_t n_records) {
-    (void)context;
-    fprintf(stderr, "\rbringing the index up to date: %llu records", (unsigned long long)n_records);
-}
-
-/* When a gateway fills it, it is hardly behind; what is, is told at the end. */
-static void update_index(const struct audit_index_options *index) {
-    CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
-    bool is_terminal = isatty(STDERR_FILENO);
-    int error =
-        audit_index_update(index, false, is_terminal ? print_progress : NULL, NULL, &reason);
-    if (is_terminal)
-        fputs("\r\033[K", stderr);
-    if (error < 0) /* looking for records says what is wrong */
-        fprintf(stderr, "cardea: the index cannot be brought up to date: %s\n", strerror(-error));
-}
-
 static int copy_found(struct export *export, const char *dir) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
+    CLEANUP(buf_deinit) struct buf behind = BUF_INIT(KIB(8));
     CLEANUP(config_unrefp) struct config *config = NULL;
     CLEANUP(audit_finder_freep) struct audit_finder *finder = NULL;
     struct audit_index_options index;
@@ -185,7 +169,7 @@ static int copy_found(struct export *export, const char *dir) {
         return result;
     if (audit_finder_new(dir, index.url, &finder) != 0 || audit_row_init(&export->row) != 0)
         return CLI_FAILED;
-    update_index(&index);
+    cli_audit_update(&index, AUDIT_INDEX_GO_ON, &behind);
     write_beginning(export);
     export->query.oldest_first = true;
     export->query.limit = LIMIT_AUDIT_PAGE;
@@ -195,16 +179,9 @@ static int copy_found(struct export *export, const char *dir) {
         export->query.cursor = slice_from_cstr(page.next);
     } while (error == 0 && export->error == 0 && page.next[0] != '\0');
     audit_row_deinit(&export->row);
-    if (error < 0)
-        return cli_audit_failed("cannot look for records", error);
-    if (error != 0) {
-        fprintf(stderr, "cardea: cannot look for records: %.*s\n", SLICE_ARGS(buf_slice(&reason)));
-        return CLI_FAILED;
-    }
-    if (page.lag != 0)
-        fprintf(stderr,
-                "cardea: the newest %llu lines are not in the index yet, and may be missing\n",
-                (unsigned long long)page.lag);
+    if (error != 0)
+        return cli_audit_find_failed(error, &reason, &behind);
+    cli_audit_tell_lag(page.lag, &behind);
     return CLI_OK;
 }
 

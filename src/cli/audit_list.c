@@ -43,7 +43,7 @@ static void print_found(void *context, const struct audit_hit *hit) {
 
 /* A page that took too long has fewer: then on. The cursor of the query is in *ret_page. */
 static int find(struct listing *listing, struct audit_finder *finder, struct audit_query *query,
-                size_t limit, struct audit_page *ret_page) {
+                size_t limit, struct audit_page *ret_page, const struct buf *behind) {
     CLEANUP(buf_deinit) struct buf reason = BUF_INIT(KIB(4));
     do {
         query->limit = limit - listing->n;
@@ -51,19 +51,15 @@ static int find(struct listing *listing, struct audit_finder *finder, struct aud
         if (error == AUDIT_E_CURSOR)
             return cli_audit_usage("--cursor takes what a page before has ended with, not",
                                    listing->options->audit.cursor);
-        if (error < 0)
-            return cli_audit_failed("cannot look for records", error);
-        if (error != 0) {
-            fprintf(stderr, "cardea: cannot look for records: %.*s\n",
-                    SLICE_ARGS(buf_slice(&reason)));
-            return CLI_FAILED;
-        }
+        if (error != 0)
+            return cli_audit_find_failed(error, &reason, behind);
         query->cursor = slice_from_cstr(ret_page->next);
     } while (ret_page->next[0] != '\0' && listing->n < limit);
     return CLI_OK;
 }
 
-static void print_end(const struct listing *listing, const struct audit_page *page) {
+static void print_end(const struct listing *listing, const struct audit_page *page,
+                      const struct buf *behind) {
     if (listing->options->json) {
         printf("%s],\"next\":", listing->n == 0 ? BEGIN_JSON : "");
         printf(page->next[0] != '\0' ? "\"%s\"" : "null%s", page->next);
@@ -75,16 +71,15 @@ static void print_end(const struct listing *listing, const struct audit_page *pa
         fputs("no record is like that\n", stderr);
     if (page->next[0] != '\0')
         fprintf(stderr, "there is more: the same command with --cursor %s\n", page->next);
-    if (page->lag != 0)
-        fprintf(stderr,
-                "the index is %llu lines behind the trail: the newest may be missing here; without "
-                "a gateway, cardea audit reindex brings it up to date\n",
-                (unsigned long long)page->lag);
+    cli_audit_tell_lag(page->lag, behind);
 }
 
 int cli_audit_list(const struct cli_options *options) {
     CLEANUP(mem_freep) char *dir = NULL;
+    CLEANUP(config_unrefp) struct config *config = NULL;
     CLEANUP(audit_finder_freep) struct audit_finder *finder = NULL;
+    CLEANUP(buf_deinit) struct buf behind = BUF_INIT(KIB(8));
+    struct audit_index_options index;
     struct listing listing = {.options = options};
     struct audit_query query;
     struct audit_page page = {.n = 0};
@@ -96,15 +91,16 @@ int cli_audit_list(const struct cli_options *options) {
     if (result == CLI_OK)
         result = cli_audit_dir(options, &dir);
     if (result == CLI_OK)
-        result = cli_audit_finder(options, dir, &finder);
+        result = cli_audit_index(options, dir, &config, &index);
     if (result != CLI_OK)
         return result;
     query.cursor = slice_from_cstr(options->audit.cursor);
-    if (audit_row_init(&listing.row) != 0)
+    if (audit_finder_new(dir, index.url, &finder) != 0 || audit_row_init(&listing.row) != 0)
         return CLI_FAILED;
-    result = find(&listing, finder, &query, (size_t)limit, &page);
+    cli_audit_update(&index, AUDIT_INDEX_IF_IDLE, &behind);
+    result = find(&listing, finder, &query, (size_t)limit, &page, &behind);
     if (result == CLI_OK)
-        print_end(&listing, &page);
+        print_end(&listing, &page, &behind);
     audit_row_deinit(&listing.row);
     if (fflush(stdout) != 0 && result == CLI_OK)
         result = CLI_FAILED;
@@ -150,8 +146,8 @@ int cli_audit_reindex(const struct cli_options *options) {
         return result;
     if (options->audit.forget != NULL)
         return forget(options, &index);
-    int error =
-        audit_index_update(&index, true, is_terminal ? print_progress : NULL, NULL, &reason);
+    int error = audit_index_update(&index, AUDIT_INDEX_ANEW, is_terminal ? print_progress : NULL,
+                                   NULL, &reason);
     if (is_terminal)
         fputs("\r\033[K", stderr);
     if (error < 0)

@@ -26,7 +26,7 @@ static int fill(const struct audit_index_options *index) {
     struct buf reason = BUF_INIT(KIB(8));
     uint64_t n_records = 0;
     double wall = (double)clock_monotonic_ms(), cpu = cpu_seconds();
-    int error = audit_index_update(index, true, keep_number, &n_records, &reason);
+    int error = audit_index_update(index, AUDIT_INDEX_ANEW, keep_number, &n_records, &reason);
     if (error != 0) {
         printf("%d %.*s\n", error, SLICE_ARGS(buf_slice(&reason)));
         return 1;

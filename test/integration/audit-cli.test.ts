@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import {
-    appendFileSync, chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync,
+    appendFileSync, chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync,
+    writeFileSync,
 } from "node:fs";
 import net from "node:net";
 import { join } from "node:path";
@@ -330,9 +331,41 @@ describe("cardea audit", () => {
         }
     });
 
+    test("without the gateway: list brings the index up to date, for the owner of the trail", async () => {
+        const dir = auditDir(gateway.dataDir);
+        await gateway.stop();
+        const all = await list("--limit", "10000");
+        for (const name of readdirSync(dir)) if (name.startsWith("index.sqlite")) rmSync(join(dir, name));
+        chownSync(dir, 65534, 65534); // what root makes there its owner could not write
+        const others = await audit("list");
+        const lost = await audit("export", "--format", "csv", "--user", "nobody");
+        assert.ok(!existsSync(join(dir, "index.sqlite")));
+        chownSync(dir, process.getuid!(), process.getgid!());
+        for (const run of [others, lost]) {
+            ended(run, 1);
+            assert.match(run.stderr, /there is no index in .*\n.*run as the owner of .*\/audit \(user 65534\)/);
+        }
+        const run = await audit("list", "--limit", "10000");
+        ended(run, 0);
+        assert.equal(run.stderr, "");
+        assert.deepEqual((await list("--limit", "10000")).records, all.records);
+        // One that is only behind: that of a shorter trail.
+        const copied = join(folder, "behind");
+        mkdirSync(copied);
+        const [name] = segments(dir);
+        const text = readFileSync(join(dir, name!), "utf8");
+        const half = text.indexOf("\n", text.length / 2) + 1;
+        writeFileSync(join(copied, name!), text.slice(0, half));
+        ended(await cardea(["audit", "list", "--dir", copied]), 0);
+        appendFileSync(join(copied, name!), text.slice(half));
+        const late = await cardea(["audit", "list", "--json", "--limit", "10000", "--dir", copied]);
+        ended(late, 0);
+        assert.equal((JSON.parse(late.stdout) as Listed).lag, 0);
+        assert.deepEqual((JSON.parse(late.stdout) as Listed).records, all.records);
+    });
+
     test("without the gateway: what was done to the trail is found", async () => {
         const head = (await audit("head")).stdout.trim();
-        await gateway.stop();
         ended(await audit("list"), 0);
         ended(await audit("reindex"), 0);
         ended(await audit("verify", "--expect", head), 0);

@@ -220,6 +220,8 @@ describe("the audit index of two instances on one PostgreSQL", () => {
             await gateway.kill();
             await Promise.all(calls);
             await gateway.stop();
+            // Where no gateway does, the command brings the index up to date.
+            if (i % 2 !== 0) assert.equal((await list(gateway)).lag, 0);
             gateway = await startGateway({ config: text, env, dataDir });
         }
         await caughtUp(gateways[0]!, [dataDir, ...gateways.map((other) => other.dataDir)]);

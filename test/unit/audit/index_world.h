@@ -528,7 +528,8 @@ MAYBE_UNUSED static void check_queries(struct world *world, size_t n, size_t fir
 MAYBE_UNUSED static void update(struct world *world, bool anew) {
     struct buf reason = BUF_INIT(KIB(4));
     const struct audit_index_options options = world_options(world);
-    int error = audit_index_update(&options, anew, NULL, NULL, &reason);
+    int error = audit_index_update(&options, anew ? AUDIT_INDEX_ANEW : AUDIT_INDEX_GO_ON, NULL,
+                                   NULL, &reason);
     CHECK_INT(error, 0);
     if (error != 0)
         printf("# %.*s\n", SLICE_ARGS(buf_slice(&reason)));

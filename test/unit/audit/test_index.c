@@ -65,7 +65,8 @@ static void test_killed(enum index_kind kind) {
         if (pid == 0) {
             struct buf reason = BUF_INIT(KIB(4));
             const struct audit_index_options options = world_options(&world);
-            _exit(audit_index_update(&options, i % 8 == 7, NULL, NULL, &reason));
+            _exit(audit_index_update(&options, i % 8 == 7 ? AUDIT_INDEX_ANEW : AUDIT_INDEX_GO_ON,
+                                     NULL, NULL, &reason));
         }
         struct timespec wait = {.tv_nsec = (long)us * 1000};
         (void)ppoll(NULL, 0, &wait, NULL);
@@ -335,7 +336,7 @@ static void torture_update(void *arg) {
     struct world *world = arg;
     struct buf reason = BUF_INIT(KIB(4));
     const struct audit_index_options options = world_options(world);
-    int status = audit_index_update(&options, true, NULL, NULL, &reason);
+    int status = audit_index_update(&options, AUDIT_INDEX_ANEW, NULL, NULL, &reason);
     CHECK(status == 0 || status == -ENOMEM || status == AUDIT_E_INDEX);
     buf_deinit(&reason);
 }
@@ -351,7 +352,7 @@ static void test_without_memory(enum index_kind kind) {
 static void test_nowhere(void) {
     struct buf reason = BUF_INIT(KIB(4));
     const struct audit_index_options options = {.dir = "/nowhere/at/all"};
-    CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), AUDIT_E_INDEX);
+    CHECK_INT(audit_index_update(&options, AUDIT_INDEX_GO_ON, NULL, NULL, &reason), AUDIT_E_INDEX);
     CHECK(buf_len(&reason) != 0);
     buf_deinit(&reason);
     CHECK(audit_index_stop(NULL) == NULL);

@@ -139,18 +139,18 @@ static void test_gone(void) {
     update(&b, false);
     uint64_t n = b.n + 1;
     options.max_age_ms = UINT64_C(5) * DAY_MS;
-    CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), 0);
+    CHECK_INT(audit_index_update(&options, AUDIT_INDEX_GO_ON, NULL, NULL, &reason), 0);
     CHECK_INT(count(&a, "SELECT count(*) FROM cardea.audit_records"), n); /* it was just here */
     postgres_do(a.database, "UPDATE cardea.audit_logs SET seen_ms = seen_ms - 90000000"
                             " WHERE records > 1");
     options.max_age_ms = UINT64_C(30) * DAY_MS;
-    CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), 0);
+    CHECK_INT(audit_index_update(&options, AUDIT_INDEX_GO_ON, NULL, NULL, &reason), 0);
     CHECK_INT(count(&a, "SELECT count(*) FROM cardea.audit_records"), n); /* it is not old */
     options.max_age_ms = 0;
-    CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), 0);
+    CHECK_INT(audit_index_update(&options, AUDIT_INDEX_GO_ON, NULL, NULL, &reason), 0);
     CHECK_INT(count(&a, "SELECT count(*) FROM cardea.audit_records"), n);
     options.max_age_ms = UINT64_C(5) * DAY_MS;
-    CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), 0);
+    CHECK_INT(audit_index_update(&options, AUDIT_INDEX_GO_ON, NULL, NULL, &reason), 0);
     CHECK_INT(count(&a, "SELECT count(*) FROM cardea.audit_records"), 1);
     CHECK_INT(count(&a, "SELECT count(*) FROM cardea.audit_postings"), 0);
     CHECK_INT(count(&a, "SELECT count(*) FROM cardea.audit_blocks"), 0);
@@ -246,7 +246,7 @@ static void test_other_version(void) {
     update(&world, false);
     postgres_do(world.database, "UPDATE cardea.audit_index SET version = version + 1");
     struct audit_index_options options = world_options(&world);
-    CHECK_INT(audit_index_update(&options, true, NULL, NULL, &reason), AUDIT_E_INDEX);
+    CHECK_INT(audit_index_update(&options, AUDIT_INDEX_ANEW, NULL, NULL, &reason), AUDIT_E_INDEX);
     CHECK(slice_find(buf_slice(&reason), SLICE("newer version")) != SIZE_MAX);
     CHECK_INT(audit_find(world.finder, &any, keep_found, &found, &page, &reason), AUDIT_E_INDEX);
     CHECK_INT(count(&world, "SELECT count(*) FROM cardea.audit_records"), 1);
@@ -268,7 +268,8 @@ static void test_password(void) {
         struct audit_query any = {.limit = 1};
         const struct audit_index_options options = {.dir = world.dir,
                                                     .url = slice_from_cstr(urls[i])};
-        CHECK_INT(audit_index_update(&options, false, NULL, NULL, &reason), AUDIT_E_INDEX);
+        CHECK_INT(audit_index_update(&options, AUDIT_INDEX_GO_ON, NULL, NULL, &reason),
+                  AUDIT_E_INDEX);
         REQUIRE(audit_finder_new(world.dir, options.url, &finder) == 0);
         CHECK_INT(audit_find(finder, &any, NULL, NULL, &page, &reason), AUDIT_E_INDEX);
         CHECK_INT(audit_index_forget(options.url, SLICE("x"), &reason), AUDIT_E_INDEX);

@@ -37,10 +37,16 @@ struct audit_index_state {
 };
 void audit_index_get_state(struct audit_index *index, struct audit_index_state *ret_state);
 
-/* Brings the index up to date in this thread, from nothing when `anew`; when a gateway fills it,
- * that one goes on. AUDIT_E_INDEX: *ret_reason says why it cannot. */
-enum { AUDIT_E_INDEX = 1 };
-MUST_CHECK int audit_index_update(const struct audit_index_options *options, bool anew,
+enum audit_index_how {
+    AUDIT_INDEX_GO_ON,   /* from where it stands; waits for a gateway that fills it */
+    AUDIT_INDEX_IF_IDLE, /* the same, unless a gateway fills it: then AUDIT_E_BUSY, at once */
+    AUDIT_INDEX_ANEW,    /* from nothing; a gateway that fills it does that */
+};
+/* Brings the index up to date in this thread; where no line is missing IF_IDLE writes nothing.
+ * AUDIT_E_INDEX: *ret_reason says why it cannot. */
+enum { AUDIT_E_INDEX = 1, AUDIT_E_BUSY = 2 };
+MUST_CHECK int audit_index_update(const struct audit_index_options *options,
+                                  enum audit_index_how how,
                                   void (*on_progress)(void *context, uint64_t n_records),
                                   void *context, struct buf *ret_reason);
 
