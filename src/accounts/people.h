@@ -42,6 +42,11 @@ MUST_CHECK int people_may_give(struct store_tx *tx, const struct accounts_actor 
                                const struct policy_rights *given, const char *what,
                                struct buf *reason);
 
+/* --- tokens, for users (tokens.c) --- */
+
+/* All of this user's, by id; whether the actor may was asked. */
+MUST_CHECK int people_delete_tokens(struct store_tx *tx, struct slice user_id, uint64_t *ret_n);
+
 /* --- roles, for users (roles.c) --- */
 
 struct people_role {

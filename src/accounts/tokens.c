@@ -211,6 +211,22 @@ int accounts_delete_token(struct store_tx *tx, const struct accounts_actor *acto
     return error;
 }
 
+int people_delete_tokens(struct store_tx *tx, struct slice user_id, uint64_t *ret_n) {
+    return store_exec(tx, "DELETE FROM tokens WHERE user_id = $1",
+                      STORE_VALUES(store_text(user_id)), ret_n);
+}
+
+int accounts_delete_tokens(struct store_tx *tx, const struct accounts_actor *actor,
+                           struct slice user, uint64_t *ret_n, struct buf *reason) {
+    char id[ACCOUNTS_ID + 1];
+    int error = people_may(tx, actor, PERMISSION_TOKENS_ALL, reason);
+    if (error == 0)
+        error = doors_find_user(tx, user, id);
+    if (error == ACCOUNTS_E_NONE)
+        return people_refuse(reason, ACCOUNTS_E_NONE, "there is no such user");
+    return error == 0 ? people_delete_tokens(tx, slice_from_cstr(id), ret_n) : error;
+}
+
 static bool show(const struct store_rows *rows, accounts_token_fn *fn, void *context) {
     struct accounts_token token = {
         .id = store_rows_text(rows, 0),

@@ -302,6 +302,8 @@ int accounts_change_user(struct store_tx *tx, const struct accounts_actor *actor
         change->roles != NULL || change->is_disabled >= 0 || change->password_hash.ptr != NULL;
     if (error == 0 && ends)
         error = accounts_end_sessions(tx, id_of(&person), actor->session);
+    if (error == 0 && change->revokes_tokens)
+        error = people_delete_tokens(tx, id_of(&person), NULL);
     return error;
 }
 

@@ -13,7 +13,7 @@ api_work_fn api_list_users, api_add_user, api_get_user, api_change_user, api_del
 api_work_fn api_list_roles, api_add_role, api_get_role, api_change_role, api_delete_role,
     api_list_access;
 /* tokens.c */
-api_work_fn api_list_tokens, api_add_token, api_delete_token;
+api_work_fn api_list_tokens, api_add_token, api_delete_token, api_delete_tokens;
 /* sessions.c */
 api_work_fn api_list_sessions, api_end_session;
 /* editing.c */

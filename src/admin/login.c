@@ -211,7 +211,10 @@ static int change_work(struct store_tx *tx, struct api_request *request) {
     /* Whoever knows the old one may, whatever else they may. */
     struct accounts_actor actor = {.is_owner = true};
     const struct accounts_user_change change = {
-        .password_hash = buf_slice(&attempt->new_hash), .is_disabled = -1, .must_change = 0};
+        .password_hash = buf_slice(&attempt->new_hash),
+        .is_disabled = -1,
+        .must_change = 0,
+        .revokes_tokens = schema_bool(request->reader, "revoke_tokens") > 0};
     char user[ACCOUNTS_ID + 1];
     memcpy(user, request->who.user, sizeof user);
     /* First a session for the password that was looked at: it may have been reset meanwhile. */

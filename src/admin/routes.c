@@ -47,7 +47,8 @@ const struct api_route api_routes[] = {
           .summary = "Deletes a user, with tokens and sessions.", .status = 204,
           .needs_match = true, .work = api_delete_user),
     ROUTE(POST, "/api/v1/users/{user}/password", USERS_WRITE, PASSWORD,
-          .summary = "Gives a user another password, to be changed at the next login.",
+          .summary = "Gives a user another password, to be changed at the next login. Ends the "
+                     "user's sessions, and revokes the user's tokens unless that is declined.",
           .request = &schema_password, .answer = &schema_user, .has_etag = true,
           .password = "password", .work = api_reset_password),
     /* roles */
@@ -76,6 +77,9 @@ const struct api_route api_routes[] = {
     ROUTE(DELETE, "/api/v1/tokens/{token}", TOKENS_OWN, TOKEN,
           .summary = "Deletes a token: one's own; those of others need tokens.all.", .status = 204,
           .work = api_delete_token),
+    ROUTE(DELETE, "/api/v1/users/{user}/tokens", TOKENS_ALL, TOKEN,
+          .summary = "Deletes all tokens of a user.", .answer = &schema_revoked,
+          .work = api_delete_tokens),
     /* edit mode */
     ROUTE(GET, "/api/v1/edit", STATUS_READ, NONE_READ, .summary = "Where edit mode is open.",
           .answer = &schema_edits, .work = api_list_edits),

@@ -71,6 +71,9 @@ SCHEMA(login, "Login");
 FIELDS(new_password) = {
     PASSWORD("password", REQUIRED, .least = 1, .doc = "The present one."),
     PASSWORD("new_password", REQUIRED, .least = 1),
+    {.name = "revoke_tokens",
+     .type = SCHEMA_BOOL,
+     .doc = "All of one's own; false when it is left out."},
     SCHEMA_END,
 };
 SCHEMA(new_password, "NewPassword");
@@ -175,6 +178,9 @@ FIELDS(password) = {
     {.name = "must_change",
      .type = SCHEMA_BOOL,
      .doc = "At the next login; true when it is left out."},
+    {.name = "revoke_tokens",
+     .type = SCHEMA_BOOL,
+     .doc = "All of the user's; true when it is left out."},
     SCHEMA_END,
 };
 SCHEMA(password, "Password");
@@ -266,6 +272,9 @@ FIELDS(token) = {
 static SCHEMA(token, "Token");
 FIELDS(tokens) = {ITEMS(token), NEXT, SCHEMA_END};
 SCHEMA(tokens, "Tokens");
+
+FIELDS(revoked) = {GIVEN_NUMBER("revoked"), SCHEMA_END};
+SCHEMA(revoked, "Revoked");
 
 /* --- edit mode --- */
 

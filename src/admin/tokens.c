@@ -136,3 +136,18 @@ int api_delete_token(struct store_tx *tx, struct api_request *request) {
     const struct accounts_actor actor = api_actor(request);
     return accounts_delete_token(tx, &actor, request->parameters[0], &request->answer.reason);
 }
+
+int api_delete_tokens(struct store_tx *tx, struct api_request *request) {
+    const struct accounts_actor actor = api_actor(request);
+    struct json_writer writer;
+    uint64_t n = 0;
+    int error =
+        accounts_delete_tokens(tx, &actor, request->parameters[0], &n, &request->answer.reason);
+    if (error != 0)
+        return error;
+    json_writer_init(&writer, &request->answer.body);
+    json_object_begin(&writer);
+    json_kv_u64(&writer, SLICE("revoked"), n);
+    json_object_end(&writer);
+    return 0;
+}

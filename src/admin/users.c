@@ -164,10 +164,11 @@ int api_delete_user(struct store_tx *tx, struct api_request *request) {
 
 int api_reset_password(struct store_tx *tx, struct api_request *request) {
     const struct accounts_actor actor = api_actor(request);
-    struct accounts_user_change change = {.is_disabled = -1,
-                                          .must_change =
-                                              schema_bool(request->reader, "must_change") != 0,
-                                          .password_hash = buf_slice(&request->password_hash)};
+    struct accounts_user_change change = {
+        .is_disabled = -1,
+        .must_change = schema_bool(request->reader, "must_change") != 0,
+        .revokes_tokens = schema_bool(request->reader, "revoke_tokens") != 0,
+        .password_hash = buf_slice(&request->password_hash)};
     int error =
         accounts_change_user(tx, &actor, request->parameters[0], &change, &request->answer.reason);
     return error == 0 ? answer_user(tx, request, request->parameters[0]) : error;

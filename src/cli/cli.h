@@ -32,7 +32,7 @@ struct cli_list {
 /* Of `cardea user`, `role` and `token`. */
 struct cli_people_options {
     const char *name, *display_name, *email, *description, *days;
-    bool is_admin, no_password, no_roles, no_groups, temporary, final;
+    bool is_admin, no_password, no_roles, no_groups, temporary, final, keep_tokens;
     struct cli_list roles, permissions, operations;
 };
 

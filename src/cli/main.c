@@ -39,7 +39,7 @@ static const struct command commands[] = {
     {"token add", "USER NAME", "make a token of a user (--days, --operation, --permission)", 2, 2,
      cli_token_add},
     {"token list", "[USER]", "list the tokens of users", 0, 1, cli_token_list},
-    {"token revoke", "ID", "revoke a token of a user", 1, 1, cli_token_revoke},
+    {"token revoke", "[ID]", "revoke a token, or all of a user's (--user)", 0, 1, cli_token_revoke},
     {"user add", "NAME", "add a user (--admin, --role); the password from standard input", 1, 1,
      cli_user_add},
     {"user list", "", "list the users", 0, 0, cli_user_list},
@@ -173,7 +173,8 @@ static const struct option options_table[] = {
     WORD(0, "kind", "KIND", kind, "explain: tool (the default), prompt or resource"),
     WORD('n', "lines", "N", audit.lines, "audit tail: so many (default: 10)"),
     FLAG('f', "follow", audit.follow, "audit tail: go on with what comes"),
-    WORD(0, "user", "USER", audit.user, "audit list, export, session end: of this user"),
+    WORD(0, "user", "USER", audit.user,
+         "audit list, export, session end, token revoke: of this user"),
     {OPTION_OPERATION, 0, "operation", "NAME", NULL,
      "audit list, export: of this tool, prompt or resource\n"
      "                               role add, edit, token add: UPSTREAM/TOOL=read or =write,\n"
@@ -190,6 +191,7 @@ static const struct option options_table[] = {
     FLAG(0, "no-password", people.no_password, "user add, password: nobody can log in with one"),
     FLAG(0, "temporary", people.temporary, "user add: the password is to be changed at once"),
     FLAG(0, "final", people.final, "user password: it need not be changed at the next login"),
+    FLAG(0, "keep-tokens", people.keep_tokens, "user password: the user's tokens stay"),
     WORD(0, "name", "NAME", people.name, "user edit, role edit: another name"),
     WORD(0, "display-name", "TEXT", people.display_name, "user add, edit: how they are called"),
     WORD(0, "email", "ADDRESS", people.email, "user add, edit: where mail reaches them"),

@@ -129,6 +129,7 @@ int cli_user_password(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
     people_init(&people, options, "admin-user", "change the password");
     people.user.must_change = !options->people.final;
+    people.user.revokes_tokens = !options->people.keep_tokens;
     /* Before anybody types; and an id has to be a name, which must not be in the password. */
     int result = people_run(&people, STORE_READ, find_name);
     if (result == CLI_OK && options->people.no_password)
@@ -137,12 +138,15 @@ int cli_user_password(const struct cli_options *options) {
         result = take_password(&people, buf_slice(&people.out));
     if (result != CLI_OK)
         return result;
-    return change_and_tell(&people, options->people.no_password
-                                        ? "The user has no password any more."
-                                    : options->people.final
-                                        ? "The password is changed."
-                                        : "The password is changed; the user has to choose another "
-                                          "one at the next login.");
+    result = change_and_tell(
+        &people, options->people.no_password ? "The user has no password any more."
+                 : options->people.final     ? "The password is changed."
+                                             : "The password is changed; the user has to choose "
+                                               "another one at the next login.");
+    if (result == CLI_OK)
+        printf("Sessions have ended; the user's tokens %s.\n",
+               options->people.keep_tokens ? "stay (--keep-tokens)" : "are revoked");
+    return result;
 }
 
 static int set_disabled(const struct cli_options *options, int is_disabled, const char *what,

@@ -165,11 +165,29 @@ int cli_token_list(const struct cli_options *options) {
     return result;
 }
 
+static int revoke_all(struct store_tx *tx, void *context) {
+    struct people *people = context;
+    uint64_t n = 0;
+    int error = accounts_delete_tokens(tx, &people_owner, people->who, &n, &people->reason);
+    people->n = (size_t)n;
+    return error;
+}
+
 int cli_token_revoke(const struct cli_options *options) {
     CLEANUP(people_deinit) struct people people;
-    people_init(&people, options, "admin-token", "revoke the token");
-    int result = people_run(&people, STORE_WRITE, revoke_one);
-    if (result == CLI_OK)
+    bool is_one = options->n_arguments == 1;
+    people_init(&people, options, "admin-token", is_one ? "revoke the token" : "revoke the tokens");
+    if (is_one == (options->audit.user != NULL) || (!is_one && options->audit.user[0] == '\0')) {
+        fputs("cardea: which one? Its id (cardea token list), or --user NAME for all of a user's\n",
+              stderr);
+        return CLI_USAGE;
+    }
+    if (!is_one)
+        people.who = slice_from_cstr(options->audit.user);
+    int result = people_run(&people, STORE_WRITE, is_one ? revoke_one : revoke_all);
+    if (result == CLI_OK && is_one)
         printf("The token is revoked.\n");
+    else if (result == CLI_OK)
+        printf("Tokens that are revoked: %zu.\n", people.n);
     return result;
 }

@@ -101,6 +101,7 @@ const SAMPLES: Record<string, Sample> = {
     "GET /api/v1/tokens": {},
     "POST /api/v1/tokens": { body: () => ({ name: fresh("token"), days: 1, rights: { permissions: ["tokens.own"] } }) },
     "DELETE /api/v1/tokens/{token}": { objects: async (caller) => [await made("/api/v1/tokens", { name: fresh("token"), user: caller.user ?? "guest" })] },
+    "DELETE /api/v1/users/{user}/tokens": { objects: someUser },
     "GET /api/v1/edit": {},
     "POST /api/v1/edit": { body: () => ({ scope: "upstream", name: fresh("upstream"), minutes: 1, reason: "a test" }) },
     "DELETE /api/v1/edit": { query: "scope=upstream" },

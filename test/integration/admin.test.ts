@@ -326,6 +326,59 @@ describe("users", () => {
     });
 });
 
+describe("passwords and tokens", () => {
+    const works = async (token: string): Promise<boolean> => (await admin.withToken(token, "GET", "/api/v1/session")).status === 200;
+    const tokenOf = async (user: string): Promise<string> => {
+        const made = await as("root").ask("POST", "/api/v1/tokens", { body: { name: "t", user, days: 1 } });
+        assert.equal(made.status, 201, made.text);
+        return made.json.token as string;
+    };
+
+    test("a reset ends sessions in any case, and tokens unless it is declined", async () => {
+        await as("root").ask("POST", "/api/v1/users", { body: { name: "rex", password: PASSWORD, roles: ["viewer"], must_change: false } });
+        const others = await tokenOf("olga");
+        for (const [body, stays] of [[{ revoke_tokens: false }, true], [{ revoke_tokens: true }, false], [{}, false]] as const) {
+            const token = await tokenOf("rex");
+            const rex = await admin.login("rex", PASSWORD);
+            assert.ok(await works(token));
+            const reset = await as("root").ask("POST", "/api/v1/users/rex/password", { body: { password: PASSWORD, must_change: false, ...body } });
+            assert.equal(reset.status, 200, reset.text);
+            assert.equal(await works(token), stays, JSON.stringify(body));
+            assert.equal((await rex.get("/api/v1/session")).status, 401, "the session has ended");
+        }
+        assert.ok(await works(others));
+        const refused = await as("root").ask("POST", "/api/v1/users/rex/password", { body: { password: PASSWORD, revoke_tokens: "no" } });
+        assert.equal(refused.status, 422, refused.text);
+    });
+
+    test("one's own change keeps them, unless it is asked for", async () => {
+        await as("root").ask("POST", "/api/v1/users", { body: { name: "own", password: PASSWORD, roles: ["viewer"], must_change: false } });
+        const own = await admin.login("own", PASSWORD);
+        const token = await tokenOf("own");
+        let password = PASSWORD;
+        for (const [more, stays] of [[{}, true], [{ revoke_tokens: true }, false]] as const) {
+            const body = { password, new_password: `${password} on`, ...more };
+            const changed = await own.ask("POST", "/api/v1/session/password", { body });
+            assert.equal(changed.status, 200, changed.text);
+            own.take(changed);
+            password = body.new_password;
+            assert.equal(await works(token), stays, JSON.stringify(more));
+        }
+    });
+
+    test("all tokens of one user at once", async () => {
+        const tokens = [await tokenOf("rex"), await tokenOf("rex")];
+        const others = await tokenOf("olga");
+        isProblem(await as("olga").ask("DELETE", "/api/v1/users/rex/tokens"), 403, "permission");
+        isProblem(await as("root").ask("DELETE", "/api/v1/users/whoever/tokens"), 404);
+        const answer = await as("root").ask("DELETE", "/api/v1/users/rex/tokens");
+        assert.equal(answer.status, 200, answer.text);
+        assert.deepEqual(answer.json, { revoked: 2 });
+        for (const token of tokens) assert.equal(await works(token), false);
+        assert.ok(await works(others));
+    });
+});
+
 describe("what belongs to others", () => {
     test("tokens", async () => {
         const made = await as("olga").ask("POST", "/api/v1/tokens", { body: { name: "mine", days: 1 } });

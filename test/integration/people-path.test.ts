@@ -112,6 +112,26 @@ describe("users of the store", () => {
         assert.equal(await call(token, "look"), "401");
     });
 
+    test("a password that is reset takes the user's tokens with it, unless that is declined", async () => {
+        const token = await tokenOf("rose", ["viewer"]);
+        const other = await tokenOf("iris", ["viewer"]);
+        const kept = await command("user", "password", "rose", "--no-password", "--keep-tokens");
+        assert.match(kept.stdout, /tokens stay/);
+        assert.doesNotMatch(await call(token, "look"), /^(refused|error|\d)/);
+        assert.match((await command("user", "password", "rose", "--no-password")).stdout, /Sessions have ended; the user's tokens are revoked/);
+        assert.equal(await call(token, "look"), "401");
+        // All of one user's at once, and nobody else's.
+        for (const name of ["a", "b"]) await command("token", "add", "rose", name);
+        assert.doesNotMatch(await call(other, "look"), /^(refused|error|\d)/);
+        assert.match((await command("token", "revoke", "--user", "ROSE")).stdout, /revoked: 2\./);
+        assert.doesNotMatch(await call(other, "look"), /^(refused|error|\d)/);
+        await command("token", "revoke", "--user", "iris");
+        assert.equal(await call(other, "look"), "401");
+        const at = ["-c", join(gateway.folder, "cardea.toml"), "--data-dir", gateway.dataDir];
+        for (const args of [[], ["--user", ""], ["x", "--user", "iris"]]) assert.equal((await cardea(["token", "revoke", ...args, ...at])).code, 2);
+        assert.equal((await cardea(["token", "revoke", "--user", "nobody", ...at])).code, 1);
+    });
+
     test("nobody's token is a 401, however it looks", async () => {
         for (const token of ["cardea_", `cardea_abcdefgh_${"Zq7".repeat(14)}x`, "x"]) assert.equal(await call(token, "look"), "401");
     });

@@ -71,7 +71,8 @@ struct accounts_user_change {
                                      owner who adds the user: it has to be changed */
     const struct slice *roles;    /* names; NULL: stay */
     size_t n_roles;
-    uint64_t version; /* that it has to have; 0: any */
+    bool revokes_tokens; /* all of the user's: whoever had the password may have made them */
+    uint64_t version;    /* that it has to have; 0: any */
 };
 MUST_CHECK int accounts_add_user(struct store_tx *tx, const struct accounts_actor *actor,
                                  const struct accounts_user_change *user, char id[ACCOUNTS_ID + 1],
@@ -162,6 +163,9 @@ MUST_CHECK int accounts_add_token(struct store_tx *tx, const struct accounts_act
                                   struct buf *reason);
 MUST_CHECK int accounts_delete_token(struct store_tx *tx, const struct accounts_actor *actor,
                                      struct slice token, struct buf *reason);
+/* All of a user's, by id or name. ACCOUNTS_E_NONE: no such user. */
+MUST_CHECK int accounts_delete_tokens(struct store_tx *tx, const struct accounts_actor *actor,
+                                      struct slice user, uint64_t *ret_n, struct buf *reason);
 /* Of one user (empty: of all), by creation, behind `after` (NULL: from the beginning), which need
  * not be there any more. ACCOUNTS_E_NONE: no such user. */
 MUST_CHECK int accounts_list_tokens(struct store_tx *tx, struct slice user,
