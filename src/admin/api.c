@@ -103,6 +103,7 @@ int api_new(const struct api_options *options, struct api **ret_api) {
     api->options.tls = NULL;
     api->options.listen = SLICE_EMPTY;
     api->options.hosts = NULL;
+    api->options.forwarded = (struct http_forwarded){.trusted = NULL};
     api->listen_fd = -1;
     api->held.max = API_HELD;
     api->started_ms = clock_wall_ms();
@@ -120,6 +121,8 @@ int api_new(const struct api_options *options, struct api **ret_api) {
     if (error == 0)
         error = guard_hosts_new(slice_from_cstr(api->address.text), options->hosts,
                                 options->n_hosts, &api->hosts);
+    if (error == 0)
+        error = api_set_forwarded(api, &options->forwarded);
     if (error == 0)
         error = start_parts(api);
     if (error != 0) {
@@ -185,6 +188,37 @@ int api_set_hosts(struct api *api, const struct slice *names, size_t n_names) {
     return 0;
 }
 
+int api_set_forwarded(struct api *api, const struct http_forwarded *forwarded) {
+    size_t n = forwarded->n_trusted;
+    struct network *trusted = mem_alloc((n + 1) * sizeof *trusted);
+    if (trusted == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        trusted[i] = forwarded->trusted[i];
+    pthread_mutex_lock(&api->mutex);
+    struct network *old = api->trusted;
+    api->forwarded = *forwarded;
+    api->forwarded.trusted = api->trusted = trusted;
+    pthread_mutex_unlock(&api->mutex);
+    mem_free(old);
+    return 0;
+}
+
+bool api_trusts(struct api *api, const struct network *peer) {
+    pthread_mutex_lock(&api->mutex);
+    bool trusts = http_forwarded_trusts(&api->forwarded, peer);
+    pthread_mutex_unlock(&api->mutex);
+    return trusts;
+}
+
+struct network api_client(struct api *api, const struct http_head *head,
+                          const struct network *peer) {
+    pthread_mutex_lock(&api->mutex);
+    struct network client = http_forwarded_client(&api->forwarded, head, peer);
+    pthread_mutex_unlock(&api->mutex);
+    return client;
+}
+
 /* --- end --- */
 
 /* What waits for the gateway waits in vain: it does not run any more. What is in the store, in a
@@ -224,6 +258,7 @@ struct api *api_free(struct api *api) {
     io_fd_close(&api->listen_fd);
     io_tls_unref(api->tls);
     guard_hosts_free(api->hosts);
+    mem_free(api->trusted);
     buf_deinit(&api->openapi);
     pthread_mutex_destroy(&api->mutex);
     mem_free(api);

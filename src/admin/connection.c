@@ -144,12 +144,17 @@ void api_append_date(struct api *api, struct buf *out) {
     buf_append_cstr(out, api->date);
 }
 
+/* Before there is a head: of whoever is connected. */
+static const struct network *client_of(const struct api_connection *connection) {
+    return connection->request != NULL ? &connection->request->client : &connection->peer;
+}
+
 /* Of what is no request: no route, nobody, and nothing of it is repeated. */
 static void refuse(struct api_connection *connection, uint16_t status, const char *reason) {
     CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(8));
     CLEANUP(buf_deinit) struct buf body = BUF_INIT(KIB(4));
     struct json_writer writer;
-    api_count_stranger(connection->api, &connection->peer, "console: no whole request");
+    api_count_stranger(connection->api, client_of(connection), "console: no whole request");
     json_writer_init(&writer, &body);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("type"), SLICE("about:blank"));
@@ -228,7 +233,7 @@ static bool holds_too_much(const struct api_connection *connection) {
         return false;
     LIST_FOREACH_SAFE (&connection->api->connections, link, tmp) {
         const struct api_connection *other = CONTAINER_OF(link, struct api_connection, link);
-        if (other->request != NULL && is_same_peer(&other->peer, &connection->peer))
+        if (other->request != NULL && is_same_peer(client_of(other), client_of(connection)))
             held += buf_len(&other->request->body);
     }
     return held > API_HELD_OF_ONE;
@@ -337,10 +342,13 @@ static void on_tls(void *context, int error) {
     }
 }
 
-static bool has_room(const struct api *api, const struct network *peer) {
+/* Behind a proxy are many. */
+static bool has_room(struct api *api, const struct network *peer) {
     size_t n = 0;
     if (api->n_connections >= API_CONNECTIONS)
         return false;
+    if (api_trusts(api, peer))
+        return true;
     LIST_FOREACH_SAFE (&api->connections, link, tmp)
         n += is_same_peer(&CONTAINER_OF(link, struct api_connection, link)->peer, peer);
     return n < API_CONNECTIONS_OF_ONE;

@@ -85,11 +85,19 @@ struct api {
     pthread_mutex_t mutex;     /* guards what follows, which other threads set */
     struct io_tls *tls;        /* a reference */
     struct guard_hosts *hosts; /* likewise: while a request looks at them, the lock is held */
-    struct buf openapi;        /* made once */
-    uint64_t started_ms;       /* wall clock */
+    struct http_forwarded forwarded;
+    struct network *trusted; /* its own */
+    struct buf openapi;      /* made once */
+    uint64_t started_ms;     /* wall clock */
     char date[48];
     uint64_t date_second;
 };
+
+/* Any thread. What this peer says of its clients is believed. */
+bool api_trusts(struct api *api, const struct network *peer);
+/* Whose request it is that comes from this peer. */
+struct network api_client(struct api *api, const struct http_head *head,
+                          const struct network *peer);
 
 /* --- connections (connection.c) --- */
 

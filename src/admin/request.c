@@ -43,6 +43,11 @@ void api_answer_reset(struct api_answer *answer) {
     *answer = (struct api_answer){.body = body, .fields = fields, .reason = reason};
 }
 
+static void take_client(struct api_request *request, const struct network *client) {
+    request->client = *client;
+    (void)network_write_address(&request->client, request->client_text);
+}
+
 struct api_request *api_request_new(struct api_connection *connection) {
     struct api *api = connection->api;
     struct api_request *request = mem_alloc(sizeof *request);
@@ -50,8 +55,7 @@ struct api_request *api_request_new(struct api_connection *connection) {
         return NULL;
     request->api = api;
     request->connection = connection;
-    request->client = connection->peer;
-    (void)network_write_address(&request->client, request->client_text);
+    take_client(request, &connection->peer);
     request->began_us = clock_monotonic_ns() / 1000;
     arena_init(&request->arena, API_ARENA);
     buf_init_held(&request->body, API_BODY, &api->held);
@@ -239,6 +243,8 @@ bool api_request_head(struct api_request *request, const struct http_head *head)
     request->method = request->is_head ? HTTP_METHOD_GET : head->method;
     request->keep_alive = head->keep_alive;
     request->is_http10 = head->minor_version == 0;
+    const struct network client = api_client(request->api, head, &request->client);
+    take_client(request, &client);
     bool is_fine = copy_head(request, head) && judge_border(request, head) &&
                    judge_route(request) && judge_credentials(request) && judge_body(request, head);
     if (is_fine && head->expect_continue && has_body(head))

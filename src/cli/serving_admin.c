@@ -200,6 +200,20 @@ static struct slice *list_hosts(const struct config *config, size_t *ret_n) {
     return hosts;
 }
 
+/* Whose word counts: the networks are the caller's. */
+static struct http_forwarded read_proxies(const struct config *config,
+                                          struct network **ret_trusted) {
+    size_t n = 0;
+    *ret_trusted = mem_xalloc((config->admin.n_trusted_proxies + 1) * sizeof **ret_trusted);
+    for (size_t i = 0; i < config->admin.n_trusted_proxies; i++)
+        n += network_parse(config->admin.trusted_proxies[i], &(*ret_trusted)[n]);
+    return (struct http_forwarded){.x_real_ip = config->client_ip.x_real_ip,
+                                   .x_forwarded_for = config->client_ip.x_forwarded_for,
+                                   .hops = config->client_ip.hops,
+                                   .trusted = *ret_trusted,
+                                   .n_trusted = n};
+}
+
 static int prepare(void *context, struct config *config, struct buf *reason) {
     struct serving_admin *admin = context;
     (void)reason;
@@ -212,9 +226,13 @@ static void commit(void *context) {
     struct serving_admin *admin = context;
     size_t n_hosts;
     CLEANUP(mem_freep) struct slice *hosts = list_hosts(admin->next, &n_hosts);
-    if (api_set_hosts(admin->api, hosts, n_hosts) != 0)
+    CLEANUP(mem_freep) struct network *trusted = NULL;
+    const struct http_forwarded forwarded = read_proxies(admin->next, &trusted);
+    if (api_set_hosts(admin->api, hosts, n_hosts) != 0 ||
+        api_set_forwarded(admin->api, &forwarded) != 0)
         log_write(admin->options.log, LOG_ERROR, "admin",
-                  "there is no memory for the names of the console; it keeps those that it had");
+                  "there is no memory for the names and proxies of the console; it keeps those "
+                  "that it had");
     admin->next = config_unref(admin->next);
 }
 
@@ -251,6 +269,7 @@ static int make_api(struct serving_admin *admin, const struct config *config,
                     struct io_tls *context) {
     size_t n_hosts;
     CLEANUP(mem_freep) struct slice *hosts = list_hosts(config, &n_hosts);
+    CLEANUP(mem_freep) struct network *trusted = NULL;
     struct api_options options = {
         .log = admin->options.log,
         .gateway = admin->options.gateway,
@@ -262,6 +281,7 @@ static int make_api(struct serving_admin *admin, const struct config *config,
         .listen = config->admin.listen,
         .hosts = hosts,
         .n_hosts = n_hosts,
+        .forwarded = read_proxies(config, &trusted),
         .session_idle_ms = config->admin.session_idle_ms,
         .session_max_ms = config->admin.session_max_ms,
         .version = SLICE(CARDEA_VERSION),

@@ -364,6 +364,16 @@ static void check_identification(struct loader *l, const struct toml_node *root)
 
 /* --- proxies --- */
 
+static void tell_unread(struct loader *l, const struct toml_node *root) {
+    const struct place admin = {.key = SLICE("admin")};
+    const struct place proxies = {.up = &admin, .key = SLICE("trusted_proxies")};
+    const struct toml_node *node = toml_get(toml_get(root, "admin"), "trusted_proxies");
+    problem_of(l, CONFIG_WARNING, node != NULL ? node->key_at : (struct toml_position){0, 0},
+               &proxies,
+               "are not asked for a client's address until server.client_ip says which field has "
+               "it: server.client_ip.x_forwarded_for = true");
+}
+
 static void check_proxies(struct loader *l, const struct toml_node *root) {
     static const char words[] =
         "is taken from nobody until server.trusted_proxies names the proxies that set it: "
@@ -373,11 +383,14 @@ static void check_proxies(struct loader *l, const struct toml_node *root) {
     if (config->client_ip.x_forwarded_for && has_hops)
         tell(l, root, CONFIG_ERROR, "client_ip", "x_forwarded_for_trusted_hops",
              "and x_forwarded_for are two ways to read one header; keep one of them");
-    if (config->n_trusted_proxies != 0)
-        return;
-    if (config->proxy_protocol)
+    if (config->proxy_protocol && config->n_trusted_proxies == 0)
         tell(l, root, CONFIG_ERROR, "proxy_protocol", NULL,
              "needs server.trusted_proxies, the addresses of the proxies that speak it");
+    bool has_field = config->client_ip.x_real_ip || config->client_ip.x_forwarded_for || has_hops;
+    if (config->admin.n_trusted_proxies != 0 && !has_field)
+        tell_unread(l, root);
+    if (config->n_trusted_proxies != 0 || config->admin.n_trusted_proxies != 0)
+        return;
     if (config->client_ip.x_real_ip)
         tell(l, root, CONFIG_WARNING, "client_ip", "x_real_ip", words);
     if (config->client_ip.x_forwarded_for)

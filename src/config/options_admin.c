@@ -36,6 +36,14 @@ const struct option option_admin_rows[] = {
      .check = check_host,
      .doc = "Names by which browsers reach it, beside `localhost`, its own address and the names "
             "of its certificate."},
+    {.path = "admin.trusted_proxies",
+     .type = OPTION_LIST,
+     OF_CONFIG(admin.trusted_proxies),
+     .count_offset = offsetof(struct config, admin.n_trusted_proxies),
+     .check = check_network,
+     .doc = "Addresses and CIDR blocks of the proxies in front of the console. What they say of a "
+            "client's address counts, by `server.client_ip`, for throttled logins and records. "
+            "`server.trusted_proxies` are not believed here."},
     {.path = "admin.session_idle",
      .type = OPTION_DURATION,
      OF_CONFIG(admin.session_idle_ms),

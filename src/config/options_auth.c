@@ -325,8 +325,8 @@ const struct option option_auth_rows[] = {
 
     {.path = "server.client_ip",
      .type = OPTION_TABLE,
-     .doc = "The address of a caller behind `server.trusted_proxies`. From anybody else these "
-            "headers mean nothing."},
+     .doc = "The address of a caller behind `server.trusted_proxies`, and of a person behind "
+            "`admin.trusted_proxies`. From anybody else these headers mean nothing."},
     {.path = "server.client_ip.x_real_ip",
      .type = OPTION_BOOL,
      OF_CONFIG(client_ip.x_real_ip),

@@ -65,14 +65,19 @@ static int make_hosts(struct border *border, const struct config *config) {
 }
 
 static int make_trusted(struct border *border, const struct config *config) {
-    border->trusted =
-        arena_alloc_array(&border->arena, config->n_trusted_proxies + 1, sizeof *border->trusted);
-    if (border->trusted == NULL)
+    size_t n = 0;
+    struct network *trusted =
+        arena_alloc_array(&border->arena, config->n_trusted_proxies + 1, sizeof *trusted);
+    if (trusted == NULL)
         return -ENOMEM;
-    for (size_t i = 0; i < config->n_trusted_proxies; i++) {
-        if (network_parse(config->trusted_proxies[i], &border->trusted[border->n_trusted]))
-            border->n_trusted++;
-    }
+    for (size_t i = 0; i < config->n_trusted_proxies; i++)
+        n += network_parse(config->trusted_proxies[i], &trusted[n]);
+    border->forwarded =
+        (struct http_forwarded){.x_real_ip = config->client_ip.x_real_ip,
+                                .x_forwarded_for = config->client_ip.x_forwarded_for,
+                                .hops = config->client_ip.hops,
+                                .trusted = trusted,
+                                .n_trusted = n};
     return 0;
 }
 
@@ -125,9 +130,10 @@ bool border_is_pinned(struct slice host) {
 }
 
 bool border_trusts(const struct border *border, const struct network *address) {
-    for (size_t i = 0; i < border->n_trusted && address->family_bits != 0; i++) {
-        if (network_has(&border->trusted[i], address))
-            return true;
-    }
-    return false;
+    return http_forwarded_trusts(&border->forwarded, address);
+}
+
+struct network border_client(const struct border *border, const struct http_head *head,
+                             const struct network *peer) {
+    return http_forwarded_client(&border->forwarded, head, peer);
 }

@@ -14,6 +14,7 @@
 #include "base/network.h"
 #include "config/config.h"
 #include "cors.h"
+#include "http/forwarded.h"
 #include "http/message.h"
 #include "http/uri.h"
 
@@ -26,8 +27,7 @@ struct border {
     const struct config *config;
     struct border_host *hosts;
     size_t n_hosts;
-    struct network *trusted; /* server.trusted_proxies */
-    size_t n_trusted;
+    struct http_forwarded forwarded; /* server.trusted_proxies and server.client_ip */
     struct cors cors;
     struct slice hsts;     /* a whole line, for answers over TLS; may be empty */
     struct slice metadata; /* RFC 9728, JSON: what is the same for all endpoints; empty: none */

@@ -6,8 +6,7 @@
  *     opening.c     before HTTP: the PROXY header, the TLS handshake
  *     connection.c  bytes to HTTP messages and back
  *     phases.c      what the head of a request decides, before its body
- *     border.c      who may come near (border.h): origin.c whose hosts, cors.c whose pages,
- *                   client_ip.c whose address
+ *     border.c      who may come near (border.h): origin.c whose hosts, cors.c whose pages
  *     metadata.c    where tokens come from
  *     authn.c       who is calling (principals.c: whose state is whose)
  *     generation.c  what is exchanged when the configuration is (reload.c: how)

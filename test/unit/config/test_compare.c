@@ -374,6 +374,7 @@ static const struct sample {
     {"admin.enabled", NULL, true, "[admin]\n", "", "enabled = false"},
     {"admin.listen", NULL, true, "[admin]\n", "", "listen = \"127.0.0.1:9\""},
     {"admin.hosts", NULL, false, "[admin]\n", "", "hosts = [\"gw.example\"]"},
+    {"admin.trusted_proxies", NULL, false, "[admin]\n", "", "trusted_proxies = [\"192.0.2.1\"]"},
     {"admin.session_idle", NULL, true, "[admin]\n", "", "session_idle = \"7m\""},
     {"admin.allow_commands", NULL, false, "[admin]\n", "", "allow_commands = true"},
     {"admin.session_max", NULL, true, "[admin]\n", "", "session_max = \"7h\""},

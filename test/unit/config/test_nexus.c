@@ -71,6 +71,7 @@ static const struct {
      "validation.group_values = ['a']",
      FINE, NULL},
     {"server.client_ip.x_real_ip = true", WARNS, "server.client_ip.x_real_ip"},
+    {"admin.trusted_proxies = ['192.0.2.1']", WARNS, "admin.trusted_proxies"},
     {"server.client_ip.x_forwarded_for_trusted_hops = 1", WARNS,
      "server.client_ip.x_forwarded_for_trusted_hops"},
     {"server.rate_limits.enabled = true", FINE, NULL},

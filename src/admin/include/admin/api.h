@@ -18,6 +18,7 @@
 #include "base/slice.h"
 #include "config/config.h"
 #include "gateway/gateway.h"
+#include "http/forwarded.h"
 #include "io/loop.h"
 #include "io/stream.h"
 #include "io/tls.h"
@@ -85,6 +86,7 @@ struct api_options {
      * the names of the certificate. With or without a port; "*.example.com" is none. Copied. */
     const struct slice *hosts;
     size_t n_hosts;
+    struct http_forwarded forwarded; /* whose word counts about clients; copied */
     uint64_t session_idle_ms, session_max_ms;
     struct slice version;  /* of the program; a constant */
     api_record_fn *record; /* NULL: nothing is recorded, as with the next one */
@@ -105,6 +107,8 @@ MUST_CHECK int api_start(struct api *api);
 void api_set_tls(struct api *api, struct io_tls *tls);
 /* Names, after a reload. Any thread. -ENOMEM. */
 MUST_CHECK int api_set_hosts(struct api *api, const struct slice *hosts, size_t n_hosts);
+/* The same of proxies. */
+MUST_CHECK int api_set_forwarded(struct api *api, const struct http_forwarded *forwarded);
 /* The loop of its thread, for those who submit records with a wait. */
 struct io_loop *api_loop(struct api *api);
 

@@ -362,6 +362,8 @@ struct config_admin {
     struct slice listen; /* an address and a port; TLS always */
     struct slice *hosts; /* names that it is asked by, beside the certificate's */
     size_t n_hosts;
+    struct slice *trusted_proxies; /* that say whose address it is, as client_ip has it */
+    size_t n_trusted_proxies;
     uint64_t session_idle_ms, session_max_ms;
     bool allow_commands; /* upstreams of the store may have cmd */
 };

@@ -1,15 +1,20 @@
 /*
- * Whose address a request has. Everybody can write X-Forwarded-For and X-Real-IP, so they count
- * only from those in server.trusted_proxies, and only what is configured. X-Real-IP goes before
- * X-Forwarded-For, as in Nexus. What is malformed is as if it were not there, and in the end the
- * address is the one of whoever talks to us: never one that a client may choose.
- *
  * X-Forwarded-For is one list over all its lines (RFC 9110 section 5.3), read from the right: each
  * proxy appends who talked to it, so what stands left of the first address that is not a trusted
  * proxy's was written by a stranger.
  */
+#include "http/forwarded.h"
+
 #include "base/limits.h"
-#include "border.h"
+#include "http/uri.h"
+
+bool http_forwarded_trusts(const struct http_forwarded *forwarded, const struct network *address) {
+    for (size_t i = 0; i < forwarded->n_trusted && address->family_bits != 0; i++) {
+        if (network_has(&forwarded->trusted[i], address))
+            return true;
+    }
+    return false;
+}
 
 /* "1.2.3.4", "1.2.3.4:55", "::1", "[::1]", "[::1]:5", as proxies write them. */
 static bool parse_address(struct slice text, struct network *ret_address) {
@@ -49,22 +54,21 @@ static bool next_entry(struct entries *at, struct slice *ret_entry) {
 }
 
 /* The n-th from the right, or the first that is no trusted proxy's. */
-static bool find_forwarded(const struct border *border, const struct http_head *head,
+static bool find_forwarded(const struct http_forwarded *forwarded, const struct http_head *head,
                            struct network *ret_client) {
-    const struct config_client_ip *config = &border->config->client_ip;
     struct entries entries = {
         .head = head, .name = SLICE("x-forwarded-for"), .next_field = head->n_fields};
     struct slice entry;
     struct network address = {.family_bits = 0};
     for (size_t i = 0; i < LIMIT_FORWARDED && next_entry(&entries, &entry); i++) {
-        if (config->hops != UINT64_MAX) {
-            if (i == config->hops)
+        if (forwarded->hops != HTTP_NO_HOPS) {
+            if (i == forwarded->hops)
                 return parse_address(entry, ret_client);
             continue;
         }
         if (!parse_address(entry, &address))
             return false;
-        if (!border_trusts(border, &address)) {
+        if (!http_forwarded_trusts(forwarded, &address)) {
             *ret_client = address;
             return true;
         }
@@ -72,18 +76,17 @@ static bool find_forwarded(const struct border *border, const struct http_head *
     return false;
 }
 
-struct network border_client(const struct border *border, const struct http_head *head,
-                             const struct network *peer) {
-    const struct config_client_ip *config = &border->config->client_ip;
-    bool is_forwarded = config->x_forwarded_for || config->hops != UINT64_MAX;
-    struct network client = *peer;
-    if ((!config->x_real_ip && !is_forwarded) || !border_trusts(border, peer))
-        return client;
+struct network http_forwarded_client(const struct http_forwarded *forwarded,
+                                     const struct http_head *head, const struct network *peer) {
     static const struct slice real_ip = SLICE_INIT("x-real-ip");
-    if (config->x_real_ip && http_head_count(head, real_ip) == 1 &&
+    bool is_listed = forwarded->x_forwarded_for || forwarded->hops != HTTP_NO_HOPS;
+    struct network client = *peer;
+    if ((!forwarded->x_real_ip && !is_listed) || !http_forwarded_trusts(forwarded, peer))
+        return client;
+    if (forwarded->x_real_ip && http_head_count(head, real_ip) == 1 &&
         parse_address(http_head_get(head, real_ip), &client))
         return client;
-    if (is_forwarded)
-        (void)find_forwarded(border, head, &client);
+    if (is_listed)
+        (void)find_forwarded(forwarded, head, &client);
     return client;
 }
