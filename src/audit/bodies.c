@@ -123,6 +123,15 @@ int audit_body_retention(uint64_t time_us, uint64_t before, const char *reason, 
     return buf_error(out);
 }
 
+int audit_body_torn(uint64_t time_us, const char *file, uint64_t bytes, const char *reason,
+                    struct buf *out) {
+    begin(out, time_us, SLICE("torn"));
+    put_text(out, SLICE("file"), slice_from_cstr(file));
+    put_number(out, SLICE("bytes"), bytes);
+    put_text(out, SLICE("reason"), slice_from_cstr(reason));
+    return buf_error(out);
+}
+
 /* --- reading --- */
 
 static bool take(struct slice *rest, struct slice literal) {

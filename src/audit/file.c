@@ -119,13 +119,10 @@ static int copy_rest(int from, uint64_t offset, int to, const struct trail_syste
 }
 
 /* DIR/torn-SEQ, or torn-SEQ-2 and so on: after two crashes at the same place. */
-static int create_torn(int dir_fd, uint64_t seq, char *name, size_t size, int *ret_fd) {
+static int create_torn(int dir_fd, uint64_t seq, char name[TRAIL_TORN_NAME], int *ret_fd) {
     enum { MOST = 1000 };
     for (unsigned i = 1; i <= MOST; i++) {
-        if (i == 1)
-            snprintf(name, size, "torn-%020" PRIu64, seq);
-        else
-            snprintf(name, size, "torn-%020" PRIu64 "-%u", seq, i);
+        trail_torn_name(seq, i, name);
         int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd >= 0) {
             *ret_fd = fd;
@@ -139,13 +136,13 @@ static int create_torn(int dir_fd, uint64_t seq, char *name, size_t size, int *r
 
 int trail_tear_off(int dir_fd, const struct trail_system *system, const char *name, uint64_t offset,
                    uint64_t seq) {
-    char torn_name[64];
+    char torn_name[TRAIL_TORN_NAME];
     CLEANUP(io_fd_close) int torn = -1;
     CLEANUP(io_fd_close)
     int fd = openat(dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return -errno;
-    int error = create_torn(dir_fd, seq, torn_name, sizeof torn_name, &torn);
+    int error = create_torn(dir_fd, seq, torn_name, &torn);
     if (error != 0)
         return error;
     error = copy_rest(fd, offset, torn, system);

@@ -74,6 +74,9 @@ MUST_CHECK int audit_body_checkpoint(const struct audit_keys *keys, uint64_t tim
 MUST_CHECK int audit_body_gap(uint64_t time_us, uint64_t lost, const char *reason, struct buf *out);
 MUST_CHECK int audit_body_retention(uint64_t time_us, uint64_t before, const char *reason,
                                     struct buf *out);
+/* A file with what was torn off is going to be deleted. */
+MUST_CHECK int audit_body_torn(uint64_t time_us, const char *file, uint64_t bytes,
+                               const char *reason, struct buf *out);
 
 /* Of a line that audit_line_read() took. False: it is not written as the writer writes it. The
  * slices point into the line. */

@@ -19,7 +19,7 @@ enum {
 
 static const char reserve_name[] = "reserve";
 
-static uint64_t segment_bytes(const struct audit *audit) {
+uint64_t trail_segment_bytes(const struct audit *audit) {
     uint64_t part = atomic_load(&audit->max_bytes) / PARTS;
     if (part < audit->system->least_segment)
         return audit->system->least_segment;
@@ -29,7 +29,7 @@ static uint64_t segment_bytes(const struct audit *audit) {
 bool trail_file_is_full(const struct audit *audit) {
     const struct trail_file *file = audit->file;
     uint64_t age_ms = clock_monotonic_ms() - file->opened_ms + file->age_ms;
-    return file->bytes + buf_len(&audit->out) >= segment_bytes(audit) ||
+    return file->bytes + buf_len(&audit->out) >= trail_segment_bytes(audit) ||
            age_ms >= audit->system->day_ms;
 }
 
@@ -166,9 +166,9 @@ int trail_roll(struct audit *audit, struct list *answered) {
  */
 static size_t count_expired(const struct audit *audit, const char **ret_reason) {
     uint64_t now_us = audit->system->wall_us(), max_age_ms = atomic_load(&audit->max_age_ms);
-    uint64_t max_bytes = atomic_load(&audit->max_bytes), whole = segment_bytes(audit);
-    uint64_t bytes = audit->old_bytes + atomic_load(&audit->told_bytes) + AHEAD * whole +
-                     (audit->file->bytes > whole ? audit->file->bytes : whole);
+    uint64_t max_bytes = atomic_load(&audit->max_bytes), whole = trail_segment_bytes(audit);
+    uint64_t bytes = audit->old_bytes + audit->torn_bytes + atomic_load(&audit->told_bytes) +
+                     AHEAD * whole + (audit->file->bytes > whole ? audit->file->bytes : whole);
     size_t n = 0;
     while (n + 1 < audit->n_segments) {
         const struct trail_segment *segment = &audit->segments[n];
@@ -182,15 +182,7 @@ static size_t count_expired(const struct audit *audit, const char **ret_reason) 
     return n;
 }
 
-/* Nobody may say later that somebody else deleted them. */
-static int announce(struct audit *audit, size_t n, const char *reason, struct list *answered) {
-    int error = trail_bound_checkpoints(audit, answered);
-    buf_reset(&audit->body, KIB(4));
-    if (error == 0)
-        error = audit_body_retention(audit->system->wall_us(), audit->segments[n].first_seq, reason,
-                                     &audit->body);
-    if (error == 0)
-        error = trail_add_own(audit);
+int trail_announce(struct audit *audit, int error, struct list *answered) {
     if (error == 0)
         error = trail_add_checkpoint(audit);
     if (error == 0)
@@ -203,6 +195,18 @@ static int announce(struct audit *audit, size_t n, const char *reason, struct li
     if (error != 0)
         trail_fail(audit, error, "syncing", answered);
     return error;
+}
+
+/* Nobody may say later that somebody else deleted them. */
+static int announce(struct audit *audit, size_t n, const char *reason, struct list *answered) {
+    int error = trail_bound_checkpoints(audit, answered);
+    buf_reset(&audit->body, KIB(4));
+    if (error == 0)
+        error = audit_body_retention(audit->system->wall_us(), audit->segments[n].first_seq, reason,
+                                     &audit->body);
+    if (error == 0)
+        error = trail_add_own(audit);
+    return trail_announce(audit, error, answered);
 }
 
 /* The files go without the lock: that may take a while. */
@@ -243,6 +247,7 @@ static size_t take_expired(struct audit *audit, struct trail_segment **ret_gone,
 void trail_retain(struct audit *audit) {
     struct trail_segment *gone CLEANUP(mem_freep) = NULL;
     struct list answered;
+    trail_retain_torn(audit);
     list_init(&answered);
     pthread_mutex_lock(&audit->commit);
     size_t n = take_expired(audit, &gone, &answered);

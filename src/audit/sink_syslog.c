@@ -67,10 +67,10 @@ static enum severity severity_of(struct syslog *syslog, struct slice event, stru
         struct slice event;
         enum severity severity;
     } rows[] = {
-        {SLICE_INIT("gap"), SEVERITY_ERROR},       {SLICE_INIT("denied"), SEVERITY_WARNING},
-        {SLICE_INIT("start"), SEVERITY_NOTICE},    {SLICE_INIT("stop"), SEVERITY_NOTICE},
-        {SLICE_INIT("edit"), SEVERITY_NOTICE},     {SLICE_INIT("configuration"), SEVERITY_NOTICE},
-        {SLICE_INIT("checkpoint"), SEVERITY_INFO},
+        {SLICE_INIT("gap"), SEVERITY_ERROR},    {SLICE_INIT("denied"), SEVERITY_WARNING},
+        {SLICE_INIT("start"), SEVERITY_NOTICE}, {SLICE_INIT("stop"), SEVERITY_NOTICE},
+        {SLICE_INIT("edit"), SEVERITY_NOTICE},  {SLICE_INIT("configuration"), SEVERITY_NOTICE},
+        {SLICE_INIT("torn"), SEVERITY_NOTICE},  {SLICE_INIT("checkpoint"), SEVERITY_INFO},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (slice_eq(event, rows[i].event))

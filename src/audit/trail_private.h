@@ -1,7 +1,8 @@
 /*
  * What the files of the trail share: trail.c (opening, handing over, closing), recover.c (what a
- * crash left), file.c (one segment), commit.c (numbers, chain, writing, syncing), roll.c (new
- * segments, retention, the reserve), keep.c (the threads), denied.c (strangers).
+ * crash left), torn.c (what it tore off), file.c (one segment), commit.c (numbers, chain, writing,
+ * syncing), roll.c (new segments, retention, the reserve), keep.c (the threads), denied.c
+ * (strangers).
  *
  * Locks, in the order in which they are taken; none of them is held by a worker for more than a
  * copy in memory:
@@ -113,6 +114,9 @@ MUST_CHECK int trail_file_append(struct trail_file *file, const struct trail_sys
 MUST_CHECK int trail_tear_off(int dir_fd, const struct trail_system *system, const char *name,
                               uint64_t offset, uint64_t seq);
 bool trail_is_full_disk(int error);
+/* The name that the `place`-th of them has, from 1 on. */
+enum { TRAIL_TORN_NAME = 64 };
+void trail_torn_name(uint64_t seq, uint64_t place, char name[TRAIL_TORN_NAME]);
 
 /* --- what is there at the beginning --- */
 
@@ -202,6 +206,7 @@ struct audit {
     struct trail_segment *segments; /* the last one is `file` */
     size_t n_segments;
     uint64_t old_bytes;         /* of all segments but the last */
+    uint64_t torn_bytes;        /* of the files with what crashes tore off */
     uint64_t n_commits;         /* writes that succeeded */
     uint64_t n_refused;         /* records whose waiter was told that they are not written */
     uint64_t wait_commit;       /* the last one that somebody waits for */
@@ -271,7 +276,14 @@ MUST_CHECK int trail_submit_own(struct audit *audit, struct slice body);
 /* Of all workers. */
 uint64_t trail_n_lost(const struct audit *audit);
 
+/* torn.c, without audit->commit: files that have to go. */
+void trail_retain_torn(struct audit *audit);
+
 /* roll.c; with audit->commit */
+/* Lines of the trail's own that are in audit->out (`error`: what came of that) become signed and
+ * durable: what they say may be done. */
+MUST_CHECK int trail_announce(struct audit *audit, int error, struct list *answered);
+uint64_t trail_segment_bytes(const struct audit *audit); /* without it, too */
 bool trail_file_is_full(const struct audit *audit);
 MUST_CHECK int trail_roll(struct audit *audit, struct list *answered);
 bool trail_reserve_drop(struct audit *audit);

@@ -362,6 +362,144 @@ static void test_retention_added(void) {
     world_end(&world);
 }
 
+/* --- how much of it is kept --- */
+
+static void put_torn(const struct world *world, unsigned seq, off_t bytes) {
+    char path[160];
+    snprintf(path, sizeof path, "%s/torn-%020u", world->dir, seq);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (fd < 0 || ftruncate(fd, bytes) != 0)
+        CANNOT_GO_ON();
+    io_fd_close(&fd);
+}
+
+static bool has_torn(const struct world *world, unsigned seq) {
+    char path[160];
+    snprintf(path, sizeof path, "%s/torn-%020u", world->dir, seq);
+    return access(path, F_OK) == 0;
+}
+
+/* The lines that say that this one is deleted, for this reason. */
+static unsigned lines_about(struct world *world, unsigned seq, const char *reason) {
+    CLEANUP(buf_deinit) struct buf text = BUF_INIT(MIB(8));
+    char path[160], line[160];
+    unsigned n = 0;
+    path_of(world, 1, path, sizeof path);
+    if (io_file_read(path, &text) != 0)
+        CANNOT_GO_ON();
+    snprintf(line, sizeof line, "\"event\":\"torn\",\"file\":\"torn-%020u\",", seq);
+    struct slice rest = buf_slice(&text), one;
+    while (rest.len != 0 && slice_cut(rest, '\n', &one, &rest)) {
+        char end[32];
+        snprintf(end, sizeof end, ",\"reason\":\"%s\",", reason);
+        n += slice_find(one, slice_from_cstr(line)) != SIZE_MAX &&
+             slice_find(one, slice_from_cstr(end)) != SIZE_MAX;
+    }
+    return n;
+}
+
+/* Opens, waits until the keeper has looked, and closes: `seq` is there no more. */
+static void let_go(struct world *world, unsigned seq) {
+    world_must_open(world);
+    while (has_torn(world, seq))
+        poll(NULL, 0, 1);
+    world->audit = audit_close(world->audit);
+    CHECK_INT(world_verify(world, NULL), 0);
+}
+
+static void test_kept_by_count(void) {
+    struct world world;
+    enum { MORE = 5 };
+    world_make(&world, AUDIT_BEST_EFFORT);
+    for (unsigned seq = 1; seq <= LIMIT_AUDIT_TORN; seq++)
+        put_torn(&world, 100 + seq, 1);
+    world_must_open(&world);
+    trail_retain_torn(world.audit); /* at the limit */
+    world.audit = audit_close(world.audit);
+    CHECK(has_torn(&world, 101));
+    for (unsigned seq = 0; seq < MORE; seq++)
+        put_torn(&world, 1000 + seq, 1);
+    let_go(&world, 100 + MORE);
+    for (unsigned seq = 1; seq <= LIMIT_AUDIT_TORN; seq++) {
+        CHECK(has_torn(&world, 100 + seq) == (seq > MORE));
+        CHECK((lines_about(&world, 100 + seq, "count") != 0) == (seq <= MORE));
+    }
+    CHECK(has_torn(&world, 1000 + MORE - 1));
+    world_end(&world);
+}
+
+static void test_kept_by_size(void) {
+    struct world world;
+    world_make(&world, AUDIT_REQUIRED);
+    world.options.max_bytes = MIB(64); /* segments of 4 MiB */
+    put_torn(&world, 1, MIB(4));
+    put_torn(&world, 2, MIB(4));
+    world_must_open(&world);
+    trail_retain_torn(world.audit); /* at the limit */
+    CHECK_INT(world.audit->torn_bytes, MIB(8));
+    world.audit = audit_close(world.audit);
+    CHECK(has_torn(&world, 1));
+    put_torn(&world, 3, 1);
+    let_go(&world, 1);
+    CHECK(lines_about(&world, 1, "size") != 0);
+    CHECK(has_torn(&world, 2) && has_torn(&world, 3));
+    /* However long the last one is, it stays. */
+    put_torn(&world, 4, MIB(100));
+    let_go(&world, 3);
+    CHECK(!has_torn(&world, 2) && has_torn(&world, 4));
+    world_end(&world);
+}
+
+static void test_kept_by_age(void) {
+    struct world world;
+    world_make(&world, AUDIT_BEST_EFFORT);
+    const int64_t age_us = (int64_t)world.options.max_age_ms * 1000, hour_us = INT64_C(3600000000);
+    put_torn(&world, 7, 10);
+    atomic_store(&faults.wall_shift_us, age_us - hour_us);
+    world_must_open(&world);
+    trail_retain_torn(world.audit);
+    world.audit = audit_close(world.audit);
+    CHECK(has_torn(&world, 7));
+    atomic_store(&faults.wall_shift_us, age_us + hour_us);
+    let_go(&world, 7);
+    CHECK(lines_about(&world, 7, "age") != 0);
+    world_end(&world);
+}
+
+/* What cannot be said is not done; and what has another name is nobody's. */
+static void test_kept_unless_told(void) {
+    static const char *const others[] = {"torn-1", "torn-00000000000000000001-1",
+                                         "torn-00000000000000000001-x", "torn-",
+                                         "torn-99999999999999999999"};
+    struct world world;
+    char path[160];
+    world_make(&world, AUDIT_BEST_EFFORT);
+    world.options.max_age_ms = 0;
+    world.system.retry_ms = 3600000;
+    world_must_open(&world);
+    CHECK_INT(world_ask(&world, 1), 1);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        snprintf(path, sizeof path, "%s/%s", world.dir, others[i]);
+        write_file(path, SLICE("x"));
+    }
+    snprintf(path, sizeof path, "%s/torn-%020u", world.dir, 8);
+    REQUIRE(symlink("/etc/passwd", path) == 0);
+    atomic_store(&faults.wall_shift_us, INT64_C(60000000));
+    atomic_store(&faults.sync_error, EIO);
+    put_torn(&world, 9, 10);
+    trail_retain_torn(world.audit);
+    CHECK(has_torn(&world, 9));
+    world.audit = audit_close(world.audit);
+    atomic_store(&faults.sync_error, 0);
+    let_go(&world, 9);
+    CHECK(unlink(path) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        snprintf(path, sizeof path, "%s/%s", world.dir, others[i]);
+        CHECK(unlink(path) == 0);
+    }
+    world_end(&world);
+}
+
 /* --- how much a crash can take --- */
 
 static struct { unsigned n, most; } unsynced;
@@ -405,4 +543,5 @@ static void test_bound(void) {
 
 TEST_MAIN(TEST(test_cut), TEST(test_changed), TEST(test_begun), TEST(test_first_begun),
           TEST(test_torn_again), TEST(test_not_a_file), TEST(test_more_than_a_crash),
-          TEST(test_retention_added), TEST(test_bound))
+          TEST(test_retention_added), TEST(test_kept_by_count), TEST(test_kept_by_size),
+          TEST(test_kept_by_age), TEST(test_kept_unless_told), TEST(test_bound))

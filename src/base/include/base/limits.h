@@ -182,6 +182,7 @@
 #define LIMIT_AUDIT_HELD     MIB(4)  /* of one worker, not written yet */
 #define LIMIT_AUDIT_ROWS     256u    /* lines about strangers a minute */
 #define LIMIT_AUDIT_RESERVE  MIB(4)  /* kept free for those who are known */
+#define LIMIT_AUDIT_TORN     64u     /* files of what crashes tore off */
 #define LIMIT_AUDIT_FINDINGS 1000u   /* that are told one by one */
 #define LIMIT_AUDIT_PAGE     10000u  /* records of one page */
 #define LIMIT_AUDIT_QUERY_MS 2000u   /* that one page is looked for */
