@@ -509,8 +509,9 @@ const struct schema_field query_edit[] = {
 };
 
 static const char *const decisions[] = {"allowed", "denied", NULL};
-static const char *const statuses[] = {"ok",      "tool-error",  "error", "refused", "cancelled",
-                                       "timeout", "unavailable", "lost",  NULL};
+static const char *const statuses[] = {"ok",      "tool-error", "error",   "input_required",
+                                       "refused", "cancelled",  "timeout", "unavailable",
+                                       "lost",    NULL};
 static const char *const orders[] = {"newest", "oldest", NULL};
 static const char *const formats[] = {"csv", "jsonl", NULL};
 

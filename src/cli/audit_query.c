@@ -29,16 +29,16 @@ static bool is_one_of(const char *text, const char *const *words) {
 
 static int check_words(const struct cli_options *options) {
     static const char *const decisions[] = {"allowed", "denied", NULL};
-    static const char *const statuses[] = {"ok",          "tool-error", "error",
-                                           "refused",     "cancelled",  "timeout",
-                                           "unavailable", "lost",       NULL};
+    static const char *const statuses[] = {"ok",      "tool-error", "error",   "input_required",
+                                           "refused", "cancelled",  "timeout", "unavailable",
+                                           "lost",    NULL};
     struct network block;
     const struct cli_audit_options *audit = &options->audit;
     if (audit->decision != NULL && !is_one_of(audit->decision, decisions))
         return cli_audit_usage("a decision is allowed or denied, not", audit->decision);
     if (audit->status != NULL && !is_one_of(audit->status, statuses))
-        return cli_audit_usage("a status is ok, tool-error, error, refused, cancelled, timeout, "
-                               "unavailable or lost, not",
+        return cli_audit_usage("a status is ok, tool-error, error, input_required, refused, "
+                               "cancelled, timeout, unavailable or lost, not",
                                audit->status);
     if (audit->address != NULL && !network_parse(slice_from_cstr(audit->address), &block))
         return cli_audit_usage(

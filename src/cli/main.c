@@ -201,8 +201,8 @@ static const struct option options_table[] = {
          "audit list, export: of this server\n"
          "                               edit on, off: for this server alone"),
     WORD(0, "status", "STATUS", audit.status,
-         "audit list, export: ok, tool-error, error, refused,\n"
-         "                               cancelled, timeout, unavailable, lost"),
+         "audit list, export: ok, tool-error, error, input_required,\n"
+         "                               refused, cancelled, timeout, unavailable, lost"),
     WORD(0, "decision", "DECISION", audit.decision, "audit list, export: allowed, denied"),
     WORD(0, "event", "EVENT", audit.event, "audit list, export: call, login, edit, ..."),
     WORD(0, "address", "ADDRESS", audit.address, "audit list, export: from this address or block"),

@@ -23,6 +23,7 @@ struct gw_ask {
     struct gw_call *call;
     uint64_t number; /* of those of the call */
     struct io_timer *timer;
+    enum mcp_method method;
     size_t item; /* of call->input: then the server has not asked by a request; NO_ITEM */
     char *token; /* owned: the server's progress token, as written; NULL: none */
     size_t token_len;
@@ -110,6 +111,7 @@ static void on_late(void *context) {
     struct gw_call *call = ask->call;
     bool is_input = ask->item != NO_ITEM;
     tell_cancelled(ask, SLICE("it was not answered in time"));
+    asked_end(&call->record.asked, ask->method, ASKED_LATE);
     if (!is_input)
         answer_error(call, id_of(ask), MCP_E_TIMEOUT,
                      "the client did not answer within 10 minutes");
@@ -180,6 +182,8 @@ static bool ask_client(struct gw_call *call, const struct upstream_ask *asked, s
         return false;
     }
     ask->item = item;
+    ask->method = asked->method;
+    asked_add(&call->record.asked, ask->method, ASKED_OPEN);
     log_write(call->worker->gateway->log, LOG_DEBUG, "mcp", "the server asks the client",
               LOG_TEXT("method", mcp_method_name(asked->method)),
               LOG_TEXT("principal", call->principal->id));
@@ -202,11 +206,13 @@ bool gw_call_ask(struct gw_call *call, enum mcp_method method, struct slice para
     struct buf edited CLEANUP(buf_deinit) = BUF_INIT(params.len + 128);
     bool is_there = write_elicitation(call, method, params, &edited) == 0;
     struct upstream_ask ask = {.method = method, .params = buf_slice(&edited)};
-    if (!gw_exchange_is_heard(call->exchange))
+    bool is_heard = gw_exchange_is_heard(call->exchange);
+    if (is_heard && is_there && ask_client(call, &ask, item))
+        return true;
+    asked_add(&call->record.asked, method, ASKED_REFUSED);
+    if (!is_heard)
         gw_call_refuse(call, MCP_E_UNAVAILABLE,
                        SLICE("the server wants input, and the client has closed its connection"));
-    else if (is_there && ask_client(call, &ask, item))
-        return true;
     else
         gw_call_refuse(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"));
     return false;
@@ -220,17 +226,23 @@ static size_t count_asks(const struct gw_call *call) {
     return n;
 }
 
+static void refuse_ask(struct gw_call *call, const struct upstream_ask *ask,
+                       enum mcp_error_code code, const char *text) {
+    asked_add(&call->record.asked, ask->method, ASKED_REFUSED);
+    answer_error(call, ask->id, code, text);
+}
+
 void gw_call_on_ask(void *context, const struct upstream_ask *ask) {
     struct gw_call *call = context;
     if (mcp_revision_is_modern(call->revision))
         gw_call_park(call, ask);
     else if (!gw_exchange_is_heard(call->exchange))
-        answer_error(call, ask->id, MCP_E_UNAVAILABLE,
-                     "the client cannot be asked: it has closed its connection");
+        refuse_ask(call, ask, MCP_E_UNAVAILABLE,
+                   "the client cannot be asked: it has closed its connection");
     else if (count_asks(call) >= LIMIT_ASKS)
-        answer_error(call, ask->id, MCP_E_BUSY, "too many requests wait for the client's answer");
+        refuse_ask(call, ask, MCP_E_BUSY, "too many requests wait for the client's answer");
     else if (!ask_client(call, ask, NO_ITEM))
-        answer_error(call, ask->id, MCP_E_INTERNAL, "the gateway is out of memory");
+        refuse_ask(call, ask, MCP_E_INTERNAL, "the gateway is out of memory");
 }
 
 bool gw_call_on_ask_cancelled(void *context, struct slice id) {
@@ -240,6 +252,7 @@ bool gw_call_on_ask_cancelled(void *context, struct slice id) {
         if (!slice_eq(id_of(ask), id))
             continue;
         tell_cancelled(ask, SLICE("the server does not wait for it any more"));
+        asked_end(&call->record.asked, ask->method, ASKED_WITHDRAWN);
         free_ask(ask);
         return true;
     }
@@ -297,6 +310,9 @@ static void tell_progress(struct gw_ask *ask, struct slice params) {
 static void give_answer(struct gw_ask *ask, bool is_error, struct slice bytes) {
     struct gw_call *call = ask->call;
     size_t item = ask->item;
+    asked_end(&call->record.asked, ask->method,
+              is_error ? ASKED_FAILED
+                       : asked_read(call->worker->second_reader, ask->method, bytes));
     if (item == NO_ITEM)
         upstream_call_respond(call->upstream_call, id_of(ask), is_error, bytes);
     free_ask(ask);

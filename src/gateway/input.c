@@ -140,11 +140,13 @@ static bool add_item(struct gw_call *call, const struct json_node *request,
     unsigned needed = mcp_capabilities_needed(reader, known, params);
     *ret_reason = "the server needs input of a kind that this client, or its protocol revision, "
                   "cannot give";
-    if (needed == 0 || (call->capabilities & needed) != needed)
+    bool can_give = needed != 0 && (call->capabilities & needed) == needed;
+    if (can_give)
+        *ret_reason = "the server wants more input at once than the gateway asks for";
+    if (!can_give || input->n == LIMIT_ASKS) {
+        asked_add(&call->record.asked, known, ASKED_REFUSED);
         return false;
-    *ret_reason = "the server wants more input at once than the gateway asks for";
-    if (input->n == LIMIT_ASKS)
-        return false;
+    }
     struct input_item *item = &input->items[input->n];
     *item = (struct input_item){.method = known};
     *ret_reason = "the gateway is out of memory";

@@ -38,6 +38,7 @@ struct gw_parked {
     enum mcp_revision upstream_revision;
     struct list asks;
     uint64_t last_ask;
+    struct asked asked;         /* since a visitor was told, for its record */
     struct gw_call_place guest; /* worker NULL: nobody visits */
     struct io_timer *timer;     /* runs while nobody visits */
     struct io_timer *gather;    /* before a visitor is told what is wanted */
@@ -58,6 +59,7 @@ struct news {
     enum mcp_revision revision;
     enum upstream_outcome outcome;
     unsigned http_status;
+    struct asked asked; /* not of a note */
     size_t len;
     char bytes[];
 };
@@ -224,7 +226,11 @@ static void on_gathered(void *context) {
         give_up(parked, "the gateway is out of memory");
         return;
     }
-    tell(parked, &(struct news){.kind = NEWS_ASKS}, buf_slice(&wanted));
+    LIST_FOREACH_SAFE (&parked->asks, link, tmp)
+        asked_add(&parked->asked, CONTAINER_OF(link, struct parked_ask, link)->method, ASKED_OPEN);
+    struct news news = {.kind = NEWS_ASKS};
+    asked_move(&news.asked, &parked->asked);
+    tell(parked, &news, buf_slice(&wanted));
     wait_for_visit(parked);
 }
 
@@ -238,6 +244,7 @@ static void tell_asks(struct gw_parked *parked) {
 static void tell_end(struct gw_parked *parked) {
     struct news news = {
         .kind = NEWS_DONE, .outcome = parked->outcome, .http_status = parked->http_status};
+    asked_move(&news.asked, &parked->asked);
     tell(parked, &news, slice_make(parked->answer, parked->answer_len));
     free_parked(parked);
 }
@@ -262,6 +269,7 @@ static bool add_ask(struct gw_parked *parked, const struct upstream_ask *asked) 
     struct parked_ask *ask =
         has_room ? mem_alloc(sizeof *ask + asked->id.len + buf_len(&params)) : NULL;
     if (ask == NULL) {
+        asked_add(&parked->asked, asked->method, ASKED_REFUSED);
         refuse_ask(parked->call, asked->id, asked->method,
                    "too many requests wait for the client's answer");
         return false;
@@ -289,6 +297,7 @@ static bool on_ask_cancelled(void *context, struct slice id) {
         struct parked_ask *ask = CONTAINER_OF(link, struct parked_ask, link);
         if (!slice_eq(ask_id(ask), id))
             continue;
+        asked_add(&parked->asked, ask->method, ASKED_WITHDRAWN);
         free_ask(ask);
         return true;
     }
@@ -356,6 +365,7 @@ void gw_call_park(struct gw_call *call, const struct upstream_ask *ask) {
     if (!can_park(call) || atomic_fetch_add(&principal->n_parked, 1) >= LIMIT_PARKED) {
         if (can_park(call))
             atomic_fetch_sub(&principal->n_parked, 1);
+        asked_add(&call->record.asked, ask->method, ASKED_REFUSED);
         refuse_ask(call->upstream_call, ask->id, ask->method,
                    "the client cannot be asked now, or too many of its calls wait for input");
         return;
@@ -395,6 +405,8 @@ static void take_answers(struct gw_parked *parked, struct slice answers) {
         if (answer == NULL)
             continue;
         upstream_call_respond(parked->call, ask_id(ask), false, answer->raw);
+        asked_add(&parked->asked, ask->method,
+                  asked_read(parked->worker->reader, ask->method, answer->raw));
         free_ask(ask);
     }
 }
@@ -482,6 +494,8 @@ static void hear(struct gw_call *call, const struct news *news) {
         gw_call_pass_on(call, news->method, bytes);
         return;
     }
+    struct asked asked = news->asked;
+    asked_move(&call->record.asked, &asked);
     call->host = NULL;
     call->upstream_revision = news->revision;
     if (news->kind == NEWS_DONE) {

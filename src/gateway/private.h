@@ -24,7 +24,7 @@
  *     units.c       how often (limits/)
  *     lists.c       merged lists        route.c  one call to one upstream
  *     cache.c       how long clients may keep these
- *     ask.c         what a server asks of a client with a session
+ *     ask.c         what a server asks of a client with a session (asked.h: for the record)
  *     input.c       ... when it is of 2026-07-28, and answers that it wants input
  *     rounds.c      ... when the client is, and comes back with it
  *     parked.c      calls that wait for that

@@ -377,6 +377,10 @@ static void write_result(struct gw_call *call, uint64_t bytes, struct buf *out) 
         .duration_us = (clock_monotonic_ns() - record->began_ns) / 1000,
     };
     audit_write_result(call->worker->audit_writer, out, &result);
+    struct buf asked CLEANUP(buf_deinit) = BUF_INIT(KIB(2));
+    asked_write(&record->asked, &asked);
+    if (buf_len(&asked) != 0 && buf_error(&asked) == 0)
+        audit_write_raw(out, SLICE("asked"), buf_slice(&asked));
 }
 
 /* Looking for the key is much cheaper than reading an answer of megabytes; where it stands, only
@@ -462,7 +466,12 @@ void gw_record_answer(struct gw_call *call, enum upstream_outcome outcome, struc
         return;
     if (http_status != 0)
         record->upstream_status = http_status;
-    if (outcome == UPSTREAM_RESULT) {
+    bool may_want =
+        mcp_revision_is_modern(call->revision) && mcp_revision_is_modern(call->upstream_revision);
+    if (outcome == UPSTREAM_RESULT && may_want &&
+        asked_read_wanted(&record->asked, reader, bytes)) {
+        gw_record_status(call, "input_required", 0, SLICE_EMPTY);
+    } else if (outcome == UPSTREAM_RESULT) {
         gw_record_status(call, says_error(reader, bytes) ? "tool-error" : "ok", 0, SLICE_EMPTY);
     } else if (outcome == UPSTREAM_ERROR) {
         int64_t code = 0;
@@ -470,6 +479,15 @@ void gw_record_answer(struct gw_call *call, enum upstream_outcome outcome, struc
         read_error(reader, bytes, &code, &text);
         gw_record_status(call, "error", (int)code, buf_slice(&text));
     }
+}
+
+void gw_record_responses(struct gw_call *call, const struct mcp_message *message) {
+    const struct json_node *responses =
+        call->record.is_on && mcp_revision_is_modern(call->revision)
+            ? mcp_param(call->worker->reader, message, SLICE("inputResponses"), JSON_OBJECT)
+            : NULL;
+    if (responses != NULL)
+        asked_read_responses(&call->record.asked, call->worker->second_reader, responses->raw);
 }
 
 bool gw_record_end(struct gw_call *call, const struct slice *parts, size_t n_parts) {

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "asked.h"
 #include "audit/record.h"
 #include "request.h"
 
@@ -31,6 +32,7 @@ struct gw_record {
     char *held;                  /* owned: an answer that waits */
     size_t held_len;
     struct buf message; /* of an error */
+    struct asked asked; /* by its server */
 };
 
 /* record.c: calls */
@@ -54,6 +56,8 @@ bool gw_record_intent(struct gw_call *call, const struct mcp_message *message, b
 /* `http_status`: of an HTTP server; 0: it is none, or there was none. */
 void gw_record_answer(struct gw_call *call, enum upstream_outcome outcome, struct slice bytes,
                       unsigned http_status);
+/* The client of 2026-07-28 has come back with what its server wanted. */
+void gw_record_responses(struct gw_call *call, const struct mcp_message *message);
 /* The end. True: the answer is held until that is durable, or another one was given: the call is
  * not the caller's any more. */
 bool gw_record_end(struct gw_call *call, const struct slice *parts, size_t n_parts);

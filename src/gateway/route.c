@@ -690,6 +690,8 @@ static void send(struct gw_call *call, const struct mcp_message *message,
         error = gw_call_visit(call, message, route->state) ? 0 : -ENOMEM;
     else
         error = start(call, message, route, subject);
+    if (kind == GW_STATE_OF_SERVER)
+        gw_record_responses(call, message); /* else whoever has the call knows what was asked */
     /* Or it would be sent again when its patience ends. */
     if (gw_call_may_want_input(call))
         gw_call_rest(call);

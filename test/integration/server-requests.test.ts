@@ -16,6 +16,7 @@ import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/cli
 
 import { MODERN } from "./fixtures/brain.ts";
 import { startHttp } from "./fixtures/http-server.ts";
+import { trailOf } from "./lib/audit.ts";
 import { startControl, type Control, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { initialize, send, served, Session, text } from "./lib/http.ts";
@@ -132,6 +133,38 @@ describe("a client is asked in the way of its era", () => {
             });
         }
     }
+
+    for (const server of ["http-legacy", "http-modern", "stdio-legacy", "stdio-modern"])
+        test(`what ${server} asked, and how it was answered, is in the record`, async () => {
+            const trail = trailOf(gateway);
+            const operation = `${server}__input`;
+            // Those of several workers come in any order.
+            const nextOf = async (seq: number, status: string) =>
+                trail.find((line) => line.event === "call" && line.operation === operation && line.status === status && line.seq > seq, `a record: ${status}`);
+            let last = trail.lines.at(-1)!.seq;
+            const words = { accept: "accepted", decline: "declined", cancel: "cancelled" };
+            for (const [action, word] of Object.entries(words)) {
+                const answer = action === "accept" ? ELICITED : { action };
+                await bySession(gateway, server, answer);
+                const record = await nextOf(last, "ok");
+                assert.deepEqual(record.asked, { elicitation: { [word]: 1 } });
+                await byRounds(gateway, server, answer);
+                const asked = await nextOf(record.seq, "input_required");
+                assert.deepEqual(asked.asked, { elicitation: { open: 1 } });
+                const answered = await nextOf(record.seq, "ok");
+                assert.deepEqual(answered.asked, { elicitation: { [word]: 1 } });
+                last = Math.max(asked.seq, answered.seq);
+            }
+            // Of an error nothing but that it was one.
+            const session = await open(gateway);
+            const body = { jsonrpc: "2.0", id: "c", method: "tools/call", params: { name: operation, arguments: { kind: "sample" } } };
+            const stream = await session.stream({ method: "POST", body });
+            const { id } = await stream.messages.waitFor((item) => item.method === "sampling/createMessage");
+            await session.send({ body: { jsonrpc: "2.0", id, error: { code: -1, message: "a canary that no record has" } } });
+            await stream.messages.waitFor((item) => item.id === "c" && item.method === undefined);
+            await until(() => trail.lines.some(({ seq, asked }) => seq > last && JSON.stringify(asked) === '{"sampling":{"failed":1}}'), () => "the record");
+            assert.ok(!trail.all.some(({ text }) => text.includes("no record has")));
+        });
 
     test("thirty at once, of both eras, get their own answers", async () => {
         const run = async (index: number) => {
@@ -380,6 +413,8 @@ describe("a server that asks too much", () => {
         const told = await stream.messages.waitFor((item) => item.method === "notifications/cancelled");
         assert.equal(told.params!.requestId, asked[0]!.id);
         await Promise.all([session.end(), stream.ended]);
+        const record = await trailOf(gateway).find((line) => line.event === "call" && line.operation === "hold", "the record of the call");
+        assert.deepEqual(record.asked, { roots: { open: 14, answered: 1, withdrawn: 1 } });
     });
 
     test("input again and again ends", async (t) => {
