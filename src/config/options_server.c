@@ -105,6 +105,16 @@ const struct option option_server_rows[] = {
      .max = DAYS(365),
      .doc = "A session ends so long after it was opened, however much it is used; its client "
             "opens another one. Calls that run then are answered. 0s: it does not."},
+    {.path = "server.resume_buffer",
+     .type = OPTION_SIZE,
+     OF_CONFIG(resume_buffer),
+     .fallback = LIMIT_REPLAY_BYTES,
+     .max = MIB(16),
+     .doc = "What the streams of one session have said that is kept for its client to come back "
+            "for, when its "
+            "connection breaks: [PROTOCOL.md](PROTOCOL.md). Beyond it the oldest is forgotten. "
+            "`0`: nothing is kept, "
+            "and events have no ids."},
     {.path = "server.trusted_proxies",
      .type = OPTION_LIST,
      OF_CONFIG(trusted_proxies),

@@ -206,7 +206,7 @@ bool gw_call_ask(struct gw_call *call, enum mcp_method method, struct slice para
     struct buf edited CLEANUP(buf_deinit) = BUF_INIT(params.len + 128);
     bool is_there = write_elicitation(call, method, params, &edited) == 0;
     struct upstream_ask ask = {.method = method, .params = buf_slice(&edited)};
-    bool is_heard = gw_exchange_is_heard(call->exchange);
+    bool is_heard = gw_exchange_can_be_told(call->exchange);
     if (is_heard && is_there && ask_client(call, &ask, item))
         return true;
     asked_add(&call->record.asked, method, ASKED_REFUSED);
@@ -236,7 +236,7 @@ void gw_call_on_ask(void *context, const struct upstream_ask *ask) {
     struct gw_call *call = context;
     if (mcp_revision_is_modern(call->revision))
         gw_call_park(call, ask);
-    else if (!gw_exchange_is_heard(call->exchange))
+    else if (!gw_exchange_can_be_told(call->exchange))
         refuse_ask(call, ask, MCP_E_UNAVAILABLE,
                    "the client cannot be asked: it has closed its connection");
     else if (count_asks(call) >= LIMIT_ASKS)

@@ -2,12 +2,15 @@
  * One HTTP request and its answer: one JSON message, or a stream of them when something has to be
  * said before the end. What its head decides is in phases.c.
  */
+#include <stdio.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "http/sse.h"
 #include "private.h"
+
+enum { EVENT_BEGIN = GW_EVENT_ID_CHARS + 64 };
 
 struct gw_exchange *gw_exchange_new(struct gw_worker *worker, struct gw_connection *connection) {
     struct gw_exchange *exchange = mem_alloc(sizeof *exchange);
@@ -28,6 +31,15 @@ bool gw_exchange_is_heard(const struct gw_exchange *exchange) {
     return exchange->connection != NULL || exchange->carrier != NULL;
 }
 
+bool gw_exchange_is_followed(const struct gw_exchange *exchange) {
+    return gw_exchange_is_heard(exchange) ||
+           (exchange->replay != NULL && gw_replay_is_heard(exchange));
+}
+
+bool gw_exchange_can_be_told(const struct gw_exchange *exchange) {
+    return gw_exchange_is_heard(exchange) || exchange->replay != NULL;
+}
+
 const struct http_head *gw_exchange_fields(const struct gw_exchange *exchange) {
     if (exchange->connection == NULL)
         return exchange->kept_head;
@@ -45,14 +57,25 @@ static void leave_carrier(struct gw_exchange *exchange) {
         gw_exchange_end_stream(stream);
 }
 
+/* But for one whose place another one has taken. */
+static void leave_session(struct gw_exchange *exchange) {
+    struct gw_worker *worker = exchange->worker;
+    struct gw_session *session = exchange->session;
+    if (map_get(&worker->streams, slice_from_cstr(session->id)) != exchange)
+        return;
+    map_remove(&worker->streams, slice_from_cstr(session->id));
+    pthread_mutex_lock(&session->mutex);
+    if (session->stream_worker == worker)
+        session->stream_worker = NULL;
+    pthread_mutex_unlock(&session->mutex);
+}
+
 static void free_exchange(struct gw_exchange *exchange) {
     gw_exchange_tell_dropped(exchange);
+    gw_replay_leave(exchange);
     if (exchange->is_get_stream && exchange->session != NULL) {
         struct gw_session *session = exchange->session;
-        map_remove(&exchange->worker->streams, slice_from_cstr(session->id));
-        pthread_mutex_lock(&session->mutex);
-        session->stream_worker = NULL;
-        pthread_mutex_unlock(&session->mutex);
+        leave_session(exchange);
         atomic_store(&session->last_used_ms, io_loop_now(exchange->worker->loop));
         if (session->kind == GW_SESSION_SSE)
             gw_sse_end(exchange);
@@ -79,9 +102,7 @@ static void free_exchange(struct gw_exchange *exchange) {
     mem_free(exchange);
 }
 
-/* Nobody will get their answers, and nothing is to wait for them. With the last one the exchange is
- * gone. */
-static void cancel_calls(struct gw_exchange *exchange) {
+void gw_exchange_cancel_calls(struct gw_exchange *exchange) {
     struct gw_worker *worker = exchange->worker;
     size_t n = 0;
     LIST_FOREACH_SAFE (&exchange->calls, link, tmp)
@@ -94,15 +115,18 @@ static void cancel_calls(struct gw_exchange *exchange) {
 }
 
 /* The client is gone. From 2026-07-28 on that cancels its request; before, disconnecting is not
- * cancelling: its calls go on, and their answers are dropped. */
+ * cancelling: its calls go on, and what they say is kept if its stream can be resumed. */
 void gw_exchange_unref_connection(struct gw_exchange *exchange) {
     exchange->connection = NULL;
     if (exchange->alive_timer != NULL)
         io_timer_stop(exchange->alive_timer);
+    if (exchange->replay != NULL)
+        gw_replay_unhear(exchange);
     if (exchange->n_calls == 0) {
         free_exchange(exchange);
     } else if (exchange->worker->is_draining) {
-        cancel_calls(exchange);
+        if (!gw_exchange_is_followed(exchange))
+            gw_exchange_cancel_calls(exchange);
     } else if (exchange->is_modern) {
         log_write(exchange->worker->gateway->log, LOG_DEBUG, "mcp", "the client hung up",
                   LOG_TEXT("principal", exchange->principal->id));
@@ -267,7 +291,7 @@ static void on_alive(void *context) {
         start_alive_timer(exchange);
         return; /* there is enough to read */
     }
-    if (exchange->is_get_stream && !gw_authn_still_holds(exchange)) {
+    if (exchange->method == HTTP_METHOD_GET && !gw_authn_still_holds(exchange)) {
         gw_exchange_end_stream(exchange); /* whoever opens it again has to prove itself again */
         return;
     }
@@ -284,6 +308,32 @@ static void on_alive(void *context) {
         start_alive_timer(exchange);
 }
 
+/* Begins an event with what it is known by. */
+static struct slice begin_event(const struct gw_exchange *exchange, uint64_t number,
+                                char text[static EVENT_BEGIN]) {
+    char id[GW_EVENT_ID_CHARS];
+    int len = snprintf(text, EVENT_BEGIN, "id: %.*s\nevent: message\ndata: ",
+                       SLICE_ARGS(gw_replay_id(exchange, number, id)));
+    return slice_make(text, (size_t)len);
+}
+
+/*
+ * MCP 2025-11-25, basic/transports: an event that says nothing, so that the client has an id from
+ * the beginning. Clients of earlier revisions do not expect it, and fail to read it.
+ */
+static void append_priming(struct buf *out, const struct gw_exchange *exchange) {
+    char id[GW_EVENT_ID_CHARS], text[EVENT_BEGIN];
+    if (exchange->replay == NULL || exchange->session->revision < MCP_2025_11_25)
+        return;
+    int len = snprintf(text, sizeof text, "id: %.*s\nretry: %u\ndata: \n\n",
+                       SLICE_ARGS(gw_replay_id(exchange, exchange->resumed_at, id)),
+                       LIMIT_REPLAY_RETRY_MS);
+    if (exchange->is_http10)
+        buf_append(out, slice_make(text, (size_t)len));
+    else
+        http_write_chunk(out, slice_make(text, (size_t)len));
+}
+
 /* From now on the answer is a stream of events. */
 static void begin_stream(struct gw_exchange *exchange, struct buf *out) {
     exchange->streams = true;
@@ -296,6 +346,9 @@ static void begin_stream(struct gw_exchange *exchange, struct buf *out) {
     if (!exchange->is_http10)
         buf_append_cstr(out, "Transfer-Encoding: chunked\r\n");
     buf_append_cstr(out, "\r\n");
+    if (exchange->replay == NULL)
+        gw_replay_begin(exchange);
+    append_priming(out, exchange);
 }
 
 static void keep_alive_soon(struct gw_exchange *exchange) {
@@ -329,10 +382,21 @@ static bool has_line_end(const struct slice *pieces, size_t n_pieces) {
     return false;
 }
 
+/* Writes a message of one line, or keeps it for whoever listens in the place of the exchange. */
+static void say(struct gw_exchange *exchange, struct buf *frame, const struct slice *pieces,
+                size_t n_pieces) {
+    char begin[EVENT_BEGIN];
+    uint64_t number = 0;
+    if (exchange->replay == NULL)
+        write_event(exchange, frame, message_event, pieces, n_pieces);
+    else if (gw_replay_add(exchange, pieces, n_pieces, &number))
+        write_event(exchange, frame, begin_event(exchange, number, begin), pieces, n_pieces);
+}
+
 static void notify(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces) {
     if (exchange->carrier != NULL)
         exchange = exchange->carrier;
-    if (exchange->connection == NULL || exchange->is_answered)
+    if (!gw_exchange_can_be_told(exchange) || exchange->is_answered)
         return;
     struct buf *frame = frame_buf(exchange);
     if (!exchange->streams)
@@ -340,7 +404,7 @@ static void notify(struct gw_exchange *exchange, const struct slice *pieces, siz
     if (n_pieces == 0) {
         write_frame(exchange, frame);
     } else if (!has_line_end(pieces, n_pieces)) {
-        write_event(exchange, frame, message_event, pieces, n_pieces);
+        say(exchange, frame, pieces, n_pieces);
     } else {
         struct buf line CLEANUP(buf_deinit) = BUF_INIT(total_len(pieces, n_pieces));
         for (size_t i = 0; i < n_pieces; i++)
@@ -348,8 +412,15 @@ static void notify(struct gw_exchange *exchange, const struct slice *pieces, siz
         mcp_make_one_line(&line, 0);
         frame->error = frame->error != 0 ? frame->error : buf_error(&line);
         struct slice piece = buf_slice(&line);
-        write_event(exchange, frame, message_event, &piece, 1);
+        say(exchange, frame, &piece, 1);
     }
+    if (exchange->connection != NULL)
+        keep_alive_soon(exchange);
+}
+
+void gw_exchange_write_event(struct gw_exchange *exchange, uint64_t number, struct slice message) {
+    char begin[EVENT_BEGIN];
+    write_event(exchange, frame_buf(exchange), begin_event(exchange, number, begin), &message, 1);
     if (exchange->connection != NULL)
         keep_alive_soon(exchange);
 }
@@ -397,7 +468,7 @@ void gw_exchange_end_stream(struct gw_exchange *exchange) {
 void gw_exchange_answer(struct gw_exchange *exchange, const struct slice *pieces, size_t n_pieces) {
     exchange->n_calls--;
     if (exchange->connection == NULL) {
-        if (exchange->carrier != NULL && n_pieces != 0)
+        if (n_pieces != 0 && gw_exchange_can_be_told(exchange))
             notify(exchange, pieces, n_pieces);
         if (exchange->n_calls == 0)
             free_exchange(exchange);
@@ -465,11 +536,12 @@ bool gw_exchange_begin_session_stream(struct gw_exchange *exchange) {
     struct gw_worker *worker = exchange->worker;
     struct gw_session *session = exchange->session;
     pthread_mutex_lock(&session->mutex);
-    bool is_first = session->stream_worker == NULL;
-    if (is_first)
+    /* A stream that is taken up again is the same one, whoever seems to listen to it. */
+    bool can_begin = session->stream_worker == NULL || exchange->replay != NULL;
+    if (can_begin)
         session->stream_worker = worker;
     pthread_mutex_unlock(&session->mutex);
-    if (!is_first) {
+    if (!can_begin) {
         gw_exchange_refuse(exchange, 409, MCP_E_INVALID_REQUEST,
                            "this session has a GET stream already");
         return false;
@@ -492,8 +564,14 @@ bool gw_exchange_begin_session_stream(struct gw_exchange *exchange) {
 
 static void run_get(struct gw_exchange *exchange) {
     struct gw_worker *worker = exchange->worker;
-    if (!find_session(exchange) || !gw_exchange_takes_requests(exchange) ||
-        !gw_exchange_begin_session_stream(exchange))
+    if (!find_session(exchange) || !gw_exchange_takes_requests(exchange))
+        return;
+    struct slice event_id = http_head_get(gw_exchange_fields(exchange), SLICE("last-event-id"));
+    if (event_id.len != 0) {
+        gw_resume_run(exchange, event_id);
+        return;
+    }
+    if (!gw_exchange_begin_session_stream(exchange))
         return;
     struct gw_session *session = exchange->session;
     gw_exchange_notify(exchange, SLICE_EMPTY);

@@ -1,7 +1,8 @@
 /*
  * What upstreams tell on their own: lists that changed, resources that were updated
  * (subscriptions.c), log messages. It goes to the GET stream of each session concerned, which lives
- * on one worker; changes that come while there is no stream are kept as a mask, logs are not kept.
+ * on one worker; changes that come while there is no stream are kept as a mask, logs for who takes
+ * it up again (replay.h).
  */
 #include "base/mem.h"
 #include "private.h"
@@ -15,6 +16,15 @@ struct session_note {
     char params[];
 };
 
+/* Any thread. For a client that takes its stream up again, if there was one. */
+static void keep(struct gw_session *session, struct slice params) {
+    struct buf line CLEANUP(buf_deinit) = BUF_INIT(params.len + KIB(1));
+    if (mcp_write_notification(&line, MCP_NOTIFY_MESSAGE, params) != 0)
+        return;
+    mcp_make_one_line(&line, 0);
+    gw_replay_keep(session, buf_slice(&line));
+}
+
 static void deliver(struct io_message *message) {
     struct session_note *note = CONTAINER_OF(message, struct session_note, message);
     struct gw_exchange *stream =
@@ -24,7 +34,9 @@ static void deliver(struct io_message *message) {
             gw_exchange_end_stream(stream);
     } else if (note->len == 0) {
         gw_notify_flush(note->worker, note->session);
-    } else if (stream != NULL && !gw_exchange_drops(stream)) {
+    } else if (stream == NULL) {
+        keep(note->session, slice_make(note->params, note->len));
+    } else if (!gw_exchange_drops(stream)) {
         struct buf *out = gw_worker_scratch(note->worker);
         mcp_write_notification(out, MCP_NOTIFY_MESSAGE, slice_make(note->params, note->len));
         if (buf_error(out) == 0)
@@ -35,13 +47,16 @@ static void deliver(struct io_message *message) {
     mem_free(note);
 }
 
-/* Any thread. Nothing happens when the session has no stream. */
+/* Any thread. What the session has no stream for is nothing but kept. */
 static void post(struct gw_session *session, struct slice params, bool ends_stream) {
     pthread_mutex_lock(&session->mutex);
     struct gw_worker *worker = session->stream_worker;
     pthread_mutex_unlock(&session->mutex);
-    if (worker == NULL)
+    if (worker == NULL) {
+        if (params.len != 0)
+            keep(session, params);
         return;
+    }
     struct session_note *note = mem_alloc(sizeof *note + params.len);
     if (note == NULL)
         return;

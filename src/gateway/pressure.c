@@ -5,12 +5,17 @@
  * answer is dropped (the protocol allows it). Answers are never dropped, and a list that changed is
  * told when the queue has drained. The next request of the connection is not begun before that, nor
  * a message whose answer goes on that stream.
+ *
+ * A client that has taken a stream up again (resume.c) may listen on another worker than its call
+ * runs on: nothing is paused for it, and what is said before the answer is dropped.
  */
 #include "private.h"
 
 bool gw_exchange_is_clogged(const struct gw_exchange *exchange) {
     if (exchange->carrier != NULL)
         exchange = exchange->carrier;
+    if (exchange->connection == NULL && exchange->replay != NULL)
+        return gw_replay_is_clogged(exchange);
     return exchange->connection != NULL && exchange->connection->is_clogged;
 }
 
@@ -24,6 +29,8 @@ static void pause_calls(struct gw_exchange *exchange, bool is_clogged) {
 
 void gw_exchange_clog(struct gw_exchange *exchange, bool is_clogged) {
     pause_calls(exchange, is_clogged);
+    if (exchange->replay != NULL)
+        gw_replay_clog(exchange, is_clogged);
     LIST_FOREACH_SAFE (&exchange->carried, link, tmp)
         pause_calls(CONTAINER_OF(link, struct gw_exchange, carried_link), is_clogged);
     if (is_clogged || !exchange->is_get_stream || exchange->connection == NULL)

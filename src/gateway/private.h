@@ -35,6 +35,7 @@
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
  *     listen.c      the same for clients of 2026-07-28, who listen instead
  *     subscriptions.c  resources that either has subscribed to
+ *     replay.c      what their streams have said (replay.h); resume.c a client comes back for it
  *     sse.c         clients of HTTP+SSE: their stream, and the messages that are POSTed for it
  *
  * Four headers have what they share: state.h what lives longer than a request, request.h a

@@ -118,16 +118,19 @@ struct gw_exchange {
     char session_id[GW_SESSION_ID_CHARS + 1]; /* as sent, empty when absent */
     bool session_id_sent, session_id_malformed;
     bool is_answered, streams, is_batch, is_get_stream;
-    bool returns_session; /* the answer names the new session */
-    bool is_modern;       /* of 2026-07-28: hanging up cancels its call */
-    uint64_t serial;      /* of that call */
-    uint16_t status;      /* of an answer that is no stream; 0: 200 */
-    struct buf fields;    /* of the same, further ones; mostly none */
-    size_t n_calls;       /* running or waiting */
-    struct list calls;    /* those of them that were made so far */
-    size_t n_waiting;     /* for a slot */
-    size_t n_dropped;     /* notifications that the client did not read */
-    size_t n_asked;       /* requests in it, for the record: each gets one, or is counted */
+    bool returns_session;     /* the answer names the new session */
+    bool is_modern;           /* of 2026-07-28: hanging up cancels its call */
+    uint64_t serial;          /* of that call */
+    uint16_t status;          /* of an answer that is no stream; 0: 200 */
+    struct buf fields;        /* of the same, further ones; mostly none */
+    struct gw_replay *replay; /* owned: what its stream has said; NULL: its events have no ids */
+    struct list_link replay_link;
+    uint64_t resumed_at; /* the event that it goes on behind */
+    size_t n_calls;      /* running or waiting */
+    struct list calls;   /* those of them that were made so far */
+    size_t n_waiting;    /* for a slot */
+    size_t n_dropped;    /* notifications that the client did not read */
+    size_t n_asked;      /* requests in it, for the record: each gets one, or is counted */
     struct io_timer *alive_timer;
 };
 
@@ -143,8 +146,15 @@ void gw_exchange_write_early(struct gw_exchange *exchange, uint16_t status,
 void gw_exchange_append_border(const struct gw_exchange *exchange, struct buf *out);
 /* The request is whole. */
 void gw_exchange_run(struct gw_exchange *exchange);
-/* Somebody is there to hear of it. */
+/* Its client is there to hear of it. */
 bool gw_exchange_is_heard(const struct gw_exchange *exchange);
+/* ... or listens on another connection (replay.h). */
+bool gw_exchange_is_followed(const struct gw_exchange *exchange);
+/* What is said is heard, or kept. */
+bool gw_exchange_can_be_told(const struct gw_exchange *exchange);
+/* Nobody will get their answers, and nothing is to wait for them. With the last one the exchange is
+ * gone. */
+void gw_exchange_cancel_calls(struct gw_exchange *exchange);
 /* The head of the request; NULL: it is gone with its client. */
 const struct http_head *gw_exchange_fields(const struct gw_exchange *exchange);
 /* A message for the client that does not end the exchange. */
@@ -162,6 +172,8 @@ void gw_exchange_refuse(struct gw_exchange *exchange, uint16_t status, enum mcp_
 void gw_exchange_end_stream(struct gw_exchange *exchange);
 /* The stream ends, at the latest when all that it carries is answered. */
 void gw_exchange_drain_stream(struct gw_exchange *exchange);
+/* An event of its replay. */
+void gw_exchange_write_event(struct gw_exchange *exchange, uint64_t number, struct slice message);
 /* An event of another name; its data are one line. */
 void gw_exchange_tell(struct gw_exchange *exchange, struct slice event, struct slice data);
 /* The session's stream of messages from the server begins; false: it has been refused. */

@@ -322,7 +322,8 @@ static bool write_progress(struct gw_call *call, struct buf *out, struct slice p
 
 void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice params) {
     /* Of a call that it visits (parked.c) the worker that has it decides nothing. */
-    bool shares = call->upstream_call == NULL || upstream_call_shares_pipe(call->upstream_call);
+    bool shares = call->upstream_call == NULL || call->exchange->connection == NULL ||
+                  upstream_call_shares_pipe(call->upstream_call);
     if (shares && gw_exchange_drops(call->exchange))
         return;
     struct buf *out = gw_worker_scratch(call->worker);

@@ -14,6 +14,7 @@ void gw_sessions_init(struct gw_sessions *sessions, struct slice instance) {
         map_init(&sessions->shards[i].by_id);
     }
     random_bytes(&sessions->key, sizeof sessions->key);
+    random_bytes(&sessions->event_key, sizeof sessions->event_key);
     if (slice_to_cstr(instance, sessions->instance, sizeof sessions->instance) != 0)
         sessions->instance[0] = '\0'; /* never: check_instance() */
 }
@@ -47,6 +48,7 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
         map_deinit(&session->calls);
         gw_subscriptions_drop(session);
         mem_free(session->listen_id);
+        gw_replays_deinit(session);
         gw_principal_unref(session->principal);
         auth_identity_unref(session->identity);
         pthread_mutex_destroy(&session->mutex);
@@ -169,6 +171,7 @@ struct gw_session *gw_session_new(struct gateway *gateway, struct gw_principal *
     pthread_mutex_init(&session->mutex, NULL);
     map_init(&session->calls);
     list_init(&session->subscriptions);
+    gw_replays_init(&session->replays);
     struct slice id = slice_from_cstr(session->id);
     struct gw_session_shard *shard = shard_of(&gateway->sessions, id);
     pthread_mutex_lock(&shard->mutex);
@@ -223,6 +226,7 @@ void gw_session_close(struct gw_session *session) {
     gw_notify_end_stream(session);
     gw_session_cancel_calls(session);
     gw_subscriptions_drop(session);
+    gw_replays_close(session);
     upstream_set_forget_session(gateway->upstreams, id, session->capabilities);
     if (atomic_load(&gateway->has_instances_of_sessions))
         gw_notify_recheck(gateway); /* their memory is in views until somebody looks */

@@ -35,6 +35,7 @@
 #include "oauth/token.h"
 #include "peers.h"
 #include "policy/policy.h"
+#include "replay.h"
 #include "upstream/upstream.h"
 
 enum { GW_PIECES = IO_STREAM_PIECES - 2 }; /* of one message that is written */
@@ -61,6 +62,7 @@ struct gw_principal {
     struct admission admission;    /* of its calls to upstreams */
     struct limits_subject subject; /* whose units its calls take */
     atomic_size_t n_parked;        /* calls that wait for its input (parked.c) */
+    atomic_size_t replay_held;     /* bytes of events of its sessions (replay.h) */
     char id_text[];
 };
 
@@ -211,6 +213,7 @@ struct gw_session {
     struct gw_worker *stream_worker; /* where its GET stream lives; NULL: none */
     struct list subscriptions;       /* struct gw_subscription */
     size_t n_subscriptions;
+    struct gw_replays replays;       /* with a mutex of their own */
 };
 
 /* Something that a session hears of (subscriptions.c). What may change is guarded by
@@ -251,7 +254,7 @@ struct gw_sessions {
         pthread_mutex_t mutex; /* guards by_id: any worker looks up */
         struct map by_id;      /* with a reference */
     } shards[GW_SESSION_SHARDS];
-    struct hash_key key;
+    struct hash_key key, event_key;         /* the second one: of ids of events */
     char instance[CONFIG_INSTANCE_MAX + 1]; /* what ids begin with; empty: nothing */
     atomic_size_t count;
 };
@@ -370,6 +373,9 @@ struct gateway {
     struct gw_sessions sessions;
     atomic_uint_fast64_t max_sessions;        /* of each principal */
     atomic_uint_fast64_t session_lifetime_ms; /* 0: they have none */
+    atomic_size_t resume_buffer;              /* bytes of events that are kept, of each session */
+    atomic_size_t replay_held;                /* ... of all sessions */
+    atomic_size_t n_replays;                  /* streams of theirs */
     struct upstream_set *upstreams;
     atomic_bool has_lost_subscriptions;
     atomic_bool has_instances_of_sessions; /* some upstream has one for each session */

@@ -31,13 +31,21 @@ static void renew_subscriptions(void *context, struct gw_session *session) {
     gw_subscriptions_renew(context, session);
 }
 
+static void expire_replays(void *context, struct gw_session *session) {
+    const uint64_t *now_ms = context;
+    gw_replays_expire(session, *now_ms);
+}
+
 /* Nothing runs: what a rush has left with the allocator goes back to the system. */
 static void on_housekeeping(void *context) {
     struct gw_worker *worker = context;
     struct gateway *gateway = worker->gateway;
-    gw_sessions_expire(gateway, io_loop_now(worker->loop));
+    uint64_t now_ms = io_loop_now(worker->loop);
+    gw_sessions_expire(gateway, now_ms);
     if (atomic_exchange(&gateway->has_lost_subscriptions, false))
         gw_sessions_each(&gateway->sessions, renew_subscriptions, worker);
+    if (atomic_load(&gateway->n_replays) != 0)
+        gw_sessions_each(&gateway->sessions, expire_replays, &now_ms);
     gw_directory_tick(gateway);
     if (budget_held(&gateway->budget) == 0 && list_is_empty(&worker->calls))
         mem_trim();
@@ -152,6 +160,7 @@ void gw_make_room(struct gateway *gateway, const struct config *config) {
         atomic_store(&gateway->write_queue, queue);
     atomic_store(&gateway->max_sessions, config->max_sessions);
     atomic_store(&gateway->session_lifetime_ms, config->session_lifetime_ms);
+    atomic_store(&gateway->resume_buffer, config->resume_buffer);
 }
 
 size_t gateway_count_workers(const struct config *config) {
@@ -541,7 +550,7 @@ static void deliver_drain(struct io_message *message) {
     gw_parked_drop(worker, false);
     LIST_FOREACH_SAFE (&worker->calls, link, tmp) {
         struct gw_call *call = CONTAINER_OF(link, struct gw_call, link);
-        if (!gw_exchange_is_heard(call->exchange))
+        if (!gw_exchange_is_followed(call->exchange))
             gw_call_cancel(worker, call->serial, SLICE("the gateway stops"));
     }
     gw_worker_check_drained(worker);

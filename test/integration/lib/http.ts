@@ -151,6 +151,8 @@ export interface Stream {
     status: number;
     headers: http.IncomingHttpHeaders;
     messages: Recording<RpcMessage>;
+    /** the same of an event stream, with those that say nothing */
+    events: Recording<ServerEvent>;
     /** of an event stream, as they came */
     comments: string[];
     /** resolves when the other side has ended it */
@@ -166,7 +168,11 @@ export async function stream(target: Target, outgoing: Outgoing = { method: "GET
     const incoming = await arriving;
     const messages = new Recording<RpcMessage>(`message on ${request.method} ${request.path}`);
     incoming.setEncoding("utf8");
-    const parser = new EventParser(({ data }) => data !== "" && messages.push(JSON.parse(data) as RpcMessage));
+    const events = new Recording<ServerEvent>(`event on ${request.method} ${request.path}`);
+    const parser = new EventParser((event) => {
+        events.push(event);
+        if (event.data !== "") messages.push(JSON.parse(event.data) as RpcMessage);
+    });
     if ((incoming.headers["content-type"] ?? "").startsWith("application/json")) {
         let text = "";
         incoming.on("data", (chunk: string) => (text += chunk));
@@ -176,6 +182,7 @@ export async function stream(target: Target, outgoing: Outgoing = { method: "GET
     const ended = new Promise<void>((resolve) => {
         incoming.once("close", () => {
             messages.end("the stream ended");
+            events.end("the stream ended");
             resolve();
         });
     });
@@ -183,6 +190,7 @@ export async function stream(target: Target, outgoing: Outgoing = { method: "GET
         status: incoming.statusCode!,
         headers: incoming.headers,
         messages,
+        events,
         comments: parser.comments,
         ended,
         close: () => request.destroy(),

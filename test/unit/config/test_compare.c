@@ -341,6 +341,7 @@ static const struct sample {
     {"server.max_sessions", NULL, false, "[server]\n", "", "max_sessions = 7"},
     {"server.session_idle_timeout", NULL, false, "[server]\n", "", "session_idle_timeout = \"7s\""},
     {"server.session_lifetime", NULL, false, "[server]\n", "", "session_lifetime = \"7s\""},
+    {"server.resume_buffer", NULL, false, "[server]\n", "", "resume_buffer = \"70KiB\""},
     {"server.trusted_proxies", NULL, false, "[server]\n", "", "trusted_proxies = [\"192.0.2.7\"]"},
     {"server.limits.max_connections", NULL, true, "[server.limits]\n", "", "max_connections = 77"},
     {"server.limits.max_connections_per_address", NULL, true, "[server.limits]\n", "",

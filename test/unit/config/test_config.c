@@ -25,6 +25,7 @@ static void test_defaults(void) {
     CHECK_STR(c->instance, "");
     CHECK_INT(c->session_idle_timeout_ms, 1800000);
     CHECK_INT(c->session_lifetime_ms, 604800000);
+    CHECK_INT(c->resume_buffer, KIB(256));
     CHECK(c->mcp_enabled);
     CHECK_STR(c->mcp_path, "/mcp");
     CHECK_INT(c->list_timeout_ms, 1500);
@@ -68,6 +69,7 @@ static void test_every_key(void) {
                                  "instance = \"Gateway2Of3\"\n"
                                  "session_idle_timeout = \"2h\"\n"
                                  "session_lifetime = \"12h\"\n"
+                                 "resume_buffer = \"0\"\n"
                                  "auth.anonymous = true\n"
                                  "health = { enabled = false, path = \"/up\" }\n"
                                  "[mcp]\n"
@@ -117,6 +119,7 @@ static void test_every_key(void) {
     CHECK_STR(c->instance, "Gateway2Of3");
     CHECK_INT(c->session_idle_timeout_ms, 7200000);
     CHECK_INT(c->session_lifetime_ms, 43200000);
+    CHECK_INT(c->resume_buffer, 0);
     CHECK_STR(c->mcp_path, "/x/mcp");
     CHECK_INT(c->list_timeout_ms, 0);
     /* The order of the file, not of the alphabet; what is switched off is left out. */

@@ -56,6 +56,15 @@
 #define LIMIT_EXPOSED_NAME       64u
 #define LIMIT_URI_LENGTH         KIB(8)
 
+/* What is kept for clients whose connection breaks (gateway/replay.h). */
+#define LIMIT_REPLAY_EVENTS    256u     /* of one session */
+#define LIMIT_REPLAY_BYTES     KIB(256) /* ... unless server.resume_buffer says otherwise */
+#define LIMIT_REPLAY_STREAMS   64u
+#define LIMIT_REPLAY_MS        (5u * 60 * 1000) /* of a stream, after its end */
+#define LIMIT_REPLAY_HELD      MIB(64)          /* of all sessions together */
+#define LIMIT_REPLAY_PRINCIPAL MIB(16)          /* ... of one principal */
+#define LIMIT_REPLAY_RETRY_MS  1000u            /* that a client waits before it comes back */
+
 #define LIMIT_MIRRORS      32u /* tool arguments that are repeated in header fields */
 #define LIMIT_MIRROR_DEPTH 16u /* of objects around such an argument */
 

@@ -463,6 +463,7 @@ struct config {
     struct slice instance; /* what ids of sessions begin with; empty: nothing */
     uint64_t session_idle_timeout_ms;
     uint64_t session_lifetime_ms;  /* 0: none */
+    uint64_t resume_buffer;        /* bytes of events, of each session; 0: none */
     struct slice *trusted_proxies; /* addresses and CIDR blocks, checked */
     size_t n_trusted_proxies;
     struct config_limits limits;
