@@ -377,7 +377,7 @@ static struct gw_replay *find(struct gw_session *session, uint64_t number) {
 }
 
 static enum gw_replay_verdict judge(const struct gw_replay *replay, uint64_t number) {
-    if (replay == NULL || number < replay->forgotten)
+    if (replay == NULL || number < replay->forgotten || number > replay->last)
         return GW_REPLAY_LOST;
     return replay->is_over && number == replay->last ? GW_REPLAY_DONE : GW_REPLAY_RESUMED;
 }

@@ -322,7 +322,7 @@ static bool write_progress(struct gw_call *call, struct buf *out, struct slice p
 
 void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice params) {
     /* Of a call that it visits (parked.c) the worker that has it decides nothing. */
-    bool shares = call->upstream_call == NULL || call->exchange->connection == NULL ||
+    bool shares = call->upstream_call == NULL || !gw_exchange_is_heard(call->exchange) ||
                   upstream_call_shares_pipe(call->upstream_call);
     if (shares && gw_exchange_drops(call->exchange))
         return;
@@ -337,6 +337,14 @@ void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice 
     }
     if (buf_error(out) == 0)
         gw_exchange_notify(call->exchange, buf_slice(out));
+}
+
+/* The client is given an id early: when its connection breaks it can come back, too. */
+static void on_recess(void *context) {
+    const struct gw_call *call = context;
+    if (call->exchange->connection != NULL && !call->exchange->streams && call->session != NULL &&
+        call->session->revision >= MCP_2025_11_25)
+        gw_exchange_notify(call->exchange, SLICE_EMPTY);
 }
 
 static void on_notification(void *context, enum mcp_method method, struct slice params) {
@@ -577,6 +585,7 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
         .on_notification = on_notification,
         .on_ask = gw_call_on_ask,
         .on_ask_cancelled = gw_call_on_ask_cancelled,
+        .on_recess = on_recess,
         .on_done = on_done,
     };
     struct buf *line = gw_worker_scratch(call->worker);

@@ -251,6 +251,12 @@ static void on_alive(void *context) {
     call->direct_heard_ms = io_loop_now(call->worker->loop);
 }
 
+static void on_recess(void *context) {
+    struct upstream_call *call = context;
+    if (call->events.on_recess != NULL)
+        call->events.on_recess(call->context);
+}
+
 /* Time. */
 
 static void tell_cancelled(struct upstream_call *call, struct slice reason) {
@@ -303,7 +309,7 @@ static void on_timer(void *context) {
 
 static int start_post(struct upstream_call *call) {
     static const struct post_events events = {
-        .on_message = on_message, .on_end = on_end, .on_alive = on_alive};
+        .on_message = on_message, .on_end = on_end, .on_alive = on_alive, .on_recess = on_recess};
     const struct upstream_request *request = &call->request;
     struct post_options options = {
         .worker = call->worker,

@@ -80,6 +80,8 @@ struct post_events {
     void (*on_end)(void *context, const struct post_end *end);
     /* A byte came, be it a comment: the server lives. May be NULL. */
     void (*on_alive)(void *context);
+    /* The server has ended its stream for now: it is taken up again. May be NULL. */
+    void (*on_recess)(void *context);
 };
 
 struct post_options {

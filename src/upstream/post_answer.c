@@ -201,6 +201,8 @@ static void on_end(void *context) {
     }
     if (post->kind == ANSWER_EVENTS && post_can_resume(post)) {
         resume_later(post);
+        if (post->events.on_recess != NULL)
+            post->events.on_recess(post->context);
         return;
     }
     describe_end(post, text, sizeof text);

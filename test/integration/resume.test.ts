@@ -133,9 +133,10 @@ describe("streams that are taken up again", () => {
     let child: FixtureProcess;
     const tokens = new Tokens({ ann: undefined, bob: undefined });
     let names = 0;
-    const config = (server: Config["server"] = {}): { name: string; config: Config } => {
+    const config = (server: Config["server"] = {}, share = "all"): { name: string; config: Config } => {
         const name = `resume${++names}`;
-        return { name, config: { server: { workers: 4, ...server }, servers: { it: { cmd: control.command({ name }), share: "all" } } } };
+        const servers = { it: { cmd: control.command({ name }), share } };
+        return { name, config: { server: { workers: 4, ...server }, servers } };
     };
     before(async () => {
         control = await startControl();
@@ -199,29 +200,28 @@ describe("streams that are taken up again", () => {
             const talk = (async () => {
                 while (held.said < total) {
                     held.progress();
-                    if (draw() < 0.3) await held.child.sync();
+                    if (draw(10) < 3) await held.child.sync();
                 }
                 held.answer();
             })();
-            let seen = stream.events.items.length;
-            while (answers(heard, held.id).length === 0) {
-                if (breaks < 200 || stream.status !== 200) {
-                    stream.close();
-                    await stream.ended;
-                    breaks++;
-                    for (const event of stream.events.items.slice(seen)) {
-                        last = event.id!;
-                        if (event.data !== "") heard.push(JSON.parse(event.data) as RpcMessage);
-                    }
-                    if (answers(heard, held.id).length > 0) break;
+            const note = (from: number): void => {
+                for (const event of stream.events.items.slice(from)) {
+                    last = event.id!;
+                    if (event.data !== "") heard.push(JSON.parse(event.data) as RpcMessage);
                 }
+            };
+            stream.close();
+            await stream.ended;
+            note(2);
+            while (answers(heard, held.id).length === 0) {
+                breaks++;
                 stream = await held.resume(last);
-                if (stream.status === 204) break;
                 assert.equal(stream.status, 200);
-                seen = 0;
-                const wanted = 1 + Math.floor(draw() * 4);
+                const wanted = 1 + draw(4);
                 await stream.events.waitFor(() => stream.events.items.length > wanted).catch(() => {});
-                if (breaks >= 200) await within(stream.ended, "the end");
+                stream.close();
+                await stream.ended;
+                note(0);
             }
             await talk;
             assert.deepEqual(progresses(heard), range(1, total));
@@ -331,8 +331,8 @@ describe("streams that are taken up again", () => {
     });
 
     test("what a server asks while its client is away is asked when it is back", async (t) => {
-        const made = config();
-        const own = await startGateway({ config: { ...made.config, servers: { it: { ...made.config.servers.it!, share: "principal" } } } }, t);
+        const made = config({}, "principal");
+        const own = await startGateway({ config: made.config }, t);
         await served(own, "it__hold");
         const session = await openWith(own, { roots: {} });
         await session.request("tools/list");
@@ -351,11 +351,15 @@ describe("streams that are taken up again", () => {
         await session.end();
     });
 
-    test("the GET stream: log messages meanwhile, and it is the session's stream again", async () => {
-        const session = await openSession(gateway);
+    test("the GET stream: log messages meanwhile, and it is the session's stream again", async (t) => {
+        const made = config({}, "principal");
+        const own = await startGateway({ config: made.config }, t);
+        await served(own, "it__hold");
+        const speaker = await control.started(made.name);
+        const session = await openSession(own);
         const say = async (data: string): Promise<void> => {
-            child.notify("notifications/message", { level: "error", data });
-            await child.sync();
+            speaker.notify("notifications/message", { level: "error", data });
+            await speaker.sync();
             await session.request("tools/call", { name: "it__echo", arguments: {} });
         };
         const data = (stream: Stream): unknown[] => stream.messages.items.map(({ params }) => params?.data);
@@ -439,9 +443,8 @@ describe("streams that are taken up again", () => {
         };
         const kept = await away(5000, 5000, 5000);
         await isTail(await kept.resume(kept.eventId(0)), kept, 1, 4);
-        const full = await away(5000, 5000, 5500);
-        assert.equal((await refused(session, full.eventId(0))).status, 400);
-        await isTail(await full.resume(full.eventId(1)), full, 2, 4);
+        const full = await away(5000, 5000, 6500);
+        for (const n of [0, 1]) assert.equal((await refused(session, full.eventId(n))).status, 400);
         const long = await away(5000, 17000);
         for (const n of [0, 1]) assert.equal((await refused(session, long.eventId(n))).status, 400);
         // Who is there to hear it hears it, however long it is.
@@ -452,6 +455,44 @@ describe("streams that are taken up again", () => {
         held.progress({ message: "x".repeat(300_000) });
         held.answer();
         await isTail(resumed, held, 2, 2);
+    });
+
+    test("256 events of a session, and one more", async () => {
+        const session = await openSession(gateway);
+        const away = async (n: number): Promise<Held> => {
+            const held = await Held.begin(session, child);
+            await held.away();
+            while (held.said < n - 1) held.progress(); // the answer is the last one
+            held.answer();
+            await held.settle();
+            return held;
+        };
+        const kept = await away(256);
+        await isTail(await kept.resume(kept.eventId(0)), kept, 1, 255);
+        const full = await away(257);
+        const { status, text: said } = await refused(session, full.eventId(0));
+        assert.equal(status, 400);
+        assert.match(said, /not kept any more/);
+        await isTail(await full.resume(full.eventId(1)), full, 2, 256);
+        await session.end();
+    });
+
+    test("64 streams of a session, and one more", async () => {
+        const session = await openSession(gateway);
+        const all: Held[] = [];
+        const one = async (): Promise<void> => {
+            const held = await Held.begin(session, child);
+            held.answer();
+            await within(held.stream.ended, "the stream ends with the answer");
+            all.push(held);
+        };
+        while (all.length < 64) await one();
+        await isTail(await all[0]!.resume(all[0]!.eventId(0)), all[0]!, 1, 1);
+        await one();
+        assert.equal((await refused(session, all[0]!.eventId(0))).status, 400);
+        await isTail(await all[1]!.resume(all[1]!.eventId(0)), all[1]!, 1, 1);
+        await isTail(await all[64]!.resume(all[64]!.eventId(0)), all[64]!, 1, 1);
+        await session.end();
     });
 
     test("without server.resume_buffer events have no ids", async (t) => {

@@ -69,7 +69,7 @@ static void test_every_key(void) {
                                  "instance = \"Gateway2Of3\"\n"
                                  "session_idle_timeout = \"2h\"\n"
                                  "session_lifetime = \"12h\"\n"
-                                 "resume_buffer = \"0\"\n"
+                                 "resume_buffer = 0\n"
                                  "auth.anonymous = true\n"
                                  "health = { enabled = false, path = \"/up\" }\n"
                                  "[mcp]\n"

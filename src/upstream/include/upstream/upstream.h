@@ -285,6 +285,10 @@ struct upstream_call_events {
     /* It does not want to know any more: nothing is owed. False: it was answered already. With
      * on_ask. */
     bool (*on_ask_cancelled)(void *context, struct slice id);
+    /* The server takes its time: it has ended its stream, and is asked again and again. May be
+     * NULL.
+     */
+    void (*on_recess)(void *context);
     /* The end; exactly once, unless cancelled. The call is gone afterwards. */
     void (*on_done)(void *context, enum upstream_outcome outcome, struct slice bytes);
 };
