@@ -473,8 +473,8 @@ void gw_replay_leave(struct gw_exchange *exchange) {
         wake_listener(session, replay);
     } else if (replay->source == NULL && replay->listener == NULL) {
         replay->ended_ms = replay->ended_ms != 0 ? replay->ended_ms : now_of(exchange);
-    } else if (replay->source != NULL && exchange->worker->is_draining) {
-        gw_resume_wake(session, replay, replay->source->worker);
+    } else if (replay->source != NULL && replay->listener == NULL) {
+        gw_resume_wake(session, replay, replay->source->worker); /* it may be waited for in vain */
     }
     trim(session); /* what was wanted may be too much now */
     unref(replay);

@@ -4,6 +4,8 @@
  * once, in order; and nobody else does.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import http from "node:http";
 import net from "node:net";
 import { after, before, describe, test } from "node:test";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
@@ -13,7 +15,8 @@ import { CallToolResultSchema } from "@modelcontextprotocol/sdk/types.js";
 import { Clocks } from "./lib/clocks.ts";
 import { startControl, type Control, type FixtureProcess, type RpcMessage } from "./lib/control.ts";
 import { startGateway, type Config, type Gateway } from "./lib/gateway.ts";
-import { initialize, openSession, send, served, Session, text, VERSIONS, type Stream } from "./lib/http.ts";
+import { EventParser, initialize, openSession, send, served, Session, stream, text, VERSIONS, type Stream } from "./lib/http.ts";
+import { ModernClient } from "./lib/modern.ts";
 import { Tokens } from "./lib/principals.ts";
 import { random } from "./lib/random.ts";
 import { until, within } from "./lib/wait.ts";
@@ -409,6 +412,31 @@ describe("streams that are taken up again", () => {
         assert.equal(answers(resumed.messages.items, held.id).length, 0);
     });
 
+    test("one that came back and does not read: what comes before the answer is dropped, the answer is not", async () => {
+        const session = await openSession(gateway);
+        const held = await Held.begin(session, child);
+        await held.away();
+        const headers = { ...gateway.headers, ...session.headers, Accept: "text/event-stream", "Last-Event-ID": held.eventId(1) };
+        const request = http.get({ host: "127.0.0.1", port: gateway.port, path: "/mcp", headers, agent: false });
+        const [unread] = (await within(once(request, "response"), "the stream")) as [http.IncomingMessage];
+        for (let n = 0; n < 2000; n++) {
+            held.progress({ message: "x".repeat(10_000) });
+            if (n % 100 === 0) await held.child.sync();
+        }
+        held.answer();
+        await held.settle();
+        const heard: RpcMessage[] = [];
+        const parser = new EventParser(({ data }) => data !== "" && heard.push(JSON.parse(data) as RpcMessage));
+        unread.setEncoding("utf8").on("data", (chunk: string) => parser.feed(chunk));
+        await within(once(unread, "end"), "the end of the stream");
+        const told = progresses(heard);
+        assert.ok(told.length > 0 && told.length < 2000, `${told.length}`);
+        assert.deepEqual(told, [...new Set(told)].sort((a, b) => a - b));
+        assert.equal(text(heard.at(-1)!), "released");
+        await gateway.waitForLog(({ message }) => message!.startsWith("notifications were dropped"));
+        await session.end();
+    });
+
     test("five minutes after its end a stream is gone", async (t) => {
         const clocks = new Clocks(control.folder);
         t.after(() => clocks.close());
@@ -507,8 +535,12 @@ describe("streams that are taken up again", () => {
         assert.equal((await refused(session, "A".repeat(32))).status, 400);
     });
 
-    for (const comesBack of [true, false]) {
-        const what = comesBack ? "a client that is back gets its answer" : "nobody waits for one that is not";
+    const endings = {
+        "a client that is back gets its answer": { comesBack: true, staysOn: true },
+        "nobody waits for one that is not": { comesBack: false, staysOn: false },
+        "nor for one that was back and hangs up": { comesBack: true, staysOn: false },
+    };
+    for (const [what, { comesBack, staysOn }] of Object.entries(endings)) {
         test(`a gateway that stops: ${what}`, async (t) => {
             const made = config();
             const own = await startGateway({ config: made.config }, t);
@@ -520,15 +552,52 @@ describe("streams that are taken up again", () => {
             const began = Date.now();
             own.process.kill("SIGTERM");
             await own.waitForLog((entry) => entry.message === "draining");
-            if (resumed !== undefined) {
+            if (resumed !== undefined && staysOn) {
                 held.answer();
                 await isTail(resumed, held, 2, 1);
             }
+            resumed?.close();
             const { code } = await within(own.exited, "the gateway ends");
             assert.equal(code, 0);
             assert.ok(Date.now() - began < 15000, `${Date.now() - began} ms`);
         });
     }
+});
+
+describe("clients that know no ids", () => {
+    let control: Control;
+    let gateway: Gateway;
+    before(async () => {
+        control = await startControl();
+        gateway = await startGateway({ config: { servers: { it: { cmd: control.command({ name: "other" }) } } } });
+        await served(gateway, "it__progress");
+    });
+    after(async () => {
+        await gateway.stop();
+        await control.close();
+    });
+
+    test("2026-07-28 has none, and Last-Event-ID means nothing", async () => {
+        const modern = new ModernClient(gateway, "/mcp");
+        const params = { name: "it__progress", arguments: { steps: 3 }, _meta: { progressToken: "p" } };
+        const { headers, body } = modern.outgoing("tools/call", params);
+        const told = await stream(gateway, {
+            method: "POST",
+            headers: { ...(headers as Record<string, string>), "Last-Event-ID": "A".repeat(32) },
+            body,
+        });
+        await within(told.ended, "the end of the stream");
+        assert.deepEqual(progresses(told.messages.items), [1, 2, 3]);
+        assert.deepEqual(told.events.items.map(({ id }) => id), [undefined, undefined, undefined, undefined]);
+    });
+
+    test("HTTP+SSE has none: the stream is the session", async () => {
+        const told = await stream(gateway, { method: "GET", path: "/mcp/sse", headers: { "Last-Event-ID": "1" } });
+        const first = await told.events.waitFor(() => true);
+        assert.equal(first.event, "endpoint");
+        assert.equal(first.id, undefined);
+        told.close();
+    });
 });
 
 /** Passes everything on until it is told to break what is open. */
@@ -612,6 +681,30 @@ describe("the official SDK (1.x)", () => {
         const { content } = await within(result, "the answer");
         assert.deepEqual(content, [{ type: "text", text: "done" }]);
         assert.deepEqual(heard, [1, 2, 3, 4]);
+        await transport.terminateSession();
+        await peer.close();
+    });
+
+    test("is told by 204 that a stream is over, which it asks for behind an error", async () => {
+        const gets: number[] = [];
+        const transport = new StreamableHTTPClientTransport(new URL(gateway.url), {
+            requestInit: { headers: gateway.headers },
+            fetch: async (url, init) => {
+                const response = await fetch(url, init);
+                if (new Headers(init?.headers).has("last-event-id")) gets.push(response.status);
+                return response;
+            },
+        });
+        const peer = new Client({ name: "sdk-1", version: "1" });
+        await within(peer.connect(transport), "it connects");
+        const params = { name: "it__hold", arguments: { mark: "error" } };
+        const result = peer.callTool(params, undefined, { onprogress: () => {} });
+        const call = await called("error");
+        progress(call, 1);
+        child.do({ do: "send", message: { jsonrpc: "2.0", id: call.id, error: { code: -32007, message: "no" } } });
+        await assert.rejects(within(result, "the answer"), /no/);
+        await until(() => gets.length > 0, "it comes back");
+        assert.deepEqual(gets, [204]);
         await transport.terminateSession();
         await peer.close();
     });

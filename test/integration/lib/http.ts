@@ -171,7 +171,7 @@ export async function stream(target: Target, outgoing: Outgoing = { method: "GET
     const events = new Recording<ServerEvent>(`event on ${request.method} ${request.path}`);
     const parser = new EventParser((event) => {
         events.push(event);
-        if (event.data !== "") messages.push(JSON.parse(event.data) as RpcMessage);
+        if (event.data !== "" && (event.event ?? "message") === "message") messages.push(JSON.parse(event.data) as RpcMessage);
     });
     if ((incoming.headers["content-type"] ?? "").startsWith("application/json")) {
         let text = "";
