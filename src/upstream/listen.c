@@ -323,7 +323,9 @@ static void next_failed(struct upstream_instance *instance, enum upstream_outcom
     watches->is_careful = watches->is_careful || is_one_of_many;
     while (map_next(&watches->topics, &cursor, NULL, &value)) {
         struct topic *topic = value;
-        if (topic->state != TOPIC_ASKED)
+        bool is_concerned =
+            topic->state == TOPIC_ASKED || (is_unknown && topic->state == TOPIC_OFF);
+        if (!is_concerned)
             continue;
         topic->state = TOPIC_OFF;
         if (is_one_of_many)

@@ -161,7 +161,8 @@ int outbox_send(struct outbox *outbox, const struct transport_message *message) 
         .is_answer = message->is_answer,
         .is_call = is_call,
         .is_prompt = is_call || message->is_answer || message->method == MCP_NOTIFY_CANCELLED ||
-                     message->method == MCP_PING,
+                     message->method == MCP_PING || message->method == MCP_RESOURCES_SUBSCRIBE ||
+                     message->method == MCP_RESOURCES_UNSUBSCRIBE,
         .len = message->line.len,
     };
     memcpy(item->line, message->line.ptr, message->line.len);

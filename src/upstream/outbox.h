@@ -2,8 +2,8 @@
  * What the home of an instance sends to an HTTP server. Requests of the handshake and notifications
  * go out one after the other, because POSTs that overtake each other would (a server takes nothing
  * before notifications/initialized). What is prompt goes out at once: answers to the server, which
- * may be waiting for one in the midst of an answer of its own, and calls, which all come after the
- * handshake.
+ * may be waiting for one in the midst of an answer of its own, and calls and subscriptions, which
+ * all come after the handshake.
  */
 #pragma once
 
