@@ -19,7 +19,7 @@
 #include "base/random.h"
 #include "http_failure.h"
 #include "json/writer.h"
-#include "private.h"
+#include "listen_private.h"
 
 enum {
     RETRY_MS = 1000,
@@ -27,25 +27,12 @@ enum {
     STABLE_MS = 10000, /* open for so long: the next pause is the first again */
     TRIES = 6,         /* when nobody watches */
     SURPLUS_MS = 200,  /* until the server hears that somebody does not watch any more */
-    OLD_MS = 500,      /* for what the one before still tells */
 };
 
-#define NOT_TOLD "the upstream does not tell of changes of this resource"
 #define NO_ANSWER                                                                                  \
     "the upstream ended the request for changes (subscriptions/listen) without an answer"
 
-struct listen {
-    struct upstream_instance *instance;
-    uint64_t id;
-    struct post *post;    /* over HTTP */
-    unsigned asked, told; /* lists: what it asks for, and what the server has acknowledged */
-    bool is_acked;
-    uint64_t acked_ms;
-    size_t n_new; /* resources that it asks for and that were off */
-    unsigned n_garbage;
-};
-
-static void log_debug(const struct upstream_instance *instance, const char *text) {
+void listen_log(const struct upstream_instance *instance, const char *text) {
     log_write(instance_log(instance), LOG_DEBUG, "upstream", text,
               LOG_TEXT("upstream", instance_name(instance)));
 }
@@ -70,7 +57,7 @@ static void cancel(const struct listen *listen) {
     (void)!instance_send(listen->instance, 0, MCP_NOTIFY_CANCELLED, false, &line);
 }
 
-static struct listen *take_leave(struct listen *listen) {
+struct listen *listen_leave(struct listen *listen) {
     if (listen != NULL)
         cancel(listen);
     return discard(listen);
@@ -78,13 +65,13 @@ static struct listen *take_leave(struct listen *listen) {
 
 void listen_on_old(void *context) {
     struct upstream_instance *instance = context;
-    instance->watches.old = take_leave(instance->watches.old);
+    instance->watches.old = listen_leave(instance->watches.old);
 }
 
 /* The request. */
 
 /* Templates have no word of their own: they change with the resources. */
-static struct slice filter_key(enum mcp_list list) {
+struct slice listen_key(enum mcp_list list) {
     static const struct slice keys[MCP_LIST_COUNT] = {
         [MCP_LIST_TOOLS] = SLICE_INIT("toolsListChanged"),
         [MCP_LIST_PROMPTS] = SLICE_INIT("promptsListChanged"),
@@ -97,7 +84,7 @@ static struct slice filter_key(enum mcp_list list) {
 static void write_lists(struct json_writer *writer, unsigned mask) {
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
         if ((mask & (1u << i)) != 0 && i != MCP_LIST_TEMPLATES)
-            json_kv_bool(writer, filter_key((enum mcp_list)i), true);
+            json_kv_bool(writer, listen_key((enum mcp_list)i), true);
     }
 }
 
@@ -216,8 +203,8 @@ static void plan(struct upstream_instance *instance, uint64_t lived_ms) {
         watches->retry_ms = RETRY_MAX_MS;
     if (++watches->n_failed >= TRIES && !watches_any(instance)) {
         watches->is_refused = true;
-        log_debug(instance,
-                  "is not asked for changes any more: it ends the stream again and again");
+        listen_log(instance,
+                   "is not asked for changes any more: it ends the stream again and again");
         return;
     }
     uint64_t quarter = watches->retry_ms / 4;
@@ -241,7 +228,7 @@ static void open_next(struct upstream_instance *instance) {
     listen->id = upstream_next_id(instance->upstream->set);
     listen->asked = instance->catalog->telling;
     io_timer_stop(watches->old_timer);
-    watches->old = take_leave(watches->old);
+    watches->old = listen_leave(watches->old);
     watches->next = listen;
     io_timer_start(watches->ack_timer, instance->upstream->config->call_idle_timeout_ms);
     int error = send(listen);
@@ -271,7 +258,7 @@ void listen_on_retry(void *context) {
         return;
     if (watches->has_surplus && watches->next == NULL && wants_nothing(instance)) {
         watches->has_surplus = false;
-        watches->current = take_leave(watches->current);
+        watches->current = listen_leave(watches->current);
     } else if (watches->has_surplus && watches->next == NULL && watches->current != NULL) {
         open_next(instance);
     } else {
@@ -338,7 +325,7 @@ static void next_failed(struct upstream_instance *instance, enum upstream_outcom
     }
     if (watches->current == NULL && is_unknown)
         watches_lists_live(instance, 0);
-    else if (watches->current == NULL && outcome != UPSTREAM_ERROR)
+    else if (watches->current == NULL && (outcome != UPSTREAM_ERROR || n_new == 0))
         watches_lists_fail(instance, outcome, bytes);
     if (is_unknown)
         watches->is_refused = true;
@@ -374,7 +361,7 @@ static void ended(struct listen *listen, enum upstream_outcome outcome, struct s
     if (listen == watches->next) {
         next_failed(instance, outcome, bytes, is_unknown);
     } else if (listen == watches->current) {
-        log_debug(instance, "has ended what it told changes with");
+        listen_log(instance, "has ended what it told changes with");
         current_lost(instance);
     } else {
         watches->old = discard(watches->old);
@@ -402,168 +389,6 @@ void listen_on_late(void *context) {
         return;
     cancel(watches->next);
     next_failed(instance, UPSTREAM_TIMEOUT, SLICE(WATCH_TIMEOUT), false);
-}
-
-/* The acknowledgement. */
-
-static void read_honoured(struct listen *listen, struct slice params) {
-    static const struct json_want want_nothing[] = {{0}};
-    static const struct json_want want_uris[] = {{"resourceSubscriptions", want_nothing}, {0}};
-    static const struct json_want want_filter[] = {{"notifications", want_uris}, {0}};
-    static const struct json_want want = {.children = want_filter};
-    struct upstream_instance *instance = listen->instance;
-    struct json_reader *reader = instance->worker->home_reader;
-    if (json_read(reader, params, &want, NULL, NULL) != 0)
-        return;
-    const struct json_node *filter =
-        json_member_typed(reader, json_root(reader), SLICE("notifications"), JSON_OBJECT);
-    if (filter == NULL)
-        return;
-    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
-        if (json_member_typed(reader, filter, filter_key((enum mcp_list)i), JSON_TRUE) != NULL)
-            listen->told |= listen->asked & (1u << i);
-    }
-    const struct json_node *uris =
-        json_member_typed(reader, filter, SLICE("resourceSubscriptions"), JSON_ARRAY);
-    for (const struct json_node *node = uris != NULL ? json_first(reader, uris) : NULL;
-         node != NULL; node = json_next(reader, node)) {
-        struct topic *topic = node->type == JSON_STRING ? watches_find(instance, node) : NULL;
-        if (topic != NULL && topic->listen_id == listen->id)
-            topic->is_honoured = true;
-    }
-}
-
-static void settle_topics(struct upstream_instance *instance, const struct listen *listen,
-                          bool had_current) {
-    struct watches *watches = &instance->watches;
-    size_t cursor = 0;
-    void *value = NULL;
-    bool has_off = false;
-    while (map_next(&watches->topics, &cursor, NULL, &value)) {
-        struct topic *topic = value;
-        topic->was_on = had_current && topic->state == TOPIC_ON;
-        topic->balance = 0;
-        if (topic->listen_id != listen->id) {
-            has_off = true;
-            continue;
-        }
-        if (!topic->is_honoured)
-            topic_refuse(instance, topic, UPSTREAM_FAILED, SLICE(NOT_TOLD));
-        else if (topic->state != TOPIC_ON)
-            topic_on(instance, topic);
-        topic_settle(instance, topic);
-    }
-    watches->is_careful = watches->is_careful && has_off;
-}
-
-static void acknowledged(struct listen *listen, const struct mcp_message *message) {
-    struct upstream_instance *instance = listen->instance;
-    struct watches *watches = &instance->watches;
-    struct listen *before = watches->current;
-    if (listen != watches->next) {
-        log_debug(instance, "has acknowledged a subscription again");
-        return;
-    }
-    io_timer_stop(watches->ack_timer);
-    read_honoured(listen, message->params->raw);
-    listen->is_acked = true;
-    listen->acked_ms = io_loop_now(instance->loop);
-    watches->next = NULL;
-    watches->current = listen;
-    watches->lists_was = before != NULL ? before->told : 0;
-    memset(watches->list_balance, 0, sizeof watches->list_balance);
-    if (before != NULL && instance_is_http(instance)) {
-        watches->old = before;
-        io_timer_start(watches->old_timer, OLD_MS);
-    } else { /* what a child told it before has been read before */
-        take_leave(before);
-    }
-    settle_topics(instance, listen, before != NULL);
-    watches_lists_live(instance, listen->told);
-    if (watches->has_lost) {
-        watches->has_lost = false;
-        handshake_lists_changed(instance, UPSTREAM_ALL_LISTS, false);
-    }
-    listen_update(instance);
-}
-
-/* What it tells. */
-
-/*
- * While there is an old one both tell the same. Whichever comes first is passed on, and the other
- * one's is not. `balance`: how many the old one has told more than the current one.
- */
-static bool is_news(int *balance, bool is_from_old, bool has_old) {
-    if (!has_old)
-        return true;
-    bool is_news = is_from_old ? *balance >= 0 : *balance <= 0;
-    *balance += is_from_old ? 1 : -1;
-    return is_news;
-}
-
-static void on_lists(struct listen *listen, unsigned mask) {
-    struct upstream_instance *instance = listen->instance;
-    struct watches *watches = &instance->watches;
-    bool is_from_old = listen == watches->old;
-    unsigned news = 0;
-    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
-        bool is_told = (mask & listen->told & (1u << i)) != 0;
-        bool has_old = watches->old != NULL && (watches->lists_was & (1u << i)) != 0;
-        if (is_told && is_news(&watches->list_balance[i], is_from_old, has_old))
-            news |= 1u << i;
-    }
-    handshake_lists_changed(instance, news, true);
-}
-
-static void on_updated(struct listen *listen, const struct mcp_message *message) {
-    struct upstream_instance *instance = listen->instance;
-    const struct watches *watches = &instance->watches;
-    const struct json_node *uri =
-        mcp_param(instance->worker->home_reader, message, SLICE("uri"), JSON_STRING);
-    struct topic *topic = watches_find(instance, uri);
-    bool is_from_old = listen == watches->old;
-    if (topic == NULL || topic->state != TOPIC_ON || (is_from_old && !topic->was_on))
-        return;
-    if (is_news(&topic->balance, is_from_old, watches->old != NULL && topic->was_on))
-        topic_tell(instance, topic, message->params->raw);
-}
-
-/* The one that a notification names; its id has to have the type that it was sent with. */
-static struct listen *named(const struct upstream_instance *instance,
-                            const struct mcp_message *message) {
-    const struct watches *watches = &instance->watches;
-    struct listen *const all[] = {watches->current, watches->next, watches->old};
-    const struct json_node *node =
-        message->meta != NULL ? json_member_typed(instance->worker->home_reader, message->meta,
-                                                  MCP_META_SUBSCRIPTION, JSON_NUMBER)
-                              : NULL;
-    uint64_t id;
-    if (node == NULL || slice_to_u64(node->raw, &id) != 0)
-        return NULL;
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        if (all[i] != NULL && all[i]->id == id)
-            return all[i];
-    }
-    return NULL;
-}
-
-/* `stream`: on which it came; NULL: a child's, on which all come. */
-static void notified(struct upstream_instance *instance, const struct listen *stream,
-                     const struct mcp_message *message) {
-    struct listen *listen = named(instance, message);
-    bool is_ours = listen != NULL && (stream == NULL || stream == listen);
-    if (is_ours && message->method == MCP_NOTIFY_SUBSCRIPTIONS_ACKNOWLEDGED)
-        acknowledged(listen, message);
-    else if (!is_ours || !listen->is_acked)
-        log_debug(instance, "told something that it was not asked for");
-    else if (message->method == MCP_NOTIFY_RESOURCE_UPDATED)
-        on_updated(listen, message);
-    else
-        on_lists(listen, watches_list_mask(message->method));
-}
-
-void listen_notified(struct upstream_instance *instance, const struct mcp_message *message) {
-    notified(instance, NULL, message);
 }
 
 bool listen_answer(struct upstream_instance *instance, uint64_t id,
@@ -607,7 +432,7 @@ static bool on_message(void *context, struct slice document) {
     case MCP_REQUEST:
         return false; /* it must not ask */
     case MCP_NOTIFICATION:
-        notified(listen->instance, listen, &message);
+        listen_news(listen->instance, listen, &message);
         return false;
     }
     return false;

@@ -11,7 +11,8 @@
  *                  http_failure.c: why it had no answer
  *     call.c       calls through the home; http_call.c: from the worker where they were made
  *     catalog.c    what it offers (with list_page.c, list_text.c, shape.c)
- *     watch.c      who wants to hear of changes, asked for by subscribe.c or listen.c
+ *     watch.c      who wants to hear of changes, and of which (topic.c), asked for by subscribe.c
+ *                  or listen.c (with listen_news.c)
  *     permit.c     who may call: max_in_flight, and the circuit breaker (breaker.c)
  *     room.c       how many instances there may be, and which one goes
  *     token.c      tokens of callers

@@ -13,43 +13,17 @@ enum { MAX_HEARD = 32 };
     "{\"code\":-32601,\"message\":\"the upstream does not tell of changes of its resources: it "   \
     "has no capability resources.subscribe\"}"
 
-/* What one of them hears. */
+/* Their end. */
 
 static void unref(struct upstream_watch *watch) {
     if (atomic_fetch_sub(&watch->refs, 1) == 1)
         mem_free(watch);
 }
 
-/* It is wanted no more; its topic is left to the caller, who settles it. */
-static struct topic *leave(struct upstream_watch *watch) {
-    struct watches *watches = &watch->instance->watches;
-    struct topic *topic = TAKE(watch->topic);
-    if (!list_is_linked(&watch->want_link))
-        return NULL;
-    list_remove(&watch->want_link);
-    atomic_fetch_sub(&watches->n_wanted, 1);
-    watches->n_resources -= watch->is_of_lists ? 0 : 1;
-    return topic;
-}
-
-static void tell_live(struct upstream_watch *watch, unsigned list_mask) {
-    if (watch->is_told)
-        return;
-    watch->is_told = true;
-    watch->events.on_live(watch->context, UPSTREAM_RESULT, watch->list_mask & list_mask,
-                          SLICE_EMPTY);
-}
-
-static void tell_failed(struct upstream_watch *watch, enum upstream_outcome outcome,
-                        struct slice bytes) {
-    watch->is_told = true;
-    watch->events.on_live(watch->context, outcome, 0, bytes);
-}
-
 /* Its end; the home's reference goes with it. */
 static void end(struct upstream_watch *watch) {
     struct upstream_instance *instance = watch->instance;
-    struct topic *topic = leave(watch);
+    struct topic *topic = watch_leave(watch);
     list_remove(&watch->link);
     atomic_store(&watch->is_gone, true);
     watch->events.on_gone(watch->context);
@@ -59,160 +33,12 @@ static void end(struct upstream_watch *watch) {
     unref(watch);
 }
 
-/* Resources. */
-
-static struct slice uri_of(const struct topic *topic) {
-    return slice_make(topic->uri, topic->len);
-}
-
-static struct topic *topic_new(struct watches *watches, struct slice uri) {
-    struct topic *topic = mem_alloc(sizeof *topic + uri.len);
-    if (topic == NULL)
-        return NULL;
-    list_init(&topic->watches);
-    topic->len = uri.len;
-    memcpy(topic->uri, uri.ptr, uri.len);
-    if (map_set(&watches->topics, uri, topic) != 0) {
-        mem_free(topic);
-        return NULL;
-    }
-    watches->n_bytes += uri.len;
-    return topic;
-}
-
-static void topic_free(struct watches *watches, struct topic *topic) {
-    list_remove(&topic->ask_link);
-    watches->n_bytes -= topic->len;
-    (void)map_remove(&watches->topics, uri_of(topic));
-    mem_free(topic);
-}
-
-static bool is_modern(const struct upstream_instance *instance) {
-    return instance->catalog != NULL && mcp_revision_is_modern(instance->catalog->revision);
-}
-
-void topic_settle(struct upstream_instance *instance, struct topic *topic) {
-    struct watches *watches = &instance->watches;
-    bool is_wanted = !list_is_empty(&topic->watches);
-    if (watches->is_ready && !is_modern(instance)) {
-        bool is_on = topic->state == TOPIC_ON, is_off = topic->state == TOPIC_OFF;
-        if ((is_on && !is_wanted) || (is_off && is_wanted && !topic->is_refused))
-            subscribe_queue(instance, topic);
-        else if (is_off && !is_wanted)
-            topic_free(watches, topic);
-        return;
-    }
-    if (is_wanted)
-        return;
-    bool is_asked = topic->state != TOPIC_OFF;
-    topic_free(watches, topic);
-    if (is_asked && watches->is_ready)
-        listen_unwanted(instance);
-}
-
-/* Made by us, where nobody knows what the server would say, or it says too much. */
-static void write_updated(struct buf *out, struct slice uri) {
-    struct json_writer writer;
-    json_writer_init(&writer, out);
-    json_object_begin(&writer);
-    json_kv_string(&writer, SLICE("uri"), uri);
-    json_object_end(&writer);
-}
-
-void topic_tell(struct upstream_instance *instance, struct topic *topic, struct slice params) {
-    struct buf made CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH * 6 + 16);
-    (void)instance;
-    if (params.len == 0 || params.len > LIMIT_UPDATED) {
-        write_updated(&made, uri_of(topic));
-        if (buf_error(&made) != 0)
-            return;
-        params = buf_slice(&made);
-    }
-    LIST_FOREACH_SAFE (&topic->watches, link, tmp) {
-        struct upstream_watch *watch = CONTAINER_OF(link, struct upstream_watch, want_link);
-        if (watch->is_told)
-            watch->events.on_updated(watch->context, params);
-    }
-}
-
-void topic_on(struct upstream_instance *instance, struct topic *topic) {
-    topic->state = TOPIC_ON;
-    topic->is_refused = false;
-    topic_tell(instance, topic, SLICE_EMPTY);
-    LIST_FOREACH_SAFE (&topic->watches, link, tmp)
-        tell_live(CONTAINER_OF(link, struct upstream_watch, want_link), 0);
-}
-
-void topic_fail(struct upstream_instance *instance, struct topic *topic,
-                enum upstream_outcome outcome, struct slice bytes) {
-    (void)instance;
-    topic->state = TOPIC_OFF;
-    LIST_FOREACH_SAFE (&topic->watches, link, tmp) {
-        struct upstream_watch *watch = CONTAINER_OF(link, struct upstream_watch, want_link);
-        if (watch->is_told)
-            continue;
-        (void)leave(watch);
-        tell_failed(watch, outcome, bytes);
-    }
-}
-
-void topic_refuse(struct upstream_instance *instance, struct topic *topic,
-                  enum upstream_outcome outcome, struct slice bytes) {
-    topic_fail(instance, topic, outcome, bytes);
-    topic->is_refused = true;
-    topic_tell(instance, topic, SLICE_EMPTY);
-}
-
-void watches_missed(struct upstream_instance *instance) {
-    size_t cursor = 0;
-    void *value = NULL;
-    while (map_next(&instance->watches.topics, &cursor, NULL, &value)) {
-        struct topic *topic = value;
-        if (topic->state == TOPIC_ON)
-            topic_tell(instance, topic, SLICE_EMPTY);
-    }
-}
-
-struct topic *watches_find(struct upstream_instance *instance, const struct json_node *uri) {
-    struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
-    if (uri == NULL || json_string_append(&text, uri) != 0)
-        return NULL;
-    return map_get(&instance->watches.topics, buf_slice(&text));
-}
-
-/* Lists. */
-
-unsigned watches_list_mask(enum mcp_method method) {
-    unsigned mask = 0;
-    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
-        if (mcp_list_info((enum mcp_list)i)->changed == method)
-            mask |= 1u << i;
-    }
-    return mask;
-}
-
-void watches_lists_live(struct upstream_instance *instance, unsigned list_mask) {
-    LIST_FOREACH_SAFE (&instance->watches.lists, link, tmp)
-        tell_live(CONTAINER_OF(link, struct upstream_watch, want_link), list_mask);
-}
-
-void watches_lists_fail(struct upstream_instance *instance, enum upstream_outcome outcome,
-                        struct slice reason) {
-    LIST_FOREACH_SAFE (&instance->watches.lists, link, tmp) {
-        struct upstream_watch *watch = CONTAINER_OF(link, struct upstream_watch, want_link);
-        if (watch->is_told)
-            continue;
-        (void)leave(watch);
-        tell_failed(watch, outcome, reason);
-    }
-}
-
 /* Their beginning. */
 
 static void fail(struct upstream_watch *watch, struct slice reason) {
     struct upstream_instance *instance = watch->instance;
-    struct topic *topic = leave(watch);
-    tell_failed(watch, UPSTREAM_FAILED, reason);
+    struct topic *topic = watch_leave(watch);
+    watch_failed(watch, UPSTREAM_FAILED, reason);
     if (topic != NULL)
         topic_settle(instance, topic);
 }
@@ -247,11 +73,11 @@ static const char *enter(struct upstream_watch *watch) {
 static void want_lists(struct upstream_watch *watch) {
     struct upstream_instance *instance = watch->instance;
     unsigned mask = instance->catalog->telling;
-    if (!is_modern(instance)) {
+    if (!watches_modern(instance)) {
         if (subscribe_may_ask(instance))
-            tell_live(watch, mask);
+            watch_live(watch, mask);
     } else if (listen_lists(instance, &mask)) {
-        tell_live(watch, mask);
+        watch_live(watch, mask);
     } else {
         listen_wanted(instance);
     }
@@ -264,10 +90,10 @@ static void want_resource(struct upstream_watch *watch) {
         topic_refuse(instance, topic, UPSTREAM_ERROR, SLICE(NO_SUBSCRIBER));
         topic_settle(instance, topic);
     } else if (topic->state == TOPIC_ON) {
-        tell_live(watch, 0);
+        watch_live(watch, 0);
     } else {
         topic->is_refused = false;
-        if (is_modern(instance))
+        if (watches_modern(instance))
             listen_wanted(instance);
         else
             topic_settle(instance, topic);
@@ -293,7 +119,7 @@ static void deliver_start(struct io_message *message) {
         return;
     }
     if (instance->is_closing) {
-        tell_failed(watch, UPSTREAM_FAILED, SLICE(IS_STOPPING));
+        watch_failed(watch, UPSTREAM_FAILED, SLICE(IS_STOPPING));
         end(watch);
         return;
     }
@@ -416,7 +242,7 @@ void watches_ready(struct upstream_instance *instance) {
     instance->watches.is_ready = true;
     if (!instance->catalog->has_subscriptions)
         refuse_all(instance);
-    if (is_modern(instance))
+    if (watches_modern(instance))
         listen_begin(instance);
     else
         subscribe_begin(instance);
@@ -463,7 +289,7 @@ void watches_drop(struct upstream_instance *instance) {
     mem_free(watches->old);
     LIST_FOREACH_SAFE (&watches->all, link, tmp) {
         struct upstream_watch *watch = CONTAINER_OF(link, struct upstream_watch, link);
-        (void)leave(watch);
+        (void)watch_leave(watch);
         list_remove(&watch->link);
         atomic_store(&watch->is_gone, true);
         watch->instance = upstream_instance_unref(watch->instance);
@@ -499,7 +325,7 @@ void watches_notified(struct upstream_instance *instance, const struct mcp_messa
         message->method == MCP_NOTIFY_RESOURCE_UPDATED
             ? mcp_param(instance->worker->home_reader, message, SLICE("uri"), JSON_STRING)
             : NULL;
-    if (is_modern(instance))
+    if (watches_modern(instance))
         listen_notified(instance, message);
     else if (uri != NULL)
         on_updated(instance, uri, message->params->raw);

@@ -1,8 +1,8 @@
 /*
- * Who watches an instance, and what its server is asked for in their name. watch.c keeps who wants
- * what and tells them; subscribe.c asks servers that have sessions, one resource after the other;
- * listen.c asks those of 2026-07-28 for everything at once. All of it belongs to the home of the
- * instance, but for what says "any thread".
+ * Who watches an instance, and what its server is asked for in their name. watch.c has
+ * those who do, topic.c what they want and hear; subscribe.c asks servers that have sessions, one
+ * resource after the other; listen.c asks those of 2026-07-28 for everything at once. All of it
+ * belongs to the home of the instance, but for what says "any thread".
  */
 #pragma once
 
@@ -125,7 +125,17 @@ void watches_notified(struct upstream_instance *instance, const struct mcp_messa
 void watches_overhear(struct upstream_instance *instance, const struct json_reader *reader,
                       const struct mcp_message *message);
 
-/* watch.c, for those who ask */
+/* topic.c */
+/* Of 2026-07-28. */
+bool watches_modern(const struct upstream_instance *instance);
+/* It is wanted no more; its topic is left to the caller, who settles it. NULL: it had none. */
+struct topic *watch_leave(struct upstream_watch *watch);
+/* Nothing, when it has heard that already. */
+void watch_live(struct upstream_watch *watch, unsigned list_mask);
+void watch_failed(struct upstream_watch *watch, enum upstream_outcome outcome, struct slice bytes);
+/* NULL: no memory. */
+struct topic *topic_new(struct watches *watches, struct slice uri);
+void topic_free(struct watches *watches, struct topic *topic);
 #define WATCH_TIMEOUT "the upstream did not answer in time whether it tells of changes (timeout)"
 /* The server tells of it from now on: those who wait hear that, and the others that it may have
  * been updated. */

@@ -1,0 +1,169 @@
+/* What a subscriptions/listen brings: its acknowledgement, and news under its id. */
+#include "base/buf.h"
+#include "base/limits.h"
+#include "listen_private.h"
+
+enum { OLD_MS = 500 }; /* for what the one before still tells */
+
+#define NOT_TOLD "the upstream does not tell of changes of this resource"
+
+/* The acknowledgement. */
+
+static void read_honoured(struct listen *listen, struct slice params) {
+    static const struct json_want want_nothing[] = {{0}};
+    static const struct json_want want_uris[] = {{"resourceSubscriptions", want_nothing}, {0}};
+    static const struct json_want want_filter[] = {{"notifications", want_uris}, {0}};
+    static const struct json_want want = {.children = want_filter};
+    struct upstream_instance *instance = listen->instance;
+    struct json_reader *reader = instance->worker->home_reader;
+    if (json_read(reader, params, &want, NULL, NULL) != 0)
+        return;
+    const struct json_node *filter =
+        json_member_typed(reader, json_root(reader), SLICE("notifications"), JSON_OBJECT);
+    if (filter == NULL)
+        return;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        if (json_member_typed(reader, filter, listen_key((enum mcp_list)i), JSON_TRUE) != NULL)
+            listen->told |= listen->asked & (1u << i);
+    }
+    const struct json_node *uris =
+        json_member_typed(reader, filter, SLICE("resourceSubscriptions"), JSON_ARRAY);
+    for (const struct json_node *node = uris != NULL ? json_first(reader, uris) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        struct topic *topic = node->type == JSON_STRING ? watches_find(instance, node) : NULL;
+        if (topic != NULL && topic->listen_id == listen->id)
+            topic->is_honoured = true;
+    }
+}
+
+static void settle_topics(struct upstream_instance *instance, const struct listen *listen,
+                          bool had_current) {
+    struct watches *watches = &instance->watches;
+    size_t cursor = 0;
+    void *value = NULL;
+    bool has_off = false;
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        struct topic *topic = value;
+        topic->was_on = had_current && topic->state == TOPIC_ON;
+        topic->balance = 0;
+        if (topic->listen_id != listen->id) {
+            has_off = true;
+            continue;
+        }
+        if (!topic->is_honoured)
+            topic_refuse(instance, topic, UPSTREAM_FAILED, SLICE(NOT_TOLD));
+        else if (topic->state != TOPIC_ON)
+            topic_on(instance, topic);
+        topic_settle(instance, topic);
+    }
+    watches->is_careful = watches->is_careful && has_off;
+}
+
+static void acknowledged(struct listen *listen, const struct mcp_message *message) {
+    struct upstream_instance *instance = listen->instance;
+    struct watches *watches = &instance->watches;
+    struct listen *before = watches->current;
+    if (listen != watches->next) {
+        listen_log(instance, "has acknowledged a subscription again");
+        return;
+    }
+    io_timer_stop(watches->ack_timer);
+    read_honoured(listen, message->params->raw);
+    listen->is_acked = true;
+    listen->acked_ms = io_loop_now(instance->loop);
+    watches->next = NULL;
+    watches->current = listen;
+    watches->lists_was = before != NULL ? before->told : 0;
+    memset(watches->list_balance, 0, sizeof watches->list_balance);
+    if (before != NULL && instance_is_http(instance)) {
+        watches->old = before;
+        io_timer_start(watches->old_timer, OLD_MS);
+    } else { /* what a child told it before has been read before */
+        listen_leave(before);
+    }
+    settle_topics(instance, listen, before != NULL);
+    watches_lists_live(instance, listen->told);
+    if (watches->has_lost) {
+        watches->has_lost = false;
+        handshake_lists_changed(instance, UPSTREAM_ALL_LISTS, false);
+    }
+    listen_update(instance);
+}
+
+/* What it tells. */
+
+/*
+ * While there is an old one both tell the same. Whichever comes first is passed on, and the other
+ * one's is not. `balance`: how many the old one has told more than the current one.
+ */
+static bool is_news(int *balance, bool is_from_old, bool has_old) {
+    if (!has_old)
+        return true;
+    bool is_news = is_from_old ? *balance >= 0 : *balance <= 0;
+    *balance += is_from_old ? 1 : -1;
+    return is_news;
+}
+
+static void on_lists(struct listen *listen, unsigned mask) {
+    struct upstream_instance *instance = listen->instance;
+    struct watches *watches = &instance->watches;
+    bool is_from_old = listen == watches->old;
+    unsigned news = 0;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
+        bool is_told = (mask & listen->told & (1u << i)) != 0;
+        bool has_old = watches->old != NULL && (watches->lists_was & (1u << i)) != 0;
+        if (is_told && is_news(&watches->list_balance[i], is_from_old, has_old))
+            news |= 1u << i;
+    }
+    handshake_lists_changed(instance, news, true);
+}
+
+static void on_updated(struct listen *listen, const struct mcp_message *message) {
+    struct upstream_instance *instance = listen->instance;
+    const struct watches *watches = &instance->watches;
+    const struct json_node *uri =
+        mcp_param(instance->worker->home_reader, message, SLICE("uri"), JSON_STRING);
+    struct topic *topic = watches_find(instance, uri);
+    bool is_from_old = listen == watches->old;
+    if (topic == NULL || topic->state != TOPIC_ON || (is_from_old && !topic->was_on))
+        return;
+    if (is_news(&topic->balance, is_from_old, watches->old != NULL && topic->was_on))
+        topic_tell(instance, topic, message->params->raw);
+}
+
+/* The one that a notification names; its id has to have the type that it was sent with. */
+static struct listen *named(const struct upstream_instance *instance,
+                            const struct mcp_message *message) {
+    const struct watches *watches = &instance->watches;
+    struct listen *const all[] = {watches->current, watches->next, watches->old};
+    const struct json_node *node =
+        message->meta != NULL ? json_member_typed(instance->worker->home_reader, message->meta,
+                                                  MCP_META_SUBSCRIPTION, JSON_NUMBER)
+                              : NULL;
+    uint64_t id;
+    if (node == NULL || slice_to_u64(node->raw, &id) != 0)
+        return NULL;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i] != NULL && all[i]->id == id)
+            return all[i];
+    }
+    return NULL;
+}
+
+void listen_news(struct upstream_instance *instance, const struct listen *stream,
+                 const struct mcp_message *message) {
+    struct listen *listen = named(instance, message);
+    bool is_ours = listen != NULL && (stream == NULL || stream == listen);
+    if (is_ours && message->method == MCP_NOTIFY_SUBSCRIPTIONS_ACKNOWLEDGED)
+        acknowledged(listen, message);
+    else if (!is_ours || !listen->is_acked)
+        listen_log(instance, "told something that it was not asked for");
+    else if (message->method == MCP_NOTIFY_RESOURCE_UPDATED)
+        on_updated(listen, message);
+    else
+        on_lists(listen, watches_list_mask(message->method));
+}
+
+void listen_notified(struct upstream_instance *instance, const struct mcp_message *message) {
+    listen_news(instance, NULL, message);
+}
