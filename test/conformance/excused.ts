@@ -42,10 +42,7 @@ export const excused: { [client: string]: { [eras: string]: Excuses } } = {
 };
 
 /** scenarios with clients of 2025-06-18 and before */
-export const excusedForOlder: Excuses = {
-    "resources-subscribe": SUBSCRIBES,
-    "resources-unsubscribe": SUBSCRIBES,
-};
+export const excusedForOlder: Excuses = {};
 
 /** scenarios of the suite for clients */
 export const excusedForClients: Excuses = {

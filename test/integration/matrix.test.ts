@@ -28,6 +28,7 @@ import {
     ok,
     overHttp,
     overStdio,
+    subscribeChecks,
     wireChecks,
     type Pair,
     type Upstream,
@@ -93,6 +94,8 @@ const SERVERS: { name: string; revision: string; transport: Transport }[] = [
 /** What does not hold of clients that can be asked, and needs no row twice. */
 const { "input that nobody can give yet is refused": _, ...forAsked } = brainChecks;
 
+const rows = { ...forAsked, ...askChecks, ...subscribeChecks, ...wireChecks };
+
 describe("each revision and transport with each", { concurrency: 4, skip: isDirect && "needs the gateway" }, () => {
     let gateway: Gateway | undefined;
     const upstreams = new Map<string, Upstream>();
@@ -103,11 +106,11 @@ describe("each revision and transport with each", { concurrency: 4, skip: isDire
         closing.push(() => control.close());
         for (const { name, revision, transport } of SERVERS) {
             if (transport === "stdio") {
-                upstreams.set(name, overStdio(control, name, [revision]));
+                upstreams.set(name, overStdio(control, name, [revision], true));
                 continue;
             }
             const kind = transport === "sse" ? "sse" : "streamable";
-            const fixture = await startHttp({ name, revisions: [revision], transport: kind });
+            const fixture = await startHttp({ name, revisions: [revision], transport: kind, subscribe: true });
             closing.push(() => fixture.close());
             upstreams.set(name, overHttp(fixture));
         }
@@ -129,7 +132,7 @@ describe("each revision and transport with each", { concurrency: 4, skip: isDire
                     const caller = await openRaw(place, client.version, client.transport);
                     assert.equal(caller.version, client.version);
                     try {
-                        for (const [what, check] of Object.entries({ ...forAsked, ...askChecks, ...wireChecks }))
+                        for (const [what, check] of Object.entries(rows))
                             await t.test(what, async () => check({ caller, upstream }));
                     } finally {
                         await within(caller.close(), `${client.name} is closed`);

@@ -15,6 +15,7 @@ import {
     LINK,
     MODERN,
     SERVER_KEY,
+    SUBSCRIPTION_KEY,
     VERSION_KEY,
     WANTED,
     type Message,
@@ -109,11 +110,14 @@ const logs = (caller: Caller, mark: string) =>
 let marks = 0;
 const holds = new WeakMap<Upstream, number>();
 
+/** What the brain has for those who test subscriptions. */
+const SUBSCRIBING = new Set(["touch", "change", "end-listening"]);
+
 /** For servers with the contents of the brain. */
 export const brainChecks: { [name: string]: Check } = {
     "tools are listed": async (pair) => {
         const wanted = brainTools(pair.upstream.revisions);
-        const tools = await list(pair, "tools/list", "tools");
+        const tools = (await list(pair, "tools/list", "tools")).filter(({ name }) => !SUBSCRIBING.has(name as string));
         assert.deepEqual(tools.map((tool) => tool.name).sort(), wanted.map((tool) => tool.name).sort());
         for (const tool of tools) {
             const original = wanted.find(({ name }) => name === tool.name)!;
@@ -372,6 +376,37 @@ export const askChecks: { [name: string]: Check } = {
     "the server wants roots": asks("roots"),
 };
 
+/** For servers that can be subscribed to. */
+export const subscribeChecks: { [name: string]: Check } = {
+    "a resource that is subscribed to": async (pair) => {
+        const { caller } = pair;
+        const uri = `test://thing/${++marks}`;
+        const from = caller.wire.items.length;
+        const end = new AbortController();
+        const news = (method: string) => caller.wire.waitFor((message) => message.method === method, from);
+        let meta: object | undefined;
+        if (caller.isModern) {
+            const notifications = { resourceSubscriptions: [uri] };
+            const listening = caller.request("subscriptions/listen", { notifications }, { signal: end.signal });
+            listening.catch(() => {}); // it ends with the signal
+            const { params } = await news("notifications/subscriptions/acknowledged");
+            assert.deepEqual(params!.notifications, notifications);
+            meta = params!._meta as object;
+            assert.deepEqual(Object.keys(meta), [SUBSCRIPTION_KEY]);
+        } else assert.deepEqual(ok(await caller.request("resources/subscribe", { uri })), {});
+        assert.deepEqual(content(await call(pair, "touch", { uri })), [{ type: "text", text: "touched" }]);
+        const { params } = await news("notifications/resources/updated");
+        assert.deepEqual(params, meta === undefined ? { uri } : { uri, _meta: meta });
+        if (caller.isModern) end.abort();
+        else assert.deepEqual(ok(await caller.request("resources/unsubscribe", { uri })), {});
+        assert.deepEqual(content(await call(pair, "touch", { uri })), [{ type: "text", text: "touched" }]);
+        ok(await call(pair, "echo", { text: "and on" }));
+        const told = caller.wire.items.slice(from).filter(({ method }) => method === "notifications/resources/updated");
+        // A modern client has hung up before, and hears of nothing by that alone.
+        assert.equal(told.length, 1, "once, and not when it is over");
+    },
+};
+
 /** For server-everything, which speaks 2025-11-25. */
 export const everythingChecks: { [name: string]: Check } = {
     "tools are listed": async (pair) => {
@@ -486,7 +521,7 @@ export const wireChecks: { [name: string]: Check } = {
     },
 };
 
-export function overStdio(control: Control, name: string, revisions: string[]): Upstream {
+export function overStdio(control: Control, name: string, revisions: string[], subscribe = false): Upstream {
     const all = () => control.starts.items.filter((process) => process.name === name);
     const cancelled = (message: RpcMessage) => message.method === "notifications/cancelled";
     const held = () =>
@@ -495,7 +530,7 @@ export function overStdio(control: Control, name: string, revisions: string[]): 
         );
     return {
         name,
-        config: { cmd: control.brain({ name, revisions }) },
+        config: { cmd: control.brain({ name, revisions, subscribe }) },
         revisions,
         isModern: revisions.includes(MODERN),
         isBrain: true,
