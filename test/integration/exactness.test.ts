@@ -37,8 +37,9 @@ interface Peer {
     open(method: string, params: Json | string, id?: string, signal?: AbortSignal): Promise<Stream>;
     respond(id: RpcMessage["id"], result: object): Promise<void>;
     notify(method: string, params: string): Promise<void>;
-    /** what it was told at its begin: the result of initialize or server/discover */
+    /** what it was told at its begin: the result of initialize or server/discover, and the answer as it was written */
     begun: Json;
+    begunText: string;
 }
 
 const json = (value: Json | string) => (typeof value === "string" ? value : JSON.stringify(value));
@@ -54,6 +55,7 @@ async function connect(gateway: Gateway, era: Era, path: string, capabilities: o
         return {
             era,
             begun: opened.messages.at(-1)!.result!,
+            begunText: opened.text,
             ask: (method, params = {}, id = "1") => session.send({ body: document(method, params, id) }),
             open: (method, params, id = "1", signal) =>
                 session.stream({ method: "POST", body: document(method, params, id), signal }),
@@ -79,12 +81,15 @@ async function connect(gateway: Gateway, era: Era, path: string, capabilities: o
     const peer: Peer = {
         era,
         begun: {},
+        begunText: "",
         ask: (method, params = {}, id = "1") => send(target, outgoing(method, params, id)),
         open: (method, params, id = "1", signal) => stream(target, outgoing(method, params, id, signal)),
         respond: async () => assert.fail("a modern client answers by calling again"),
         notify: async () => {},
     };
-    peer.begun = (await peer.ask("server/discover")).messages.at(-1)!.result!;
+    const discovered = await peer.ask("server/discover");
+    peer.begun = discovered.messages.at(-1)!.result!;
+    peer.begunText = discovered.text;
     return peer;
 }
 
@@ -405,8 +410,9 @@ describe("capabilities", () => {
     for (const client of ERAS) {
         for (const server of ERAS) {
             test(`of a ${server} server, told to a ${client} client`, async () => {
-                const { begun } = await connect(here.gateway, client, `/mcp/${server}`);
+                const { begun, begunText } = await connect(here.gateway, client, `/mcp/${server}`);
                 const { tools, resources, tasks, logging, ...rest } = begun.capabilities as Json;
+                assert.equal(begunText.split('"extensions":').length, 2, "one key, once");
                 assert.ok(tools !== undefined && resources !== undefined && logging === undefined);
                 assert.equal(tasks, undefined);
                 assert.deepEqual(
@@ -419,8 +425,9 @@ describe("capabilities", () => {
         }
 
         test(`of all servers, told to a ${client} client: extensions, each once`, async () => {
-            const { begun } = await connect(here.gateway, client, "/mcp");
+            const { begun, begunText } = await connect(here.gateway, client, "/mcp");
             const { extensions, experimental } = begun.capabilities as Json;
+            assert.equal(begunText.split('"extensions":').length, 2, "one key, once");
             assert.equal(experimental, undefined);
             const others = { "other.example/ext": {} };
             assert.deepEqual(extensions, { ...APPS, ...ACME, ...(client === "modern" ? others : {}) });
@@ -431,6 +438,27 @@ describe("capabilities", () => {
             assert.deepEqual(Object.keys(begun.capabilities as Json), ["tools"]);
         });
     }
+
+    test("initialize at the endpoint of one server waits for its first start, and not for ever", async (t) => {
+        const control = await startControl();
+        t.after(() => control.close());
+        const late = (name: string) => ({
+            cmd: control.command({ name, initialize: "hold", capabilities: { prompts: {}, experimental: { acme: 1 } } }),
+        });
+        const slow = await startGateway({ config: { mcp: { list_timeout: "20s" }, servers: { slow: late("slow") } } }, t);
+        const opening = connect(slow, "legacy", "/mcp/slow");
+        const child = await control.started("slow");
+        await child.receives((message) => message.method === "initialize");
+        const all = await connect(slow, "legacy", "/mcp");
+        assert.ok("tools" in (all.begun.capabilities as Json), "that of all waits for nobody");
+        child.do({ do: "release" });
+        const { prompts, ...rest } = (await opening).begun.capabilities as Json;
+        assert.ok(prompts !== undefined);
+        assert.deepEqual(rest, { experimental: { acme: 1 } });
+        const hangs = await startGateway({ config: { mcp: { list_timeout: "300ms" }, servers: { hangs: late("hangs") } } }, t);
+        const { begun } = await connect(hangs, "legacy", "/mcp/hangs");
+        assert.ok("tools" in (begun.capabilities as Json), "what a server may have that nobody has heard of yet");
+    });
 
     const CLIENTS: Json = {
         sampling: { tools: {} },
