@@ -6,7 +6,7 @@
  * look at the others. Past it, up to JSON_KEYS_LINEAR keys are compared one by one by their hashes,
  * and larger objects have a hash table with chains, which also lives on a stack.
  *
- * Flooding: the hash of keys up to 32 bytes is multilinear (Carter and Wegman; 32-bit words, 64-bit
+ * Flooding: the hash of keys up to 48 bytes is multilinear (Carter and Wegman; 32-bit words, 64-bit
  * secrets, the upper half of the sum), so two keys chosen without knowing the secrets collide in
  * any of its bits no more often than by chance; longer keys go through SipHash. With chains that
  * bound is enough for a constant expected cost, which it is not with linear probing. As time could
@@ -25,9 +25,9 @@
 #include "base/slice.h"
 #include "scan.h"
 
-#define JSON_KEYS_LINEAR 16u
-#define JSON_KEY_SECRETS 10u
-#define JSON_KEY_SHORT   32u         /* longest key of the multilinear hash */
+#define JSON_KEYS_LINEAR 32u
+#define JSON_KEY_SECRETS 14u
+#define JSON_KEY_SHORT   48u         /* longest key of the multilinear hash */
 #define JSON_KEY_ESCAPED 0x80000000u /* in json_key_entry.len */
 
 struct json_key_entry {
@@ -88,7 +88,7 @@ enum json_keys_result json_keys_add_hashed(struct json_keys *keys, struct json_o
                                            const char *document, struct slice key, bool escaped,
                                            uint32_t hash);
 
-/* The words of a key of up to 32 bytes, cut to its length by a mask; `room` bytes may be read from
+/* The words of a key of up to 48 bytes, cut to its length by a mask; `room` bytes may be read from
  * its start on. */
 static inline uint32_t json_keys_hash(const struct json_keys *keys, struct slice key, size_t room) {
     static const unsigned char mask[32] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -103,6 +103,11 @@ static inline uint32_t json_keys_hash(const struct json_keys *keys, struct slice
     if (UNLIKELY(n > 16)) {
         uint64_t c = json_load64(p + n - 16), d = json_load64(p + n - 8);
         sum += s[6] * (uint32_t)c + s[7] * (c >> 32) + s[8] * (uint32_t)d + s[9] * (d >> 32);
+        if (n > 32) {
+            uint64_t e = json_load64(p + 16), f = json_load64(p + 24);
+            sum +=
+                s[10] * (uint32_t)e + s[11] * (e >> 32) + s[12] * (uint32_t)f + s[13] * (f >> 32);
+        }
         n = 16;
     } else if (UNLIKELY(room < 16)) {
         memset(copy, 0, sizeof copy);

@@ -25,12 +25,17 @@ const struct json_node *json_next(const struct json_reader *reader, const struct
 
 const struct json_node *json_member(const struct json_reader *reader,
                                     const struct json_node *object, struct slice key) {
-    if (object->type != JSON_OBJECT)
+    if (object->type != JSON_OBJECT || !object->opened)
         return NULL;
-    const struct json_node *node = json_first(reader, object);
-    while (node != NULL && !json_key_is(node, key))
-        node = json_next(reader, node);
-    return node;
+    const struct json_node *behind = &reader->nodes[object->next];
+    for (const struct json_node *node = object + 1; node < behind;
+         node = &reader->nodes[node->next]) {
+        if (node->key.len == key.len || UNLIKELY(node->key_escaped)) {
+            if (json_key_is(node, key))
+                return node;
+        }
+    }
+    return NULL;
 }
 
 const struct json_node *json_member_typed(const struct json_reader *reader,

@@ -234,12 +234,22 @@ static struct json_node *push_node(struct json_reader *reader, const char *at) {
     return node;
 }
 
+/* Most names differ in their first byte. No key has a NUL where a name ends: as it stands in the
+ * document it has no control character. */
+static inline bool is_name_of(const char *name, struct slice key, bool escaped) {
+    if (UNLIKELY(escaped))
+        return json_equal_unescaped(key, true, slice_from_cstr(name), false);
+    if (key.len == 0)
+        return *name == '\0';
+    return *name == *key.ptr && strncmp(name, key.ptr, key.len) == 0 && name[key.len] == '\0';
+}
+
 /* The first row that names the key, or has the star. */
 static const struct json_want *find_want(const struct json_want *children, struct slice key,
                                          bool escaped) {
     for (; children != NULL && children->key != NULL; children++) {
-        struct slice name = slice_from_cstr(children->key);
-        if (slice_eq(name, SLICE("*")) || json_equal_unescaped(key, escaped, name, false))
+        bool is_star = children->key[0] == '*' && children->key[1] == '\0';
+        if (is_star || is_name_of(children->key, key, escaped))
             return children;
     }
     return NULL;

@@ -148,8 +148,17 @@ static size_t fold(struct slice key, char *out, size_t cap) {
     return len;
 }
 
-static bool is_other_spelling(const struct json_node *node, enum mcp_place place,
-                              bool refuse_escapes) {
+/* As nearly all keys are that have a meaning. */
+static bool is_protocol_key(struct slice key, enum mcp_place place) {
+    for (size_t i = 0; i < places[place].n; i++) {
+        if (slice_eq(key, places[place].keys[i]))
+            return true;
+    }
+    return false;
+}
+
+static NO_INLINE bool is_other_spelling(const struct json_node *node, enum mcp_place place,
+                                        bool refuse_escapes) {
     char plain[LONGEST_KEY * 6] UNCLEARED, text[LONGEST_KEY] UNCLEARED;
     struct slice key = node->key;
     if (key.len > sizeof plain)
@@ -184,6 +193,8 @@ bool mcp_has_other_spelling(const struct json_reader *reader, const struct json_
                             enum mcp_place place, bool refuse_escapes) {
     for (const struct json_node *node = json_first(reader, object); node != NULL;
          node = json_next(reader, node)) {
+        if (!node->key_escaped && is_protocol_key(node->key, place))
+            continue;
         if (is_other_spelling(node, place, refuse_escapes))
             return true;
     }

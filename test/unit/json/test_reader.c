@@ -210,8 +210,8 @@ static void append_object(struct buf *out, size_t n, size_t escaped, const char 
 }
 
 static void test_duplicates_in_objects_of_all_sizes(void) {
-    static const size_t sizes[] = {1,  2,  3,  4,  5,   15,  16,  17,   18,
-                                   63, 64, 65, 66, 127, 129, 300, 1000, 5000};
+    static const size_t sizes[] = {1,  2,  3,  4,  5,   16,  31,  32,   33,
+                                   34, 63, 64, 65, 127, 129, 300, 1000, 5000};
     CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         size_t n = sizes[i], step = n / 20 + 1;
@@ -235,7 +235,7 @@ static void test_duplicates_in_objects_of_all_sizes(void) {
 /* Objects inside objects: the keys of the outer ones are still known behind the inner ones, tables
  * included. */
 static void test_duplicates_around_inner_objects(void) {
-    static const size_t sizes[] = {0, 1, 16, 17, 40, 200};
+    static const size_t sizes[] = {0, 1, 32, 33, 40, 200};
     CLEANUP(json_reader_freep) struct json_reader *reader = new_reader();
     for (size_t outer = 0; outer < ARRAY_LEN(sizes); outer++) {
         for (size_t inner = 0; inner < ARRAY_LEN(sizes); inner++) {
