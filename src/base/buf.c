@@ -97,13 +97,8 @@ int buf_append_cstr(struct buf *buf, const char *string) {
 }
 
 int buf_append_u64(struct buf *buf, uint64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    return buf_append(buf, slice_make(digits + at, sizeof digits - at));
+    char digits[SLICE_U64];
+    return buf_append(buf, slice_of_u64(number, digits));
 }
 
 int buf_vprintf(struct buf *buf, const char *format, va_list args) {

@@ -2,6 +2,10 @@
 
 #include <errno.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "base/checked.h"
 #include "base/mem.h"
 
@@ -18,18 +22,15 @@ static bool same_bytes_nocase(const char *a, const char *b, size_t len) {
     return true;
 }
 
-enum { WORD = sizeof(uint64_t) };
+enum { WORD = sizeof(uint64_t), HALF = sizeof(uint32_t) };
 
 /*
  * Eight bytes at once. The two cases of a letter differ in bit 5 and in nothing else; so may bytes
  * that are no letters, which is looked at last: both sums below carry into bit 7 of a byte, the
  * first from 'a' on, the second behind 'z', and no further, as bit 7 was cleared before.
  */
-static bool same_word_nocase(const char *a, const char *b) {
+static inline bool same_words_nocase(uint64_t left, uint64_t right) {
     const uint64_t each = 0x0101010101010101U, bit5 = each * 0x20, bit7 = each * 0x80;
-    uint64_t left, right;
-    memcpy(&left, a, WORD);
-    memcpy(&right, b, WORD);
     uint64_t differ = left ^ right;
     if (differ == 0)
         return true;
@@ -40,9 +41,26 @@ static bool same_word_nocase(const char *a, const char *b) {
     return ((differ << 2) & ~is_letter & bit7) == 0;
 }
 
+static inline bool same_word_nocase(const char *a, const char *b) {
+    uint64_t left, right;
+    memcpy(&left, a, WORD);
+    memcpy(&right, b, WORD);
+    return same_words_nocase(left, right);
+}
+
+/* The first four bytes and the last four, of four to eight. */
+static inline uint64_t two_halves(const char *text, size_t len) {
+    uint32_t first, last;
+    memcpy(&first, text, HALF);
+    memcpy(&last, text + len - HALF, HALF);
+    return (uint64_t)last << 32 | first;
+}
+
 bool slice_same_nocase(const char *a, const char *b, size_t len) {
-    if (len < WORD)
+    if (len < HALF)
         return same_bytes_nocase(a, b, len);
+    if (len < WORD)
+        return same_words_nocase(two_halves(a, len), two_halves(b, len));
     for (size_t i = 0; i + WORD < len; i += WORD) {
         if (!same_word_nocase(a + i, b + i))
             return false;
@@ -75,11 +93,65 @@ size_t slice_find_byte(struct slice s, char byte) {
     return found != NULL ? (size_t)(found - s.ptr) : SIZE_MAX;
 }
 
+#if defined(__SSE2__)
+enum { BLOCK = 16, SHORT_NEEDLE = 32, SHORT_TEXT = 2048 };
+
+static inline __m128i load(const char *ptr) {
+    return _mm_loadu_si128((const __m128i *)(const void *)ptr);
+}
+
+/* Where in a block of places the first and the last byte of the needle stand, a bit each. */
+static inline unsigned candidates(const char *at, __m128i first, __m128i last, size_t distance) {
+    __m128i begins = _mm_cmpeq_epi8(load(at), first);
+    __m128i ends = _mm_cmpeq_epi8(load(at + distance), last);
+    return (unsigned)_mm_movemask_epi8(_mm_and_si128(begins, ends));
+}
+
+/*
+ * memmem() first makes a table, which for a short text costs more than the search. In a long one it
+ * is the faster, and never takes the needle's length times that of the text.
+ */
+static size_t find_short(struct slice s, struct slice needle) {
+    const __m128i first = _mm_set1_epi8(needle.ptr[0]),
+                  last = _mm_set1_epi8(needle.ptr[needle.len - 1]);
+    size_t n_places = s.len - needle.len + 1, distance = needle.len - 1;
+    for (size_t i = 0; i < n_places; i += BLOCK) {
+        if (n_places - i < BLOCK) /* the last block has places of the one before */
+            i = n_places - BLOCK;
+        unsigned mask = candidates(s.ptr + i, first, last, distance);
+        for (; mask != 0; mask &= mask - 1) {
+            size_t at = i + TRAILING_ZEROS(mask);
+            if (memcmp(s.ptr + at, needle.ptr, needle.len) == 0)
+                return at;
+        }
+    }
+    return SIZE_MAX;
+}
+
+static bool has_blocks(struct slice s, struct slice needle) {
+    return needle.len <= SHORT_NEEDLE && s.len <= SHORT_TEXT && s.len - needle.len + 1 >= BLOCK;
+}
+#else
+static size_t find_short(struct slice s, struct slice needle) {
+    (void)s;
+    (void)needle;
+    return SIZE_MAX;
+}
+
+static bool has_blocks(struct slice s, struct slice needle) {
+    (void)s;
+    (void)needle;
+    return false;
+}
+#endif
+
 size_t slice_find(struct slice s, struct slice needle) {
     if (needle.len == 0)
         return 0;
     if (s.len < needle.len)
         return SIZE_MAX;
+    if (has_blocks(s, needle))
+        return find_short(s, needle);
     const char *found = memmem(s.ptr, s.len, needle.ptr, needle.len);
     return found != NULL ? (size_t)(found - s.ptr) : SIZE_MAX;
 }
@@ -141,6 +213,15 @@ int slice_dup_cstr(struct slice s, char **ret_string) {
     }
     *ret_string = copy;
     return 0;
+}
+
+struct slice slice_of_u64(uint64_t number, char digits[static SLICE_U64]) {
+    size_t at = SLICE_U64;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    return slice_make(digits + at, SLICE_U64 - at);
 }
 
 int slice_to_u64(struct slice s, uint64_t *ret_number) {

@@ -376,9 +376,8 @@ static int build_line(struct gw_call *call, const struct mcp_message *message,
     struct buf params =
         BUF_INIT(call->worker->config->max_request_body + KIB(16) + 2 * LIMIT_EXTENSIONS +
                  gw_call_input_responses(call).len + gw_call_request_state(call).len);
-    char number[24];
-    int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
-    struct slice id_text = slice_make(number, (size_t)len);
+    char digits[SLICE_U64];
+    struct slice id_text = slice_of_u64(id, digits);
     struct mcp_params_edit edit = {
         .from = call->revision,
         .to = call->upstream_revision,

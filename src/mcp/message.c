@@ -341,6 +341,11 @@ void mcp_make_one_line(struct buf *json, size_t from) {
 int mcp_splice(struct buf *out, struct slice document, const struct mcp_edit *edits,
                size_t n_edits) {
     const char *at = document.ptr;
+    size_t size = document.len;
+    for (size_t i = 0; i < n_edits; i++) /* each span is a part of the document */
+        size = size - edits[i].span.len + edits[i].replacement.len;
+    if (buf_reserve(out, size) == NULL)
+        return buf_error(out);
     for (size_t i = 0; i < n_edits; i++) {
         buf_append(out, slice_make(at, (size_t)(edits[i].span.ptr - at)));
         buf_append(out, edits[i].replacement);

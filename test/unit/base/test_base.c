@@ -39,6 +39,29 @@ static void test_slice(void) {
     CHECK_STR(head, "kv");
 }
 
+/* Every place of texts around the sixteen bytes that are looked at at once, with the needle's first
+ * and last bytes all over them. */
+static void test_slice_find(void) {
+    char text[80], needle[80];
+    size_t wrong = 0;
+    for (size_t len = 1; len < sizeof needle; len++) {
+        memset(needle, 'm', len);
+        needle[0] = needle[len - 1] = 'a';
+        for (size_t size = len; size < sizeof text; size++) {
+            memset(text, 'a', size);
+            size_t found = slice_find(slice_make(text, size), slice_make(needle, len));
+            wrong += found != (len <= 2 ? 0 : SIZE_MAX);
+            for (size_t at = 0; len > 2 && at <= size - len; at++) {
+                memset(text, at % 2 == 0 ? 'a' : 'z', size);
+                memcpy(text + at, needle, len);
+                found = slice_find(slice_make(text, size), slice_make(needle, len));
+                wrong += found != at;
+            }
+        }
+    }
+    CHECK_INT(wrong, 0);
+}
+
 static int lower(unsigned char c) {
     return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
 }
@@ -425,9 +448,9 @@ static void test_list(void) {
     CHECK(list_pop_front(&a) == NULL);
 }
 
-TEST_MAIN(TEST(test_slice), TEST(test_slice_nocase), TEST(test_slice_cstr), TEST(test_slice_number),
-          TEST(test_buf_limit), TEST(test_buf_overflow), TEST(test_buf_write), TEST(test_arena),
-          TEST(test_map), TEST(test_map_churn), TEST(test_siphash), TEST(test_base64),
-          TEST(test_base64url), TEST(test_utf8), TEST(test_secret),
-          TEST(test_secret_is_not_inherited), TEST(test_escape), TEST(test_time),
+TEST_MAIN(TEST(test_slice), TEST(test_slice_find), TEST(test_slice_nocase), TEST(test_slice_cstr),
+          TEST(test_slice_number), TEST(test_buf_limit), TEST(test_buf_overflow),
+          TEST(test_buf_write), TEST(test_arena), TEST(test_map), TEST(test_map_churn),
+          TEST(test_siphash), TEST(test_base64), TEST(test_base64url), TEST(test_utf8),
+          TEST(test_secret), TEST(test_secret_is_not_inherited), TEST(test_escape), TEST(test_time),
           TEST(test_random_below), TEST(test_out_of_memory), TEST(test_list))

@@ -85,6 +85,10 @@ MUST_CHECK int slice_to_cstr(struct slice s, char *out, size_t out_size);
 /* The same into memory of its own (mem_free). -EINVAL, -ENOMEM. */
 MUST_CHECK int slice_dup_cstr(struct slice s, char **ret_string);
 
+/* A number in decimal, at the end of `digits`. */
+enum { SLICE_U64 = 20 };
+struct slice slice_of_u64(uint64_t number, char digits[static SLICE_U64]);
+
 /* Strict decimal: digits only, no sign, no space, at least one digit, no overflow; else -EINVAL or
  * -ERANGE. */
 MUST_CHECK int slice_to_u64(struct slice s, uint64_t *ret_number);
