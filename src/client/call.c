@@ -17,6 +17,11 @@ static bool is_ours(struct slice name) {
         SLICE_INIT("content-length"), SLICE_INIT("accept-encoding"),
         SLICE_INIT("keep-alive"),     SLICE_INIT("transfer-encoding"),
     };
+    /* The lengths of these names, a bit each: most fields need no further look. */
+    static const uint32_t lengths =
+        1u << 4 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 14 | 1u << 15 | 1u << 17;
+    if (name.len >= 32 || (lengths >> name.len & 1u) == 0)
+        return false;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (slice_eq_nocase(name, names[i]))
             return true;

@@ -57,13 +57,13 @@ static bool check_envelope(struct modern_request *request) {
 }
 
 static bool check_version_field(struct modern_request *request) {
-    size_t count = http_head_count(request->head, SLICE("mcp-protocol-version"));
+    struct slice version;
+    size_t count = http_head_find(request->head, SLICE("mcp-protocol-version"), &version);
     if (count == 0)
         return refuse_field(request, "the header field MCP-Protocol-Version is missing");
     if (count > 1)
         return refuse_field(request, "the header field MCP-Protocol-Version is there twice");
-    if (!json_string_is(claim(request),
-                        http_head_get(request->head, SLICE("mcp-protocol-version"))))
+    if (!json_string_is(claim(request), version))
         return refuse_field(request,
                             "MCP-Protocol-Version and the protocolVersion in _meta are different");
     return true;
@@ -89,12 +89,13 @@ static bool check_version(struct modern_request *request) {
 }
 
 static bool check_method_field(struct modern_request *request) {
-    size_t count = http_head_count(request->head, SLICE("mcp-method"));
+    struct slice method;
+    size_t count = http_head_find(request->head, SLICE("mcp-method"), &method);
     if (count == 0)
         return refuse_field(request, "the header field Mcp-Method is missing");
     if (count > 1)
         return refuse_field(request, "the header field Mcp-Method is there twice");
-    if (!slice_eq(http_head_get(request->head, SLICE("mcp-method")), request->message->method_text))
+    if (!slice_eq(method, request->message->method_text))
         return refuse_field(request, "Mcp-Method and the method of the message are different");
     return true;
 }
@@ -106,15 +107,18 @@ static bool check_name_field(struct modern_request *request) {
         return true;
     const struct json_node *name =
         mcp_param(request->exchange->worker->reader, request->message, key, JSON_STRING);
-    size_t count = http_head_count(request->head, SLICE("mcp-name"));
+    struct slice field;
+    size_t count = http_head_find(request->head, SLICE("mcp-name"), &field);
     if (count == 0 && name != NULL)
         return refuse_field(request, "the header field Mcp-Name is missing");
     if (count > 1)
         return refuse_field(request, "the header field Mcp-Name is there twice");
     if (count == 0)
         return true;
+    if (name != NULL && mcp_field_is_plain(field) && json_string_is(name, field))
+        return true;
     struct buf decoded = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK);
-    int error = mcp_field_decode(&decoded, http_head_get(request->head, SLICE("mcp-name")));
+    int error = mcp_field_decode(&decoded, field);
     bool is_same = error == 0 && (name == NULL || json_string_is(name, buf_slice(&decoded)));
     buf_deinit(&decoded);
     if (error != 0)

@@ -356,16 +356,24 @@ static enum phase_verdict phase_endpoint(struct gw_exchange *exchange,
 
 /* One field, and it names a revision without sessions. */
 static bool claims_modern(const struct http_head *head) {
-    return http_head_count(head, SLICE("mcp-protocol-version")) == 1 &&
-           gw_version_is_modern(http_head_get(head, SLICE("mcp-protocol-version")));
+    struct slice version;
+    return http_head_find(head, SLICE("mcp-protocol-version"), &version) == 1 &&
+           gw_version_is_modern(version);
+}
+
+/* As nearly all clients write it. */
+static bool accepts_as_usual(const struct http_head *head) {
+    struct slice accept;
+    return http_head_find(head, SLICE("accept"), &accept) == 1 &&
+           slice_eq(accept, SLICE("application/json, text/event-stream"));
 }
 
 static bool accepts(const struct http_head *head, struct slice type) {
-    /* As nearly all clients write it. */
-    static const struct slice both = SLICE_INIT("application/json, text/event-stream");
-    return (slice_eq(http_head_get(head, SLICE("accept")), both) &&
-            http_head_count(head, SLICE("accept")) == 1) ||
-           http_accepts(head, type);
+    return accepts_as_usual(head) || http_accepts(head, type);
+}
+
+static bool has_json(const struct http_head *head) {
+    return slice_eq_nocase(http_content_type(head), SLICE("application/json"));
 }
 
 static enum phase_verdict refuse_method(struct gw_exchange *exchange, struct slice allow,
@@ -395,7 +403,7 @@ static enum phase_verdict check_sse_method(struct gw_exchange *exchange,
     if (head->method != HTTP_METHOD_POST)
         return refuse_method(exchange, SLICE("Allow: POST\r\n"),
                              "messages of HTTP+SSE are sent with POST");
-    if (!slice_eq_nocase(http_content_type(head), SLICE("application/json")))
+    if (!has_json(head))
         return refuse_type(exchange);
     return PHASE_CONTINUE;
 }
@@ -410,10 +418,11 @@ static enum phase_verdict phase_method(struct gw_exchange *exchange, const struc
     if (!is_post && claims_modern(head))
         return refuse_method(exchange, SLICE("Allow: POST\r\n"),
                              "from 2026-07-28 on this endpoint takes POST only");
-    if (is_post && !slice_eq_nocase(http_content_type(head), SLICE("application/json")))
+    if (is_post && !has_json(head))
         return refuse_type(exchange);
-    bool takes_events = accepts(head, SLICE("text/event-stream"));
-    bool takes_json = accepts(head, SLICE("application/json"));
+    bool is_usual = accepts_as_usual(head);
+    bool takes_events = is_usual || http_accepts(head, SLICE("text/event-stream"));
+    bool takes_json = is_usual || http_accepts(head, SLICE("application/json"));
     if ((is_post && (!takes_events || !takes_json)) ||
         (head->method == HTTP_METHOD_GET && !takes_events))
         return answer_early(exchange, 406, SLICE_EMPTY, MCP_E_INVALID_REQUEST,
@@ -442,8 +451,8 @@ static struct slice session_of_query(struct slice query, size_t *ret_n) {
 /* Notes the MCP header fields; they mean something only together with the body. */
 static enum phase_verdict phase_mcp_fields(struct gw_exchange *exchange,
                                            const struct http_head *head) {
-    struct slice session = http_head_get(head, SLICE("mcp-session-id"));
-    size_t n_sessions = http_head_count(head, SLICE("mcp-session-id"));
+    struct slice session, version;
+    size_t n_sessions = http_head_find(head, SLICE("mcp-session-id"), &session);
     if (exchange->door != CONFIG_DOOR_HTTP)
         session = session_of_query(head->query, &n_sessions);
     if (n_sessions != 0) {
@@ -452,13 +461,13 @@ static enum phase_verdict phase_mcp_fields(struct gw_exchange *exchange,
             n_sessions != 1 ||
             slice_to_cstr(session, exchange->session_id, sizeof exchange->session_id) != 0;
     }
-    struct slice version = http_head_get(head, SLICE("mcp-protocol-version"));
-    if (version.ptr != NULL) {
+    size_t n_versions = http_head_find(head, SLICE("mcp-protocol-version"), &version);
+    if (n_versions != 0) {
         exchange->has_version_header = true;
         exchange->version_header = mcp_revision_parse(version);
-        exchange->version_header_known = exchange->version_header != MCP_REVISION_NONE &&
-                                         http_head_count(head, SLICE("mcp-protocol-version")) == 1;
-        exchange->version_header_is_modern = claims_modern(head);
+        exchange->version_header_known =
+            exchange->version_header != MCP_REVISION_NONE && n_versions == 1;
+        exchange->version_header_is_modern = n_versions == 1 && gw_version_is_modern(version);
     }
     return PHASE_CONTINUE;
 }

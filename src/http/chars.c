@@ -55,14 +55,21 @@ static struct slice skip_printable(struct slice s) {
 }
 #endif
 
+static bool word_is_field(const char *ptr) {
+    uint64_t word;
+    memcpy(&word, ptr, sizeof word);
+    return word_is_printable(word) || char_all(slice_make(ptr, sizeof word), CHAR_FIELD);
+}
+
 bool char_all_field(struct slice s) {
+    enum { WORD = sizeof(uint64_t) };
+    if (s.len < WORD)
+        return char_all(s, CHAR_FIELD);
+    const char *last = s.ptr + s.len - WORD; /* has bytes of the word before */
     s = skip_printable(s);
-    while (s.len >= sizeof(uint64_t)) {
-        uint64_t word;
-        memcpy(&word, s.ptr, sizeof word);
-        if (!word_is_printable(word) && !char_all(slice_make(s.ptr, sizeof word), CHAR_FIELD))
+    for (; s.len > WORD; s = slice_make(s.ptr + WORD, s.len - WORD)) {
+        if (!word_is_field(s.ptr))
             return false;
-        s = slice_make(s.ptr + sizeof word, s.len - sizeof word);
     }
-    return char_all(s, CHAR_FIELD);
+    return word_is_field(last);
 }

@@ -20,9 +20,19 @@ struct slice http_head_get(const struct http_head *head, struct slice name) {
 }
 
 size_t http_head_count(const struct http_head *head, struct slice name) {
+    struct slice value;
+    return http_head_find(head, name, &value);
+}
+
+size_t http_head_find(const struct http_head *head, struct slice name, struct slice *ret_value) {
     size_t count = 0;
-    for (size_t i = 0; i < head->n_fields; i++)
-        count += slice_eq_nocase(head->fields[i].name, name);
+    *ret_value = slice_make(NULL, 0);
+    for (size_t i = 0; i < head->n_fields; i++) {
+        if (!slice_eq_nocase(head->fields[i].name, name))
+            continue;
+        if (count++ == 0)
+            *ret_value = head->fields[i].value;
+    }
     return count;
 }
 
@@ -58,7 +68,7 @@ struct http_head *http_head_copy(const struct http_head *head) {
 /* Up to the separator that stands outside of quoted strings, or the end. */
 static struct slice cut_unquoted(struct slice *text, char separator) {
     bool quoted = false;
-    size_t i = 0;
+    size_t i = slice_find_byte(*text, separator) == SIZE_MAX ? text->len : 0;
     for (; i < text->len; i++) {
         char c = text->ptr[i];
         if (c == '"')

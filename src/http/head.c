@@ -110,8 +110,13 @@ static bool note_host(struct http_parser *parser, struct slice value) {
         return true;
     if (parser->seen.host)
         return http_refuse(parser, 400, "there is more than one Host");
-    if (uri_parse_authority(value, &authority) != 0)
-        return http_refuse(parser, 400, "Host is not valid");
+    if (value.len == 0 ||
+        !slice_eq(value, slice_make(parser->valid_host, parser->valid_host_len))) {
+        if (uri_parse_authority(value, &authority) != 0)
+            return http_refuse(parser, 400, "Host is not valid");
+        if (slice_to_cstr(value, parser->valid_host, sizeof parser->valid_host) == 0)
+            parser->valid_host_len = value.len;
+    }
     parser->seen.host = true;
     parser->head.host = value;
     return true;
@@ -177,29 +182,26 @@ static bool note_content_encoding(struct http_parser *parser, struct slice value
            http_refuse(parser, 415, "Content-Encoding is not identity");
 }
 
+/* Each at the length of its name, which no two of them share: most fields need no further look. */
+#define NOTE(field, function) [sizeof(field) - 1] = {.name = SLICE_INIT(field), .note = (function)}
 static const struct {
     struct slice name;
     bool (*note)(struct http_parser *parser, struct slice value);
 } notes[] = {
-    {SLICE_INIT("host"), note_host},
-    {SLICE_INIT("expect"), note_expect},
-    {SLICE_INIT("connection"), note_connection},
-    {SLICE_INIT("content-length"), note_content_length},
-    {SLICE_INIT("content-encoding"), note_content_encoding},
-    {SLICE_INIT("transfer-encoding"), note_transfer_encoding},
+    NOTE("host", note_host),
+    NOTE("expect", note_expect),
+    NOTE("connection", note_connection),
+    NOTE("content-length", note_content_length),
+    NOTE("content-encoding", note_content_encoding),
+    NOTE("transfer-encoding", note_transfer_encoding),
 };
 
-/* The lengths of these names, a bit each: most fields need no further look. */
-static const uint32_t note_lengths = 1u << 4 | 1u << 6 | 1u << 10 | 1u << 14 | 1u << 16 | 1u << 17;
-
 bool http_note_field(struct http_parser *parser, const struct http_field *field) {
-    if (field->name.len >= 32 || (note_lengths >> field->name.len & 1u) == 0)
+    size_t len = field->name.len;
+    if (len >= ARRAY_LEN(notes) || notes[len].note == NULL ||
+        !slice_eq_nocase(field->name, notes[len].name))
         return true;
-    for (size_t i = 0; i < ARRAY_LEN(notes); i++) {
-        if (slice_eq_nocase(field->name, notes[i].name))
-            return notes[i].note(parser, field->value);
-    }
-    return true;
+    return notes[len].note(parser, field->value);
 }
 
 /* The end of the head (section 6.3). */

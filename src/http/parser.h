@@ -55,6 +55,8 @@ struct http_parser {
     struct http_head head;
     size_t cap_fields;
     struct http_seen seen;
+    char valid_host[64]; /* of an earlier message; most of a connection have the same */
+    size_t valid_host_len;
 
     uint64_t body_len;  /* what was announced by chunks, or came until close */
     uint64_t remaining; /* of the body or of the chunk */

@@ -90,22 +90,22 @@ static int write_pieces(struct buf *out, const struct slice *pieces, size_t n) {
     return 0;
 }
 
-/* Digits of a number in base 10 or 16, at the end of `digits`. */
-static struct slice number_text(uint64_t number, unsigned base, char digits[static 20]) {
-    size_t at = 20;
+/* At the end of `digits`. */
+static struct slice hex_text(uint64_t number, char digits[static 16]) {
+    size_t at = 16;
     do {
-        digits[--at] = "0123456789abcdef"[number % base];
-        number /= base;
+        digits[--at] = "0123456789abcdef"[number % 16];
+        number /= 16;
     } while (number != 0);
-    return slice_make(digits + at, 20 - at);
+    return slice_make(digits + at, 16 - at);
 }
 
 int http_write_status(struct buf *out, uint16_t status) {
-    char digits[20];
+    char digits[SLICE_U64];
     if (status < 100 || status > 999)
         return -EINVAL;
     const struct slice pieces[] = {
-        SLICE("HTTP/1.1 "), number_text(status, 10, digits),
+        SLICE("HTTP/1.1 "), slice_of_u64(status, digits),
         SLICE(" "),         slice_from_cstr(http_status_text(status)),
         SLICE("\r\n"),
     };
@@ -129,8 +129,8 @@ int http_write_field(struct buf *out, struct slice name, struct slice value) {
 }
 
 int http_write_field_u64(struct buf *out, struct slice name, uint64_t number) {
-    char digits[20];
-    return http_write_field(out, name, number_text(number, 10, digits));
+    char digits[SLICE_U64];
+    return http_write_field(out, name, slice_of_u64(number, digits));
 }
 
 int http_write_chunk_begin(struct buf *out, size_t len) {
@@ -138,11 +138,10 @@ int http_write_chunk_begin(struct buf *out, size_t len) {
 }
 
 int http_write_chunk(struct buf *out, struct slice data) {
-    char digits[20];
+    char digits[16];
     if (data.len == 0)
         return buf_error(out); /* "0" would end the body */
-    const struct slice pieces[] = {number_text(data.len, 16, digits), SLICE("\r\n"), data,
-                                   SLICE("\r\n")};
+    const struct slice pieces[] = {hex_text(data.len, digits), SLICE("\r\n"), data, SLICE("\r\n")};
     return write_pieces(out, pieces, ARRAY_LEN(pieces));
 }
 

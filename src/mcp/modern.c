@@ -98,8 +98,12 @@ static bool is_field_text(struct slice text) {
     return true;
 }
 
+bool mcp_field_is_plain(struct slice text) {
+    return is_field_text(text) && slice_trim(text).len == text.len && !looks_like_sentinel(text);
+}
+
 int mcp_field_encode(struct buf *out, struct slice text) {
-    if (is_field_text(text) && slice_trim(text).len == text.len && !looks_like_sentinel(text))
+    if (mcp_field_is_plain(text))
         return buf_append(out, text);
     buf_append(out, SENTINEL_BEGIN);
     base64_encode(out, text);

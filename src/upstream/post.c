@@ -22,7 +22,11 @@ static int write_mcp_fields(struct buf *out, const struct route *route,
     if (!is_modern || request->mcp_method == MCP_METHOD_UNKNOWN)
         return buf_error(out);
     (void)!http_write_field(out, SLICE("Mcp-Method"), mcp_method_name(request->mcp_method));
-    if (request->name.len != 0) {
+    if (request->name.len != 0 && mcp_field_is_plain(request->name)) {
+        int error = http_write_field(out, SLICE("Mcp-Name"), request->name);
+        if (error != 0)
+            return error;
+    } else if (request->name.len != 0) {
         struct buf value = BUF_INIT(LIMIT_HTTP_FIELD_LINE);
         int error = mcp_field_encode(&value, request->name);
         if (error == 0)

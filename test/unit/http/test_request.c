@@ -11,6 +11,13 @@ static void test_request_line(void) {
          "GET /a host=h keep . GET /b host=h keep ."},
         {"bad behind good", SLICE_INIT("GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
          "GET /a host=h keep . ! 400 Host is missing"},
+        {"a bad Host behind a good one",
+         SLICE_INIT("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"
+                    "GET / HTTP/1.1\r\nHost: i\r\n\r\nGET / HTTP/1.1\r\nHost: h]\r\n\r\n"),
+         "GET / host=h keep . GET / host=h keep . GET / host=i keep . ! 400 Host is not valid"},
+        {"an empty Host behind a good one",
+         SLICE_INIT("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost:\r\n\r\n"),
+         "GET / host=h keep . ! 400 Host is not valid"},
         {"all methods",
          SLICE_INIT("HEAD / HTTP/1.1\r\nHost: h\r\n\r\nPUT / HTTP/1.1\r\nHost: h\r\n\r\n"
                     "DELETE / HTTP/1.1\r\nHost: h\r\n\r\nTRACE / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -339,6 +346,11 @@ static void test_head(void) {
     CHECK_STR(head->fields[3].name, "ACCEPT");
     CHECK_STR(http_head_get(head, SLICE("Accept")), "x, y");
     CHECK_INT(http_head_count(head, SLICE("Accept")), 2);
+    struct slice value;
+    CHECK_INT(http_head_find(head, SLICE("Accept"), &value), 2);
+    CHECK_STR(value, "x, y");
+    CHECK_INT(http_head_find(head, SLICE("b"), &value), 0);
+    CHECK(value.ptr == NULL);
     CHECK(http_head_get(head, SLICE("A")).ptr != NULL && http_head_get(head, SLICE("A")).len == 0);
     CHECK(http_head_get(head, SLICE("b")).ptr == NULL);
     CHECK_INT(http_head_count(head, SLICE("b")), 0);
@@ -396,6 +408,8 @@ static void test_every_byte(void) {
             {"GET / HTTP/1.0\r\na: b", "c\r\n\r\n", is_value},
             {"GET / HTTP/1.0\r\na: 12345678", "12345678\r\n\r\n", is_value},
             {"GET / HTTP/1.0\r\na: 1234567", "123456789\r\n\r\n", is_value},
+            {"GET / HTTP/1.0\r\na: 1", "234567\r\n\r\n", is_value},
+            {"GET / HTTP/1.0\r\na: 12345678", "9\r\n\r\n", is_value},
         };
         CHECK_INT(http_is_token(slice_make(&byte, 1)), is_token);
         for (size_t i = 0; i < ARRAY_LEN(places); i++) {

@@ -165,6 +165,7 @@ static void test_codec(void) {
         test_row(rows[i].name);
         CHECK_INT(mcp_field_encode(&out, rows[i].text), 0);
         CHECK_SLICE(buf_slice(&out), rows[i].field);
+        CHECK_INT(mcp_field_is_plain(rows[i].text), slice_eq(rows[i].text, rows[i].field));
         buf_reset(&out, 0);
         buf_append_cstr(&out, "x");
         CHECK_INT(mcp_field_decode(&out, rows[i].field), 0);

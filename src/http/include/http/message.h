@@ -74,6 +74,8 @@ struct http_head {
 struct slice http_head_get(const struct http_head *head, struct slice name);
 /* How many fields have that name. */
 size_t http_head_count(const struct http_head *head, struct slice name);
+/* Both at once: how many, and the value of the first of them as http_head_get() gives it. */
+size_t http_head_find(const struct http_head *head, struct slice name, struct slice *ret_value);
 /* The path and the fields of a request, in one piece, for mem_free(); NULL: there is no memory. */
 struct http_head *http_head_copy(const struct http_head *head);
 

@@ -50,6 +50,8 @@ MUST_CHECK int mcp_envelope_read(const struct json_reader *reader,
  * white space at the ends, and the text does not look like the sentinel; else "=?base64?...?=".
  */
 int mcp_field_encode(struct buf *out, struct slice text);
+/* The text is its own value, in both directions. */
+bool mcp_field_is_plain(struct slice text);
 /* MCP_E_REFUSED for a sentinel whose base64 is not strict; the buffer's error. */
 MUST_CHECK int mcp_field_decode(struct buf *out, struct slice value);
 
