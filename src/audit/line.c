@@ -11,6 +11,10 @@
 
 #include <errno.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "base/base64.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -135,19 +139,49 @@ static bool refuse(const char **ret_reason, const char *reason) {
     return false;
 }
 
+#if defined(__SSE2__)
+enum { BLOCK = 16 };
+
+static inline __m128i lesser(__m128i least, const char *ptr) {
+    return _mm_min_epu8(least, _mm_loadu_si128((const __m128i *)(const void *)ptr));
+}
+
+/* Of a block and more: the least byte at each of its places tells. */
+static bool blocks_have_control(struct slice text) {
+    const char *last = text.ptr + text.len - BLOCK; /* has bytes of the one before */
+    __m128i least = lesser(_mm_set1_epi8(-1), last);
+    for (const char *at = text.ptr; at < last; at += BLOCK)
+        least = lesser(least, at);
+    __m128i is_control =
+        _mm_cmpeq_epi8(_mm_subs_epu8(least, _mm_set1_epi8(0x1f)), _mm_setzero_si128());
+    return _mm_movemask_epi8(is_control) != 0;
+}
+#else
+enum { WORDS = 8, BLOCK = WORDS * WORD_BYTES };
+
+static bool block_has_control(const char *ptr) {
+    uint64_t found = 0;
+    for (size_t i = 0; i < WORDS; i++) {
+        uint64_t word = word_at(ptr + i * WORD_BYTES);
+        found |= word_controls(word) & ~word;
+    }
+    return (found & UINT64_C(0x8080808080808080)) != 0;
+}
+
+static bool blocks_have_control(struct slice text) {
+    const char *last = text.ptr + text.len - BLOCK; /* has bytes of the one before */
+    bool has = block_has_control(last);
+    for (const char *at = text.ptr; at < last && !has; at += BLOCK)
+        has = block_has_control(at);
+    return has;
+}
+#endif
+
 static bool has_control(struct slice text) {
-    enum { WORDS = 8 };
     const uint64_t each = UINT64_C(0x8080808080808080);
     size_t i = 0;
-    for (; i + WORDS * WORD_BYTES <= text.len; i += WORDS * WORD_BYTES) {
-        uint64_t found = 0;
-        for (size_t k = 0; k < WORDS; k++) {
-            uint64_t word = word_at(text.ptr + i + k * WORD_BYTES);
-            found |= word_controls(word) & ~word;
-        }
-        if ((found & each) != 0)
-            return true;
-    }
+    if (text.len >= BLOCK)
+        return blocks_have_control(text);
     for (; i + WORD_BYTES <= text.len; i += WORD_BYTES) {
         uint64_t word = word_at(text.ptr + i);
         if ((word_controls(word) & ~word & each) != 0)
@@ -259,21 +293,12 @@ static char *put(char *at, struct slice bytes) {
     return at + bytes.len;
 }
 
-static struct slice seq_digits(uint64_t seq, char digits[SEQ_CHARS]) {
-    size_t at = SEQ_CHARS;
-    do {
-        digits[--at] = (char)('0' + seq % 10);
-        seq /= 10;
-    } while (seq != 0);
-    return slice_make(digits + at, SEQ_CHARS - at);
-}
-
 int audit_line_write(struct audit_hasher *hasher, struct audit_chain *chain,
                      const struct slice *pieces, size_t n_pieces, struct buf *out) {
     struct audit_chain next = {.seq = chain->seq + 1};
     struct audit_line line;
     const char *reason;
-    char digits[SEQ_CHARS];
+    char digits[SLICE_U64];
     size_t body_len = 0;
     if (next.seq == 0)
         return -EOVERFLOW;
@@ -281,7 +306,7 @@ int audit_line_write(struct audit_hasher *hasher, struct audit_chain *chain,
         if (pieces[i].len > LIMIT_AUDIT_BODY || (body_len += pieces[i].len) > LIMIT_AUDIT_BODY)
             return -EMSGSIZE;
     }
-    struct slice seq = seq_digits(next.seq, digits);
+    struct slice seq = slice_of_u64(next.seq, digits);
     size_t covered_len = seq_key.len + seq.len + 1 + body_len;
     char *text = buf_reserve(out, covered_len + AUDIT_LINE_TAIL + 1);
     if (text == NULL)
@@ -306,8 +331,8 @@ int audit_line_write(struct audit_hasher *hasher, struct audit_chain *chain,
 /* --- heads --- */
 
 struct slice audit_head_write(const struct audit_chain *chain, char text[AUDIT_HEAD_CHARS + 1]) {
-    char digits[SEQ_CHARS];
-    char *at = put(put(text, seq_digits(chain->seq, digits)), SLICE(":"));
+    char digits[SLICE_U64];
+    char *at = put(put(text, slice_of_u64(chain->seq, digits)), SLICE(":"));
     audit_hash_write(chain->hash, at);
     at[AUDIT_HASH_CHARS] = '\0';
     return slice_make(text, (size_t)(at - text) + AUDIT_HASH_CHARS);

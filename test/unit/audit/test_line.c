@@ -175,6 +175,30 @@ static void test_refused_bodies(void) {
     CHECK(line.seq == UINT64_MAX);
 }
 
+/* Each byte at each place behind the event, in bodies of many lengths: the blocks that are looked
+ * at at once begin and end everywhere. */
+static void test_controls(void) {
+    CLEANUP(audit_hasher_freep) struct audit_hasher *hasher = new_hasher();
+    struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(1));
+    char body[sizeof BEGIN + 40];
+    size_t wrong = 0, first = sizeof BEGIN ",\"" - 1;
+    for (size_t len = first + 1; len <= sizeof body; len++) {
+        for (size_t at = first; at < len; at++) {
+            for (int byte = 0; byte < 256; byte++) {
+                struct audit_chain chain = {.seq = 5};
+                struct slice text = slice_make(body, len);
+                memset(body, 'x', sizeof body);
+                memcpy(body, BEGIN ",\"", first);
+                body[at] = (char)(unsigned char)byte;
+                buf_reset(&out, KIB(1));
+                int error = audit_line_write(hasher, &chain, &text, 1, &out);
+                wrong += error != (byte < 0x20 ? -EINVAL : 0);
+            }
+        }
+    }
+    CHECK_INT(wrong, 0);
+}
+
 static void test_longest(void) {
     CLEANUP(audit_hasher_freep) struct audit_hasher *hasher = new_hasher();
     struct buf out CLEANUP(buf_deinit) = BUF_INIT(KIB(80));
@@ -446,6 +470,6 @@ static void test_ids(void) {
 }
 
 TEST_MAIN(TEST(test_known_lines), TEST(test_read), TEST(test_no_lines), TEST(test_cut),
-          TEST(test_refused_bodies), TEST(test_longest), TEST(test_each_bit), TEST(test_time),
-          TEST(test_head), TEST(test_memory), TEST(test_own_bodies), TEST(test_refused_own_bodies),
-          TEST(test_ids))
+          TEST(test_refused_bodies), TEST(test_controls), TEST(test_longest), TEST(test_each_bit),
+          TEST(test_time), TEST(test_head), TEST(test_memory), TEST(test_own_bodies),
+          TEST(test_refused_own_bodies), TEST(test_ids))
