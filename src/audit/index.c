@@ -26,6 +26,7 @@
 
 enum {
     PACE_MS = 100,
+    LONGEST_MS = 50, /* between two looks at what else is to be done */
     WAIT_MS = 5000,
     RETRY_MS = 1000,
     LOOK_MS = 100, /* at another one's work */
@@ -86,10 +87,11 @@ static bool is_stopped_within(struct audit_index *index, int ms) {
 /*
  * A row costs a good part of what a call does. While records come in fast the index lets them lie
  * for a minute at a time, and works them off afterwards, or beside, for a tenth of that: an index
- * that lags costs nobody anything, calls that are slower do.
+ * that lags costs nobody anything, calls that are slower do. It looks often, so that it is out of
+ * the way soon after they begin to come.
  */
 static bool is_held_back(struct audit_index *index) {
-    enum { LOOK_AGAIN_MS = 500, BUSY_PER_S = 2000, HOLD_MS = 60000, WORK_MS = 6000 };
+    enum { LOOK_AGAIN_MS = LONGEST_MS, BUSY_PER_S = 2000, HOLD_MS = 60000, WORK_MS = 6000 };
     uint64_t now = clock_monotonic_ms(), passed = now - index->pressure.looked_ms;
     if (index->audit == NULL || passed < LOOK_AGAIN_MS)
         return index->pressure.holds;
@@ -199,6 +201,7 @@ MUST_CHECK static int make_index(const struct audit_index_options *options,
     if (error == 0)
         error = io_pipe(&index->stop_read, &index->stop_write);
     index->filler.stop_fd = index->stop_read;
+    index->filler.longest_ms = LONGEST_MS;
     index->filler.where = (struct index_where){
         .dir = index->dir,
         .url = index->url != NULL ? secret_reveal(index->url) : SLICE_EMPTY,

@@ -12,8 +12,8 @@
 #include "io/file.h"
 
 enum {
-    LINES = 20000,   /* of one transaction */
-    COMMIT_MS = 500, /* it is not open for longer */
+    LINES = 20000, /* of one transaction */
+    LONGEST_MS = 500,
     LOOK_EVERY = 256,
 };
 
@@ -139,7 +139,8 @@ MUST_CHECK static int run(struct index_filler *filler, uint64_t wait_ms, int *re
         if (error != 0)
             return error;
         if (until == 0)
-            until = clock_monotonic_ms() + COMMIT_MS;
+            until =
+                clock_monotonic_ms() + (filler->longest_ms != 0 ? filler->longest_ms : LONGEST_MS);
         if (n == LINES || (n % LOOK_EVERY == 0 && clock_monotonic_ms() >= until)) {
             *ret_status = 0;
             return 0;

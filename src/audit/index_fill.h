@@ -6,8 +6,9 @@
 
 struct index_filler {
     struct index_where where;
-    int stop_fd;    /* -1: none */
-    struct buf why; /* more about the last error of index_filler_open(), or empty */
+    int stop_fd;         /* -1: none */
+    struct buf why;      /* more about the last error of index_filler_open(), or empty */
+    uint64_t longest_ms; /* a transaction is not open for longer; 0: for half a second */
     struct audit_follow *follow;
     struct index_writer *writer;
 };
