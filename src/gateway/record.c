@@ -34,11 +34,18 @@ static bool is_required(const struct gw_worker *worker) {
 
 /* --- who and what --- */
 
-/* "name version" of an implementation, JSON as written. */
-static void append_client(struct gw_worker *worker, struct slice info, struct buf *out) {
+/* One that lives as long as the worker: most records need no memory of their own but their text. */
+static struct buf *scratch(struct buf *buf) {
+    buf_reset(buf, KIB(8));
+    buf->max = KIB(8);
+    return buf;
+}
+
+/* "name version" of an implementation, JSON as written. False: there is no memory, or no room. */
+static bool append_client(struct gw_worker *worker, struct slice info, struct buf *out) {
     struct json_reader *reader = worker->second_reader;
     if (json_read(reader, info, &json_want_root, NULL, NULL) != 0)
-        return;
+        return false;
     static const struct slice keys[] = {SLICE_INIT("name"), SLICE_INIT("version")};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         const struct json_node *node =
@@ -49,17 +56,29 @@ static void append_client(struct gw_worker *worker, struct slice info, struct bu
             buf_append_byte(out, ' ');
         (void)!json_string_append(out, node);
     }
+    return buf_error(out) == 0;
+}
+
+/* Until the next one: programs that send many calls say the same in all of them. */
+static struct slice client_text(struct gw_worker *worker, struct slice info) {
+    struct buf *seen = &worker->client_info, *text = &worker->client_text;
+    if (buf_len(seen) == 0 || !slice_eq(buf_slice(seen), info)) {
+        bool is_whole = append_client(worker, info, scratch(text));
+        if (!is_whole)
+            buf_reset(text, 0);
+        if (buf_append(scratch(seen), info) != 0 || !is_whole)
+            buf_reset(seen, 0);
+    }
+    return buf_slice(text);
 }
 
 void gw_record_note_client(struct gw_session *session, struct gw_worker *worker,
                            const struct mcp_message *message) {
-    struct buf client CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
     const struct json_node *info =
         mcp_param(worker->reader, message, SLICE("clientInfo"), JSON_OBJECT);
     if (worker->audit == NULL || info == NULL)
         return;
-    append_client(worker, info->raw, &client);
-    struct slice text = buf_slice(&client);
+    struct slice text = client_text(worker, info->raw);
     /* Half a word is not kept: half a secret would not be known for one. */
     if (text.len >= sizeof session->client) {
         text = slice_sub(text, 0, sizeof session->client - 1);
@@ -69,8 +88,7 @@ void gw_record_note_client(struct gw_session *session, struct gw_worker *worker,
     (void)!slice_to_cstr(text, session->client, sizeof session->client);
 }
 
-static struct slice client_of(struct gw_call *call, const struct mcp_message *message,
-                              struct buf *out) {
+static struct slice client_of(struct gw_call *call, const struct mcp_message *message) {
     const struct json_reader *reader = call->worker->reader;
     const struct json_node *info = NULL;
     if (message->method == MCP_INITIALIZE)
@@ -79,9 +97,7 @@ static struct slice client_of(struct gw_call *call, const struct mcp_message *me
         return slice_from_cstr(call->session->client);
     else if (message->meta != NULL)
         info = json_member(reader, message->meta, MCP_META_CLIENT_INFO);
-    if (info != NULL)
-        append_client(call->worker, info->raw, out);
-    return slice_sub(buf_slice(out), 0, buf_error(out) == 0 ? buf_len(out) : 0);
+    return info != NULL ? client_text(call->worker, info->raw) : SLICE_EMPTY;
 }
 
 static struct slice trace_of(const struct gw_call *call, const struct mcp_message *message) {
@@ -123,7 +139,6 @@ void gw_record_begin(struct gw_call *call, const struct mcp_message *message) {
     struct gw_record *record = &call->record;
     if (worker->audit == NULL)
         return;
-    struct buf client CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
     struct buf operation CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
     record->is_on = true;
     record->upstream_status = AUDIT_NONE;
@@ -132,7 +147,7 @@ void gw_record_begin(struct gw_call *call, const struct mcp_message *message) {
     buf_init(&record->text, LIMIT_AUDIT_BODY - KIB(8)); /* beginning and end are not in it */
     (void)!buf_reserve(&record->text, USUAL_BYTES);
     buf_init(&record->message, MESSAGE_KEPT);
-    gw_record_write_who(call->exchange, client_of(call, message, &client), trace_of(call, message),
+    gw_record_write_who(call->exchange, client_of(call, message), trace_of(call, message),
                         &record->text);
     struct audit_what what = {
         .method = message->method_text,
@@ -292,13 +307,6 @@ static void wait_free(struct gw_record_wait *wait) {
     if (wait != NULL)
         buf_deinit(&wait->body);
     mem_free(wait);
-}
-
-/* One that lives as long as the worker: most records need no memory of their own but their text. */
-static struct buf *scratch(struct buf *buf) {
-    buf_reset(buf, KIB(8));
-    buf->max = KIB(8);
-    return buf;
 }
 
 /* With the sections of the record behind its beginning. False: it is not in the trail; a wait is

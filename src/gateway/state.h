@@ -300,6 +300,7 @@ struct gw_worker {
     bool is_record_posted;
     uint64_t record_base;                /* of the ids of records */
     struct buf record_begin, record_end; /* of the record at hand */
+    struct buf client_info, client_text; /* the client of the last record, as it said and as told */
     struct list authn_waits; /* struct gw_authn_wait: requests that wait for keys of an issuer */
     size_t index;
     struct io_loop *loop;

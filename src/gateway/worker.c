@@ -119,6 +119,8 @@ static void worker_deinit(struct gw_worker *worker) {
     audit_writer_free(worker->audit_writer);
     buf_deinit(&worker->record_begin);
     buf_deinit(&worker->record_end);
+    buf_deinit(&worker->client_info);
+    buf_deinit(&worker->client_text);
     io_listener_free(worker->listener);
     io_listener_free(worker->health_listener);
     io_fd_close(&worker->listen_fd);
