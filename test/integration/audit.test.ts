@@ -411,6 +411,20 @@ describe("a record of each request", () => {
         assert.notEqual(one, createHash("sha256").update('{"text":"a"}').digest("base64url"));
     });
 
+    test("each call has the client that it names itself, whoever called before", async () => {
+        const named = (info: { [member: string]: unknown }) => world.modern("alice").call("it__echo", { text: "who" }, { meta: { "io.modelcontextprotocol/clientInfo": info } });
+        const found = await world.watch.of(async () => {
+            await named({ name: "one", version: "1" });
+            await named({ name: "one", version: "2" });
+            await named({ name: "two", version: "1" });
+            await named({ name: "one", version: "1" });
+            await named({ title: "of no name" });
+            await named({ name: "x".repeat(9000), version: "1" }); // more than is looked at
+            await named({ name: "one", version: "1" });
+        }, 7);
+        assert.deepEqual(found.map((line) => line.client), ["one 1", "one 2", "two 1", "one 1", undefined, undefined, "one 1"]);
+    });
+
     test("a client that hangs up in the era before: the call goes on, and has its record", async () => {
         const found = await world.watch.of(async () => {
             const from = world.fixture.requests.items.length;
