@@ -249,7 +249,6 @@ describe("2026-07-28", () => {
                 "logging/setLevel",
                 "resources/subscribe",
                 "resources/unsubscribe",
-                "subscriptions/listen",
                 "tasks/get",
                 "tasks/list",
                 "roots/list",
@@ -403,12 +402,15 @@ describe("2026-07-28", () => {
     describe("server/discover", () => {
         const discover = async (path?: string) => (await client(path).request("server/discover")).result!;
 
+        const listChanged = { listChanged: true };
+        const told = { tools: listChanged, prompts: listChanged };
+
         test("all upstreams", async () => {
             const result = await discover();
             const { _meta, ...rest } = result;
             assert.deepEqual(rest, {
                 supportedVersions: [MODERN],
-                capabilities: { tools: {}, prompts: {}, resources: {}, logging: {}, completions: {} },
+                capabilities: { ...told, resources: { ...listChanged, subscribe: true }, logging: {}, completions: {} },
                 instructions: "# one\n\nBe kind.",
                 resultType: "complete",
                 ttlMs: 0,
@@ -421,10 +423,10 @@ describe("2026-07-28", () => {
 
         test("one upstream has what its server has", async () => {
             const rich = await discover("/mcp/one");
-            assert.deepEqual(rich.capabilities, { tools: {}, prompts: {}, resources: {}, logging: {}, completions: {} });
+            assert.deepEqual(rich.capabilities, { ...told, resources: listChanged, logging: {}, completions: {} });
             assert.equal(rich.instructions, "Be kind.");
             const bare = await discover("/mcp/bare");
-            assert.deepEqual(bare.capabilities, { tools: {} });
+            assert.deepEqual(bare.capabilities, { tools: listChanged });
             assert.equal(bare.instructions, undefined);
         });
 
@@ -452,7 +454,7 @@ describe("2026-07-28", () => {
             await child.receives((message) => message.method === "initialize");
             child.do({ do: "release" });
             const { capabilities, instructions } = (await waiting).result!;
-            assert.deepEqual({ capabilities, instructions }, { capabilities: { prompts: {} }, instructions: "Wait." });
+            assert.deepEqual({ capabilities, instructions }, { capabilities: { prompts: listChanged }, instructions: "Wait." });
             const hangs = await startGateway(
                 {
                     config: {
