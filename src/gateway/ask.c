@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "json/writer.h"
 #include "mcp/capabilities.h"
+#include "mcp/tasks.h"
 #include "private.h"
 
 #define NO_ITEM SIZE_MAX
@@ -171,8 +172,15 @@ static int write_request(const struct gw_ask *ask, const struct upstream_ask *as
     return error != 0 ? error : mcp_write_request(out, id, asked->method, buf_slice(&params));
 }
 
-/* False: there is no memory. */
-static bool ask_client(struct gw_call *call, const struct upstream_ask *asked, size_t item) {
+/* False: there is no memory, or it cannot be said. */
+static bool ask_client(struct gw_call *call, const struct upstream_ask *by_server, size_t item) {
+    struct buf told CLEANUP(buf_deinit) = BUF_INIT(by_server->params.len * 2 + KIB(8));
+    struct upstream_ask with_ids = *by_server;
+    const struct upstream_ask *asked = &with_ids;
+    if (asked->params.len != 0)
+        with_ids.params = gw_task_told(call, MCP_TASK_RELATED, asked->params, &told);
+    if (asked->params.ptr == NULL)
+        return false;
     const struct json_node *token = find_token(call, asked->params);
     struct gw_ask *ask = new_ask(call, asked->id, token != NULL ? token->raw : SLICE_EMPTY);
     struct buf *out = gw_worker_scratch(call->worker);
@@ -232,6 +240,18 @@ static void refuse_ask(struct gw_call *call, const struct upstream_ask *ask,
     answer_error(call, ask->id, code, text);
 }
 
+/* The instance has declared it, for the client that began the task: another one may wait for it. */
+static bool can_give(struct gw_call *call, const struct upstream_ask *ask) {
+    struct json_reader *reader = call->worker->second_reader;
+    if (call->task == NULL)
+        return true;
+    const struct json_node *params = NULL;
+    if (ask->params.len != 0 && json_read(reader, ask->params, &want_params, NULL, NULL) == 0)
+        params = json_root(reader);
+    unsigned needed = mcp_capabilities_needed(reader, ask->method, params);
+    return (call->capabilities & needed) == needed;
+}
+
 void gw_call_on_ask(void *context, const struct upstream_ask *ask) {
     struct gw_call *call = context;
     if (mcp_revision_is_modern(call->revision))
@@ -239,6 +259,10 @@ void gw_call_on_ask(void *context, const struct upstream_ask *ask) {
     else if (!gw_exchange_can_be_told(call->exchange))
         refuse_ask(call, ask, MCP_E_UNAVAILABLE,
                    "the client cannot be asked: it has closed its connection");
+    else if (!can_give(call, ask))
+        refuse_ask(call, ask, MCP_E_METHOD_NOT_FOUND,
+                   "the client that waits for the task cannot give what the one that began it "
+                   "could");
     else if (count_asks(call) >= LIMIT_ASKS)
         refuse_ask(call, ask, MCP_E_BUSY, "too many requests wait for the client's answer");
     else if (!ask_client(call, ask, NO_ITEM))
@@ -313,8 +337,10 @@ static void give_answer(struct gw_ask *ask, bool is_error, struct slice bytes) {
     asked_end(&call->record.asked, ask->method,
               is_error ? ASKED_FAILED
                        : asked_read(call->worker->second_reader, ask->method, bytes));
+    struct buf said CLEANUP(buf_deinit) = BUF_INIT(bytes.len * 2 + KIB(8));
     if (item == NO_ITEM)
-        upstream_call_respond(call->upstream_call, id_of(ask), is_error, bytes);
+        upstream_call_respond(call->upstream_call, id_of(ask), is_error,
+                              is_error ? bytes : gw_task_said(call, bytes, &said));
     free_ask(ask);
     if (item != NO_ITEM)
         gw_call_input_answered(call, item, is_error, bytes);

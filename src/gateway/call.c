@@ -90,6 +90,7 @@ static void free_parts(struct gw_call *call) {
     mem_free(call->id);
     mem_free(call->token);
     mem_free(call->uri);
+    mem_free(call->task);
     mem_free(call);
 }
 
@@ -98,6 +99,7 @@ static void free_call(struct gw_call *call) {
     gw_call_drop_asks(call);
     gw_listen_drop(call);
     gw_call_free_input(call);
+    call->run = gw_run_free(call->run);
     gw_call_leave(call);
     gw_call_leave_slot(call);
     gw_record_free(call);

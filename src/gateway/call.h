@@ -48,6 +48,17 @@ struct gw_call {
     struct gw_input *input;    /* owned; NULL: its server of 2026-07-28 has not asked for any */
     struct gw_session *listen; /* a reference: what it begins to listen to */
     size_t n_pending;          /* subscriptions that have to be live before it is answered */
+    struct gw_run *run;        /* owned: its server runs it as a task, or may; NULL */
+    /* Where tasks are that its server tells of. */
+    struct gw_call_home {
+        char upstream[GW_SERVER_NAME_CHARS + 1];
+        bool is_session; /* its instance is the session's own */
+        unsigned capabilities;
+    } home;
+    char *task; /* owned: of tasks/...: the server's id of it; NULL */
+    size_t task_len;
+    bool takes_task;     /* 2026-07-28: the client declared the extension on this request */
+    bool asked_for_task; /* 2025-11-25: ... `task` in the call */
     struct gw_record record;
     char *document; /* owned: the message, while the call waits */
     size_t document_len;
@@ -187,9 +198,9 @@ void gw_method_run(struct gw_call *call, const struct mcp_message *message);
 /* offers.c */
 
 /* Members of the capabilities that a client is told: what its servers declare beside what methods.c
- * answers for. */
+ * answers for; `has_tasks`: with the extension for tasks. */
 void gw_write_offers(struct json_writer *writer, const struct gw_view *view,
-                     const struct gw_call *call);
+                     const struct gw_call *call, bool has_tasks);
 
 /* view.c */
 
@@ -274,6 +285,23 @@ void gw_ask_progress(struct gw_exchange *exchange, const struct mcp_message *mes
  * has been refused. */
 bool gw_call_ask(struct gw_call *call, enum mcp_method method, struct slice params, size_t item);
 
+/* seal.c: texts that clients keep for us */
+
+enum { GW_SEAL_BOUND = 32 }; /* bytes of a digest of what a text is bound to */
+enum { GW_E_STATE = 1 };     /* it is none of ours, or bound to something else */
+/* Appends it, in characters that JSON need not escape. -ENOMEM, -E2BIG. */
+MUST_CHECK int gw_seal(const struct gateway *gateway,
+                       const unsigned char bound[static GW_SEAL_BOUND], struct slice plain,
+                       struct buf *out);
+/* The same each time, so that it can be compared. */
+MUST_CHECK int gw_seal_name(const struct gateway *gateway,
+                            const unsigned char bound[static GW_SEAL_BOUND], struct slice plain,
+                            struct buf *out);
+/* Appends what was sealed. GW_E_STATE. */
+MUST_CHECK int gw_unseal(const struct gateway *gateway,
+                         const unsigned char bound[static GW_SEAL_BOUND], struct slice text,
+                         struct buf *out);
+
 /* request_state.c */
 
 /* What a state is good for. */
@@ -289,7 +317,6 @@ enum gw_state_kind {
 MUST_CHECK int gw_state_seal(const struct gateway *gateway, const struct gw_state_binding *binding,
                              enum gw_state_kind kind, struct slice payload, struct buf *out);
 /* Appends what is in it. GW_E_STATE: it is none, or of something else, or its time is over. */
-enum { GW_E_STATE = 1 };
 MUST_CHECK int gw_state_open(const struct gateway *gateway, const struct gw_state_binding *binding,
                              struct slice text, enum gw_state_kind *ret_kind, struct buf *out);
 
@@ -309,13 +336,16 @@ void gw_call_input_late(struct gw_call *call);
 struct slice gw_call_input_responses(const struct gw_call *call);
 struct slice gw_call_request_state(const struct gw_call *call);
 void gw_call_free_input(struct gw_call *call);
+/* A task wants this (inputRequests; of the second reader): true: its client is asked for what it
+ * has not given yet, or the call has been refused; gw_run_update() comes. */
+bool gw_call_ask_for_task(struct gw_call *call, const struct json_node *requests);
 
 /* rounds.c: the same of a client of 2026-07-28, which comes back by itself. */
 
 /* Of a request as it was sent to its server; `name` has the memory of what it names. Uses the
  * second reader. False: there is no memory. */
 bool gw_state_bind(const struct gw_worker *worker, const struct gw_principal *principal,
-                   const struct upstream_call *sent, struct buf *name,
+                   struct slice upstream, struct slice line, struct buf *name,
                    struct gw_state_binding *ret_binding);
 /* A result that asks for input: its requestState becomes one of ours. True: it was one, and has
  * been answered. */
@@ -325,6 +355,86 @@ bool gw_call_answer_sealed(struct gw_call *call, const struct upstream_call *sen
 bool gw_call_open_state(struct gw_call *call, const struct json_node *state,
                         const struct gw_state_binding *binding, enum gw_state_kind *ret_kind,
                         struct buf *out);
+
+/* task_id.c */
+
+enum gw_task_kind { GW_TASK_LEGACY, GW_TASK_MODERN, GW_TASK_CURSOR };
+/* Which instance knows of it. */
+struct gw_task_home {
+    struct slice upstream, session; /* the latter empty where the instance is the principal's */
+    unsigned capabilities;
+};
+struct gw_task_name {
+    enum gw_task_kind kind;
+    struct gw_task_home home;
+    struct slice id; /* the server's, unescaped: LIMIT_TASK_ID; or the cursor of a list */
+};
+/* Appends what a client gets, in characters that JSON need not escape; the same each time.
+ * `endpoint`: of one server: its name. -ENOMEM, -E2BIG. */
+MUST_CHECK int gw_task_seal(const struct gateway *gateway, struct slice principal,
+                            struct slice endpoint, const struct gw_task_name *name,
+                            struct buf *out);
+/* GW_E_STATE: this caller has got no such thing here. `memory` has what *ret_name points to. */
+MUST_CHECK int gw_task_open(const struct gateway *gateway, struct slice principal,
+                            struct slice endpoint, struct slice text, struct buf *memory,
+                            struct gw_task_name *ret_name);
+
+/* tasks.c: requests about tasks, and ids in what servers and clients say */
+
+/* Who reads of tasks, and where they are. */
+struct gw_task_reader {
+    const struct gateway *gateway;
+    struct slice principal, endpoint;
+    enum gw_task_kind kind;
+    struct gw_task_home home;
+};
+/* Appends it with our ids (MCP_TASK_*: mcp/tasks.h). As mcp_tasks_rename(). */
+MUST_CHECK int gw_task_rename(const struct gw_task_reader *whose, struct json_reader *reader,
+                              unsigned places, struct slice text, struct buf *out);
+
+/* The call goes to that upstream, to an instance of clients that can do this. */
+void gw_call_set_home(struct gw_call *call, const struct upstream *upstream, unsigned capabilities);
+/* The endpoint that it came to: the name of its server, or empty. */
+struct slice gw_call_endpoint(const struct gw_call *call);
+/* What the call's server says, with our ids; `text` itself where there are none, or in *out. A NULL
+ * ptr: it cannot be passed on. Uses the second reader. */
+struct slice gw_task_told(struct gw_call *call, unsigned places, struct slice text,
+                          struct buf *out);
+/* The same of its answer. */
+struct slice gw_task_answer(struct gw_call *call, struct slice result, struct buf *out);
+/* What the client answers its server, with the server's ids. */
+struct slice gw_task_said(struct gw_call *call, struct slice text, struct buf *out);
+/* For gw_route_start(), likewise from call->document. */
+void gw_task_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
+
+/* task_run.c: calls that their servers run as tasks, of which their clients know nothing */
+
+/* Of a call that is about to be sent; the token may be NULL. -ENOMEM. */
+MUST_CHECK int gw_run_new(struct gw_call *call, struct upstream *upstream,
+                          struct upstream_instance *instance, struct oauth_token *token,
+                          struct slice line, uint64_t id);
+/* Tells the server that nobody waits, unless it is over. */
+struct gw_run *gw_run_free(struct gw_run *run);
+/* The line that the call was sent with. */
+struct slice gw_run_line(const struct gw_run *run);
+/* 2025-11-25: it has begun a task, and this call waits for the result. NULL: it has not, or there
+ * is no memory; what was answered is the answer. */
+struct upstream_call *gw_run_follow(struct gw_run *run, struct slice result,
+                                    const struct upstream_call_events *events, void *context);
+/* The server has answered with what the client gets. */
+void gw_run_end(struct gw_run *run);
+/* 2026-07-28: true: the result is a task, and the call waits for it, or has been refused. */
+bool gw_run_take(struct gw_call *call, struct slice result);
+bool gw_run_is_task(const struct gw_run *run);
+/* Its client has given (input.c) what it waits for; true: it has got something for this key. */
+void gw_run_update(struct gw_call *call);
+bool gw_run_knows_key(const struct gw_run *run, struct slice key);
+/* -ENOMEM, -E2BIG. */
+MUST_CHECK int gw_run_note_key(struct gw_run *run, struct slice key);
+
+/* task_notes.c: upstream_hooks.on_task_status */
+void gw_notify_task_status(void *context, const struct upstream *upstream, struct slice owner,
+                           unsigned capabilities, struct slice params);
 
 /* parked.c */
 
@@ -344,6 +454,18 @@ void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice 
 void gw_call_finish(struct gw_call *call, enum upstream_outcome outcome, struct slice bytes,
                     unsigned http_status);
 void gw_route_start(struct gw_call *call, const struct mcp_message *message);
+/* Until an upstream changes; then it is tried again. */
+void gw_route_wait(struct gw_call *call, const struct mcp_message *message, uint64_t patience_ms);
+/* The scopes of the server and of the tool (NULL: none). False: it has been refused. */
+bool gw_call_check_scopes(struct gw_call *call, const struct policy_server *of_server,
+                          const struct config_tool *tool);
+/* The request as a line, with this id, and what an HTTP server is told of its caller in the head.
+ * -ENOMEM, -E2BIG. */
+MUST_CHECK int gw_call_write_line(struct gw_call *call, const struct mcp_message *message,
+                                  const struct mcp_params_edit *edit, uint64_t id,
+                                  struct buf *line);
+MUST_CHECK int gw_call_write_fields(const struct gw_call *call, const struct upstream *upstream,
+                                    struct buf *out);
 /* From call->document: what it waited for is there. */
 void gw_route_go_on(struct gw_call *call);
 /* Of one that has waited: who asks is asked again, for a reload may have taken token or groups.

@@ -74,9 +74,16 @@ static void go_on(struct gw_call *call) {
     }
     if (input->n != 0)
         buf_append_byte(out, '}');
+    bool is_task = gw_run_is_task(call->run);
+    int error = 0;
+    for (size_t i = 0; is_task && i < input->n && error == 0; i++)
+        error =
+            gw_run_note_key(call->run, slice_make(input->items[i].key, input->items[i].key_len));
     forget_items(input);
-    if (buf_error(out) != 0)
+    if (buf_error(out) != 0 || error != 0)
         gw_call_refuse(call, MCP_E_INTERNAL, SLICE("the client's answers are too long"));
+    else if (is_task)
+        gw_run_update(call);
     else
         gw_route_go_on(call);
 }
@@ -165,6 +172,8 @@ static bool ask_for_all(struct gw_call *call, const struct json_node *requests) 
     const char *reason = NULL;
     const struct json_node *request = requests != NULL ? json_first(reader, requests) : NULL;
     for (; request != NULL; request = json_next(reader, request)) {
+        if (gw_run_knows_key(call->run, request->key))
+            continue; /* it has the answer, and has not looked at it yet */
         if (!add_item(call, request, &params[input->n], &reason)) {
             gw_call_refuse(call, MCP_E_UNAVAILABLE, slice_from_cstr(reason));
             return false;
@@ -196,6 +205,18 @@ static bool begin_round(struct gw_call *call, const struct json_node *state) {
     else
         return true;
     return false;
+}
+
+bool gw_call_ask_for_task(struct gw_call *call, const struct json_node *requests) {
+    const struct json_reader *reader = call->worker->second_reader;
+    const struct json_node *request = json_first(reader, requests);
+    while (request != NULL && gw_run_knows_key(call->run, request->key))
+        request = json_next(reader, request);
+    if (request == NULL)
+        return false;
+    if (begin_round(call, NULL))
+        (void)ask_for_all(call, requests);
+    return true;
 }
 
 bool gw_call_take_input(struct gw_call *call, struct slice result) {

@@ -50,6 +50,35 @@ static enum mcp_revision negotiate(const struct json_reader *reader,
     return mcp_revision_is_legacy(wanted) ? wanted : MCP_LEGACY_LATEST;
 }
 
+/* What the servers of the same revision have of tasks, all of them together, as far as it is known:
+ * the tools say by themselves whether they run as tasks. */
+static unsigned find_tasks(const struct gw_view *view, enum mcp_revision revision) {
+    unsigned tasks = 0;
+    for (size_t i = 0; i < view->n; i++) {
+        const struct catalog *catalog = view->items[i].status.catalog;
+        bool is_shared = upstream_config(view->items[i].upstream)->share == CONFIG_SHARE_ALL;
+        if (catalog == NULL || catalog->revision != revision)
+            continue;
+        tasks |= is_shared
+                     ? catalog->tasks & ~(unsigned)(CATALOG_TASK_LIST | CATALOG_TASK_EXTENSION)
+                     : catalog->tasks;
+    }
+    return tasks;
+}
+
+static void write_tasks(struct json_writer *writer, unsigned tasks) {
+    if ((tasks & CATALOG_TASK_CALLS) == 0)
+        return;
+    json_key(writer, SLICE("tasks"));
+    json_object_begin(writer);
+    if ((tasks & CATALOG_TASK_LIST) != 0)
+        json_kv_raw(writer, SLICE("list"), SLICE("{}"));
+    if ((tasks & CATALOG_TASK_CANCEL) != 0)
+        json_kv_raw(writer, SLICE("cancel"), SLICE("{}"));
+    json_kv_raw(writer, SLICE("requests"), SLICE("{\"tools\":{\"call\":{}}}"));
+    json_object_end(writer);
+}
+
 /* Changes are told on a session's stream, or on that of a listen. */
 static void write_capabilities(struct json_writer *writer, const struct gw_view *view,
                                const struct gw_call *call) {
@@ -69,7 +98,9 @@ static void write_capabilities(struct json_writer *writer, const struct gw_view 
         json_kv_raw(writer, SLICE("logging"), SLICE("{}"));
     if (known == NULL || known->has_completions)
         json_kv_raw(writer, SLICE("completions"), SLICE("{}"));
-    gw_write_offers(writer, view, call);
+    unsigned tasks = find_tasks(view, call->revision);
+    write_tasks(writer, tasks);
+    gw_write_offers(writer, view, call, (tasks & CATALOG_TASK_EXTENSION) != 0);
     json_object_end(writer);
 }
 
@@ -235,7 +266,7 @@ static void handle_discover(struct gw_call *call, const struct mcp_message *mess
 /* The table. */
 
 enum { LEGACY = 1, MODERN = 2, BOTH = LEGACY | MODERN };
-enum needs { NOTHING, TOOLS, PROMPTS, RESOURCES, COMPLETIONS };
+enum needs { NOTHING, TOOLS, PROMPTS, RESOURCES, COMPLETIONS, TASKS };
 
 /* A method without a row does not exist. */
 static const struct method_row {
@@ -258,6 +289,11 @@ static const struct method_row {
     [MCP_RESOURCES_UNSUBSCRIBE] = {gw_unsubscribe, LEGACY, RESOURCES},
     [MCP_SUBSCRIPTIONS_LISTEN] = {gw_listen_start, MODERN, NOTHING},
     [MCP_COMPLETION_COMPLETE] = {gw_call_start, BOTH, COMPLETIONS},
+    [MCP_TASKS_GET] = {gw_call_start, BOTH, TASKS},
+    [MCP_TASKS_RESULT] = {gw_call_start, LEGACY, TASKS},
+    [MCP_TASKS_LIST] = {gw_call_start, LEGACY, TASKS},
+    [MCP_TASKS_UPDATE] = {gw_call_start, MODERN, TASKS},
+    [MCP_TASKS_CANCEL] = {gw_call_start, BOTH, TASKS},
 };
 
 bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision) {
@@ -280,6 +316,8 @@ bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view) {
         return (known->declared & (1u << MCP_LIST_RESOURCES)) == 0;
     case COMPLETIONS:
         return !known->has_completions;
+    case TASKS: /* of 2026-07-28: nobody else is told in this way */
+        return (known->tasks & CATALOG_TASK_EXTENSION) == 0;
     }
     return false;
 }

@@ -139,7 +139,7 @@ static bool check_method(struct modern_request *request) {
     bool is_there = gw_method_is_served(method, request->envelope.revision);
     if (is_there && exchange->only != NULL) {
         struct gw_view *view = gw_view_open(exchange->worker, exchange->caller, NULL,
-                                            capabilities(request), exchange->only);
+                                            capabilities(request) & MCP_CAN_ALL, exchange->only);
         is_there = !gw_method_is_absent(method, view);
         gw_view_close(view);
     }
@@ -165,7 +165,9 @@ static void run_request(struct modern_request *request) {
     if (call == NULL)
         return;
     call->log_level = request->envelope.log_level;
-    call->capabilities = capabilities(request);
+    unsigned declared = capabilities(request);
+    call->capabilities = declared & MCP_CAN_ALL;
+    call->takes_task = (declared & MCP_CAN_TASKS) != 0;
     exchange->serial = call->serial;
     gw_method_run(call, request->message);
 }

@@ -1,7 +1,7 @@
 /*
  * What servers declare beside what the gateway knows and answers for (methods.c): extensions,
  * `experimental`, and capabilities that have no name here. It goes to the client as the server
- * wrote it, but for tasks, which are not passed on.
+ * wrote it. Tasks are the gateway's to offer: their ids are its own.
  *
  * The endpoint of one server says all that this one says, as long as both are of one era. Between
  * the eras there are `experimental`, which both have, and MCP Apps, whose extension is declared in
@@ -22,8 +22,9 @@ static const struct json_want want_capabilities = {.children = want_members};
 struct offers {
     struct json_writer *writer;
     struct map written; /* extensions, by their names */
-    struct buf key;     /* unescaped */
-    size_t begin;       /* of what is written here */
+    bool has_extensions;
+    struct buf key; /* unescaped */
+    size_t begin;   /* of what is written here */
 };
 
 static bool is_named(const struct json_node *node, const char *const names[], size_t n) {
@@ -49,6 +50,14 @@ static bool take_key(struct offers *offers, const struct json_node *node) {
            json_unescape(&offers->key, node->key) == 0;
 }
 
+static void begin_extensions(struct offers *offers) {
+    if (offers->has_extensions)
+        return;
+    offers->has_extensions = true;
+    json_key(offers->writer, SLICE("extensions"));
+    json_object_begin(offers->writer);
+}
+
 static void write_extension(struct offers *offers, const struct json_node *node,
                             bool is_of_other_era) {
     struct slice key;
@@ -59,10 +68,7 @@ static void write_extension(struct offers *offers, const struct json_node *node,
     key = buf_slice(&offers->key);
     if (map_has(&offers->written, key) || map_set(&offers->written, key, offers) != 0)
         return;
-    if (offers->written.count == 1) {
-        json_key(offers->writer, SLICE("extensions"));
-        json_object_begin(offers->writer);
-    }
+    begin_extensions(offers);
     json_kv_raw(offers->writer, key, node->raw);
 }
 
@@ -83,8 +89,12 @@ static bool is_of_other_era(const struct gw_call *call, const struct gw_view_ite
 }
 
 static void write_extensions(struct offers *offers, const struct gw_view *view,
-                             const struct gw_call *call) {
+                             const struct gw_call *call, bool has_tasks) {
     const struct json_reader *reader = call->worker->second_reader;
+    if (has_tasks) {
+        begin_extensions(offers);
+        json_kv_raw(offers->writer, SLICE(MCP_EXTENSION_TASKS), SLICE("{}"));
+    }
     for (size_t i = 0; i < view->n; i++) {
         const struct json_node *root = read_item(call, &view->items[i]);
         const struct json_node *all =
@@ -93,7 +103,7 @@ static void write_extensions(struct offers *offers, const struct gw_view *view,
         for (; node != NULL; node = json_next(reader, node))
             write_extension(offers, node, is_of_other_era(call, &view->items[i]));
     }
-    if (offers->written.count != 0)
+    if (offers->has_extensions)
         json_object_end(offers->writer);
 }
 
@@ -111,11 +121,11 @@ static void write_others(struct offers *offers, const struct gw_view_item *item,
 }
 
 void gw_write_offers(struct json_writer *writer, const struct gw_view *view,
-                     const struct gw_call *call) {
+                     const struct gw_call *call, bool has_tasks) {
     struct offers offers = {
         .writer = writer, .key = BUF_INIT(LIMIT_CAPABILITIES), .begin = buf_len(writer->out)};
     map_init(&offers.written);
-    write_extensions(&offers, view, call);
+    write_extensions(&offers, view, call, has_tasks);
     if (call->only != NULL && view->n == 1)
         write_others(&offers, &view->items[0], call);
     map_deinit(&offers.written);

@@ -35,6 +35,7 @@ struct gw_parked {
     char id[GW_PARKED_ID];
     struct gw_principal *principal; /* a reference */
     struct upstream_call *call;     /* NULL: it is over */
+    struct gw_run *run;             /* owned: the server runs it as a task, or may; NULL */
     enum mcp_revision upstream_revision;
     struct list asks;
     uint64_t last_ask;
@@ -99,6 +100,7 @@ static void free_parked(struct gw_parked *parked) {
     io_timer_free(parked->gather);
     budget_give_back(io_loop_budget(worker->loop), parked->answer_len);
     mem_free(parked->answer);
+    gw_run_free(parked->run);
     atomic_fetch_sub(&parked->principal->n_parked, 1);
     gw_principal_unref(parked->principal);
     mem_free(parked);
@@ -177,7 +179,10 @@ static int write_state(const struct gw_parked *parked, struct buf *out) {
     struct buf name CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
     memcpy(where, &index, sizeof index);
     memcpy(where + sizeof index, parked->id, GW_PARKED_ID);
-    if (!gw_state_bind(parked->worker, parked->principal, parked->call, &name, &binding))
+    struct slice line =
+        parked->run != NULL ? gw_run_line(parked->run) : upstream_call_line(parked->call);
+    if (!gw_state_bind(parked->worker, parked->principal, upstream_call_upstream(parked->call),
+                       line, &name, &binding))
         return -ENOMEM;
     return gw_state_seal(gateway, &binding, GW_STATE_PARKED, slice_make(where, sizeof where), out);
 }
@@ -304,10 +309,27 @@ static bool on_ask_cancelled(void *context, struct slice id) {
     return false;
 }
 
+static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes);
+
+/* --- parking --- */
+
+static const struct upstream_call_events events = {
+    .on_notification = on_notification,
+    .on_ask = on_ask,
+    .on_ask_cancelled = on_ask_cancelled,
+    .on_done = on_done,
+};
+
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
     struct gw_parked *parked = context;
     parked->http_status = upstream_call_http_status(parked->call);
-    parked->call = NULL;
+    parked->call = parked->run != NULL && outcome == UPSTREAM_RESULT
+                       ? gw_run_follow(parked->run, bytes, &events, parked)
+                       : NULL;
+    if (parked->call != NULL)
+        return;
+    if (outcome == UPSTREAM_RESULT || outcome == UPSTREAM_ERROR)
+        gw_run_end(parked->run);
     parked->outcome = outcome;
     parked->answer = mem_alloc(bytes.len + 1);
     if (parked->answer == NULL) {
@@ -323,15 +345,6 @@ static void on_done(void *context, enum upstream_outcome outcome, struct slice b
     if (parked->guest.worker != NULL)
         tell_end(parked);
 }
-
-/* --- parking --- */
-
-static const struct upstream_call_events events = {
-    .on_notification = on_notification,
-    .on_ask = on_ask,
-    .on_ask_cancelled = on_ask_cancelled,
-    .on_done = on_done,
-};
 
 static struct gw_parked *make(struct gw_call *call) {
     struct gw_worker *worker = call->worker;
@@ -377,6 +390,7 @@ void gw_call_park(struct gw_call *call, const struct upstream_ask *ask) {
         return;
     }
     parked->call = TAKE(call->upstream_call);
+    parked->run = TAKE(call->run);
     upstream_call_pause(parked->call, false);
     upstream_call_adopt(parked->call, &events, parked);
     call->host = call->worker;

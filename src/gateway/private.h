@@ -28,7 +28,10 @@
  *     input.c       ... when it is of 2026-07-28, and answers that it wants input
  *     rounds.c      ... when the client is, and comes back with it
  *     parked.c      calls that wait for that
- *     request_state.c  what such a client brings back, sealed
+ *     seal.c        texts that clients keep for us: request_state.c what such a client brings back,
+ *                   task_id.c ids of tasks
+ *     tasks.c       requests about tasks    task_run.c  tasks that no client knows of
+ *     task_notes.c  what servers tell of tasks on their own
  *     token.c       whose access token may be used for which upstream
  *     record.c      what of all that is written into the audit trail (record_request.c: of requests
  *                   that are no calls)

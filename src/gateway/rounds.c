@@ -11,12 +11,12 @@
 enum { MOST_RESULT = 1024 * 1024 };
 
 bool gw_state_bind(const struct gw_worker *worker, const struct gw_principal *principal,
-                   const struct upstream_call *sent, struct buf *name,
+                   struct slice upstream, struct slice line, struct buf *name,
                    struct gw_state_binding *ret_binding) {
     struct json_reader *reader = worker->second_reader;
     struct mcp_message message;
     struct mcp_refusal refusal;
-    if (mcp_message_read(reader, slice_trim(upstream_call_line(sent)), &message, &refusal) != 0 ||
+    if (mcp_message_read(reader, slice_trim(line), &message, &refusal) != 0 ||
         message.params == NULL)
         return false;
     bool is_uri = message.method == MCP_RESOURCES_READ;
@@ -28,7 +28,7 @@ bool gw_state_bind(const struct gw_worker *worker, const struct gw_principal *pr
         return false;
     *ret_binding = (struct gw_state_binding){
         .principal = principal->id,
-        .upstream = upstream_call_upstream(sent),
+        .upstream = upstream,
         .name = buf_slice(name),
         .arguments = arguments != NULL ? arguments->raw : SLICE_EMPTY,
         .method = message.method,
@@ -68,7 +68,8 @@ bool gw_call_answer_sealed(struct gw_call *call, const struct upstream_call *sen
     gw_record_answer(call, UPSTREAM_RESULT, result, http_status);
     struct buf name CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
     struct buf sealed CLEANUP(buf_deinit) = BUF_INIT(span.len * 2 + KIB(1));
-    if (!gw_state_bind(call->worker, call->principal, sent, &name, &binding) ||
+    if (!gw_state_bind(call->worker, call->principal, upstream_call_upstream(sent),
+                       upstream_call_line(sent), &name, &binding) ||
         gw_state_seal(call->worker->gateway, &binding, GW_STATE_OF_SERVER, span, &sealed) != 0)
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
                              SLICE_EMPTY);

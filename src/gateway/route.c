@@ -7,7 +7,9 @@
 
 #include "base/mem.h"
 #include "json/writer.h"
+#include "mcp/capabilities.h"
 #include "mcp/name.h"
+#include "mcp/tasks.h"
 #include "private.h"
 
 /* Which upstream, and under which name it knows the thing. */
@@ -254,6 +256,36 @@ static void answer_unknown(struct gw_call *call, const struct gw_view *view,
 
 /* The way back. */
 
+static void on_notification(void *context, enum mcp_method method, struct slice params) {
+    gw_call_pass_on(context, method, params);
+}
+
+static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes);
+
+/* The client is given an id early: when its connection breaks it can come back, too. */
+static void on_recess(void *context) {
+    const struct gw_call *call = context;
+    if (call->exchange->connection != NULL && !call->exchange->streams && call->session != NULL &&
+        call->session->revision >= MCP_2025_11_25)
+        gw_exchange_notify(call->exchange, SLICE_EMPTY);
+}
+
+static const struct upstream_call_events events = {
+    .on_notification = on_notification,
+    .on_ask = gw_call_on_ask,
+    .on_ask_cancelled = gw_call_on_ask_cancelled,
+    .on_recess = on_recess,
+    .on_done = on_done,
+};
+
+/* The server has begun a task, which the call waits for. */
+static bool runs_on(struct gw_call *call, struct slice result) {
+    if (mcp_revision_is_modern(call->upstream_revision))
+        return gw_run_take(call, result);
+    call->upstream_call = gw_run_follow(call->run, result, &events, call);
+    return call->upstream_call != NULL;
+}
+
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
     struct gw_call *call = context;
     const struct upstream_call *sent = TAKE(call->upstream_call);
@@ -263,12 +295,25 @@ static void on_done(void *context, enum upstream_outcome outcome, struct slice b
         return;
     if (outcome == UPSTREAM_RESULT && gw_call_answer_sealed(call, sent, bytes, status))
         return;
+    if (outcome == UPSTREAM_RESULT && call->run != NULL && runs_on(call, bytes))
+        return;
     gw_call_finish(call, outcome, bytes, status);
 }
 
 void gw_call_finish(struct gw_call *call, enum upstream_outcome outcome, struct slice bytes,
                     unsigned http_status) {
+    struct buf told CLEANUP(buf_deinit) = BUF_INIT(call->worker->gateway->max_message * 2);
     gw_record_answer(call, outcome, bytes, http_status);
+    if (outcome == UPSTREAM_RESULT || outcome == UPSTREAM_ERROR)
+        gw_run_end(call->run);
+    if (outcome == UPSTREAM_RESULT)
+        bytes = gw_task_answer(call, bytes, &told);
+    if (bytes.ptr == NULL) {
+        gw_call_refuse(call, MCP_E_UNAVAILABLE,
+                       SLICE("the upstream's answer names a task in a way that cannot be passed "
+                             "on"));
+        return;
+    }
     switch (outcome) {
     case UPSTREAM_RESULT:
         gw_call_answer_result(call, bytes, call->upstream_revision);
@@ -326,8 +371,18 @@ void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice 
                   upstream_call_shares_pipe(call->upstream_call);
     if (shares && gw_exchange_drops(call->exchange))
         return;
+    bool is_status = method == MCP_NOTIFY_TASKS_STATUS;
+    if (is_status && call->revision != MCP_2025_11_25)
+        return;
+    struct buf told CLEANUP(buf_deinit) = BUF_INIT(call->worker->gateway->max_message * 2);
+    params =
+        gw_task_told(call, MCP_TASK_RELATED | (is_status ? MCP_TASK_AT_ROOT : 0u), params, &told);
+    if (params.ptr == NULL)
+        return;
     struct buf *out = gw_worker_scratch(call->worker);
-    if (method == MCP_NOTIFY_PROGRESS) {
+    if (is_status) {
+        mcp_write_notification(out, method, params);
+    } else if (method == MCP_NOTIFY_PROGRESS) {
         if (!write_progress(call, out, params))
             return;
     } else {
@@ -337,18 +392,6 @@ void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice 
     }
     if (buf_error(out) == 0)
         gw_exchange_notify(call->exchange, buf_slice(out));
-}
-
-/* The client is given an id early: when its connection breaks it can come back, too. */
-static void on_recess(void *context) {
-    const struct gw_call *call = context;
-    if (call->exchange->connection != NULL && !call->exchange->streams && call->session != NULL &&
-        call->session->revision >= MCP_2025_11_25)
-        gw_exchange_notify(call->exchange, SLICE_EMPTY);
-}
-
-static void on_notification(void *context, enum mcp_method method, struct slice params) {
-    gw_call_pass_on(context, method, params);
 }
 
 /* The way there. */
@@ -369,39 +412,59 @@ static struct mcp_capabilities_more declared(const struct gw_session *session) {
     };
 }
 
-static int build_line(struct gw_call *call, const struct mcp_message *message,
-                      const struct route *route, uint64_t id, struct buf *line) {
-    const struct gateway *gateway = call->worker->gateway;
-    struct mcp_implementation self = gw_implementation(gateway);
-    struct buf params =
+int gw_call_write_line(struct gw_call *call, const struct mcp_message *message,
+                       const struct mcp_params_edit *edit, uint64_t id, struct buf *line) {
+    struct buf params CLEANUP(buf_deinit) =
         BUF_INIT(call->worker->config->max_request_body + KIB(16) + 2 * LIMIT_EXTENSIONS +
-                 gw_call_input_responses(call).len + gw_call_request_state(call).len);
+                 edit->input_responses.len + edit->request_state.len);
     char digits[SLICE_U64];
     struct slice id_text = slice_of_u64(id, digits);
-    struct mcp_params_edit edit = {
-        .from = call->revision,
-        .to = call->upstream_revision,
-        .name_span = route->rename_span,
-        .name =
-            route->found != NULL && route->rename_span.len != 0 ? route->found->key : SLICE_EMPTY,
-        .token = id_text, /* tokens of different clients meet in one upstream */
-        .log_level = call->session != NULL ? atomic_load(&call->session->log_level) : -1,
-        .capabilities = call->capabilities,
-        .more = declared(call->session),
-        .input_responses = gw_call_input_responses(call),
-        .request_state = route->state.len != 0 ? route->state : gw_call_request_state(call),
-        .declare_nothing = upstream_config(route->item->upstream)->share == CONFIG_SHARE_ALL,
-        .gateway = &self,
-    };
-    int error = mcp_bridge_params(&params, call->worker->reader, message, &edit);
+    struct mcp_implementation self = gw_implementation(call->worker->gateway);
+    struct mcp_params_edit whole = *edit;
+    whole.gateway = &self;
+    whole.token = id_text; /* tokens of different clients meet in one upstream */
+    whole.more = declared(call->session);
+    int error = mcp_bridge_params(&params, call->worker->reader, message, &whole);
     if (error == 0)
         error = mcp_write_request(line, id_text, message->method, buf_slice(&params));
     if (error == 0) {
         mcp_make_one_line(line, 0);
         error = buf_append_byte(line, '\n');
     }
-    buf_deinit(&params);
     return error != 0 ? error : buf_error(line);
+}
+
+/* The tool runs as a task only, which the client cannot, or has not asked for. */
+static bool makes_task(const struct gw_call *call, const struct route *route) {
+    const struct catalog *catalog = route->item->status.catalog;
+    return call->method == MCP_TOOLS_CALL && route->found != NULL && route->found->needs_task &&
+           (catalog->tasks & CATALOG_TASK_CALLS) != 0 && !call->asked_for_task;
+}
+
+/* The server may begin a task, which the client, of another era, would not know. */
+static bool takes_tasks(const struct gw_call *call, const struct route *route) {
+    const struct catalog *catalog = route->item->status.catalog;
+    return call->method == MCP_TOOLS_CALL && !mcp_revision_is_modern(call->revision) &&
+           call->session != NULL && (catalog->tasks & CATALOG_TASK_EXTENSION) != 0 &&
+           upstream_config(route->item->upstream)->share != CONFIG_SHARE_ALL;
+}
+
+static int build_line(struct gw_call *call, const struct mcp_message *message,
+                      const struct route *route, uint64_t id, struct buf *line) {
+    struct mcp_params_edit edit = {
+        .from = call->revision,
+        .to = call->upstream_revision,
+        .name_span = route->rename_span,
+        .name =
+            route->found != NULL && route->rename_span.len != 0 ? route->found->key : SLICE_EMPTY,
+        .log_level = call->session != NULL ? atomic_load(&call->session->log_level) : -1,
+        .capabilities = call->capabilities | (takes_tasks(call, route) ? MCP_CAN_TASKS : 0u),
+        .input_responses = gw_call_input_responses(call),
+        .request_state = route->state.len != 0 ? route->state : gw_call_request_state(call),
+        .makes_task = makes_task(call, route),
+        .declare_nothing = upstream_config(route->item->upstream)->share == CONFIG_SHARE_ALL,
+    };
+    return gw_call_write_line(call, message, &edit, id, line);
 }
 
 static struct slice caller_field(void *context, struct slice name) {
@@ -439,20 +502,24 @@ static int write_unknown_params(const struct gw_call *call, const struct mcp_mir
     return error;
 }
 
-/* What an HTTP server is told in the head, beside what its transport says by itself. */
-static int build_fields(struct gw_call *call, const struct mcp_message *message,
-                        const struct route *route, struct buf *out) {
-    struct upstream *upstream = route->item->upstream;
-    if (upstream_config(upstream)->url.len == 0)
-        return 0;
+int gw_call_write_fields(const struct gw_call *call, const struct upstream *upstream,
+                         struct buf *out) {
     union {
         const struct http_head *in;
         void *out;
     } head = {.in = gw_call_head(call)};
-    int error = 0;
-    if (upstream_wants_caller_fields(upstream))
-        error =
-            upstream_write_fields(upstream, out, head.in != NULL ? caller_field : NULL, head.out);
+    if (upstream_config(upstream)->url.len == 0 || !upstream_wants_caller_fields(upstream))
+        return 0;
+    return upstream_write_fields(upstream, out, head.in != NULL ? caller_field : NULL, head.out);
+}
+
+/* What an HTTP server is told in the head, beside what its transport says by itself. */
+static int build_fields(struct gw_call *call, const struct mcp_message *message,
+                        const struct route *route, struct buf *out) {
+    const struct upstream *upstream = route->item->upstream;
+    if (upstream_config(upstream)->url.len == 0)
+        return 0;
+    int error = gw_call_write_fields(call, upstream, out);
     if (error != 0 || !mcp_revision_is_modern(call->upstream_revision))
         return error;
     const struct mcp_mirrors *mirrors = route->found != NULL ? &route->found->mirrors : NULL;
@@ -487,15 +554,14 @@ static bool check_mirrors(struct gw_call *call, const struct mcp_message *messag
 
 /*
  * The scopes of the server and of the tool, all of them: so that whoever asks for them in one step
- * gets a token that is good for the call (MCP 2026-07-28, basic/authorization). False: it has been
- * refused.
+ * gets a token that is good for the call (MCP 2026-07-28, basic/authorization).
  */
-static bool check_scopes(struct gw_call *call, const struct route *route) {
+bool gw_call_check_scopes(struct gw_call *call, const struct policy_server *of_server,
+                          const struct config_tool *tool) {
     const struct auth_identity *identity = call->exchange->caller->identity;
     if (identity->has_all_scopes)
         return true;
-    const struct config_server *server = policy_server_config(route->item->policy);
-    const struct config_tool *tool = policy_tool_config(route->decision.tool);
+    const struct config_server *server = policy_server_config(of_server);
     if (auth_has_scopes(identity, server->scopes, server->n_scopes) &&
         (tool == NULL || auth_has_scopes(identity, tool->scopes, tool->n_scopes)))
         return true;
@@ -580,13 +646,6 @@ static bool edit_is_open(const void *context, uint64_t epoch) {
 
 static int start(struct gw_call *call, const struct mcp_message *message, const struct route *route,
                  const struct subject *subject) {
-    static const struct upstream_call_events events = {
-        .on_notification = on_notification,
-        .on_ask = gw_call_on_ask,
-        .on_ask_cancelled = gw_call_on_ask_cancelled,
-        .on_recess = on_recess,
-        .on_done = on_done,
-    };
     struct buf *line = gw_worker_scratch(call->worker);
     struct buf fields CLEANUP(buf_deinit) = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK);
     CLEANUP(oauth_token_unrefp) struct oauth_token *token = NULL;
@@ -616,6 +675,11 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
     }
     request.line = buf_slice(line);
     request.fields = buf_slice(&fields);
+    if (call->run == NULL && (makes_task(call, route) || takes_tasks(call, route)))
+        error = gw_run_new(call, route->item->upstream, route->item->instance, token, request.line,
+                           request.id);
+    if (error != 0)
+        return error;
     call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
                                               &request, &events, call);
     if (call->upstream_call != NULL && gw_exchange_is_clogged(call->exchange))
@@ -670,7 +734,9 @@ static void send(struct gw_call *call, const struct mcp_message *message,
     gw_record_where(call, route->item->upstream,
                     route->found != NULL ? route->found->key : SLICE_EMPTY,
                     route->decision.is_write);
-    if (!check_lock(call, route) || !check_scopes(call, route) ||
+    if (!check_lock(call, route) ||
+        !gw_call_check_scopes(call, route->item->policy,
+                              policy_tool_config(route->decision.tool)) ||
         !check_mirrors(call, message, route) || !gw_token_check(call, route->item->upstream) ||
         !check_arguments(call, message, route) ||
         !open_state(call, message, route, subject, &kind, &state) ||
@@ -687,6 +753,11 @@ static void send(struct gw_call *call, const struct mcp_message *message,
               LOG_TEXT("principal", call->principal->id));
     call->upstream_revision = route->item->status.catalog->revision;
     call->read_cache = find_read_cache(call, message, view, route);
+    call->asked_for_task =
+        call->method == MCP_TOOLS_CALL && call->revision == MCP_2025_11_25 &&
+        call->upstream_revision == MCP_2025_11_25 &&
+        mcp_param(call->worker->reader, message, SLICE("task"), JSON_OBJECT) != NULL;
+    gw_call_set_home(call, route->item->upstream, call->capabilities);
     gw_call_want_logs(call, route->item->upstream, route->item->instance);
     if (gw_call_may_want_input(call) && !gw_call_keep(call, message))
         return;
@@ -731,6 +802,13 @@ bool gw_call_may_go_on(struct gw_call *call) {
 
 static void try_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
 
+static void go(struct gw_call *call, const struct mcp_message *message, bool is_late) {
+    if (mcp_method_is_of_tasks(call->method))
+        gw_task_route(call, message, is_late);
+    else
+        try_route(call, message, is_late);
+}
+
 static void resume(struct gw_call *call, bool is_late) {
     struct mcp_message message;
     struct mcp_refusal refusal;
@@ -742,11 +820,10 @@ static void resume(struct gw_call *call, bool is_late) {
         gw_call_answer_error(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"),
                              SLICE_EMPTY);
     else
-        try_route(call, &message, is_late);
+        go(call, &message, is_late);
 }
 
-static void wait_for_upstream(struct gw_call *call, const struct mcp_message *message,
-                              uint64_t patience_ms) {
+void gw_route_wait(struct gw_call *call, const struct mcp_message *message, uint64_t patience_ms) {
     if (gw_call_keep(call, message))
         gw_call_wait(call, resume, patience_ms);
 }
@@ -775,7 +852,7 @@ static void try_route(struct gw_call *call, const struct mcp_message *message, b
     if (route.item != NULL)
         send(call, message, view, &route, &subject);
     else if (route.patience_ms != 0 && !is_late)
-        wait_for_upstream(call, message, route.patience_ms);
+        gw_route_wait(call, message, route.patience_ms);
     else
         answer_unknown(call, view, &subject, &route);
     gw_view_close(view);
@@ -790,5 +867,5 @@ void gw_route_go_on(struct gw_call *call) {
 }
 
 void gw_route_start(struct gw_call *call, const struct mcp_message *message) {
-    try_route(call, message, false);
+    go(call, message, false);
 }

@@ -213,7 +213,7 @@ struct gw_session {
     struct gw_worker *stream_worker; /* where its GET stream lives; NULL: none */
     struct list subscriptions;       /* struct gw_subscription */
     size_t n_subscriptions;
-    struct gw_replays replays;       /* with a mutex of their own */
+    struct gw_replays replays; /* with a mutex of their own */
 };
 
 /* Something that a session hears of (subscriptions.c). What may change is guarded by
@@ -385,7 +385,8 @@ struct gateway {
     struct io_loop **loops; /* of the workers */
     size_t n_workers;
     struct hash_key cursor_key;              /* of the cluster */
-    unsigned char state_key[GW_DERIVED_KEY]; /* of requestState */
+    unsigned char state_key[GW_DERIVED_KEY]; /* of what seal.c seals */
+    unsigned char name_key[GW_DERIVED_KEY];  /* of what it seals the same each time */
     struct io_timer *drain_timer;
     struct io_message lost_message, drained_message;
     atomic_size_t n_undrained; /* workers that still serve something */

@@ -214,6 +214,8 @@ int gateway_new(const struct gateway_options *options, struct gateway **ret_gate
         gw_hash_key_derive(options->cluster_key, SLICE("cursors of lists"), &gateway->cursor_key);
     if (error == 0)
         error = gw_key_derive(options->cluster_key, SLICE("requestState"), gateway->state_key);
+    if (error == 0)
+        error = gw_key_derive(options->cluster_key, SLICE("ids of tasks"), gateway->name_key);
     struct limits_options limits_options = {.log = options->log, .n_workers = gateway->n_workers};
     if (error == 0 && !gateway->is_local)
         error = limits_new(&limits_options, &gateway->limits);
@@ -252,6 +254,7 @@ int gateway_make_upstreams(struct gateway *gateway, struct io_tls *tls) {
         .hooks = {.context = gateway,
                   .on_changed = gw_notify_changed,
                   .on_log = gw_notify_log,
+                  .on_task_status = gw_notify_task_status,
                   .on_spawner_lost = on_spawner_lost,
                   .on_token = gw_record_token},
     };

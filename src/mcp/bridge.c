@@ -7,10 +7,12 @@
  *   - A modern request says its revision, what its client can do and who it is in params._meta. To
  *     a modern upstream a legacy client's request gets these; to a legacy one they are taken out,
  *     and an emptied _meta stays as {}.
- *   - What a client can do is passed on as far as the gateway relays it, which is all but tasks:
- *     what nobody here knows of is between the two. Of legacy clients, what they said when their
- *     session began, with their extensions and experiments. Their own keys of that name, which mean
- * nothing in their era, are replaced.
+ *   - What a client can do is passed on as far as the gateway relays it, which is all but tasks
+ * that the client runs itself: what nobody here knows of is between the two. Of legacy clients,
+ * what they said when their session began, with their extensions and experiments. Their own keys of
+ *     that name, which mean nothing in their era, are replaced.
+ *   - `task` asks for a task of 2025-11-25, and passes within that revision only: a client
+ *     of another one would not know the answer.
  *   - inputResponses and requestState belong to the modern way of asking for input alone: those of
  *     a client are taken out between the eras, and the gateway puts in what it asked a legacy
  *     client for.
@@ -44,7 +46,6 @@ static const struct slice envelope_keys[] = {
 static const struct slice input_keys[] = {SLICE_INIT("inputResponses"), SLICE_INIT("requestState")};
 /* What the gateway does not relay between a modern client and a modern upstream. */
 static const struct slice unrelayed[] = {SLICE_INIT(MCP_CAPABILITY_TASKS)};
-static const struct slice unrelayed_extensions[] = {SLICE_INIT(MCP_EXTENSION_TASKS)};
 static const struct edits_keys nothing = {0};
 
 int bridge_append_implementation(struct buf *out, const struct mcp_implementation *implementation) {
@@ -101,22 +102,15 @@ static void append_envelope(struct buf *members, const struct json_reader *reade
 static void edit_capabilities(struct edits *edits, const struct json_reader *reader,
                               const struct json_node *meta, const struct mcp_params_edit *edit) {
     static const struct edits_keys gone = {unrelayed, ARRAY_LEN(unrelayed), false};
-    static const struct edits_keys gone_extensions = {unrelayed_extensions,
-                                                      ARRAY_LEN(unrelayed_extensions), false};
     struct buf none = BUF_INIT(1);
     const struct json_node *capabilities =
         json_member_typed(reader, meta, MCP_META_CAPABILITIES, JSON_OBJECT);
     if (capabilities == NULL)
         return;
-    if (edit->declare_nothing) {
+    if (edit->declare_nothing)
         edits_add(edits, capabilities->raw, SLICE("{}"));
-        return;
-    }
-    const struct json_node *extensions =
-        json_member_typed(reader, capabilities, SLICE("extensions"), JSON_OBJECT);
-    edits_members(edits, reader, capabilities, &gone, &none);
-    if (extensions != NULL)
-        edits_members(edits, reader, extensions, &gone_extensions, &none);
+    else
+        edits_members(edits, reader, capabilities, &gone, &none);
 }
 
 static void edit_meta(struct edits *edits, const struct json_reader *reader,
@@ -151,6 +145,30 @@ static void append_meta(struct buf *members, const struct json_reader *reader,
     buf_append_byte(members, '}');
 }
 
+/* What of the client's params the upstream does not get. */
+static struct edits_keys find_gone(const struct mcp_message *message,
+                                   const struct mcp_params_edit *edit,
+                                   struct slice keys[static 4]) {
+    struct edits_keys gone = {.keys = keys};
+    bool is_modern = mcp_revision_is_modern(edit->to);
+    if (mcp_revision_is_modern(edit->from) != is_modern) {
+        keys[gone.n++] = input_keys[0];
+        keys[gone.n++] = input_keys[1];
+    }
+    if (message->method == MCP_TOOLS_CALL && (edit->makes_task || edit->from != edit->to))
+        keys[gone.n++] = SLICE("task");
+    if (edit->drops_cursor)
+        keys[gone.n++] = SLICE("cursor");
+    return gone;
+}
+
+static void append_task(struct buf *members, const struct mcp_params_edit *edit) {
+    if (!edit->makes_task)
+        return;
+    bridge_append_key(members, SLICE("task"));
+    buf_append(members, SLICE("{}"));
+}
+
 static void append_input(struct buf *members, const struct mcp_params_edit *edit) {
     if (edit->input_responses.len != 0) {
         bridge_append_key(members, input_keys[0]);
@@ -178,7 +196,8 @@ static size_t envelope_size(const struct mcp_params_edit *edit) {
 
 static int write_params(struct buf *out, const struct json_reader *reader,
                         const struct mcp_message *message, const struct mcp_params_edit *edit) {
-    static const struct edits_keys input = {input_keys, ARRAY_LEN(input_keys), false};
+    struct slice gone_keys[4];
+    struct edits_keys gone = find_gone(message, edit, gone_keys);
     struct buf name CLEANUP(buf_deinit) = BUF_INIT(6 * edit->name.len + 2);
     struct buf members CLEANUP(buf_deinit) = BUF_INIT(envelope_size(edit));
     struct buf in_meta CLEANUP(buf_deinit) = BUF_INIT(envelope_size(edit));
@@ -197,8 +216,8 @@ static int write_params(struct buf *out, const struct json_reader *reader,
         append_input(&members, edit);
     if (to_modern && from_modern && edit->request_state.len != 0)
         edit_state(&edits, reader, message, edit);
-    edits_members(&edits, reader, message->params, from_modern == to_modern ? &nothing : &input,
-                  &members);
+    append_task(&members, edit);
+    edits_members(&edits, reader, message->params, &gone, &members);
     int error = buf_error(&name);
     if (error == 0)
         error = buf_error(&members);

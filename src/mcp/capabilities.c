@@ -26,6 +26,8 @@ static unsigned known_to(enum mcp_revision revision) {
         known |= MCP_CAN_ELICIT_FORM;
     if (revision >= MCP_2025_11_25)
         known |= MCP_CAN_SAMPLE_TOOLS | MCP_CAN_SAMPLE_CONTEXT | MCP_CAN_ELICIT_URL;
+    if (mcp_revision_is_modern(revision))
+        known |= MCP_CAN_TASKS;
     return known;
 }
 
@@ -72,8 +74,13 @@ unsigned mcp_capabilities_read(struct json_reader *reader, struct slice capabili
         mask |= is_url ? MCP_CAN_ELICIT_URL : 0;
         mask |= !is_url || has(reader, elicitation, SLICE("form")) ? MCP_CAN_ELICIT_FORM : 0;
     }
+    const struct json_node *extensions =
+        json_member_typed(reader, root, SLICE("extensions"), JSON_OBJECT);
     mask |= has(reader, root, SLICE("roots")) ? MCP_CAN_ROOTS : 0;
     mask |= shows_apps(reader, root) ? MCP_CAN_SHOW_APPS : 0;
+    mask |= extensions != NULL && has(reader, extensions, SLICE(MCP_EXTENSION_TASKS))
+                ? MCP_CAN_TASKS
+                : 0;
     return mask & known_to(revision);
 }
 
@@ -107,20 +114,39 @@ static void write_flags(struct json_writer *writer, struct slice key, unsigned m
     json_object_end(writer);
 }
 
+static void write_apps(struct json_writer *writer) {
+    json_key(writer, SLICE(MCP_EXTENSION_APPS));
+    json_object_begin(writer);
+    json_key(writer, SLICE("mimeTypes"));
+    json_array_begin(writer);
+    json_string(writer, APPS_TYPE);
+    json_array_end(writer);
+    json_object_end(writer);
+}
+
+/* What it declared itself has no tasks in it (mcp_capabilities_read_more()). */
 static void write_extensions(struct json_writer *writer, unsigned mask,
                              const struct mcp_capabilities_more *more) {
+    static const char mark[] = "\"" MCP_EXTENSION_TASKS "\":{}";
+    bool takes_tasks = (mask & MCP_CAN_TASKS) != 0;
     if (more != NULL && more->extensions.len != 0) {
-        json_kv_raw(writer, SLICE("extensions"), more->extensions);
-    } else if ((mask & MCP_CAN_SHOW_APPS) != 0) {
+        struct buf all CLEANUP(buf_deinit) = BUF_INIT(more->extensions.len + sizeof mark + 1);
+        struct slice members = slice_trim(slice_from(more->extensions, 1));
+        buf_append_byte(&all, '{');
+        if (takes_tasks)
+            buf_append_cstr(&all, mark);
+        if (takes_tasks && !slice_starts_with(members, SLICE("}")))
+            buf_append_byte(&all, ',');
+        buf_append(&all, members);
+        writer->out->error = writer->out->error != 0 ? writer->out->error : buf_error(&all);
+        json_kv_raw(writer, SLICE("extensions"), buf_slice(&all));
+    } else if ((mask & (MCP_CAN_SHOW_APPS | MCP_CAN_TASKS)) != 0) {
         json_key(writer, SLICE("extensions"));
         json_object_begin(writer);
-        json_key(writer, SLICE(MCP_EXTENSION_APPS));
-        json_object_begin(writer);
-        json_key(writer, SLICE("mimeTypes"));
-        json_array_begin(writer);
-        json_string(writer, APPS_TYPE);
-        json_array_end(writer);
-        json_object_end(writer);
+        if (takes_tasks)
+            json_kv_raw(writer, SLICE(MCP_EXTENSION_TASKS), SLICE("{}"));
+        if ((mask & MCP_CAN_SHOW_APPS) != 0)
+            write_apps(writer);
         json_object_end(writer);
     }
     if (more != NULL && more->experimental.len != 0)

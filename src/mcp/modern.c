@@ -129,5 +129,7 @@ int mcp_field_decode(struct buf *out, struct slice value) {
 struct slice mcp_named_by(enum mcp_method method) {
     if (method == MCP_TOOLS_CALL || method == MCP_PROMPTS_GET)
         return SLICE("name");
+    if (method == MCP_TASKS_GET || method == MCP_TASKS_UPDATE || method == MCP_TASKS_CANCEL)
+        return SLICE("taskId");
     return method == MCP_RESOURCES_READ ? SLICE("uri") : SLICE_EMPTY;
 }

@@ -94,6 +94,9 @@ bool mcp_method_is_repeatable(enum mcp_method method) {
         [MCP_RESOURCES_READ] = true,
         [MCP_COMPLETION_COMPLETE] = true,
         [MCP_LOGGING_SET_LEVEL] = true,
+        [MCP_TASKS_GET] = true,
+        [MCP_TASKS_RESULT] = true,
+        [MCP_TASKS_LIST] = true,
     };
     return repeatable[method];
 }

@@ -68,7 +68,7 @@ static void reply_at_home(struct upstream_worker *worker, struct upstream_instan
                           uint64_t call, bool ends_ask, struct slice line) {
     struct reply_note *note = mem_xalloc(sizeof *note + line.len);
     note->message.deliver = deliver_reply;
-    note->instance = instance_ref(instance);
+    note->instance = upstream_instance_ref(instance);
     note->call = call;
     note->ends_ask = ends_ask;
     note->len = line.len;
@@ -157,7 +157,7 @@ static bool post_ask(struct upstream_instance *instance, struct upstream_worker 
         return false;
     note->message.deliver = deliver_ask;
     note->worker = worker;
-    note->instance = instance_ref(instance);
+    note->instance = upstream_instance_ref(instance);
     note->call = call;
     note->id = id;
     note->is_cancelled = is_cancelled;

@@ -348,7 +348,8 @@ bool calls_check_time(struct upstream_instance *instance, uint64_t now_ms) {
     const struct config_server *config = instance->upstream->config;
     LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
         struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
-        if (call->n_asks != 0) /* the server waits, not we */
+        /* The server waits, not we; or it has nothing to say yet. */
+        if (call->n_asks != 0 || call->request.is_patient)
             call->heard_ms = now_ms;
         uint64_t silent = now_ms - call->heard_ms, total = now_ms - call->started_ms;
         if (silent < config->call_idle_timeout_ms && total < config->call_total_timeout_ms)
@@ -420,8 +421,23 @@ static void note(struct upstream_call *call, enum mcp_method method, struct slic
     io_loop_post(call->worker->loop, &note->message);
 }
 
+/* The one that waits for the result of what that request has begun. */
+static struct upstream_call *find_follower(struct upstream_instance *instance, struct slice token) {
+    uint64_t number;
+    if (slice_to_u64(token, &number) != 0 || number == 0)
+        return NULL;
+    LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
+        struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
+        if (call->is_sent && call->request.progress == number)
+            return call;
+    }
+    return NULL;
+}
+
 bool calls_progress(struct upstream_instance *instance, struct slice token, struct slice params) {
     struct upstream_call *call = find(instance, token);
+    if (call == NULL)
+        call = find_follower(instance, token);
     if (call == NULL)
         return false;
     call_made_progress(call, io_loop_now(instance->loop));
@@ -467,7 +483,7 @@ static struct slice keep(char **at, struct slice bytes) {
  */
 static struct upstream_instance *enter(struct upstream_instance *instance,
                                        struct upstream_worker *worker, struct slice *ret_refusal) {
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     while ((atomic_fetch_add(&instance->n_under_way, 1) & ROOM_CLAIMED) != 0) {
         struct upstream_instance *next = NULL;
         int error = set_get(instance->upstream, instance->key, worker, &next);

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "list.h"
+#include "mcp/capabilities.h"
 #include "mcp/name.h"
 
 #define INFO_BYTES KIB(256)
@@ -88,6 +89,7 @@ struct catalog *catalog_new(const struct catalog *from) {
         catalog->has_subscriptions = from->has_subscriptions;
         catalog->cache = from->cache;
         catalog->fresh_until_ms = from->fresh_until_ms;
+        catalog->tasks = from->tasks;
         catalog->server_name = arena_dup(&catalog->arena, from->server_name);
         catalog->server_version = arena_dup(&catalog->arena, from->server_version);
         catalog->instructions = arena_dup(&catalog->arena, from->instructions);
@@ -135,6 +137,31 @@ static bool says(const struct json_reader *reader, const struct json_node *capab
     return json_member_typed(reader, capability, key, JSON_TRUE) != NULL;
 }
 
+/* What of the path of objects is there. */
+static const struct json_node *find_object(const struct json_reader *reader,
+                                           const struct json_node *object, struct slice key) {
+    return object != NULL ? json_member_typed(reader, object, key, JSON_OBJECT) : NULL;
+}
+
+static unsigned read_tasks(const struct json_reader *reader, const struct json_node *capabilities,
+                           enum mcp_revision revision) {
+    unsigned mask = 0;
+    const struct json_node *extensions = find_object(reader, capabilities, SLICE("extensions"));
+    const struct json_node *tasks = find_object(reader, capabilities, SLICE("tasks"));
+    const struct json_node *requests = find_object(reader, tasks, SLICE("requests"));
+    const struct json_node *tools = find_object(reader, requests, SLICE("tools"));
+    if (mcp_revision_is_modern(revision))
+        return find_object(reader, extensions, SLICE(MCP_EXTENSION_TASKS)) != NULL
+                   ? CATALOG_TASK_EXTENSION
+                   : 0;
+    if (revision != MCP_2025_11_25)
+        return 0;
+    mask |= find_object(reader, tools, SLICE("call")) != NULL ? CATALOG_TASK_CALLS : 0;
+    mask |= find_object(reader, tasks, SLICE("list")) != NULL ? CATALOG_TASK_LIST : 0;
+    mask |= find_object(reader, tasks, SLICE("cancel")) != NULL ? CATALOG_TASK_CANCEL : 0;
+    return mask;
+}
+
 /* What the server has, by its capabilities. */
 static unsigned read_capabilities(struct catalog *catalog, const struct json_reader *reader,
                                   const struct json_node *root) {
@@ -160,6 +187,7 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
         catalog->has_completions = json_member(reader, capabilities, SLICE("completions")) != NULL;
         if (capabilities->raw.len <= LIMIT_CAPABILITIES)
             catalog->capabilities = arena_dup(&catalog->arena, capabilities->raw);
+        catalog->tasks = read_tasks(reader, capabilities, catalog->revision);
     }
     catalog->declared = mask;
     return mask;
@@ -178,6 +206,11 @@ static void read_server(struct catalog *catalog, const struct json_reader *reade
     catalog->server_version = own_member(catalog, reader, info, SLICE("version"));
     catalog->instructions = own_member(catalog, reader, json_root(reader), SLICE("instructions"));
 }
+
+static const struct json_want want_task_tools[] = {{"tools", want_nothing}, {0}};
+static const struct json_want want_task_requests[] = {{"requests", want_task_tools}, {0}};
+static const struct json_want want_capabilities[] = {
+    {"tasks", want_task_requests}, {"extensions", want_nothing}, {0}};
 
 int catalog_read_initialize(struct catalog *catalog, struct slice result,
                             struct json_reader *reader, unsigned *ret_list_mask,

@@ -64,9 +64,10 @@ static void on_request(struct upstream_call *call, const struct mcp_message *mes
     buf_deinit(&line);
 }
 
-static bool is_own_token(const struct json_node *token, uint64_t id) {
+static bool is_own_token(const struct json_node *token, const struct upstream_request *request) {
     uint64_t number;
-    return token != NULL && slice_to_u64(token->raw, &number) == 0 && number == id;
+    return token != NULL && slice_to_u64(token->raw, &number) == 0 &&
+           (number == request->id || (request->progress != 0 && number == request->progress));
 }
 
 static void on_notification(struct upstream_call *call, const struct mcp_message *message) {
@@ -76,7 +77,7 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
     switch ((int)message->method) {
     case MCP_NOTIFY_PROGRESS:
         if (!is_own_token(mcp_param(reader, message, SLICE("progressToken"), JSON_NUMBER),
-                          call->request.id))
+                          &call->request))
             return;
         call_made_progress(call, io_loop_now(call->worker->loop));
         call->events.on_notification(call->context, message->method, message->params->raw);
@@ -85,6 +86,10 @@ static void on_notification(struct upstream_call *call, const struct mcp_message
         /* Of a session that several principals share, the log is the operator's; in 2026-07-28 it
          * belongs to this request and to nobody else. */
         if (message->params != NULL && (is_modern || config->share != CONFIG_SHARE_ALL))
+            call->events.on_notification(call->context, message->method, message->params->raw);
+        return;
+    case MCP_NOTIFY_TASKS_STATUS:
+        if (message->params != NULL)
             call->events.on_notification(call->context, message->method, message->params->raw);
         return;
     case MCP_NOTIFY_CANCELLED: {
@@ -280,7 +285,8 @@ static uint64_t time_left(const struct upstream_call *call, uint64_t now) {
 static void watch_time(struct upstream_call *call) {
     const struct config_server *config = call->instance->upstream->config;
     uint64_t now = io_loop_now(call->worker->loop);
-    if (call->is_paused || call->n_asks != 0) /* the server waits, not we */
+    /* The server waits, not we; or it has nothing to say yet. */
+    if (call->is_paused || call->n_asks != 0 || call->request.is_patient)
         call->direct_heard_ms = now;
     uint64_t left = time_left(call, now);
     if (left != 0) {

@@ -84,6 +84,11 @@ static void on_notification(struct upstream_instance *instance, const struct mcp
             (void)!calls_progress(instance, token->raw, message->params->raw);
     } else if (message->method == MCP_NOTIFY_MESSAGE) {
         on_log_message(instance, message);
+    } else if (message->method == MCP_NOTIFY_TASKS_STATUS) {
+        const struct upstream_hooks *hooks = &instance->upstream->set->options.hooks;
+        if (message->params != NULL && hooks->on_task_status != NULL)
+            hooks->on_task_status(hooks->context, instance->upstream, instance->owner,
+                                  instance->capabilities, message->params->raw);
     } else if (message->method == MCP_NOTIFY_CANCELLED) {
         const struct json_node *id =
             json_member(instance->worker->home_reader, message->params, SLICE("requestId"));

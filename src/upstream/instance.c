@@ -654,7 +654,7 @@ static void deliver_start(struct io_message *message) {
 void upstream_instance_start(struct upstream_instance *instance) {
     if (atomic_exchange(&instance->start_posted, true))
         return;
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     io_loop_post(instance->loop, &instance->start_message);
 }
 
@@ -688,7 +688,7 @@ static void deliver_report(struct io_message *message) {
 void instance_report(struct upstream_instance *instance) {
     if (atomic_exchange(&instance->refresh_posted, true))
         return;
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     io_loop_post(instance->loop, &instance->refresh_message);
 }
 
@@ -708,7 +708,7 @@ static void deliver_look(struct io_message *message) {
 void instance_look_at_waiting(struct upstream_instance *instance) {
     if (atomic_exchange(&instance->look_posted, true))
         return;
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     io_loop_post(instance->loop, &instance->look_message);
 }
 
@@ -727,7 +727,7 @@ void upstream_instance_set_log_level(struct upstream_instance *instance, int lev
     pthread_mutex_unlock(&instance->upstream->mutex);
     if (!changes || atomic_exchange(&instance->level_posted, true))
         return;
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     io_loop_post(instance->loop, &instance->level_message);
 }
 
@@ -751,7 +751,7 @@ static void deliver_close(struct io_message *message) {
 void instance_close(struct upstream_instance *instance) {
     if (atomic_exchange(&instance->close_posted, true))
         return;
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     io_loop_post(instance->loop, &instance->close_message);
 }
 
@@ -765,7 +765,7 @@ static void deliver_kill(struct io_message *message) {
 void instance_kill(struct upstream_instance *instance) {
     if (atomic_exchange(&instance->kill_posted, true))
         return;
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     io_loop_post(instance->loop, &instance->kill_message);
 }
 
@@ -831,7 +831,7 @@ struct upstream_instance *instance_discard(struct upstream_instance *instance) {
     return upstream_instance_unref(instance);
 }
 
-struct upstream_instance *instance_ref(struct upstream_instance *instance) {
+struct upstream_instance *upstream_instance_ref(struct upstream_instance *instance) {
     atomic_fetch_add(&instance->refs, 1);
     return instance;
 }

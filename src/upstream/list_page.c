@@ -129,6 +129,13 @@ static void note_tool(struct catalog_item *item, const struct catalog_source *so
         json_member_typed(reader, node, SLICE("inputSchema"), JSON_OBJECT);
     item->may_mirror = schema != NULL && mcp_mirrors_possible(schema->raw);
     item->may_differ = json_member(reader, node, mcp_bridge_tool_member(source->revision)) != NULL;
+    /* MCP 2025-11-25, server/tools. */
+    const struct json_node *execution =
+        source->revision == MCP_2025_11_25 ? json_member(reader, node, SLICE("execution")) : NULL;
+    const struct json_node *support = execution != NULL && execution->type == JSON_OBJECT
+                                          ? json_member(reader, execution, SLICE("taskSupport"))
+                                          : NULL;
+    item->needs_task = support != NULL && json_string_is(support, SLICE("required"));
 }
 
 /*

@@ -112,7 +112,7 @@ static bool make_room(struct upstream_set *set, bool is_for_another) {
     bool has_place = is_for_another ? n < max : n <= max;
     struct upstream_instance *gone = has_place ? NULL : room_claim(room, now);
     if (gone != NULL)
-        instance_ref(gone); /* its own reference ends with its home */
+        upstream_instance_ref(gone); /* its own reference ends with its home */
     bool is_news = !has_place && gone == NULL && is_for_another &&
                    (room->told_ms == 0 || now - room->told_ms >= TELL_MS);
     if (is_news)
@@ -189,7 +189,7 @@ int set_get(struct upstream *upstream, struct slice key, struct upstream_worker 
             hold = atomic_load(&upstream->is_retired) ? HOLD_STOPPING
                                                       : make(upstream, key, worker, &instance);
         if (hold == HOLD_FINE)
-            *ret_instance = instance_ref(instance);
+            *ret_instance = upstream_instance_ref(instance);
         pthread_mutex_unlock(&upstream->mutex);
         upstream_instance_unref(removed);
         switch (hold) {
@@ -222,7 +222,7 @@ struct upstream_instance *upstream_find(struct upstream *upstream,
     pthread_mutex_lock(&upstream->mutex);
     struct upstream_instance *instance = map_get(&upstream->instances, buf_slice(&key));
     if (instance != NULL)
-        instance_ref(instance);
+        upstream_instance_ref(instance);
     pthread_mutex_unlock(&upstream->mutex);
     return instance;
 }

@@ -319,7 +319,6 @@ struct upstream_instance *instance_new(struct upstream *upstream, struct slice k
                                        struct upstream_worker *worker);
 /* A new one that nobody has seen. */
 struct upstream_instance *instance_discard(struct upstream_instance *instance);
-struct upstream_instance *instance_ref(struct upstream_instance *instance);
 /* Starts when it is idle; does nothing otherwise. */
 void instance_wake(struct upstream_instance *instance);
 /* A call began: its time is looked at within a second. */

@@ -81,6 +81,14 @@
 #define LIMIT_PARKED               32u   /* calls of one principal that wait for input */
 #define LIMIT_INPUT_ROUNDS         8u    /* of a call whose server wants input again and again */
 #define LIMIT_INPUT_PACE_MS        250u  /* between rounds in which nobody is asked */
+#define LIMIT_TASK_ID              1024u /* bytes of a server's id of a task */
+#define LIMIT_TASK_NAME            2048u /* bytes of what clients are given for one */
+#define LIMIT_TASK_CURSOR          1000u /* bytes of a server's cursor of tasks/list */
+#define LIMIT_TASK_POLL_LEAST_MS   250u  /* between two questions how far a task is */
+#define LIMIT_TASK_POLL_USUAL_MS   1000u /* where the server does not say */
+#define LIMIT_TASK_POLL_MOST_MS    30000u
+#define LIMIT_TASK_POLL_FAILURES   3u                /* in a row, of which no answer came */
+#define LIMIT_TASK_KEYS            65536u            /* bytes of keys of input that one has got */
 #define LIMIT_ASK_MS               (10u * 60 * 1000) /* for the client to answer one */
 #define LIMIT_WATCHES              4096u             /* of resources, at one instance */
 #define LIMIT_WATCHED_BYTES        MIB(1)            /* of their URIs together */

@@ -40,12 +40,15 @@ struct mcp_params_edit {
     /* JSON: what the client of a legacy session answered, and what the upstream wants back with it,
      * which takes the place of what a modern client has sent; empty: nothing. */
     struct slice input_responses, request_state;
+    /* Tasks. The client's own `task` is passed on within a revision alone. */
+    bool makes_task;                          /* the call gets a `task` of the gateway's */
+    bool drops_cursor;                        /* the client's is of another server */
     const struct mcp_implementation *gateway; /* clientInfo where the client gave none */
 };
 
 /*
  * legacy to legacy and modern to modern: name and token; modern to modern: capabilities without
- * tasks, of either kind. legacy to modern: the envelope is stamped. modern to legacy: the
+ * tasks that the client runs. legacy to modern: the envelope is stamped. modern to legacy: the
  * envelope's keys are taken out of _meta. Also for messages without params ("{}" then, or nothing:
  * out stays empty, where the upstream needs none).
  */

@@ -21,13 +21,17 @@ enum {
     MCP_CAN_ROOTS = 1u << 5,
     MCP_CAN_SHOW_APPS = 1u << 6, /* MCP Apps: the extension of that name, in every revision */
     MCP_CAN_ALL = (1u << 7) - 1,
+    /* It takes a task for a result (MCP_EXTENSION_TASKS): said by each request of 2026-07-28, and
+     * no capability of a session. */
+    MCP_CAN_TASKS = 1u << 7,
 };
 
 /* MCP Apps: servers that know of it look for it before they offer what has a user interface. */
 #define MCP_EXTENSION_APPS "io.modelcontextprotocol/ui"
-/* Not passed on, whoever declares them: a capability, and an extension. */
-#define MCP_CAPABILITY_TASKS "tasks"
+/* Tasks of 2026-07-28, and what a client of 2025-11-25 declares that runs tasks itself, which is
+ * not passed on. */
 #define MCP_EXTENSION_TASKS  "io.modelcontextprotocol/tasks"
+#define MCP_CAPABILITY_TASKS "tasks"
 
 /* What else a client declares: JSON objects as written, or empty. */
 struct mcp_capabilities_more {

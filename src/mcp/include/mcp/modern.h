@@ -55,8 +55,8 @@ bool mcp_field_is_plain(struct slice text);
 /* MCP_E_REFUSED for a sentinel whose base64 is not strict; the buffer's error. */
 MUST_CHECK int mcp_field_decode(struct buf *out, struct slice value);
 
-/* Which params say what Mcp-Name must be: SLICE("name"), SLICE("uri"), or empty for methods without
- * that field. */
+/* Which params say what Mcp-Name must be: SLICE("name"), SLICE("uri"), SLICE("taskId"), or empty
+ * for methods without that field. */
 struct slice mcp_named_by(enum mcp_method method);
 
 /*

@@ -54,7 +54,6 @@ enum mcp_method {
     MCP_SAMPLING_CREATE_MESSAGE,
     MCP_ROOTS_LIST,
     MCP_ELICITATION_CREATE,
-    /* These, and the last four notifications, are known by name only, to be refused by name. */
     MCP_SUBSCRIPTIONS_LISTEN,
     MCP_TASKS_GET,
     MCP_TASKS_RESULT,

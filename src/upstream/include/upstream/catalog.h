@@ -41,6 +41,7 @@ struct catalog_item {
     struct slice other_json, other_name;
     struct mcp_mirrors mirrors;  /* tools: arguments that clients repeat in header fields */
     bool may_mirror, may_differ; /* tools, while their page is read: they need a second look */
+    bool needs_task;             /* a tool of 2025-11-25 that runs as a task only */
     atomic_uchar seen;           /* for whoever judges definitions, once; 0 at first */
 };
 
@@ -70,6 +71,14 @@ struct catalog_list {
     _Atomic(struct catalog_text *) forms[2][2];
 };
 
+/* What a server says of tasks: of 2025-11-25, or that it has the extension of 2026-07-28. */
+enum {
+    CATALOG_TASK_CALLS = 1u << 0,
+    CATALOG_TASK_LIST = 1u << 1,
+    CATALOG_TASK_CANCEL = 1u << 2,
+    CATALOG_TASK_EXTENSION = 1u << 3,
+};
+
 struct catalog {
     atomic_uint refs;
     struct catalog_list *lists[MCP_LIST_COUNT]; /* each with a reference; never NULL */
@@ -82,6 +91,7 @@ struct catalog {
     uint64_t fresh_until_ms;
     bool has_completions, has_logging;
     bool has_subscriptions; /* its resources can be subscribed to */
+    unsigned tasks;         /* CATALOG_TASK_* */
     struct slice server_name, server_version, instructions;
     struct slice capabilities; /* the object as the server wrote it; empty: none, or too long */
     struct arena arena;

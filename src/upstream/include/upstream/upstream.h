@@ -57,6 +57,10 @@ struct upstream_hooks {
      * is JSON. */
     void (*on_log)(void *context, const struct upstream *upstream, struct slice owner, int level,
                    struct slice params);
+    /* A task of the owner's has another status (params of notifications/tasks/status), which no
+     * call was told. `capabilities`: of the clients of the instance. */
+    void (*on_task_status)(void *context, const struct upstream *upstream, struct slice owner,
+                           unsigned capabilities, struct slice params);
     /* The spawner is gone, and every child with it: the gateway cannot go on. */
     void (*on_spawner_lost)(void *context);
     /* As oauth_tokens_options has it, on the first loop; may be NULL. */
@@ -173,6 +177,7 @@ MUST_CHECK int upstream_get(struct upstream *upstream, const struct upstream_own
 /* The same, but never made: NULL when there is none. */
 struct upstream_instance *upstream_find(struct upstream *upstream,
                                         const struct upstream_owner *owner);
+struct upstream_instance *upstream_instance_ref(struct upstream_instance *instance);
 struct upstream_instance *upstream_instance_unref(struct upstream_instance *instance);
 void upstream_instance_start(struct upstream_instance *instance);
 /* A session ended: instances of its own stop. */
@@ -272,8 +277,8 @@ struct upstream_ask {
 };
 
 struct upstream_call_events {
-    /* A notification that belongs to the call: progress or message. `params` is JSON as the
-     * upstream wrote it. */
+    /* A notification that belongs to the call: progress or message, or of an HTTP server
+     * notifications/tasks/status. `params` is JSON as the upstream wrote it. */
     void (*on_notification)(void *context, enum mcp_method method, struct slice params);
     /*
      * The server asks, and waits: whoever gets this owes it one upstream_call_respond(), now or
@@ -313,6 +318,10 @@ struct upstream_request {
     const void *may_leave_context;
     uint64_t may_leave_value;
     uint64_t asker; /* whom on_ask() would ask: a session, or the call itself */
+    /* The result of a task: the server says nothing until that is there, and is waited for until
+     * max_timeout. */
+    bool is_patient;
+    uint64_t progress; /* of which request progress is told too: the one that began the task; 0 */
 };
 
 /*
