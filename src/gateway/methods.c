@@ -50,24 +50,25 @@ static enum mcp_revision negotiate(const struct json_reader *reader,
     return mcp_revision_is_legacy(wanted) ? wanted : MCP_LEGACY_LATEST;
 }
 
-/* What the servers of the same revision have of tasks, all of them together, as far as it is known:
- * the tools say by themselves whether they run as tasks. */
+/* What the servers of the same revision have of tasks, all of them together. One that has not been
+ * up yet may have all of it: its tools will say by themselves whether they run as tasks. */
 static unsigned find_tasks(const struct gw_view *view, enum mcp_revision revision) {
     unsigned tasks = 0;
     for (size_t i = 0; i < view->n; i++) {
         const struct catalog *catalog = view->items[i].status.catalog;
-        bool is_shared = upstream_config(view->items[i].upstream)->share == CONFIG_SHARE_ALL;
-        if (catalog == NULL || catalog->revision != revision)
-            continue;
-        tasks |= is_shared
-                     ? catalog->tasks & ~(unsigned)(CATALOG_TASK_LIST | CATALOG_TASK_EXTENSION)
-                     : catalog->tasks;
+        unsigned has = catalog == NULL
+                           ? CATALOG_TASK_CALLS | CATALOG_TASK_LIST | CATALOG_TASK_CANCEL
+                       : catalog->revision == revision ? catalog->tasks
+                                                       : 0;
+        if (upstream_config(view->items[i].upstream)->share == CONFIG_SHARE_ALL)
+            has &= CATALOG_TASK_CALLS | CATALOG_TASK_CANCEL;
+        tasks |= has;
     }
     return tasks;
 }
 
-static void write_tasks(struct json_writer *writer, unsigned tasks) {
-    if ((tasks & CATALOG_TASK_CALLS) == 0)
+static void write_tasks(struct json_writer *writer, unsigned tasks, enum mcp_revision revision) {
+    if (revision != MCP_2025_11_25 || (tasks & CATALOG_TASK_CALLS) == 0)
         return;
     json_key(writer, SLICE("tasks"));
     json_object_begin(writer);
@@ -99,7 +100,7 @@ static void write_capabilities(struct json_writer *writer, const struct gw_view 
     if (known == NULL || known->has_completions)
         json_kv_raw(writer, SLICE("completions"), SLICE("{}"));
     unsigned tasks = find_tasks(view, call->revision);
-    write_tasks(writer, tasks);
+    write_tasks(writer, tasks, call->revision);
     gw_write_offers(writer, view, call, (tasks & CATALOG_TASK_EXTENSION) != 0);
     json_object_end(writer);
 }

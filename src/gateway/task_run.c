@@ -187,7 +187,7 @@ static bool take_created(struct gw_run *run, struct slice result) {
     struct mcp_task task;
     if (run->is_task ||
         !mcp_task_read_created(run->worker->second_reader, result, run->revision, &task) ||
-        json_string_append(&run->id, task.id) != 0)
+        json_string_append(&run->id, task.id) != 0 || buf_len(&run->id) == 0)
         return false;
     run->is_task = true;
     run->poll_ms = task.poll_ms;

@@ -45,8 +45,8 @@ static struct gw_task_home home_of(const struct gw_call *call) {
 static int write_ours(void *context, const struct json_node *id, struct buf *out) {
     const struct gw_task_reader *whose = context;
     struct buf own CLEANUP(buf_deinit) = BUF_INIT(LIMIT_TASK_ID);
-    if (json_string_append(&own, id) != 0)
-        return -E2BIG;
+    if (json_string_append(&own, id) != 0 || buf_len(&own) == 0)
+        return -EINVAL;
     struct gw_task_name name = {.kind = whose->kind, .home = whose->home, .id = buf_slice(&own)};
     buf_append_byte(out, '"');
     int error = gw_task_seal(whose->gateway, whose->principal, whose->endpoint, &name, out);
@@ -128,14 +128,13 @@ static unsigned places_of(const struct gw_call *call) {
 }
 
 static struct slice answer_modern(struct gw_call *call, struct slice result, struct buf *out) {
-    struct mcp_task task;
-    bool is_of_tasks = mcp_method_is_of_tasks(call->method);
     bool is_task =
-        call->method == MCP_TOOLS_CALL &&
-        mcp_task_read_created(call->worker->second_reader, result, call->upstream_revision, &task);
+        call->method == MCP_TOOLS_CALL && mcp_result_is_task(call->worker->second_reader, result);
     if (is_task && !call->takes_task)
         return (struct slice){.ptr = NULL}; /* it must not be told of one */
-    return is_task || is_of_tasks ? rename_ids(call, MCP_TASK_AT_ROOT, result, out) : result;
+    return is_task || mcp_method_is_of_tasks(call->method)
+               ? rename_ids(call, MCP_TASK_AT_ROOT, result, out)
+               : result;
 }
 
 struct slice gw_task_answer(struct gw_call *call, struct slice result, struct buf *out) {

@@ -23,6 +23,11 @@ bool mcp_method_is_of_tasks(enum mcp_method method) {
            method == MCP_TASKS_UPDATE || method == MCP_TASKS_CANCEL;
 }
 
+/* Most results are none, and long: one search tells. A letter may be escaped. */
+static bool may_have(struct slice result, struct slice word) {
+    return slice_find(result, word) != SIZE_MAX || slice_find(result, SLICE("\\u00")) != SIZE_MAX;
+}
+
 /* --- other ids --- */
 
 struct renaming {
@@ -34,8 +39,7 @@ struct renaming {
 };
 
 bool mcp_tasks_possible(struct slice document) {
-    return slice_find(document, SLICE("taskId")) != SIZE_MAX ||
-           slice_find(document, SLICE("\\u00")) != SIZE_MAX; /* a letter of it may be escaped */
+    return may_have(document, SLICE("taskId"));
 }
 
 static void write_up_to(struct renaming *renaming, const char *end) {
@@ -182,20 +186,26 @@ static const struct json_node *read_root(struct json_reader *reader, struct slic
     return json_root(reader);
 }
 
+static bool is_task_type(const struct json_reader *reader, const struct json_node *root) {
+    const struct json_node *type = json_member(reader, root, SLICE("resultType"));
+    return type != NULL && json_string_is(type, SLICE("task"));
+}
+
+bool mcp_result_is_task(struct json_reader *reader, struct slice result) {
+    const struct json_node *root =
+        may_have(result, SLICE("\"task\"")) ? read_root(reader, result) : NULL;
+    return root != NULL && is_task_type(reader, root);
+}
+
 bool mcp_task_read_created(struct json_reader *reader, struct slice result,
                            enum mcp_revision revision, struct mcp_task *ret_task) {
-    bool is_modern = mcp_revision_is_modern(revision);
-    /* Most results are none, and long: one search tells. */
-    if (slice_find(result, is_modern ? SLICE("\"task\"") : SLICE("taskId")) == SIZE_MAX)
-        return false;
-    const struct json_node *root = read_root(reader, result);
+    const struct json_node *root =
+        may_have(result, SLICE("\"task\"")) ? read_root(reader, result) : NULL;
     if (root == NULL)
         return false;
-    if (is_modern) {
-        const struct json_node *type = json_member(reader, root, SLICE("resultType"));
-        return type != NULL && json_string_is(type, SLICE("task")) &&
+    if (mcp_revision_is_modern(revision))
+        return is_task_type(reader, root) &&
                read_task(reader, root, SLICE("pollIntervalMs"), ret_task);
-    }
     const struct json_node *task = json_member_typed(reader, root, SLICE("task"), JSON_OBJECT);
     return task != NULL && read_task(reader, task, SLICE("pollInterval"), ret_task);
 }

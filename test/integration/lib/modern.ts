@@ -33,8 +33,9 @@ export class ModernClient {
 
     outgoing(method: string, params: { [key: string]: unknown } = {}, more: ModernOptions = {}): Outgoing {
         const options = { ...this.options, ...more };
-        const name = method === "resources/read" ? params.uri : params.name;
-        const isNamed = ["tools/call", "prompts/get", "resources/read"].includes(method);
+        const isOfTask = ["tasks/get", "tasks/update", "tasks/cancel"].includes(method);
+        const name = method === "resources/read" ? params.uri : isOfTask ? params.taskId : params.name;
+        const isNamed = isOfTask || ["tools/call", "prompts/get", "resources/read"].includes(method);
         const _meta = {
             [VERSION_KEY]: MODERN,
             [CAPABILITIES_KEY]: options.capabilities ?? {},

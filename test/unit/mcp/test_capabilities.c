@@ -31,6 +31,7 @@ static const struct {
     {"{\"roots\":{\"listChanged\":true}}", ROOTS, ROOTS, ROOTS},
     {"{\"sampling\":{},\"elicitation\":{},\"roots\":{},\"x\":{}}", SAMPLE | FORM | ROOTS,
      SAMPLE | FORM | ROOTS, SAMPLE | ROOTS},
+    {"{\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}", 0, 0, 0}, /* of 2026-07-28 only */
     {"{\"sampling\":true,\"elicitation\":null,\"roots\":[]}", 0, 0, 0},
     {"{\"sampl\\u0069ng\":{}}", SAMPLE, SAMPLE, SAMPLE},
     {UI("{\"mimeTypes\":[1,\"x\"," HTML "]}"), APPS, APPS, APPS},

@@ -226,9 +226,12 @@ static void test_codec_round(void) {
 static void test_named_by(void) {
     for (int i = 0; i < MCP_METHOD_COUNT; i++) {
         enum mcp_method method = (enum mcp_method)i;
-        const char *expected = method == MCP_TOOLS_CALL || method == MCP_PROMPTS_GET ? "name"
-                               : method == MCP_RESOURCES_READ                        ? "uri"
-                                                                                     : "";
+        const char *expected =
+            method == MCP_TOOLS_CALL || method == MCP_PROMPTS_GET ? "name"
+            : method == MCP_RESOURCES_READ                        ? "uri"
+            : method == MCP_TASKS_GET || method == MCP_TASKS_UPDATE || method == MCP_TASKS_CANCEL
+                ? "taskId"
+                : "";
         CHECK_STR(mcp_named_by(method), expected);
     }
 }

@@ -65,5 +65,7 @@ struct mcp_task {
  */
 bool mcp_task_read_created(struct json_reader *reader, struct slice result,
                            enum mcp_revision revision, struct mcp_task *ret_task);
+/* The result says that it is one of 2026-07-28, whatever else is in it. */
+bool mcp_result_is_task(struct json_reader *reader, struct slice result);
 /* Reads the result of tasks/get of 2026-07-28. */
 bool mcp_task_read(struct json_reader *reader, struct slice result, struct mcp_task *ret_task);
