@@ -9,14 +9,16 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { CallToolResultSchema, ElicitRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 
-import { startHttp, type HttpFixture } from "./fixtures/http-server.ts";
+import { startHttp, type EventStream, type HttpFixture } from "./fixtures/http-server.ts";
 import { EXTENSION, ExtensionTasks, relatedTask, startSdkTasks, type SdkTasks } from "./fixtures/tasks.ts";
 import type { RpcMessage } from "./lib/control.ts";
 import { startGateway, type Gateway } from "./lib/gateway.ts";
 import { initialize, openSession, send, served, Session, text } from "./lib/http.ts";
 import { ModernClient } from "./lib/modern.ts";
 import { packaged } from "./lib/parity.ts";
-import { call, refusal } from "./lib/upstreams.ts";
+import { trailOf } from "./lib/audit.ts";
+import { temporaryFolder } from "./lib/temp.ts";
+import { refusal } from "./lib/upstreams.ts";
 import { until, within } from "./lib/wait.ts";
 
 const token = () => `cardea_${randomBytes(32).toString("base64url")}`;
@@ -452,5 +454,220 @@ describe("the extension of 2026-07-28", () => {
         );
         await sent;
         await session.end();
+    });
+});
+
+describe("around tasks", () => {
+    const DECLARED = { extensions: { [EXTENSION]: {} } };
+
+    test("server-everything's tool, as a task and without", async (t) => {
+        const gateway = await startGateway(
+            { config: { server: { auth: AUTH }, servers: { all: { cmd: packaged("server-everything") } } } },
+            t,
+        );
+        gateway.token = TOKENS.ann;
+        await served(gateway, "all__echo");
+        const peer = await connect(gateway, "/mcp/all");
+        const name = "simulate-research-query";
+        const modern = new ModernClient(gateway, "/mcp", { capabilities: {} });
+        const answers = await Promise.all([
+            peer.callTool({ name, arguments: { topic: "tea" } }).then((result) => (result.content as { text: string }[])[0]!.text),
+            modern.call(`all__${name}`, { topic: "tea" }).then(text),
+            (async () => {
+                const session = await openSession(gateway, "/mcp/all");
+                const created = await session.request("tools/call", { name, arguments: { topic: "tea" }, task: {} });
+                const { taskId } = (created.result as unknown as Created).task;
+                const said = text(await session.request("tasks/result", { taskId }));
+                await session.end();
+                return said;
+            })(),
+        ]);
+        for (const answer of answers) assert.match(answer, /Research Report: tea/);
+        // The server asks in between, by the request for the result.
+        const asked: string[] = [];
+        peer.setRequestHandler(ElicitRequestSchema, async (request) => {
+            asked.push(String(relatedTask(request.params as never)));
+            return { action: "accept", content: { interpretation: "technical" } };
+        });
+        const stream = peer.experimental.tasks.callToolStream(
+            { name, arguments: { topic: "tea", ambiguous: true } },
+            CallToolResultSchema,
+            { task: {} },
+        );
+        let id = "", report = "";
+        for await (const message of stream) {
+            if (message.type === "taskCreated") id = message.task.taskId;
+            if (message.type === "result") report = (message.result.content as { text: string }[])[0]!.text;
+        }
+        assert.match(report, /technical/);
+        assert.deepEqual(asked, [id]);
+        await peer.close();
+    });
+
+    test("ids outlive the gateway, as far as the server does", async (t) => {
+        const tasks = new ExtensionTasks();
+        const fixture = await startHttp(tasks.options, t);
+        const config = { server: { auth: AUTH }, servers: { http: { url: fixture.url } } };
+        const dataDir = temporaryFolder();
+        const first = await startGateway({ config, dataDir }, t);
+        first.token = TOKENS.ann;
+        await served(first, "http__echo");
+        const options = { capabilities: DECLARED };
+        const created = (await new ModernClient(first, "/mcp", options).call("http__slow")).result!;
+        await first.stop();
+        const second = await startGateway({ config, dataDir }, t);
+        second.token = TOKENS.ann;
+        // It waits for the server, which has not been up here yet.
+        const got = await new ModernClient(second, "/mcp", options).request("tasks/get", { taskId: created.taskId });
+        assert.deepEqual([got.result?.taskId, got.result?.status], [created.taskId, "working"], JSON.stringify(got));
+        const elsewhere = await startGateway({ config }, t);
+        elsewhere.token = TOKENS.ann;
+        await served(elsewhere, "http__echo");
+        const none = await new ModernClient(elsewhere, "/mcp", options).request("tasks/get", { taskId: created.taskId });
+        assert.deepEqual(none.error, { code: -32602, message: "unknown task" });
+    });
+
+    test("what a server tells of a task reaches the sessions of its owner, under their ids", async (t) => {
+        const now = new Date().toISOString();
+        const task = { taskId: "t1", status: "working", ttl: null, createdAt: now, lastUpdatedAt: now };
+        const streams = new Map<string | undefined, EventStream>();
+        const fixture = await startHttp(
+            {
+                revisions: ["2025-11-25"],
+                get: "stream",
+                capabilities: { tools: {}, tasks: { list: {}, cancel: {}, requests: { tools: { call: {} } } } },
+                on: (exchange) => {
+                    const { request, message } = exchange;
+                    if (request.method === "GET") streams.set(request.field("mcp-session-id"), exchange.sse());
+                    else if (message.method === "tools/call") exchange.result({ task });
+                    else return false;
+                    return true;
+                },
+            },
+            t,
+        );
+        const gateway = await startGateway({ config: { server: { auth: AUTH }, servers: { http: { url: fixture.url } } } }, t);
+        const open = async (bearer: string, path: string) => {
+            const session = await openSession({ ...gateway, port: gateway.port, token: bearer } as Gateway, path);
+            return { session, stream: await session.stream() };
+        };
+        gateway.token = TOKENS.ann;
+        await served(gateway, "http__echo");
+        const mine = await open(TOKENS.ann, "/mcp/http");
+        const { result } = await mine.session.request("tools/call", { name: "echo", arguments: {}, task: {} });
+        const { taskId } = (result as unknown as Created).task;
+        const others = [await open(TOKENS.ann, "/mcp"), await open(TOKENS.bob, "/mcp/http")] as const;
+        const session = fixture.received("tools/call")[0]!.field("mcp-session-id");
+        const stream = await until(
+            () => streams.get(session),
+            () => "the gateway listens",
+        );
+        stream.event({ jsonrpc: "2.0", method: "notifications/tasks/status", params: { ...task, status: "completed" } });
+        const isStatus = (item: RpcMessage) => item.method === "notifications/tasks/status";
+        const told = await mine.stream.messages.waitFor(isStatus);
+        assert.deepEqual([told.params!.taskId, told.params!.status], [taskId, "completed"]);
+        const merged = await others[0].stream.messages.waitFor(isStatus);
+        assert.notEqual(merged.params!.taskId, taskId);
+        const got = await others[0].session.request("tasks/get", { taskId });
+        assert.equal(got.error!.code, -32602);
+        assert.equal(others[1].stream.messages.items.filter(isStatus).length, 0);
+        for (const { session, stream } of [mine, ...others]) {
+            await session.end();
+            await stream.ended;
+        }
+    });
+
+    test("each session's own server keeps its tasks", async (t) => {
+        const tasks = await startSdkTasks("one");
+        t.after(async () => tasks.close());
+        const servers = { one: { url: tasks.url, share: "session" } };
+        const gateway = await startGateway({ config: { server: { auth: AUTH }, servers } }, t);
+        gateway.token = TOKENS.ann;
+        await served(gateway, "one__may");
+        const [mine, other] = [await openSession(gateway, "/mcp/one"), await openSession(gateway, "/mcp/one")];
+        const { result } = await mine.request("tools/call", { name: "may", arguments: {}, task: {} });
+        const { taskId } = (result as unknown as Created).task;
+        assert.equal((await mine.request("tasks/get", { taskId })).result!.status, "working");
+        assert.deepEqual((await other.request("tasks/get", { taskId })).error, { code: -32602, message: "unknown task" });
+        assert.deepEqual((await other.request("tasks/list", {})).result!.tasks, []);
+        tasks.gates.release("may");
+        assert.equal(text(await mine.request("tasks/result", { taskId })), "may is done");
+        for (const session of [mine, other]) await session.end();
+    });
+
+    test("where all share a server, nobody is told of the others' tasks", async (t) => {
+        const tasks = await startSdkTasks("one");
+        t.after(async () => tasks.close());
+        const servers = { one: { url: tasks.url, share: "all" } };
+        const gateway = await startGateway({ config: { server: { auth: AUTH }, servers } }, t);
+        gateway.token = TOKENS.ann;
+        await served(gateway, "one__may");
+        const ann = await openSession(gateway, "/mcp/one");
+        const bob = await openSession({ ...gateway, port: gateway.port, token: TOKENS.bob } as Gateway, "/mcp/one");
+        const capabilities = ann.initialized.result!.capabilities as { tasks: object };
+        assert.deepEqual(capabilities.tasks, { cancel: {}, requests: { tools: { call: {} } } });
+        const { result } = await ann.request("tools/call", { name: "may", arguments: {}, task: {} });
+        const { taskId } = (result as unknown as Created).task;
+        assert.deepEqual((await bob.request("tasks/list", {})).result!.tasks, []);
+        assert.equal((await bob.request("tasks/get", { taskId })).error!.code, -32602);
+        assert.equal((await ann.request("tasks/cancel", { taskId })).result!.status, "cancelled");
+        for (const session of [ann, bob]) await session.end();
+    });
+
+    test("a task is a call: locked, recorded; and whoever asks how it goes is recorded", async (t) => {
+        const tasks = await startSdkTasks("one");
+        t.after(async () => tasks.close());
+        const servers = { one: { url: tasks.url, access: "read" }, safe: { url: tasks.url } };
+        const config = { server: { auth: AUTH }, security: { edit_mode: false }, servers };
+        const gateway = await startGateway({ config }, t);
+        gateway.token = TOKENS.ann;
+        await served(gateway, "one__may");
+        const session = await openSession(gateway);
+        const locked = await session.request("tools/call", { name: "safe__must", arguments: {}, task: {} });
+        assert.equal(locked.error !== undefined || locked.result!.isError === true, true, JSON.stringify(locked));
+        assert.equal(tasks.ids.length, 0);
+        const { result } = await session.request("tools/call", { name: "one__may", arguments: {}, task: {} });
+        const { taskId } = (result as unknown as Created).task;
+        await session.request("tasks/get", { taskId });
+        await session.request("tasks/get", { taskId: "made-up" });
+        await session.request("tasks/cancel", { taskId });
+        const trail = trailOf(gateway);
+        const find = (method: string) => trail.lines.filter((line) => JSON.stringify(line).includes(`"${method}"`));
+        await until(
+            () => (trail.more(), find("tasks/cancel").length > 0),
+            () => "it is recorded",
+        );
+        const [got, unknown] = find("tasks/get");
+        assert.match(JSON.stringify(got), /"one"/);
+        assert.match(JSON.stringify(got), /allowed/);
+        assert.match(JSON.stringify(unknown), /denied.*unknown task/);
+        assert.match(JSON.stringify(find("tasks/cancel")[0]), /"one"/);
+        await session.end();
+    });
+
+    test("who cannot give what the task's client could is not asked", async (t) => {
+        const tasks = await startSdkTasks("one");
+        t.after(async () => tasks.close());
+        const gateway = await startGateway({ config: { server: { auth: AUTH }, servers: { one: { url: tasks.url } } } }, t);
+        gateway.token = TOKENS.ann;
+        await served(gateway, "one__may");
+        const target = { port: gateway.port, token: TOKENS.ann };
+        const able = await send(target, { path: "/mcp/one", body: initialize("2025-11-25", { elicitation: {} }) });
+        const first = new Session(target, "/mcp/one", String(able.headers["mcp-session-id"]), "2025-11-25", able.messages[0]!);
+        await first.notify("notifications/initialized");
+        const { result } = await first.request("tools/call", { name: "asks", arguments: {}, task: {} });
+        const { taskId } = (result as unknown as Created).task;
+        const second = await openSession(gateway, "/mcp/one");
+        const body = { jsonrpc: "2.0", id: "r", method: "tasks/result", params: { taskId } };
+        const stream = second.stream({ method: "POST", body });
+        await until(
+            () => tasks.seen.includes("tasks/result"),
+            () => "it waits",
+        );
+        await second.request("tasks/cancel", { taskId });
+        const opened = await stream;
+        assert.equal(opened.messages.items.filter((item) => item.method === "elicitation/create").length, 0);
+        await opened.ended;
+        for (const session of [first, second]) await session.end();
     });
 });

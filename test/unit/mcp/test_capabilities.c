@@ -31,7 +31,6 @@ static const struct {
     {"{\"roots\":{\"listChanged\":true}}", ROOTS, ROOTS, ROOTS},
     {"{\"sampling\":{},\"elicitation\":{},\"roots\":{},\"x\":{}}", SAMPLE | FORM | ROOTS,
      SAMPLE | FORM | ROOTS, SAMPLE | ROOTS},
-    {"{\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}", 0, 0, 0}, /* of 2026-07-28 only */
     {"{\"sampling\":true,\"elicitation\":null,\"roots\":[]}", 0, 0, 0},
     {"{\"sampl\\u0069ng\":{}}", SAMPLE, SAMPLE, SAMPLE},
     {UI("{\"mimeTypes\":[1,\"x\"," HTML "]}"), APPS, APPS, APPS},
@@ -57,6 +56,34 @@ static void test_read(void) {
         CHECK_INT(mcp_capabilities_read(reader, json, MCP_2025_06_18), read_rows[i].of_2025_06_18);
         CHECK_INT(mcp_capabilities_read(reader, json, MCP_2025_03_26), read_rows[i].of_2025_03_26);
     }
+}
+
+/* Said by each request of 2026-07-28; in the era before it means nothing. */
+static void test_tasks(void) {
+    static const struct {
+        const char *json;
+        unsigned modern;
+    } rows[] = {
+        {"{\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}", MCP_CAN_TASKS},
+        {"{\"extensions\":{\"io.modelcontextprotocol\\/tasks\":{\"a\":1},\"b/c\":{}}}",
+         MCP_CAN_TASKS},
+        {"{\"extensions\":{\"io.modelcontextprotocol/tasks\":true}}", 0},
+        {"{\"extensions\":{\"io.modelcontextprotocol/task\":{}}}", 0},
+        {"{\"extensions\":[],\"tasks\":{}}", 0},
+    };
+    CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
+    CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(1));
+    struct json_writer writer;
+    REQUIRE(json_reader_new(&reader) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct slice json = slice_from_cstr(rows[i].json);
+        test_row(rows[i].json);
+        CHECK_INT(mcp_capabilities_read(reader, json, MCP_2026_07_28), rows[i].modern);
+        CHECK_INT(mcp_capabilities_read(reader, json, MCP_2025_11_25), 0);
+    }
+    json_writer_init(&writer, &out);
+    mcp_capabilities_write(&writer, MCP_CAN_TASKS, MCP_2026_07_28);
+    CHECK_STR(buf_slice(&out), rows[0].json);
 }
 
 static void write(unsigned mask, enum mcp_revision revision, struct buf *out) {
@@ -158,4 +185,4 @@ static void test_needed(void) {
 }
 
 TEST_MAIN(TEST(test_read), TEST(test_write), TEST(test_there_and_back), TEST(test_more),
-          TEST(test_needed))
+          TEST(test_needed), TEST(test_tasks))
