@@ -193,6 +193,8 @@ bool gw_modern_run(struct gw_exchange *exchange, const struct mcp_message *messa
 bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision);
 /* The upstream of an endpoint of one is known to lack the capability that the method needs. */
 bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view);
+/* Some server in the view has tasks of this revision, or may. */
+bool gw_has_tasks(const struct gw_view *view, enum mcp_revision revision);
 void gw_method_run(struct gw_call *call, const struct mcp_message *message);
 
 /* offers.c */

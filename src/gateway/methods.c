@@ -11,6 +11,18 @@ static void handle_ping(struct gw_call *call, const struct mcp_message *message)
     gw_call_answer_result(call, SLICE("{}"), call->revision);
 }
 
+/* Where no server has tasks, they are no method of ours either. */
+static void handle_tasks(struct gw_call *call, const struct mcp_message *message) {
+    struct gw_view *view = gw_view_open(call->worker, call->exchange->caller, call->session,
+                                        call->capabilities, call->only);
+    bool is_there = gw_has_tasks(view, call->revision);
+    gw_view_close(view);
+    if (is_there)
+        gw_call_start(call, message);
+    else
+        gw_call_answer_error(call, MCP_E_METHOD_NOT_FOUND, SLICE("Method not found"), SLICE_EMPTY);
+}
+
 static void handle_set_level(struct gw_call *call, const struct mcp_message *message) {
     const struct json_node *node =
         mcp_param(call->worker->reader, message, SLICE("level"), JSON_STRING);
@@ -50,25 +62,27 @@ static enum mcp_revision negotiate(const struct json_reader *reader,
     return mcp_revision_is_legacy(wanted) ? wanted : MCP_LEGACY_LATEST;
 }
 
-/* What the servers of the same revision have of tasks, all of them together. One that has not been
- * up yet may have all of it: its tools will say by themselves whether they run as tasks. */
-static unsigned find_tasks(const struct gw_view *view, enum mcp_revision revision) {
+/* What the servers of the same revision have of tasks, all of them together; `unknown`: what one
+ * counts as having that has not been up yet. */
+static unsigned find_tasks(const struct gw_view *view, enum mcp_revision revision,
+                           unsigned unknown) {
     unsigned tasks = 0;
     for (size_t i = 0; i < view->n; i++) {
         const struct catalog *catalog = view->items[i].status.catalog;
-        unsigned has = catalog == NULL
-                           ? CATALOG_TASK_CALLS | CATALOG_TASK_LIST | CATALOG_TASK_CANCEL
+        unsigned has = catalog == NULL                 ? unknown
                        : catalog->revision == revision ? catalog->tasks
                                                        : 0;
         if (upstream_config(view->items[i].upstream)->share == CONFIG_SHARE_ALL)
             has &= CATALOG_TASK_CALLS | CATALOG_TASK_CANCEL;
         tasks |= has;
     }
-    return tasks;
+    return tasks & (mcp_revision_is_modern(revision) ? CATALOG_TASK_EXTENSION
+                    : revision == MCP_2025_11_25     ? CATALOG_TASK_ALL & ~CATALOG_TASK_EXTENSION
+                                                     : 0u);
 }
 
-static void write_tasks(struct json_writer *writer, unsigned tasks, enum mcp_revision revision) {
-    if (revision != MCP_2025_11_25 || (tasks & CATALOG_TASK_CALLS) == 0)
+static void write_tasks(struct json_writer *writer, unsigned tasks) {
+    if ((tasks & CATALOG_TASK_CALLS) == 0)
         return;
     json_key(writer, SLICE("tasks"));
     json_object_begin(writer);
@@ -99,8 +113,10 @@ static void write_capabilities(struct json_writer *writer, const struct gw_view 
         json_kv_raw(writer, SLICE("logging"), SLICE("{}"));
     if (known == NULL || known->has_completions)
         json_kv_raw(writer, SLICE("completions"), SLICE("{}"));
-    unsigned tasks = find_tasks(view, call->revision);
-    write_tasks(writer, tasks, call->revision);
+    /* Tools of 2025-11-25 say by themselves whether they run as tasks. */
+    unsigned tasks =
+        find_tasks(view, call->revision, CATALOG_TASK_ALL & ~(unsigned)CATALOG_TASK_EXTENSION);
+    write_tasks(writer, tasks);
     gw_write_offers(writer, view, call, (tasks & CATALOG_TASK_EXTENSION) != 0);
     json_object_end(writer);
 }
@@ -290,16 +306,20 @@ static const struct method_row {
     [MCP_RESOURCES_UNSUBSCRIBE] = {gw_unsubscribe, LEGACY, RESOURCES},
     [MCP_SUBSCRIPTIONS_LISTEN] = {gw_listen_start, MODERN, NOTHING},
     [MCP_COMPLETION_COMPLETE] = {gw_call_start, BOTH, COMPLETIONS},
-    [MCP_TASKS_GET] = {gw_call_start, BOTH, TASKS},
-    [MCP_TASKS_RESULT] = {gw_call_start, LEGACY, TASKS},
-    [MCP_TASKS_LIST] = {gw_call_start, LEGACY, TASKS},
-    [MCP_TASKS_UPDATE] = {gw_call_start, MODERN, TASKS},
-    [MCP_TASKS_CANCEL] = {gw_call_start, BOTH, TASKS},
+    [MCP_TASKS_GET] = {handle_tasks, BOTH, TASKS},
+    [MCP_TASKS_RESULT] = {handle_tasks, LEGACY, TASKS},
+    [MCP_TASKS_LIST] = {handle_tasks, LEGACY, TASKS},
+    [MCP_TASKS_UPDATE] = {handle_tasks, MODERN, TASKS},
+    [MCP_TASKS_CANCEL] = {handle_tasks, BOTH, TASKS},
 };
 
 bool gw_method_is_served(enum mcp_method method, enum mcp_revision revision) {
     unsigned era = mcp_revision_is_modern(revision) ? MODERN : LEGACY;
     return (methods[method].eras & era) != 0;
+}
+
+bool gw_has_tasks(const struct gw_view *view, enum mcp_revision revision) {
+    return find_tasks(view, revision, CATALOG_TASK_ALL) != 0;
 }
 
 bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view) {
@@ -317,8 +337,8 @@ bool gw_method_is_absent(enum mcp_method method, const struct gw_view *view) {
         return (known->declared & (1u << MCP_LIST_RESOURCES)) == 0;
     case COMPLETIONS:
         return !known->has_completions;
-    case TASKS: /* of 2026-07-28: nobody else is told in this way */
-        return (known->tasks & CATALOG_TASK_EXTENSION) == 0;
+    case TASKS:
+        return false; /* see gw_has_tasks() */
     }
     return false;
 }

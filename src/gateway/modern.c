@@ -9,6 +9,7 @@
  * carry a claim, and of requests that forgot theirs, which are told so.
  */
 #include "mcp/capabilities.h"
+#include "mcp/tasks.h"
 #include "private.h"
 
 struct modern_request {
@@ -137,10 +138,12 @@ static bool check_method(struct modern_request *request) {
     const struct gw_exchange *exchange = request->exchange;
     enum mcp_method method = request->message->method;
     bool is_there = gw_method_is_served(method, request->envelope.revision);
-    if (is_there && exchange->only != NULL) {
+    bool is_of_tasks = mcp_method_is_of_tasks(method);
+    if (is_there && (exchange->only != NULL || is_of_tasks)) {
         struct gw_view *view = gw_view_open(exchange->worker, exchange->caller, NULL,
                                             capabilities(request) & MCP_CAN_ALL, exchange->only);
-        is_there = !gw_method_is_absent(method, view);
+        is_there = is_of_tasks ? gw_has_tasks(view, request->envelope.revision)
+                               : !gw_method_is_absent(method, view);
         gw_view_close(view);
     }
     return is_there || refuse(request, 404, MCP_E_METHOD_NOT_FOUND, "Method not found");

@@ -177,14 +177,13 @@ static bool refuse_memory(struct gw_call *call) {
     return false;
 }
 
-static bool check_era(struct gw_call *call) {
-    if (!mcp_revision_is_modern(call->revision)) {
-        if (call->revision == MCP_2025_11_25)
-            return true;
-        gw_call_answer_error(call, MCP_E_METHOD_NOT_FOUND, SLICE("Method not found"), SLICE_EMPTY);
-        return false;
-    }
-    if (call->takes_task)
+static bool refuse_method(struct gw_call *call) {
+    gw_call_answer_error(call, MCP_E_METHOD_NOT_FOUND, SLICE("Method not found"), SLICE_EMPTY);
+    return false;
+}
+
+static bool check_declared(struct gw_call *call) {
+    if (call->takes_task || !mcp_revision_is_modern(call->revision))
         return true;
     gw_call_answer_error(
         call, MCP_E_MISSING_CAPABILITY,
@@ -327,8 +326,7 @@ static bool find_list(struct gw_call *call, struct request *request, bool is_lat
     request->patience_ms = patience_ms;
     if (patience_ms != 0 && !is_late)
         return true;
-    gw_call_answer_result(call, SLICE("{\"tasks\":[]}"), call->revision);
-    return false;
+    return refuse_method(call); /* no server has a list */
 }
 
 /* "nextCursor":..., of the server's page or of the next server. Empty: there is no next one. False:
@@ -484,9 +482,7 @@ static bool check_served(struct gw_call *call, const struct request *request) {
         return refuse_unknown(call);
     if ((catalog->tasks & needed) != 0)
         return true;
-    gw_call_answer_error(call, MCP_E_METHOD_NOT_FOUND,
-                         SLICE("the upstream does not have this for tasks"), SLICE_EMPTY);
-    return false;
+    return refuse_method(call);
 }
 
 static void send(struct gw_call *call, const struct request *request) {
@@ -515,8 +511,9 @@ static void send(struct gw_call *call, const struct request *request) {
 
 void gw_task_route(struct gw_call *call, const struct mcp_message *message, bool is_late) {
     CLEANUP(deinit) struct request request = {.message = message, .memory = BUF_INIT(KIB(4))};
-    if (!check_era(call) || !(call->method == MCP_TASKS_LIST ? find_list(call, &request, is_late)
-                                                             : find_task(call, &request)))
+    if (!check_declared(call) ||
+        !(call->method == MCP_TASKS_LIST ? find_list(call, &request, is_late)
+                                         : find_task(call, &request)))
         return;
     if (request.catalog != NULL)
         send(call, &request);

@@ -329,7 +329,6 @@ describe("everything", () => {
                 (await failure(client.request({ method: "resources/subscribe", params: { uri } }, anything))).code,
                 -32601,
             );
-            assert.equal((await failure(client.request({ method: "tasks/list", params: {} }, anything))).code, -32601);
             assert.equal(
                 (await failure(client.request({ method: "no/such/method", params: {} }, anything))).code,
                 -32601,

@@ -77,6 +77,7 @@ enum {
     CATALOG_TASK_LIST = 1u << 1,
     CATALOG_TASK_CANCEL = 1u << 2,
     CATALOG_TASK_EXTENSION = 1u << 3,
+    CATALOG_TASK_ALL = (1u << 4) - 1,
 };
 
 struct catalog {
