@@ -406,6 +406,12 @@ struct slice gw_task_told(struct gw_call *call, unsigned places, struct slice te
 struct slice gw_task_answer(struct gw_call *call, struct slice result, struct buf *out);
 /* What the client answers its server, with the server's ids. */
 struct slice gw_task_said(struct gw_call *call, struct slice text, struct buf *out);
+/* The call, sent with this id, asks for a task: progress of it goes on under the client's token. */
+void gw_task_note_token(const struct gw_call *call, uint64_t id);
+/* Appends the token of the call that was sent with this id (JSON, as the server says it). False: it
+ * was none of the session's, or too long ago. */
+bool gw_task_find_token(const struct gw_call *call, struct slice id, struct buf *out);
+void gw_task_tokens_free(struct gw_task_tokens *tokens);
 /* For gw_route_start(), likewise from call->document. */
 void gw_task_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
 

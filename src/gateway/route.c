@@ -347,22 +347,26 @@ static bool is_loud_enough(struct gw_call *call, struct slice params) {
     return node != NULL && mcp_log_level_parse(json_string_raw(node)) >= wanted;
 }
 
-/* Gives the progress back under the token that the client chose. */
+/* Gives the progress back under the token that the client chose. Who waits for the result of a task
+ * hears of that, under the token of the call that began it. */
 static bool write_progress(struct gw_call *call, struct buf *out, struct slice params) {
     struct json_reader *reader = call->worker->reader;
-    if (call->token == NULL || json_read(reader, params, &json_want_root, NULL, NULL) != 0)
+    struct buf token CLEANUP(buf_deinit) = BUF_INIT(LIMIT_RPC_ID);
+    struct buf edited CLEANUP(buf_deinit) =
+        BUF_INIT(call->worker->gateway->max_message + LIMIT_RPC_ID);
+    bool is_of_task = call->method == MCP_TASKS_RESULT;
+    if ((call->token == NULL && !is_of_task) ||
+        json_read(reader, params, &json_want_root, NULL, NULL) != 0)
         return false;
-    const struct json_node *token = json_member(reader, json_root(reader), SLICE("progressToken"));
-    if (token == NULL)
+    const struct json_node *node = json_member(reader, json_root(reader), SLICE("progressToken"));
+    if (node == NULL || (is_of_task && !gw_task_find_token(call, node->raw, &token)))
         return false;
-    struct mcp_edit edit = {.span = token->raw,
-                            .replacement = slice_make(call->token, call->token_len)};
-    struct buf edited = BUF_INIT(call->worker->gateway->max_message + LIMIT_RPC_ID);
+    struct mcp_edit edit = {.span = node->raw,
+                            .replacement = is_of_task ? buf_slice(&token)
+                                                      : slice_make(call->token, call->token_len)};
     mcp_splice(&edited, params, &edit, 1);
     mcp_write_notification(out, MCP_NOTIFY_PROGRESS, buf_slice(&edited));
-    bool is_whole = buf_error(&edited) == 0 && buf_error(out) == 0;
-    buf_deinit(&edited);
-    return is_whole;
+    return buf_error(&edited) == 0 && buf_error(out) == 0;
 }
 
 void gw_call_pass_on(struct gw_call *call, enum mcp_method method, struct slice params) {
@@ -680,6 +684,8 @@ static int start(struct gw_call *call, const struct mcp_message *message, const 
                            request.id);
     if (error != 0)
         return error;
+    if (call->asked_for_task)
+        gw_task_note_token(call, request.id);
     call->upstream_call = upstream_call_start(route->item->instance, call->worker->upstreams,
                                               &request, &events, call);
     if (call->upstream_call != NULL && gw_exchange_is_clogged(call->exchange))

@@ -49,6 +49,7 @@ struct gw_session *gw_session_unref(struct gw_session *session) {
         gw_subscriptions_drop(session);
         mem_free(session->listen_id);
         gw_replays_deinit(session);
+        gw_task_tokens_free(session->task_tokens);
         gw_principal_unref(session->principal);
         auth_identity_unref(session->identity);
         pthread_mutex_destroy(&session->mutex);

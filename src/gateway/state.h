@@ -213,7 +213,8 @@ struct gw_session {
     struct gw_worker *stream_worker; /* where its GET stream lives; NULL: none */
     struct list subscriptions;       /* struct gw_subscription */
     size_t n_subscriptions;
-    struct gw_replays replays; /* with a mutex of their own */
+    struct gw_task_tokens *task_tokens; /* owned; NULL: it has asked for no task with progress */
+    struct gw_replays replays;          /* with a mutex of their own */
 };
 
 /* Something that a session hears of (subscriptions.c). What may change is guarded by

@@ -143,6 +143,57 @@ struct slice gw_task_answer(struct gw_call *call, struct slice result, struct bu
     return gw_task_told(call, places_of(call), result, out);
 }
 
+/* --- tokens of progress --- */
+
+/* Those of the last calls that asked for tasks; session->mutex. */
+struct gw_task_tokens {
+    size_t next;
+    struct task_token {
+        uint64_t id;
+        char *token; /* owned */
+        size_t len;
+    } items[LIMIT_TASK_TOKENS];
+};
+
+void gw_task_tokens_free(struct gw_task_tokens *tokens) {
+    for (size_t i = 0; tokens != NULL && i < LIMIT_TASK_TOKENS; i++)
+        mem_free(tokens->items[i].token);
+    mem_free(tokens);
+}
+
+void gw_task_note_token(const struct gw_call *call, uint64_t id) {
+    struct gw_session *session = call->session;
+    char *copy = call->token != NULL ? mem_alloc(call->token_len) : NULL;
+    if (copy == NULL)
+        return; /* nothing is told, then */
+    memcpy(copy, call->token, call->token_len);
+    pthread_mutex_lock(&session->mutex);
+    if (session->task_tokens == NULL)
+        session->task_tokens = mem_xalloc(sizeof *session->task_tokens);
+    struct gw_task_tokens *tokens = session->task_tokens;
+    struct task_token *place = &tokens->items[tokens->next++ % LIMIT_TASK_TOKENS];
+    char *before = place->token;
+    *place = (struct task_token){.id = id, .token = copy, .len = call->token_len};
+    pthread_mutex_unlock(&session->mutex);
+    mem_free(before);
+}
+
+bool gw_task_find_token(const struct gw_call *call, struct slice id, struct buf *out) {
+    struct gw_session *session = call->session;
+    uint64_t number;
+    bool has_found = false;
+    if (session == NULL || slice_to_u64(id, &number) != 0 || number == 0)
+        return false;
+    pthread_mutex_lock(&session->mutex);
+    const struct gw_task_tokens *tokens = session->task_tokens;
+    for (size_t i = 0; tokens != NULL && i < LIMIT_TASK_TOKENS && !has_found; i++) {
+        const struct task_token *at = &tokens->items[i];
+        has_found = at->id == number && buf_append(out, slice_make(at->token, at->len)) == 0;
+    }
+    pthread_mutex_unlock(&session->mutex);
+    return has_found;
+}
+
 /* --- requests --- */
 
 struct request {
@@ -453,6 +504,7 @@ static int start(struct gw_call *call, const struct request *request) {
         .asker = call->session != NULL ? (uintptr_t)call->session : (uintptr_t)call,
         .name = is_list ? SLICE_EMPTY : request->name.id,
         .is_patient = call->method == MCP_TASKS_RESULT,
+        .progress = call->method == MCP_TASKS_RESULT ? UPSTREAM_ANY_REQUEST : 0,
     };
     int error = gw_call_write_line(call, request->message, &edit, out.id, line);
     if (error == 0)

@@ -421,28 +421,29 @@ static void note(struct upstream_call *call, enum mcp_method method, struct slic
     io_loop_post(call->worker->loop, &note->message);
 }
 
-/* The one that waits for the result of what that request has begun. */
-static struct upstream_call *find_follower(struct upstream_instance *instance, struct slice token) {
-    uint64_t number;
-    if (slice_to_u64(token, &number) != 0 || number == 0)
-        return NULL;
-    LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
-        struct upstream_call *call = CONTAINER_OF(link, struct upstream_call, link);
-        if (call->is_sent && call->request.progress == number)
-            return call;
-    }
-    return NULL;
+static void made_progress(struct upstream_call *call, struct slice params) {
+    call_made_progress(call, io_loop_now(call->instance->loop));
+    note(call, MCP_NOTIFY_PROGRESS, params);
 }
 
 bool calls_progress(struct upstream_instance *instance, struct slice token, struct slice params) {
     struct upstream_call *call = find(instance, token);
-    if (call == NULL)
-        call = find_follower(instance, token);
-    if (call == NULL)
-        return false;
-    call_made_progress(call, io_loop_now(instance->loop));
-    note(call, MCP_NOTIFY_PROGRESS, params);
-    return true;
+    uint64_t number;
+    bool any = call != NULL;
+    if (call != NULL)
+        made_progress(call, params);
+    if (call != NULL || slice_to_u64(token, &number) != 0 || number == 0)
+        return any;
+    /* Those that wait for the result of what that request has begun. */
+    LIST_FOREACH_SAFE (&instance->calls, link, tmp) {
+        struct upstream_call *follower = CONTAINER_OF(link, struct upstream_call, link);
+        uint64_t progress = follower->request.progress;
+        if (!follower->is_sent || (progress != number && progress != UPSTREAM_ANY_REQUEST))
+            continue;
+        made_progress(follower, params);
+        any = true;
+    }
+    return any;
 }
 
 bool calls_log(struct upstream_instance *instance, struct slice params) {

@@ -67,7 +67,8 @@ static void on_request(struct upstream_call *call, const struct mcp_message *mes
 static bool is_own_token(const struct json_node *token, const struct upstream_request *request) {
     uint64_t number;
     return token != NULL && slice_to_u64(token->raw, &number) == 0 &&
-           (number == request->id || (request->progress != 0 && number == request->progress));
+           (number == request->id || request->progress == UPSTREAM_ANY_REQUEST ||
+            (request->progress != 0 && number == request->progress));
 }
 
 static void on_notification(struct upstream_call *call, const struct mcp_message *message) {

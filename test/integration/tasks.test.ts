@@ -214,6 +214,38 @@ describe("2025-11-25", () => {
         assert.equal(relatedTask(answer.result as never), undefined);
     });
 
+    test("progress goes on under the token of the call that began the task", async () => {
+        const session = await openSession(gateway, "/mcp/one");
+        const other = await openSession(gateway, "/mcp/one");
+        const _meta = { progressToken: "mine" };
+        const task = async () => {
+            const { result } = await session.request("tools/call", { name: "may", arguments: {}, task: {}, _meta });
+            return (result as unknown as Created).task.taskId;
+        };
+        const isProgress = (item: RpcMessage) => item.method === "notifications/progress";
+        const wait = async (from: Session, taskId: string) =>
+            from.stream({ method: "POST", body: { jsonrpc: "2.0", id: `r ${taskId}`, method: "tasks/result", params: { taskId } } });
+        const [first, second] = [await task(), await task()];
+        const waiting = wait(session, first), elsewhere = wait(other, second);
+        const told = await (await waiting).messages.waitFor(isProgress);
+        assert.deepEqual([told.params!.progressToken, relatedTask(told.params as never)], ["mine", first]);
+        tasks.gates.release("may");
+        const ended = await elsewhere;
+        await ended.messages.waitFor((item) => item.id !== undefined);
+        assert.equal(ended.messages.items.filter(isProgress).length, 0, "the token is of another session");
+        // Of a call that the gateway runs as a task, it is that of any call.
+        const running = session.stream({
+            method: "POST",
+            body: { jsonrpc: "2.0", id: "run", method: "tools/call", params: { name: "must", arguments: {}, _meta } },
+        });
+        const run = await running;
+        const own = await run.messages.waitFor(isProgress);
+        assert.equal(own.params!.progressToken, "mine");
+        tasks.gates.release("must");
+        await run.messages.waitFor((item) => item.id === "run");
+        for (const each of [session, other]) await each.end();
+    });
+
     test("hanging up and cancelling end the task that nobody waits for", async () => {
         const n = tasks.ids.length, before = tasks.seen.length;
         const waiting = () => tasks.seen.slice(before).filter((method) => method === "tasks/result").length;

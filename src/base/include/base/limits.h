@@ -83,6 +83,7 @@
 #define LIMIT_INPUT_PACE_MS        250u  /* between rounds in which nobody is asked */
 #define LIMIT_TASK_ID              1024u /* bytes of a server's id of a task */
 #define LIMIT_TASK_NAME            2048u /* bytes of what clients are given for one */
+#define LIMIT_TASK_TOKENS          32u   /* of one session, whose progress is still told */
 #define LIMIT_TASK_CURSOR          1000u /* bytes of a server's cursor of tasks/list */
 #define LIMIT_TASK_POLL_LEAST_MS   250u  /* between two questions how far a task is */
 #define LIMIT_TASK_POLL_USUAL_MS   1000u /* where the server does not say */

@@ -321,8 +321,11 @@ struct upstream_request {
     /* The result of a task: the server says nothing until that is there, and is waited for until
      * max_timeout. */
     bool is_patient;
-    uint64_t progress; /* of which request progress is told too: the one that began the task; 0 */
+    /* Of which request progress is told too: the one that began the task; UPSTREAM_ANY_REQUEST: it
+     * is for the caller to know; 0: none. */
+    uint64_t progress;
 };
+#define UPSTREAM_ANY_REQUEST UINT64_MAX
 
 /*
  * Sends the request; waits while the instance starts. `worker` is the caller's, where the events
