@@ -425,10 +425,11 @@ MUST_CHECK int gw_run_new(struct gw_call *call, struct upstream *upstream,
 struct gw_run *gw_run_free(struct gw_run *run);
 /* The line that the call was sent with. */
 struct slice gw_run_line(const struct gw_run *run);
-/* 2025-11-25: it has begun a task, and this call waits for the result. NULL: it has not, or there
- * is no memory; what was answered is the answer. */
+/* 2025-11-25: it has begun a task, and this call waits for the result. NULL: it has not, and what
+ * was answered is the answer; or (gw_run_is_lost()) there is no memory. */
 struct upstream_call *gw_run_follow(struct gw_run *run, struct slice result,
                                     const struct upstream_call_events *events, void *context);
+bool gw_run_is_lost(const struct gw_run *run);
 /* The server has answered with what the client gets. */
 void gw_run_end(struct gw_run *run);
 /* 2026-07-28: true: the result is a task, and the call waits for it, or has been refused. */

@@ -328,6 +328,10 @@ static void on_done(void *context, enum upstream_outcome outcome, struct slice b
                        : NULL;
     if (parked->call != NULL)
         return;
+    if (parked->run != NULL && gw_run_is_lost(parked->run)) {
+        outcome = UPSTREAM_FAILED;
+        bytes = SLICE("the gateway is out of memory");
+    }
     if (outcome == UPSTREAM_RESULT || outcome == UPSTREAM_ERROR)
         gw_run_end(parked->run);
     parked->outcome = outcome;

@@ -283,7 +283,10 @@ static bool runs_on(struct gw_call *call, struct slice result) {
     if (mcp_revision_is_modern(call->upstream_revision))
         return gw_run_take(call, result);
     call->upstream_call = gw_run_follow(call->run, result, &events, call);
-    return call->upstream_call != NULL;
+    bool is_lost = call->upstream_call == NULL && gw_run_is_lost(call->run);
+    if (is_lost)
+        gw_call_refuse(call, MCP_E_INTERNAL, SLICE("the gateway is out of memory"));
+    return is_lost || call->upstream_call != NULL;
 }
 
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {

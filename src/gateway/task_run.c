@@ -30,7 +30,7 @@ struct gw_run {
     unsigned capabilities;
     uintptr_t asker;
     uint64_t first_id, ends_ms, poll_ms;
-    bool is_task, is_over, is_updating;
+    bool is_task, is_over, is_updating, has_followed;
     unsigned n_failures;
     struct upstream_call *poll; /* tasks/get or tasks/update */
     struct io_timer *timer;     /* until the next one */
@@ -200,7 +200,13 @@ struct upstream_call *gw_run_follow(struct gw_run *run, struct slice result,
                                     const struct upstream_call_events *events, void *context) {
     if (!take_created(run, result))
         return NULL;
-    return request(run, MCP_TASKS_RESULT, SLICE_EMPTY, events, context);
+    struct upstream_call *next = request(run, MCP_TASKS_RESULT, SLICE_EMPTY, events, context);
+    run->has_followed = next != NULL;
+    return next;
+}
+
+bool gw_run_is_lost(const struct gw_run *run) {
+    return run->is_task && !run->has_followed && !mcp_revision_is_modern(run->revision);
 }
 
 /* --- 2026-07-28 --- */
@@ -281,12 +287,11 @@ static void on_polled(void *context, enum upstream_outcome outcome, struct slice
     run->is_updating = false;
     if (outcome == UPSTREAM_RESULT || outcome == UPSTREAM_ERROR)
         run->n_failures = 0;
-    if (outcome == UPSTREAM_RESULT && is_update)
-        poll_soon(run);
-    else if (outcome == UPSTREAM_RESULT)
+    bool is_lost = outcome != UPSTREAM_RESULT && outcome != UPSTREAM_ERROR;
+    if (outcome == UPSTREAM_RESULT && !is_update)
         take_state(run, bytes, http_status);
-    else if (outcome == UPSTREAM_ERROR || is_update ||
-             ++run->n_failures >= LIMIT_TASK_POLL_FAILURES)
+    else if (outcome == UPSTREAM_ERROR ||
+             (is_lost && (is_update || ++run->n_failures >= LIMIT_TASK_POLL_FAILURES)))
         gw_call_finish(run->call, outcome, bytes, http_status);
     else
         poll_soon(run);
