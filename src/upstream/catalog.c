@@ -168,7 +168,7 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
     const struct json_node *capabilities =
         json_member_typed(reader, root, SLICE("capabilities"), JSON_OBJECT);
     unsigned mask = 0;
-    catalog->telling = 0;
+    catalog->telling = catalog->tasks = 0;
     catalog->has_subscriptions = false;
     for (unsigned i = 0; capabilities != NULL && i < MCP_LIST_COUNT; i++) {
         const struct json_node *capability =
@@ -193,13 +193,6 @@ static unsigned read_capabilities(struct catalog *catalog, const struct json_rea
     return mask;
 }
 
-static const struct json_want want_capabilities[] = {
-    {"tools", want_nothing},
-    {"prompts", want_nothing},
-    {"resources", want_nothing},
-    {0},
-};
-
 static void read_server(struct catalog *catalog, const struct json_reader *reader,
                         const struct json_node *info) {
     catalog->server_name = own_member(catalog, reader, info, SLICE("name"));
@@ -210,7 +203,9 @@ static void read_server(struct catalog *catalog, const struct json_reader *reade
 static const struct json_want want_task_tools[] = {{"tools", want_nothing}, {0}};
 static const struct json_want want_task_requests[] = {{"requests", want_task_tools}, {0}};
 static const struct json_want want_capabilities[] = {
-    {"tasks", want_task_requests}, {"extensions", want_nothing}, {0}};
+    {"tools", want_nothing},       {"prompts", want_nothing},    {"resources", want_nothing},
+    {"tasks", want_task_requests}, {"extensions", want_nothing}, {0},
+};
 
 int catalog_read_initialize(struct catalog *catalog, struct slice result,
                             struct json_reader *reader, unsigned *ret_list_mask,

@@ -153,7 +153,7 @@ static void deliver_stop(struct io_message *message) {
 
 /* The one that its owner has now, when this one makes room for others. A reference. */
 static struct upstream_instance *latest(struct upstream_instance *instance) {
-    instance_ref(instance);
+    upstream_instance_ref(instance);
     while ((atomic_load(&instance->n_under_way) & ROOM_CLAIMED) != 0) {
         struct upstream_instance *next = NULL;
         if (set_get(instance->upstream, instance->key, instance->worker, &next) != 0)
@@ -384,7 +384,7 @@ void watches_overhear(struct upstream_instance *instance, const struct json_read
         return;
     }
     heard->message.deliver = deliver_heard;
-    heard->instance = instance_ref(instance);
+    heard->instance = upstream_instance_ref(instance);
     heard->len = text.len;
     memcpy(heard->params, text.ptr, text.len);
     io_loop_post(instance->loop, &heard->message);

@@ -392,6 +392,8 @@ describe("capabilities", () => {
     };
     const APPS = { "io.modelcontextprotocol/ui": { mimeTypes: ["text/html;profile=mcp-app"] } };
     const ACME = { "acme.example/ext": { version: 2 } };
+    /** Not the server's own: ids of tasks are the gateway's. */
+    const TASKS = { "io.modelcontextprotocol/tasks": {} };
     const OTHER = { "acme.example/ext": { version: 1 }, "other.example/ext": {} };
     let here: Awaited<ReturnType<typeof start>>;
     before(async () => {
@@ -418,7 +420,11 @@ describe("capabilities", () => {
                 assert.deepEqual(
                     rest,
                     client === server
-                        ? { experimental: DECLARED.experimental, extensions: { ...APPS, ...ACME }, "acme.example": { on: true } }
+                        ? {
+                              experimental: DECLARED.experimental,
+                              extensions: { ...(client === "modern" ? TASKS : {}), ...APPS, ...ACME },
+                              "acme.example": { on: true },
+                          }
                         : { experimental: DECLARED.experimental, extensions: APPS },
                 );
             });
@@ -429,7 +435,7 @@ describe("capabilities", () => {
             const { extensions, experimental } = begun.capabilities as Json;
             assert.equal(begunText.split('"extensions":').length, 2, "one key, once");
             assert.equal(experimental, undefined);
-            const others = { "other.example/ext": {} };
+            const others = { ...TASKS, "other.example/ext": {} };
             assert.deepEqual(extensions, { ...APPS, ...ACME, ...(client === "modern" ? others : {}) });
         });
 
@@ -474,12 +480,12 @@ describe("capabilities", () => {
             .requests.items.slice(from)
             .findLast(({ message }) => message?.method === method)!.message!.params as { capabilities: Json; _meta: Json };
 
-    test("of a modern client, told to a modern server: all but tasks, as written", async () => {
+    test("of a modern client, told to a modern server: all but tasks of its own, as written", async () => {
         const from = here.fixture("modern").requests.items.length;
         const peer = await connect(here.gateway, "modern", "/mcp/modern", CLIENTS);
         result(await peer.ask("tools/call", { name: "echo", arguments: {} }));
         const { tasks: _, ...rest } = CLIENTS;
-        assert.deepEqual(told("modern", from, "tools/call")._meta[CAPABILITIES_KEY], { ...rest, extensions: { ...APPS, ...ACME } });
+        assert.deepEqual(told("modern", from, "tools/call")._meta[CAPABILITIES_KEY], rest);
         // The gateway's own requests say what such clients can do, as far as the gateway knows of it.
         const probed = told("modern", from, "server/discover")._meta[CAPABILITIES_KEY];
         assert.deepEqual(probed, { sampling: { tools: {} }, roots: {}, extensions: APPS });
@@ -502,7 +508,7 @@ describe("capabilities", () => {
             sampling: { tools: {} },
             roots: {},
             experimental: { "acme/y": 1 },
-            extensions: { ...APPS, ...ACME },
+            extensions: { ...APPS, ...ACME, ...TASKS }, // which the gateway runs for it
         });
     });
 
@@ -524,7 +530,9 @@ describe("capabilities", () => {
             const from = here.fixture("modern").requests.items.length;
             const peer = await connect(here.gateway, "legacy", "/mcp/modern", { extensions, experimental: { a: {} } });
             result(await peer.ask("tools/call", { name: "echo", arguments: {} }));
-            const wanted = isTold ? { extensions, experimental: { a: {} } } : {};
+            const wanted = isTold
+                ? { extensions: { ...extensions, ...TASKS }, experimental: { a: {} } }
+                : { extensions: TASKS };
             assert.deepEqual(told("modern", from, "tools/call")._meta[CAPABILITIES_KEY], wanted);
         });
     }

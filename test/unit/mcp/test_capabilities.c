@@ -82,8 +82,22 @@ static void test_tasks(void) {
         CHECK_INT(mcp_capabilities_read(reader, json, MCP_2025_11_25), 0);
     }
     json_writer_init(&writer, &out);
-    mcp_capabilities_write(&writer, MCP_CAN_TASKS, MCP_2026_07_28);
+    mcp_capabilities_write(&writer, MCP_CAN_TASKS, NULL, MCP_2026_07_28);
     CHECK_STR(buf_slice(&out), rows[0].json);
+    static const struct {
+        const char *extensions, *expected;
+    } mores[] = {
+        {"{}", "{\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}"},
+        {"{ }", "{\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}"},
+        {"{\"a/b\":{}}", "{\"extensions\":{\"io.modelcontextprotocol/tasks\":{},\"a/b\":{}}}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(mores); i++) {
+        struct mcp_capabilities_more more = {.extensions = slice_from_cstr(mores[i].extensions)};
+        buf_reset(&out, 0);
+        json_writer_init(&writer, &out);
+        mcp_capabilities_write(&writer, MCP_CAN_TASKS, &more, MCP_2026_07_28);
+        CHECK_STR(buf_slice(&out), mores[i].expected);
+    }
 }
 
 static void write(unsigned mask, enum mcp_revision revision, struct buf *out) {

@@ -384,7 +384,7 @@ static void step(struct fixture *f, struct model *model, uint64_t *state, size_t
     if (roll(state, 3) == 0) {
         atomic_fetch_add(&instance->n_under_way, 1);
         if (row->n_calls++ == 0)
-            row->called = instance_ref(instance);
+            row->called = upstream_instance_ref(instance);
     }
     upstream_instance_unref(instance);
 }
