@@ -23,8 +23,8 @@ struct gw_ask {
     struct list_link link; /* in call->asks */
     struct gw_call *call;
     uint64_t number; /* of those of the call */
-    struct io_timer *timer;
     enum mcp_method method;
+    struct io_timer *timer;
     size_t item; /* of call->input: then the server has not asked by a request; NO_ITEM */
     char *token; /* owned: the server's progress token, as written; NULL: none */
     size_t token_len;
@@ -281,6 +281,14 @@ bool gw_call_on_ask_cancelled(void *context, struct slice id) {
         return true;
     }
     return false;
+}
+
+void gw_call_decline_asks(struct gw_call *call) {
+    LIST_FOREACH_SAFE (&call->asks, link, tmp) {
+        struct gw_ask *ask = CONTAINER_OF(link, struct gw_ask, link);
+        if (ask->item == NO_ITEM)
+            upstream_call_decline(call->upstream_call, id_of(ask), ask->method);
+    }
 }
 
 void gw_call_drop_asks(struct gw_call *call) {

@@ -467,8 +467,10 @@ void gw_call_cancel(struct gw_worker *worker, uint64_t serial, struct slice reas
     if (call == NULL)
         return;
     struct gw_exchange *exchange = call->exchange;
-    if (call->upstream_call != NULL)
+    if (call->upstream_call != NULL) {
+        gw_call_decline_asks(call);
         upstream_call_cancel(call->upstream_call, reason);
+    }
     gw_record_cancelled(call);
     free_call(call);
     /* A cancelled request gets no answer; the HTTP request gets its end. */

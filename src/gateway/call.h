@@ -276,6 +276,8 @@ void gw_list_start(struct gw_call *call, const struct mcp_message *message);
 /* What the server of a call asks of its client. For upstream_call_events. */
 void gw_call_on_ask(void *context, const struct upstream_ask *ask);
 bool gw_call_on_ask_cancelled(void *context, struct slice id);
+/* The call to the server is over, or about to be cancelled: it is told what nobody answers now. */
+void gw_call_decline_asks(struct gw_call *call);
 /* The call ends: its client need not answer any more. */
 void gw_call_drop_asks(struct gw_call *call);
 /* A client with a session has answered; what nobody asked is dropped. */

@@ -322,6 +322,10 @@ static const struct upstream_call_events events = {
 
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
     struct gw_parked *parked = context;
+    LIST_FOREACH_SAFE (&parked->asks, link, tmp) {
+        struct parked_ask *ask = CONTAINER_OF(link, struct parked_ask, link);
+        upstream_call_decline(parked->call, ask_id(ask), ask->method);
+    }
     parked->http_status = upstream_call_http_status(parked->call);
     parked->call = parked->run != NULL && outcome == UPSTREAM_RESULT
                        ? gw_run_follow(parked->run, bytes, &events, parked)

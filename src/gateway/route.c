@@ -291,6 +291,7 @@ static bool runs_on(struct gw_call *call, struct slice result) {
 
 static void on_done(void *context, enum upstream_outcome outcome, struct slice bytes) {
     struct gw_call *call = context;
+    gw_call_decline_asks(call);
     const struct upstream_call *sent = TAKE(call->upstream_call);
     unsigned status = upstream_call_http_status(sent);
     if (outcome == UPSTREAM_RESULT && gw_call_may_want_input(call) &&

@@ -34,6 +34,7 @@ struct reply_note {
     struct io_message message;
     struct upstream_instance *instance; /* a reference: the call may be over by then */
     uint64_t call;
+    uint64_t life_ms; /* of the child that asked; 0: it was none */
     bool ends_ask;
     size_t len; /* of the line; 0: there is none */
     char line[];
@@ -45,6 +46,14 @@ static struct slice id_key(const uint64_t *id) {
     return slice_make(id, sizeof *id);
 }
 
+/* A child that has started anew may have a question of its own with that id. */
+static bool may_wait(const struct reply_note *note, const struct upstream_call *call) {
+    const struct upstream_instance *instance = note->instance;
+    return call != NULL || instance_is_http(instance) ||
+           (instance->state == UPSTREAM_READY && note->life_ms != 0 &&
+            note->life_ms == instance->ready_since_ms);
+}
+
 static void deliver_reply(struct io_message *message) {
     struct reply_note *note = CONTAINER_OF(message, struct reply_note, message);
     struct upstream_instance *instance = note->instance;
@@ -53,8 +62,7 @@ static void deliver_reply(struct io_message *message) {
         call->n_asks--;
         call->heard_ms = io_loop_now(instance->loop);
     }
-    /* Without its call no child waits: it has answered, was told to stop, or has ended. */
-    if (note->len != 0 && (call != NULL || instance_is_http(instance))) {
+    if (note->len != 0 && may_wait(note, call)) {
         struct buf line = BUF_INIT(note->len + 1);
         buf_append(&line, slice_make(note->line, note->len));
         (void)!instance_send(instance, 0, MCP_METHOD_UNKNOWN, true, &line);
@@ -64,12 +72,14 @@ static void deliver_reply(struct io_message *message) {
     mem_free(note);
 }
 
+/* `call` NULL: of none. */
 static void reply_at_home(struct upstream_worker *worker, struct upstream_instance *instance,
-                          uint64_t call, bool ends_ask, struct slice line) {
+                          const struct upstream_call *call, bool ends_ask, struct slice line) {
     struct reply_note *note = mem_xalloc(sizeof *note + line.len);
     note->message.deliver = deliver_reply;
     note->instance = upstream_instance_ref(instance);
-    note->call = call;
+    note->call = call != NULL ? call->request.id : 0;
+    note->life_ms = call != NULL ? call->life_ms : 0;
     note->ends_ask = ends_ask;
     note->len = line.len;
     if (line.len != 0)
@@ -80,7 +90,7 @@ static void reply_at_home(struct upstream_worker *worker, struct upstream_instan
 
 static void reply(struct upstream_call *call, bool ends_ask, struct slice line) {
     if (call->place != CALL_RUNNING) {
-        reply_at_home(call->worker, call->instance, call->request.id, ends_ask, line);
+        reply_at_home(call->worker, call->instance, call, ends_ask, line);
         return;
     }
     if (ends_ask && call->n_asks != 0)
@@ -118,15 +128,29 @@ void upstream_call_tell(struct upstream_call *call, enum mcp_method method, stru
         reply(call, false, buf_slice(&line));
 }
 
+static void write_declined(struct buf *line, const struct upstream_instance *instance,
+                           struct slice id, enum mcp_method method) {
+    struct mcp_message message = {.method = method, .id = id};
+    message_write_answer(line, &message, instance->capabilities);
+}
+
+void upstream_call_decline(struct upstream_call *call, struct slice id, enum mcp_method method) {
+    struct buf line CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
+    if (!call->was_asked_apart || call->is_cancelled)
+        return;
+    write_declined(&line, call->instance, id, method);
+    if (buf_error(&line) == 0)
+        reply_at_home(call->worker, call->instance, call, true, buf_slice(&line));
+}
+
 /* --- to the client --- */
 
 /* The call was over before it heard of it. */
 static void decline(const struct ask_note *note) {
     struct buf line CLEANUP(buf_deinit) = BUF_INIT(KIB(8));
-    struct mcp_message message = {.method = note->ask.method, .id = note->ask.id};
-    message_write_answer(&line, &message, note->instance->capabilities);
+    write_declined(&line, note->instance, note->ask.id, note->ask.method);
     if (buf_error(&line) == 0)
-        reply_at_home(note->worker, note->instance, 0, false, buf_slice(&line));
+        reply_at_home(note->worker, note->instance, note->call, false, buf_slice(&line));
 }
 
 static void deliver_ask(struct io_message *message) {
@@ -138,8 +162,9 @@ static void deliver_ask(struct io_message *message) {
             call_ask_cancelled(call, note->ask.id);
     } else if (call != NULL && !call->is_cancelled) {
         call->n_asks += note->call == NULL ? 1 : 0; /* else the home counts */
+        call->was_asked_apart = true;
         call->events.on_ask(call->context, &note->ask);
-    } else if (note->call == NULL) {
+    } else {
         decline(note);
     }
     budget_give_back(io_loop_budget(note->worker->loop), note->len);

@@ -219,6 +219,7 @@ static void send(struct upstream_call *call) {
         .may_repeat = call_may_repeat(call),
     };
     call->is_sent = true;
+    call->life_ms = call->instance->ready_since_ms;
     error = instance->transport->ops->send(instance->transport, &message);
     if (error == -ENOBUFS)
         finish(call, UPSTREAM_FAILED,

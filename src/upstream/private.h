@@ -229,7 +229,9 @@ struct upstream_call {
     /* The home's. */
     struct list_link link; /* in instance->calls */
     bool is_sent, is_finished, is_released, was_spared;
-    unsigned n_asks; /* of its server, unanswered. Of whoever has the call */
+    unsigned n_asks;      /* of its server, unanswered. Of whoever has the call */
+    uint64_t life_ms;     /* ready_since_ms of the instance that it was sent to */
+    bool was_asked_apart; /* its worker's: on a pipe, or stream, that does not say for which call */
     struct list_link askable_link;
     uint64_t started_ms, heard_ms;
     enum upstream_outcome outcome;

@@ -256,6 +256,43 @@ describe("whose answer it is", () => {
         await Promise.all([one.end(), two.end(), holding]);
     });
 
+    for (const how of ["is answered", "is cancelled"]) {
+        test(`a question that is another call's is declined when the one that was taken for it ${how}`, async (t) => {
+            const control = await startControl();
+            const gateway = await startGateway({ config: { servers: { s: { cmd: control.command({ name: "s" }) } } } }, t);
+            t.after(async () => control.close());
+            await served(gateway, "s__echo");
+            const session = await open(gateway, "/mcp/s");
+            const hold = (id: number) =>
+                session.stream({
+                    method: "POST",
+                    body: { jsonrpc: "2.0", id, method: "tools/call", params: { name: "hold", arguments: {} } },
+                });
+            const first = hold(1);
+            const child = await control.started("s", 2);
+            await child.receives((message) => message.method === "tools/call");
+            const second = hold(2);
+            await until(() => child.received("tools/call").length === 2, "both calls are under way");
+            const held = child.received("tools/call")[1]!;
+            const params = { message: "who?", requestedSchema: {} };
+            child.do({ do: "send", message: { jsonrpc: "2.0", id: "a", method: "elicitation/create", params } });
+            const newest = await second;
+            const asked = await newest.messages.waitFor((item) => item.method === "elicitation/create");
+            if (how === "is answered") child.do({ do: "send", message: { jsonrpc: "2.0", id: held.id!, result: { content: [] } } });
+            else await session.notify("notifications/cancelled", { requestId: 2 });
+            const declined = await child.receives((message) => message.id === "a");
+            assert.deepEqual(declined.result, { action: "decline" });
+            // Who answers all the same is too late.
+            await session.send({ body: { jsonrpc: "2.0", id: asked.id, result: ELICITED } });
+            child.do({ do: "send", message: { jsonrpc: "2.0", id: "b", method: "elicitation/create", params } });
+            const again = await (await first).messages.waitFor((item) => item.method === "elicitation/create");
+            await session.send({ body: { jsonrpc: "2.0", id: again.id, result: ELICITED } });
+            assert.deepEqual((await child.receives((message) => message.id === "b")).result, ELICITED);
+            assert.equal(child.received().filter((message) => message.id === "a").length, 1);
+            await session.end();
+        });
+    }
+
     test("a client that declared nothing is not asked, and its server is told of nothing", async (t) => {
         const { gateway, fixture } = await serve(t, { revisions: ["2025-11-25"] });
         const answer = await call(await client(gateway, "legacy"), "input");

@@ -347,6 +347,12 @@ void upstream_call_adopt(struct upstream_call *call, const struct upstream_call_
  * limit of time runs for the server while it waits. */
 void upstream_call_respond(struct upstream_call *call, struct slice id, bool is_error,
                            struct slice bytes);
+/*
+ * The call ends, or is about to be cancelled, and its client has not answered this. Where it is not
+ * known for which call a server asks, its question may be that of another one that goes on: it is
+ * told that nobody can be asked. Does nothing elsewhere. Also from inside on_done().
+ */
+void upstream_call_decline(struct upstream_call *call, struct slice id, enum mcp_method method);
 /* The client tells how far it is with what it was asked: params of notifications/progress. */
 void upstream_call_tell(struct upstream_call *call, enum mcp_method method, struct slice params);
 /* The status of the HTTP server's answer, from inside on_done(); 0: a child's, or there was none.
