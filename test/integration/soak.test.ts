@@ -7,9 +7,11 @@ import net from "node:net";
 import { describe, test } from "node:test";
 
 import { Books, Trace, type Call } from "../soak/books.ts";
+import { Hearing, NUMBER_KEY } from "../soak/news.ts";
 import { Random } from "../soak/random.ts";
 import { soak } from "../soak/soak.ts";
 import { Wire } from "../soak/wire.ts";
+import { SUBSCRIPTION_KEY } from "./fixtures/brain.ts";
 import type { RpcMessage } from "./lib/control.ts";
 
 const result = (call: Call, text = call.wish.nonce): RpcMessage => ({
@@ -23,6 +25,12 @@ const refusal = (call: Call, text: string): RpcMessage => ({
 const progress = (call: Call, value: number, nonce = call.wish.nonce): RpcMessage => ({
     method: "notifications/progress",
     params: { progressToken: `t-${nonce}`, progress: value, message: nonce },
+});
+
+const question = (call: Call, nonce = call.wish.nonce): RpcMessage => ({
+    id: "q",
+    method: "elicitation/create",
+    params: { message: nonce },
 });
 
 interface Case {
@@ -134,6 +142,49 @@ const CASES: { [name: string]: Case } = {
         },
         finds: /^progress after the answer/,
     },
+    "asked, and what was said": {
+        what: "ask",
+        isCalm: true,
+        run: (books, call) => {
+            books.asked(call, question(call), { message: call.wish.nonce });
+            call.said = "decline";
+            books.answer(call, result(call, `decline ${call.wish.nonce}`));
+        },
+    },
+    "asked, and what was not said": {
+        what: "ask",
+        run: (books, call) => {
+            call.said = "decline";
+            books.answer(call, result(call));
+        },
+        finds: /^the answer of another/,
+    },
+    "not asked, and declined": {
+        what: "ask",
+        run: (books, call) => books.answer(call, result(call, `decline ${call.wish.nonce}`)),
+        finds: /^the answer of another/,
+    },
+    "not asked, and declined for a server that may mean another": {
+        what: "ask",
+        isCalm: true,
+        run: (books, call) => {
+            call.mayBeDeclined = true;
+            books.answer(call, result(call, `decline ${call.wish.nonce}`));
+        },
+    },
+    "asked twice": {
+        what: "ask",
+        run: (books, call) => {
+            call.said = "accept";
+            books.asked(call, question(call), { message: call.wish.nonce });
+        },
+        finds: /^asked again/,
+    },
+    "another's question": {
+        what: "ask",
+        run: (books, call, other) => books.asked(call, question(other), { message: other.wish.nonce }),
+        finds: /^the question of another/,
+    },
     "run once": { run: (books, call, other) => [call, other].forEach(({ wish }) => books.ran(wish.nonce)) },
     "run twice": {
         run: (books, call) => [call, call].forEach(({ wish }) => books.ran(wish.nonce)),
@@ -153,6 +204,56 @@ describe("the soak's books", () => {
                 assert.equal(books.violations.length, 1, books.violations.join("\n"));
                 assert.match(books.violations[0]!, finds);
             }
+        });
+    }
+});
+
+const URI = "soak://calm/1";
+const updated = (number?: number, uri = URI, id?: string): RpcMessage => ({
+    method: "notifications/resources/updated",
+    params: {
+        uri,
+        _meta: {
+            ...(number === undefined ? {} : { [NUMBER_KEY]: number }),
+            ...(id === undefined ? {} : { [SUBSCRIPTION_KEY]: id }),
+        },
+    },
+});
+const listChanged = (id?: string): RpcMessage => ({
+    method: "notifications/tools/list_changed",
+    params: id === undefined ? {} : { _meta: { [SUBSCRIPTION_KEY]: id } },
+});
+
+const NEWS: { [name: string]: { id?: string; told: RpcMessage[]; number?: number; finds?: RegExp } } = {
+    "each update": { told: [updated(1), updated(2)], number: 2 },
+    "the last of several": { told: [updated(2)], number: 2 },
+    "none of several": { told: [], number: 2, finds: /^update 2 of .* did not come; the last was 0/ },
+    "not the last": { told: [updated(1)], number: 2, finds: /^update 2 of .* did not come; the last was 1/ },
+    "what was missed is not known": { told: [updated()], number: 2 },
+    "an update twice": { told: [updated(1), updated(1)], number: 1, finds: /^told after number 1/ },
+    "an update of something else": { told: [updated(1, "soak://calm/2")], finds: /not asked for/ },
+    "a list in a session": { told: [listChanged()] },
+    "a listen's list in a session": { told: [listChanged("one")], finds: /^told with another id/ },
+    "an update with its id": { id: "one", told: [updated(1, URI, "one")], number: 1 },
+    "an update without its id": { id: "one", told: [updated(1)], finds: /^told with another id/ },
+    "another's update": { id: "one", told: [updated(1, URI, "two")], finds: /^told with another id/ },
+    "a list that was not listened to": { id: "one", told: [listChanged("one")], finds: /^told what was not asked for/ },
+    "a question among the news": { told: [{ ...listChanged(), id: 1 }], finds: /^a request where none belongs/ },
+};
+
+describe("what the soak hears unasked", () => {
+    for (const [name, { id, told, number = 0, finds }] of Object.entries(NEWS)) {
+        test(`${name}: ${finds === undefined ? "fine" : "noticed"}`, async () => {
+            const books = new Books(1);
+            const hearing = new Hearing(books, new Trace("a connection"), id);
+            let count = 0;
+            hearing.expect(URI, { told: () => count });
+            hearing.owe(URI);
+            count = number;
+            for (const message of told) hearing.take(message);
+            await hearing.catchUp(0);
+            if (finds === undefined) assert.deepEqual(books.violations, []);
+            else assert.match(books.violations[0]!, finds);
         });
     }
 });

@@ -46,6 +46,20 @@ export interface Call {
     /** open: an answer is owed. dropped: cancelled or hung up, nothing is owed any more */
     state: "open" | "answered" | "dropped";
     lastProgress: number;
+    /** what its client said when it was asked; not yet (or never): undefined */
+    said?: string;
+    /** its server may be told that nobody can be asked */
+    mayBeDeclined?: boolean;
+    /** its server gives up before long; one of 2026-07-28 does not wait for the answer */
+    maySayNothing?: boolean;
+    /** the result that asks for more, of a client without a session */
+    wanted?: Wanted;
+}
+
+/** What a client of 2026-07-28 is to come back with. */
+export interface Wanted {
+    inputRequests: { [key: string]: { method: string; params: { message?: string } } };
+    requestState: string;
 }
 
 const ALLOWED: { [what: string]: "result" | "isError" | "error" } = { fail: "isError", refuse: "error" };
@@ -62,6 +76,15 @@ const textOf = (message: RpcMessage): string | undefined => {
     return content?.[0]?.text;
 };
 
+/**
+ * What comes of a question: the nonce when the client has said so, else what was said in place of it. Whose call a shared
+ * server's question is is not known, so it may be declined whatever the client says.
+ */
+function isTrue({ wish: { nonce }, said, mayBeDeclined }: Call, text: string): boolean {
+    if (said !== undefined && text === (said === "accept" ? nonce : `${said} ${nonce}`)) return true;
+    return mayBeDeclined === true && (text === `decline ${nonce}` || text === `cancel ${nonce}`);
+}
+
 /** What put_text() in soak_child.c writes. */
 export function textFor(wish: Wish): string {
     if (wish.do !== "big") return wish.nonce;
@@ -76,6 +99,9 @@ export class Books {
     results = 0;
     refusals = 0;
     dropped = 0;
+    /** clients were asked, and told unasked, so often */
+    asks = 0;
+    news = 0;
     maxLatency = 0;
     slowest = "";
     readonly #seed: number;
@@ -160,7 +186,8 @@ export class Books {
         if (text === undefined) {
             return this.violation(`no text in the answer to ${this.describe(call)}: ${summary(message)}`, call.trace);
         }
-        if (form === (ALLOWED[wish.do] ?? "result") && text === textFor(wish)) {
+        const isRight = wish.do === "ask" ? isTrue(call, text) : text === textFor(wish);
+        if (form === (ALLOWED[wish.do] ?? "result") && isRight) {
             this.results++;
             return undefined;
         }
@@ -174,6 +201,19 @@ export class Books {
         this.refusals++;
         this.count(text);
         return undefined;
+    }
+
+    /** Its server asks, and this is for its client; false: it is not. */
+    asked(call: Call, message: RpcMessage, params: { message?: string } | undefined): boolean {
+        this.asks++;
+        call.trace.note(`asked: ${summary(message)}`);
+        const isOurs = call.wish.do === "ask" && params?.message === call.wish.nonce;
+        if (!isOurs) this.violation(`the question of another with ${this.describe(call)}: ${summary(message)}`, call.trace);
+        else if (call.state === "answered" || call.said !== undefined) {
+            this.violation(`asked again: ${this.describe(call)}: ${summary(message)}`, call.trace);
+            return false;
+        }
+        return isOurs;
     }
 
     /** The request of this call was refused as a whole, by a status or a message without its id. */

@@ -5,89 +5,27 @@ import net from "node:net";
 
 import type { RpcMessage } from "../integration/lib/control.ts";
 import { CALLERS } from "../integration/lib/callers.ts";
-import { initialize, VERSIONS, type Target } from "../integration/lib/http.ts";
+import { initialize, VERSIONS } from "../integration/lib/http.ts";
 import { ModernClient } from "../integration/lib/modern.ts";
-import { summary, Trace, type Books, type Call, type Wish } from "./books.ts";
+import { answerQuestion, comeBack, comeBackLate, type Left } from "./asks.ts";
+import { summary, Trace, type Call, type Wanted } from "./books.ts";
+import { inSession, listen } from "./listens.ts";
+import { Hearing } from "./news.ts";
 import { pause, type Random } from "./random.ts";
+import { throughStream } from "./sse.ts";
 import { Wire, type Response, type WireRequest } from "./wire.ts";
+import { choose, late, MIB, toolOf, wish, type Speaker, type Upstream, type World } from "./world.ts";
 
-export interface Upstream {
-    name: string;
-    isCalm: boolean;
-    /** a process or a session of its own for each session, so nothing for clients without one */
-    isPerSession?: boolean;
-}
-
-export interface World {
-    target: Target;
-    books: Books;
-    upstreams: Upstream[];
-    /** how long an answer may take */
-    limitMs: number;
-    isOver: () => boolean;
-}
-
-const HARMLESS = { ok: 40, slow: 12, progress: 12, big: 6, flood: 2, log: 3, fail: 3, refuse: 3, changed: 1 };
-const HARMFUL = { hang: 3, crash: 2, "crash-half": 2, stderr: 2, garbage: 2, stray: 3, twice: 3, drip: 4 };
-const MIB = 1024 * 1024;
-
-function wish(random: Random, isCalm: boolean): Omit<Wish, "nonce"> {
-    const what = random.weighted<string>(isCalm ? HARMLESS : { ...HARMLESS, ...HARMFUL });
-    switch (what) {
-        case "slow":
-            return { do: what, n: 0, ms: random.int(1, 400) };
-        case "progress":
-            return { do: what, n: random.int(1, 10), ms: random.int(1, 40) };
-        case "big":
-            return { do: what, n: random.chance(0.15) ? random.int(MIB, 5 * MIB) : random.int(1, MIB / 8), ms: 0 };
-        case "flood":
-        case "stderr":
-            return { do: what, n: random.int(100, 3000), ms: 0 };
-        case "log":
-            return { do: what, n: random.int(1, 200), ms: 0 };
-        case "drip":
-            return { do: what, n: 0, ms: random.int(1, 10) };
-        default:
-            return { do: what, n: 0, ms: 0 };
-    }
-}
-
-/** How a client of its era says things. */
-interface Speaker {
-    name: string;
-    /** of the one upstream at whose path it is, undefined when it sees all */
-    upstream?: Upstream;
-    nextId(): number;
-    request(method: string, params: { [key: string]: unknown }, id: number | undefined): WireRequest;
-}
-
-async function late<T>(promise: Promise<T>, ms: number): Promise<T | "late"> {
-    let timer: NodeJS.Timeout | undefined;
-    try {
-        return await Promise.race([
-            promise,
-            new Promise<"late">((resolve) => (timer = setTimeout(resolve, ms, "late"))),
-        ]);
-    } finally {
-        clearTimeout(timer);
-    }
-}
-
-function choose(world: World, random: Random, speaker: { upstream?: Upstream; isModern: boolean }): Upstream {
-    if (speaker.upstream !== undefined) return speaker.upstream;
-    const fit = world.upstreams.filter((each) => !(speaker.isModern && each.isPerSession));
-    const isCalm = random.chance(0.4);
-    return random.pick(fit.filter((each) => each.isCalm === isCalm));
-}
-
-const toolOf = (speaker: { upstream?: Upstream }, upstream: Upstream) =>
-    speaker.upstream === undefined ? `${upstream.name}__t` : "t";
+/** Calls of clients without a session that may wait for input: with those that hang up, below LIMIT_PARKED. */
+const MOST_ASKING = 20;
 
 export class Visitor {
     readonly world: World;
     readonly random: Random;
     readonly name: string;
     #wires = 0;
+    /** its calls of servers whose questions say nothing of the call */
+    readonly #shared = new Map<string, Call>();
 
     constructor(world: World, random: Random, name: string) {
         this.world = world;
@@ -101,7 +39,7 @@ export class Visitor {
         return wire;
     }
 
-    get #fields(): { [name: string]: string } {
+    get fields(): { [name: string]: string } {
         return {
             Host: `127.0.0.1:${this.world.target.port}`,
             Authorization: `Bearer ${this.world.target.token}`,
@@ -134,21 +72,43 @@ export class Visitor {
     }
 
     /** The messages of a response that belongs to these calls alone. */
-    #taker(calls: Call[], trace: Trace): (message: RpcMessage) => void {
+    taker(calls: Call[], trace: Trace, speaker: Speaker): (message: RpcMessage) => void {
         const { books } = this.world;
         return (message) => {
             if (message.method !== undefined) {
-                if (message.id !== undefined) books.violation(`a request to us: ${summary(message)}`, trace);
-                if (calls.length === 1) books.notified(calls[0]!, message);
+                const { message: nonce } = (message.params ?? {}) as { message?: string };
+                if (message.method === "elicitation/create" && message.id !== undefined && speaker.canAsk) {
+                    // A process tells no call by its questions: one of the session's is taken.
+                    const isShared = calls[0]!.mayBeDeclined === true;
+                    const other = isShared ? this.#shared.get(nonce ?? "") : undefined;
+                    const call = calls.find(({ wish }) => wish.nonce === nonce) ?? other ?? calls[0]!;
+                    if (books.asked(call, message, { message: nonce })) void this.answer(speaker, call, message.id!);
+                } else if (message.id !== undefined || message.method === "notifications/resources/updated")
+                    books.violation(`told on the stream of a call: ${summary(message)}`, trace);
+                else if (calls.length === 1) books.notified(calls[0]!, message);
                 return;
             }
             if (message.id === undefined || message.id === null) return; // a refusal of it all
             const call = calls.find((each) => each.id === message.id) ?? calls[0]!;
-            books.answer(call, message);
+            const isQuestion = message.result?.resultType === "input_required" && call.wish.do === "ask";
+            if (isQuestion && speaker.isModern && message.id === call.id && call.wanted === undefined)
+                call.wanted = message.result as unknown as Wanted;
+            else books.answer(call, message);
         };
     }
 
-    #conclude(call: Call, response: Response | "late"): void {
+    /** To a question that came on the stream of a call. */
+    async answer(speaker: Speaker, call: Call, id: string | number): Promise<void> {
+        const result = await answerQuestion(this.random, call);
+        if (result === undefined) return;
+        const wire = this.wire("answers");
+        const taken = await late(wire.request(speaker.reply(id, result)), this.world.limitMs);
+        if ((taken === "late" || taken.status !== 202) && call.state === "open")
+            this.world.books.violation(`an answer is not taken: ${JSON.stringify(taken)}`, wire.trace);
+        wire.close();
+    }
+
+    conclude(call: Call, response: Response | "late"): void {
         const { books } = this.world;
         if (response === "late") {
             if (call.state === "dropped")
@@ -162,33 +122,43 @@ export class Visitor {
         } else books.ended(call, "the response was over");
     }
 
-    #begin(speaker: Speaker, isModern: boolean, trace: Trace, harmless = false): { call: Call; request: WireRequest } {
+    begin(
+        speaker: Speaker,
+        trace: Trace,
+        { isHarmless = false, mayAsk = false }: { isHarmless?: boolean; mayAsk?: boolean } = {},
+    ): { call: Call; request: WireRequest; params: { [key: string]: unknown } } {
         const { random, world } = this;
-        const upstream = choose(world, random, { upstream: speaker.upstream, isModern });
+        const upstream = choose(world, random, speaker);
         const id = speaker.nextId();
-        const call = world.books.begin(
-            trace,
-            upstream.name,
-            upstream.isCalm,
-            id,
-            wish(random, upstream.isCalm || harmless),
-        );
+        const hasRoom = !speaker.isModern || world.asking.size < MOST_ASKING;
+        const what = wish(random, upstream.isCalm || isHarmless, speaker.canAsk && mayAsk && hasRoom);
+        const call = world.books.begin(trace, upstream.name, upstream.isCalm, id, what);
+        call.mayBeDeclined = upstream.isShared === true;
+        call.maySayNothing = !upstream.isCalm && upstream.era !== "modern";
+        if (call.mayBeDeclined) this.#shared.set(call.wish.nonce, call);
         const wantsProgress = call.wish.do === "progress" || random.chance(0.5);
         const params = {
             name: toolOf(speaker, upstream),
             arguments: call.wish,
             ...(wantsProgress ? { _meta: { progressToken: `t-${call.wish.nonce}` } } : {}),
         };
-        return { call, request: speaker.request("tools/call", params, id) };
+        return { call, params, request: speaker.request("tools/call", params, id) };
     }
 
     /** One call on this connection, with what its client may do to it meanwhile. */
-    async call(wire: Wire, speaker: Speaker, isModern: boolean): Promise<void> {
+    async call(wire: Wire, speaker: Speaker): Promise<void> {
         const { random, world } = this;
-        const { call, request } = this.#begin(speaker, isModern, wire.trace);
-        const fate = random.weighted({ wait: 86, cancel: isModern ? 0 : 7, hangup: 7 });
+        const { call, params, request } = this.begin(speaker, wire.trace, { mayAsk: true });
+        // Who hangs up while the gateway answers that it wants input leaves a call of which nobody knows the name; and in a
+        // session a question that its server does not wait for.
+        const isLasting = call.wish.do === "ask" && (speaker.isModern || call.maySayNothing !== true);
+        const isAsking = speaker.isModern && call.wish.do === "ask";
+        const fates = { wait: 86, cancel: speaker.isModern ? 0 : 7, hangup: isLasting ? 0 : 7 };
+        const fate = random.weighted(fates);
         const pieces = random.chance(0.03) ? random.int(2, 60) : undefined; // fewer than header_timeout can become too short for
-        const pending = wire.request({ ...request, pieces, onMessage: this.#taker([call], wire.trace) });
+        const onMessage = this.taker([call], wire.trace, speaker);
+        if (isAsking) world.asking.add(call);
+        const pending = wire.request({ ...request, pieces, onMessage });
         if (fate !== "wait") {
             await late(pending, random.int(0, 300));
             if (fate === "hangup") {
@@ -204,61 +174,80 @@ export class Visitor {
                 other.close();
             }
         }
-        this.#conclude(call, await late(pending, world.limitMs));
+        const response = await late(pending, world.limitMs);
+        const isAsked = call.wanted !== undefined && response !== "late" && response.broken === undefined;
+        if (!isAsked) this.conclude(call, response);
+        else await comeBack(this, wire, speaker, call, params);
+        if (!world.left.some((left) => left.call === call)) world.asking.delete(call);
     }
 
     /** Several calls on as many connections. */
-    async calls(speaker: Speaker, isModern: boolean, what: string): Promise<void> {
+    async calls(speaker: Speaker, what: string): Promise<void> {
         const { random, world } = this;
         const lanes = Array.from({ length: random.int(1, 4) }, async () => {
             let wire = this.wire(what);
             for (let left = random.int(1, 15); left > 0 && !world.isOver(); left--) {
                 if (wire.isClosed) wire = this.wire(what);
-                await this.call(wire, speaker, isModern);
+                await this.call(wire, speaker);
             }
             wire.close();
         });
         await Promise.all(lanes);
     }
 
-    legacySpeaker(path: string, version: string, session: string | undefined, upstream?: Upstream): Speaker {
+    legacySpeaker(
+        path: string,
+        version: string,
+        session: string | undefined,
+        { upstream, canAsk = false }: { upstream?: Upstream | undefined; canAsk?: boolean } = {},
+    ): Speaker {
         let id = 0;
+        const post = (body: object): WireRequest => ({
+            path,
+            fields: {
+                ...this.fields,
+                "Content-Type": "application/json",
+                ...(session === undefined ? {} : { "Mcp-Session-Id": session, "MCP-Protocol-Version": version }),
+            },
+            body: JSON.stringify({ jsonrpc: "2.0", ...body }),
+        });
         return {
             name: this.name,
-            upstream,
+            isModern: false,
+            canAsk,
+            ...(upstream === undefined ? {} : { upstream }),
             nextId: () => ++id,
-            request: (method, params, number) => ({
-                path,
-                fields: {
-                    ...this.#fields,
-                    "Content-Type": "application/json",
-                    ...(session === undefined ? {} : { "Mcp-Session-Id": session, "MCP-Protocol-Version": version }),
-                },
-                body: JSON.stringify({ jsonrpc: "2.0", id: number, method, params }),
-            }),
+            request: (method, params, number) => post({ id: number, method, params }),
+            reply: (number, result) => post({ id: number, result }),
         };
     }
 
-    modernSpeaker(path: string, upstream?: Upstream): Speaker {
-        const client = new ModernClient(this.world.target, path);
+    modernSpeaker(path: string, upstream?: Upstream, canAsk = false): Speaker {
+        const capabilities = canAsk ? { elicitation: {} } : {};
+        const client = new ModernClient(this.world.target, path, { capabilities });
         let id = 0;
         return {
             name: this.name,
-            upstream,
+            isModern: true,
+            canAsk,
+            ...(upstream === undefined ? {} : { upstream }),
             nextId: () => ++id,
             request: (method, params, number) => {
                 const { headers, body } = client.outgoing(method, params, { id: number });
                 const fields = {
-                    ...this.#fields,
+                    ...this.fields,
                     "Content-Type": "application/json",
                     ...(headers as { [name: string]: string }),
                 };
                 return { path, fields, body: JSON.stringify(body) };
             },
+            reply: () => {
+                throw new Error("it comes back with what it says");
+            },
         };
     }
 
-    #place(): { path: string; upstream?: Upstream } {
+    place(): { path: string; upstream?: Upstream } {
         if (this.random.chance(0.6)) return { path: "/mcp" };
         const upstream = this.random.pick(this.world.upstreams);
         return { path: `/mcp/${upstream.name}`, upstream };
@@ -277,30 +266,40 @@ export class Visitor {
 
     async legacy(): Promise<void> {
         const { random, world } = this;
-        const { path, upstream } = this.#place();
+        const { path, upstream } = this.place();
         const version = random.pick(VERSIONS);
         const wire = this.wire("session");
-        const unnamed = this.legacySpeaker(path, version, undefined, upstream);
-        const opening = { ...unnamed.request("initialize", {}, undefined), body: JSON.stringify(initialize(version)) };
+        const canAsk = version >= "2025-06-18" && random.chance(0.5);
+        const unnamed = this.legacySpeaker(path, version, undefined);
+        const hello = initialize(version, canAsk ? { elicitation: {} } : {});
+        const opening = { ...unnamed.request("initialize", {}, undefined), body: JSON.stringify(hello) };
         const opened = await late(wire.request(opening), world.limitMs);
         const session = opened === "late" ? undefined : opened.fields.get("mcp-session-id");
         if (opened === "late" || opened.status !== 200 || session === undefined) {
             world.books.violation(`initialize at ${path}: ${JSON.stringify(opened)}`, wire.trace);
             return wire.close();
         }
-        const speaker = this.legacySpeaker(path, version, session, upstream);
+        const speaker = this.legacySpeaker(path, version, session, { upstream, canAsk });
         const said = await late(
             wire.request(speaker.request("notifications/initialized", {}, undefined)),
             world.limitMs,
         );
         if (said === "late" || said.status !== 202)
             world.books.violation(`initialized: ${JSON.stringify(said)}`, wire.trace);
-        const listening = random.chance(0.5) ? this.#listen(speaker) : undefined;
+        const hearing = new Hearing(world.books, wire.trace);
+        const ask = (method: string, params: object, isSure: boolean) => this.ask(wire, speaker, method, params, isSure);
+        const listens = random.chance(0.5);
+        const early = random.chance(0.5) ? await inSession(this, hearing, ask, upstream) : undefined;
+        const listening = listens ? this.#listen(speaker, hearing) : undefined;
+        const hears = early ?? (random.chance(0.5) ? await inSession(this, hearing, ask, upstream) : undefined);
         if (random.chance(0.7)) await this.#lists(wire, speaker);
         if (random.chance(0.3)) await this.ask(wire, speaker, "ping", {}, true);
         if (random.chance(0.3)) await this.ask(wire, speaker, "logging/setLevel", { level: "debug" }, true);
         if (version === "2025-03-26" && random.chance(0.6)) await this.#batch(wire, speaker);
-        await this.calls(speaker, false, "session");
+        await this.calls(speaker, "session");
+        if (listening !== undefined && random.chance(0.7)) await hearing.catchUp(world.limitMs);
+        await hears?.end();
+        listening?.leave();
         if (random.chance(0.7)) {
             const rest = wire.isClosed ? this.wire("session ends") : wire;
             const ended = await late(
@@ -311,56 +310,62 @@ export class Visitor {
                 world.books.violation(`DELETE: ${JSON.stringify(ended)}`, rest.trace);
             rest.close();
         }
-        listening?.close(random.chance(0.5));
+        listening?.wire.close(random.chance(0.5));
         wire.close();
     }
 
-    /** Answers have no business on a stream that belongs to no call. */
-    #listen(speaker: Speaker): Wire {
+    /** Answers have no business on a stream that belongs to no call, and it does not end by itself. */
+    #listen(speaker: Speaker, hearing: Hearing): { wire: Wire; leave(): void } {
         const wire = this.wire("listens");
         const request = { ...speaker.request("", {}, undefined), method: "GET", body: undefined };
+        let isLeaving = false;
         const onMessage = (message: RpcMessage) => {
             if (message.method === undefined)
                 this.world.books.violation(`an answer on GET: ${summary(message)}`, wire.trace);
+            else hearing.take(message);
         };
-        void wire.request({ ...request, onMessage });
-        return wire;
+        void wire.request({ ...request, onMessage }).then((response) => {
+            if (!isLeaving) this.world.books.violation(`GET ends: ${JSON.stringify(response)}`, wire.trace);
+        });
+        return { wire, leave: () => (isLeaving = true) };
     }
 
     async #batch(wire: Wire, speaker: Speaker): Promise<void> {
-        const begun = Array.from({ length: this.random.int(2, 4) }, () => this.#begin(speaker, false, wire.trace));
+        const begun = Array.from({ length: this.random.int(2, 4) }, () => this.begin(speaker, wire.trace));
         const calls = begun.map(({ call }) => call);
         const [first] = begun;
         const body = `[${begun.map(({ request }) => request.body).join(",")}]`;
         const response = await late(
-            wire.request({ ...first!.request, body, onMessage: this.#taker(calls, wire.trace) }),
+            wire.request({ ...first!.request, body, onMessage: this.taker(calls, wire.trace, speaker) }),
             this.world.limitMs,
         );
-        for (const call of calls) this.#conclude(call, response);
+        for (const call of calls) this.conclude(call, response);
     }
 
     async modern(): Promise<void> {
-        const place = this.#place();
+        const place = this.place();
         if (place.upstream?.isPerSession) return this.legacy();
-        const speaker = this.modernSpeaker(place.path, place.upstream);
+        const speaker = this.modernSpeaker(place.path, place.upstream, this.random.chance(0.5));
+        const left = this.random.chance(0.3) ? this.world.left.shift() : undefined;
+        if (left !== undefined) await comeBackLate(this, left);
         const wire = this.wire("modern");
         if (this.random.chance(0.5)) await this.#lists(wire, speaker);
         if (this.random.chance(0.2))
             await this.ask(wire, speaker, "server/discover", {}, place.upstream?.isCalm ?? true);
         if (this.random.chance(0.3)) await this.#pipeline(wire, speaker);
         wire.close();
-        await this.calls(speaker, true, "modern");
+        await this.calls(speaker, "modern");
         return undefined;
     }
 
     /** Requests one behind the other without waiting; their responses come in that order. */
     async #pipeline(wire: Wire, speaker: Speaker): Promise<void> {
-        const begun = Array.from({ length: this.random.int(2, 6) }, () => this.#begin(speaker, true, wire.trace, true));
+        const begun = Array.from({ length: this.random.int(2, 6) }, () => this.begin(speaker, wire.trace, { isHarmless: true }));
         const pending = begun.map(({ call, request }) =>
-            wire.request({ ...request, onMessage: this.#taker([call], wire.trace) }),
+            wire.request({ ...request, onMessage: this.taker([call], wire.trace, speaker) }),
         );
         const limit = this.world.limitMs * 2;
-        for (const [index, { call }] of begun.entries()) this.#conclude(call, await late(pending[index]!, limit));
+        for (const [index, { call }] of begun.entries()) this.conclude(call, await late(pending[index]!, limit));
     }
 
     async slowReader(): Promise<void> {
@@ -378,7 +383,7 @@ export class Visitor {
             ms: 0,
         });
         const request = speaker.request("tools/call", { name: `${upstream.name}__t`, arguments: call.wish }, id);
-        const pending = wire.request({ ...request, onMessage: this.#taker([call], wire.trace) });
+        const pending = wire.request({ ...request, onMessage: this.taker([call], wire.trace, speaker) });
         if (this.random.chance(0.4)) {
             await late(pending, this.random.int(100, 3000));
             books.drop(call, "hung up while it reads");
@@ -387,7 +392,7 @@ export class Visitor {
             // A thousand bytes at a time may take longer than our patience: then it reads the rest as fast as it can.
             const half = await late(pending, limitMs / 4);
             if (half === "late") wire.hurry();
-            this.#conclude(call, half === "late" ? await late(pending, limitMs) : half);
+            this.conclude(call, half === "late" ? await late(pending, limitMs) : half);
         }
         wire.close();
     }
@@ -428,6 +433,15 @@ export class Visitor {
                 await closed;
             }),
         );
+    }
+
+    /** HTTP+SSE */
+    async sse(): Promise<void> {
+        await throughStream(this);
+    }
+
+    async listen(): Promise<void> {
+        await listen(this);
     }
 
     /** Many connections that come and go. */
@@ -506,7 +520,7 @@ export class Visitor {
     }
 }
 
-const KINDS = { legacy: 30, modern: 30, sdk: 12, slowReader: 6, half: 8, crowd: 4 };
+const KINDS = { legacy: 25, modern: 25, sse: 12, listen: 12, sdk: 10, slowReader: 5, half: 7, crowd: 4 };
 
 /** Comes as one client after the other until the load is over. */
 export async function visit(world: World, random: Random, name: string, counts: Map<string, number>): Promise<void> {
@@ -521,4 +535,10 @@ export async function visit(world: World, random: Random, name: string, counts: 
         }
         await pause(random.int(0, 50));
     }
+}
+
+/** Those who were asked and went away come back: a call that waits for its client waits for minutes. */
+export async function comeBackAll(world: World, random: Random): Promise<void> {
+    const visitor = new Visitor(world, random, "who comes back in the end");
+    for (let left: Left | undefined; (left = world.left.shift()) !== undefined;) await comeBackLate(visitor, left);
 }

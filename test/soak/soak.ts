@@ -1,5 +1,5 @@
 /*
- * The soak: clients of both eras come and go while servers crash, hang, flood and restart, for as long as is wanted.
+ * The soak: clients of all eras come and go while servers crash, hang, flood and restart, for as long as is wanted.
  * Between rounds of load everything comes to rest, and then the gateway must be what it was before: no session, no
  * child, no descriptor, no byte held more, and no memory beyond what the allocator keeps.
  *
@@ -20,11 +20,12 @@ import { binary, startGateway, type Gateway, type ServerConfig } from "../integr
 import { ModernClient } from "../integration/lib/modern.ts";
 import { within } from "../integration/lib/wait.ts";
 import { Books } from "./books.ts";
-import { visit, type Upstream, type World } from "./clients.ts";
+import { comeBackAll, visit } from "./clients.ts";
 import { pause, Random } from "./random.ts";
 import { SoakServer, type Era } from "./servers.ts";
 import { Trouble } from "./trouble.ts";
 import { descendants, sample, show, type Sample } from "./watch.ts";
+import type { Upstream, World } from "./world.ts";
 
 export interface SoakOptions {
     seconds: number;
@@ -50,13 +51,15 @@ const ROUND_S = 300;
 const MAX_VIOLATIONS = 5;
 
 const UPSTREAMS: Upstream[] = [
-    { name: "calm", isCalm: true },
-    { name: "calmweb", isCalm: true },
-    { name: "wild", isCalm: false },
-    { name: "wildnew", isCalm: false },
-    { name: "each", isCalm: false, isPerSession: true },
-    { name: "web", isCalm: false },
-    { name: "webnew", isCalm: false },
+    { name: "calm", isCalm: true, era: "legacy", isShared: true },
+    { name: "calmweb", isCalm: true, era: "modern" },
+    { name: "calmold", isCalm: true, era: "legacy" },
+    { name: "wild", isCalm: false, era: "legacy", isShared: true },
+    { name: "wildnew", isCalm: false, era: "modern" },
+    { name: "each", isCalm: false, era: "legacy", isPerSession: true, isShared: true },
+    { name: "web", isCalm: false, era: "legacy" },
+    { name: "webnew", isCalm: false, era: "modern" },
+    { name: "websse", isCalm: false, era: "sse", isShared: true },
 ];
 
 function configure(servers: SoakServer[]): { [name: string]: ServerConfig } {
@@ -67,13 +70,15 @@ function configure(servers: SoakServer[]): { [name: string]: ServerConfig } {
     const wild = { ...quick, timeout: "3s", max_timeout: "10s", startup_timeout: "10s" };
     const url = (name: string) => servers.find((each) => each.name === name)!.url;
     return {
-        calm: { cmd: [child, "legacy", "calm"], ...calm },
+        calm: { cmd: [child, "legacy", "calm", "calm"], ...calm },
         calmweb: { url: url("calmweb"), ...calm },
-        wild: { cmd: [child, "legacy", "wild"], stderr: "pipe", ...wild },
-        wildnew: { cmd: [child, "modern", "wild"], ...wild },
-        each: { cmd: [child, "legacy", "wild"], share: "session", max_instances: 64, ...wild },
+        calmold: { url: url("calmold"), ...calm },
+        wild: { cmd: [child, "legacy", "wild", "wild"], stderr: "pipe", ...wild },
+        wildnew: { cmd: [child, "modern", "wild", "wildnew"], ...wild },
+        each: { cmd: [child, "legacy", "wild", "each"], share: "session", max_instances: 64, ...wild },
         web: { url: url("web"), ...wild },
         webnew: { url: url("webnew"), ...wild },
+        websse: { url: url("websse"), ...wild },
     };
 }
 
@@ -113,8 +118,7 @@ class Soak {
             this.log.set(kind, (this.log.get(kind) ?? 0) + 1);
             if (entry.module === "upstream" && message === "ready") this.starts++;
         };
-        const shaken = servers.filter((server) => server.name !== "calmweb");
-        this.#trouble = new Trouble(gateway, shaken, new Random(options.seed, "trouble"));
+        this.#trouble = new Trouble(gateway, servers, new Random(options.seed, "trouble"));
     }
 
     get isBroken(): boolean {
@@ -146,6 +150,9 @@ class Soak {
             target: { port, token },
             books: this.books,
             upstreams: UPSTREAMS,
+            tellers: new Map(this.#servers.map((server) => [server.name, server])),
+            left: [],
+            asking: new Set(),
             limitMs: LIMIT_MS,
             isOver,
         };
@@ -155,6 +162,7 @@ class Soak {
         });
         const watching = this.#watch(isOver, seconds);
         await Promise.all([...visitors, this.#trouble.run(isOver), watching]);
+        await comeBackAll(world, new Random(seed, `end of round ${this.#round}`));
         this.#loaded += seconds;
     }
 
@@ -238,6 +246,7 @@ class Soak {
         return [
             `seed ${this.options.seed}, ${time(this.#loaded)} of load in ${this.#round} rounds, ${this.options.clients} clients at once`,
             `calls: ${books.calls}; results ${books.results}, errors ${books.refusals}, cancelled or hung up ${books.dropped}, open ${books.open}`,
+            `asked ${books.asks} times; told unasked ${books.news} times`,
             `longest answer: ${books.maxLatency.toFixed(0)} ms, to ${books.slowest}`,
             `visits: ${listed(this.visits).join(", ")}`,
             `troubles: ${listed(this.#trouble.counts).join(", ")}; ${this.starts} starts of servers`,
@@ -265,13 +274,21 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     const books = new Books(options.seed);
     const server = (name: string, era: Era) =>
         new SoakServer(name, era, new Random(options.seed, name), books, options.keepAlive);
-    const servers = [server("calmweb", "modern"), server("web", "legacy"), server("webnew", "modern")];
+    const servers = [
+        server("calmweb", "modern"),
+        server("calmold", "legacy"),
+        server("web", "legacy"),
+        server("webnew", "modern"),
+        server("websse", "sse"),
+    ];
     let gateway: Gateway | undefined;
     let run: Soak | undefined;
     try {
         for (const server of servers) await server.choosePort();
         const config = {
             server: { workers: 2, session_idle_timeout: "15s", limits: { max_in_flight: 256 } },
+            // What is calm is in every list, however busy the machine is when it starts.
+            mcp: { list_timeout: "10s" },
             servers: configure(servers),
         };
         const env = { ...process.env, GLIBC_TUNABLES: TUNABLES };

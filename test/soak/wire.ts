@@ -23,6 +23,8 @@ export interface WireRequest {
     fields: { [name: string]: string };
     body?: string;
     onMessage?: (message: RpcMessage) => void;
+    /** of HTTP+SSE: what its first event says */
+    onEndpoint?: (path: string) => void;
     /** so many pieces of it go out one after the other */
     pieces?: number;
 }
@@ -248,6 +250,7 @@ export class Wire {
         const lines = Buffer.concat(this.#body).toString("utf8").split("\n");
         this.#body = [];
         const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
-        if (data.length > 0 && data[0] !== "") this.#request!.onMessage?.(JSON.parse(data.join("\n")) as RpcMessage);
+        if (lines.includes("event: endpoint")) this.#request!.onEndpoint?.(data.join("\n"));
+        else if (data.length > 0 && data[0] !== "") this.#request!.onMessage?.(JSON.parse(data.join("\n")) as RpcMessage);
     }
 }
