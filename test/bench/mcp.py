@@ -107,12 +107,15 @@ def legacy_call(port, token, tool):
     return post(port, token, message, Mcp_Session_Id=session, MCP_Protocol_Version=LEGACY)
 
 
+def modern(method, params):
+    return {"jsonrpc": "2.0", "id": FIRST_ID, "method": method, "params": {**params, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"}}}}
+
+
 def modern_call(port, token, tool):
-    message = {"jsonrpc": "2.0", "id": FIRST_ID, "method": "tools/call", "params": {
-        "name": tool, "arguments": {"text": "hello"}, "_meta": {
-            "io.modelcontextprotocol/protocolVersion": MODERN,
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"}}}}
+    message = modern("tools/call", {"name": tool, "arguments": {"text": "hello"}})
     return post(port, token, message, MCP_Protocol_Version=MODERN, Mcp_Method="tools/call", Mcp_Name=tool)
 
 
@@ -138,4 +141,19 @@ def open_stream(port, token, session):
     status, _, _ = connection.head()
     if status != 200:
         raise Failed(f"a stream got {status}")
+    return connection
+
+
+def open_listen(port, token):
+    """The connection of a subscriptions/listen that was acknowledged."""
+    connection = Connection(port)
+    asked = {"notifications": {"toolsListChanged": True, "resourcesListChanged": True}}
+    connection.socket.sendall(post(port, token, modern("subscriptions/listen", asked), MCP_Protocol_Version=MODERN,
+                                   Mcp_Method="subscriptions/listen"))
+    status, _, _ = connection.head()
+    while status == 200 and b"\n\n" not in connection.held:
+        connection.more()
+    if status != 200 or b"notifications/subscriptions/acknowledged" not in connection.held:
+        raise Failed(f"a listen got {status}: {connection.held[:300]!r}")
+    connection.held = b""
     return connection
