@@ -180,6 +180,14 @@ const CASES: { [name: string]: Case } = {
         },
         finds: /^asked again/,
     },
+    "declined, and the question read after that": {
+        what: "ask",
+        run: (books, call) => {
+            call.mayBeDeclined = true;
+            books.answer(call, result(call, `decline ${call.wish.nonce}`));
+            books.asked(call, question(call), { message: call.wish.nonce });
+        },
+    },
     "another's question": {
         what: "ask",
         run: (books, call, other) => books.asked(call, question(other), { message: other.wish.nonce }),

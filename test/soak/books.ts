@@ -209,7 +209,9 @@ export class Books {
         call.trace.note(`asked: ${summary(message)}`);
         const isOurs = call.wish.do === "ask" && params?.message === call.wish.nonce;
         if (!isOurs) this.violation(`the question of another with ${this.describe(call)}: ${summary(message)}`, call.trace);
-        else if (call.state === "answered" || call.said !== undefined) {
+        else if (call.state === "answered" && call.said === undefined && call.mayBeDeclined === true) {
+            return false; // the stream of the call that it was taken for has ended, and this is read after the answer
+        } else if (call.state === "answered" || call.said !== undefined) {
             this.violation(`asked again: ${this.describe(call)}: ${summary(message)}`, call.trace);
             return false;
         }
