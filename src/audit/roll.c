@@ -134,29 +134,6 @@ static void adopt(struct audit *audit, struct trail_file *file, struct list *ans
                       answered);
 }
 
-int trail_roll(struct audit *audit, struct list *answered) {
-    struct trail_file *file = NULL;
-    struct trail_segment *segments =
-        mem_realloc(audit->segments, (audit->n_segments + 1) * sizeof *segments);
-    if (segments == NULL)
-        return -ENOMEM;
-    audit->segments = segments;
-    int error = audit->file != NULL ? close_segment(audit, answered) : 0;
-    if (error != 0)
-        return error;
-    error = begin_segment(audit, &file);
-    if (trail_is_full_disk(error) && trail_reserve_drop(audit))
-        error = begin_segment(audit, &file);
-    if (error != 0)
-        return error;
-    adopt(audit, file, answered);
-    pthread_mutex_lock(&audit->wake);
-    audit->is_retention_wanted = true;
-    pthread_cond_signal(&audit->keeper_cond);
-    pthread_mutex_unlock(&audit->wake);
-    return 0;
-}
-
 /* --- retention --- */
 
 /*
@@ -209,7 +186,7 @@ static int announce(struct audit *audit, size_t n, const char *reason, struct li
     return trail_announce(audit, error, answered);
 }
 
-/* The files go without the lock: that may take a while. */
+/* The keeper does it without the lock: that may take a while. */
 static void delete_files(struct audit *audit, const struct trail_segment *segments, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char name[AUDIT_SEGMENT_CHARS + 1];
@@ -229,6 +206,7 @@ static size_t take_expired(struct audit *audit, struct trail_segment **ret_gone,
     const char *reason = "";
     if (audit->error != 0 || audit->file == NULL || audit->file->is_broken)
         return 0;
+    audit->n_unretained = 0;
     size_t n = count_expired(audit, &reason);
     struct trail_segment *gone = n != 0 ? mem_alloc(n * sizeof *gone) : NULL;
     if (gone == NULL || announce(audit, n, reason, answered) != 0) {
@@ -242,6 +220,41 @@ static size_t take_expired(struct audit *audit, struct trail_segment **ret_gone,
         audit->old_bytes -= gone[i].bytes;
     *ret_gone = gone;
     return n;
+}
+
+static void retain_here(struct audit *audit, struct list *answered) {
+    struct trail_segment *gone CLEANUP(mem_freep) = NULL;
+    size_t n = take_expired(audit, &gone, answered);
+    if (n != 0)
+        delete_files(audit, gone, n);
+}
+
+int trail_roll(struct audit *audit, struct list *answered) {
+    struct trail_file *file = NULL;
+    struct trail_segment *segments =
+        mem_realloc(audit->segments, (audit->n_segments + 1) * sizeof *segments);
+    if (segments == NULL)
+        return -ENOMEM;
+    audit->segments = segments;
+    int error = audit->file != NULL ? close_segment(audit, answered) : 0;
+    if (error != 0)
+        return error;
+    error = begin_segment(audit, &file);
+    if (trail_is_full_disk(error) && trail_reserve_drop(audit))
+        error = begin_segment(audit, &file);
+    if (error != 0)
+        return error;
+    adopt(audit, file, answered);
+    /* One commit may fill several: what comes while the keeper is on its way is bounded, too. */
+    if (++audit->n_unretained >= AHEAD) {
+        retain_here(audit, answered);
+        return 0;
+    }
+    pthread_mutex_lock(&audit->wake);
+    audit->is_retention_wanted = true;
+    pthread_cond_signal(&audit->keeper_cond);
+    pthread_mutex_unlock(&audit->wake);
+    return 0;
 }
 
 void trail_retain(struct audit *audit) {

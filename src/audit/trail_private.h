@@ -206,6 +206,7 @@ struct audit {
     struct trail_segment *segments; /* the last one is `file` */
     size_t n_segments;
     uint64_t old_bytes;         /* of all segments but the last */
+    unsigned n_unretained;      /* segments that were begun since old ones were looked at */
     uint64_t torn_bytes;        /* of the files with what crashes tore off */
     uint64_t n_commits;         /* writes that succeeded */
     uint64_t n_refused;         /* records whose waiter was told that they are not written */

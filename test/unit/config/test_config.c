@@ -126,7 +126,7 @@ static void test_every_key(void) {
     REQUIRE(c->n_servers == 2);
     const struct config_server *z = &c->servers[0];
     CHECK_STR(z->name, "z");
-    CHECK_INT(z->line, 19);
+    CHECK_INT(z->line, 20);
     REQUIRE(z->n_cmd == 3 && z->n_env == 2 && z->n_inherit_env == 1);
     CHECK_STR(z->cmd[0], "run");
     CHECK_STR(z->cmd[1], "");

@@ -135,11 +135,12 @@ static const struct params_row params_rows[] = {
      "{\"_meta\":{" CAPS("{\"elicitation\":{ \"url\":{}},\"x\":1, \"y\":2 , "
                          "\"roots\":{},\"extensions\":{} }") "," VERS "}}",
      .no_gateway = true},
-    {"extensions without tasks, and experiments", MODERN, MODERN,
+    {"extensions, tasks among them, and experiments", MODERN, MODERN,
      "{\"_meta\":{" CAPS("{\"extensions\":{\"a/b\":{\"c\":1},"
                          "\"io.modelcontextprotocol\\/tasks\":{} ,\"d/e\":{}},"
                          "\"experimental\":{\"x\":{}}}") "," VERS "}}",
-     "{\"_meta\":{" CAPS("{\"extensions\":{\"a/b\":{\"c\":1} ,\"d/e\":{}},"
+     "{\"_meta\":{" CAPS("{\"extensions\":{\"a/b\":{\"c\":1},"
+                         "\"io.modelcontextprotocol\\/tasks\":{} ,\"d/e\":{}},"
                          "\"experimental\":{\"x\":{}}}") "," VERS "}}",
      .no_gateway = true},
     {"nothing is left of capabilities", MODERN, MODERN,

@@ -231,7 +231,8 @@ static void test_repeatable(void) {
         "prompts/list",     "prompts/get",
         "resources/list",   "resources/templates/list",
         "resources/read",   "completion/complete",
-        "logging/setLevel",
+        "logging/setLevel", "tasks/get",
+        "tasks/result",     "tasks/list",
     };
     size_t n = 0;
     for (int i = 0; i < MCP_METHOD_COUNT; i++)

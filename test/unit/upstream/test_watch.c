@@ -23,7 +23,7 @@
     "}}"
 #define MODERN_NONE "{\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{}}}"
 
-#define CONFIG "[mcp.servers.s]\ncmd = [\"x\"]\ntimeout = \"100ms\"\n"
+#define CONFIG "[mcp.servers.s]\ncmd = [\"x\"]\ntimeout = \"1s\"\n"
 
 #define TOOLS     (1u << MCP_LIST_TOOLS)
 #define RESOURCES (1u << MCP_LIST_RESOURCES | 1u << MCP_LIST_TEMPLATES)
