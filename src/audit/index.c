@@ -116,9 +116,13 @@ MUST_CHECK static int fill(struct audit_index *index) {
                 return 1;
             continue;
         }
+        uint64_t seq = index->filler.writer->at.seq;
         int status = index_filler_run(&index->filler, is_idle ? WAIT_MS : 0);
         if (status < 0)
             return status;
+        const struct index_writer *writer = index->filler.writer;
+        if (is_idle && writer->at.seq == seq && writer->driver->rest != NULL)
+            writer->driver->rest(index->filler.writer);
         publish(index);
         int more = index_filler_retain(&index->filler);
         if (more < 0)

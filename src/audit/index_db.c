@@ -303,6 +303,10 @@ int index_db_open(const char *dir, bool is_writer, struct index_db **ret_db) {
     return error;
 }
 
+void index_db_rest(struct index_db *db) {
+    sqlite3_db_release_memory(db->sqlite);
+}
+
 struct index_db *index_db_close(struct index_db *db) {
     if (db == NULL)
         return NULL;

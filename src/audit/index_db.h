@@ -121,6 +121,8 @@ struct index_db {
  */
 MUST_CHECK int index_db_open(const char *dir, bool is_writer, struct index_db **ret_db);
 struct index_db *index_db_close(struct index_db *db);
+/* Between transactions: forgets what it has read, which is up to 16 MB. */
+void index_db_rest(struct index_db *db);
 void index_db_closep(struct index_db **db);
 /* Deletes the files. */
 void index_db_delete(const char *dir);

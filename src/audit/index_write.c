@@ -452,12 +452,17 @@ static int look(const struct index_where *where, uint64_t *ret_seq, uint64_t *re
     return status == 1 ? 0 : status < 0 ? status : -EBADMSG;
 }
 
+static void rest(struct index_writer *base) {
+    index_db_rest(sqlite_of(base)->db);
+}
+
 const struct index_driver index_sqlite = {
     .open = open_writer,
     .free = close_writer,
     .add = add,
     .commit = commit,
     .retain = retain,
+    .rest = rest,
     .clear = clear,
     .look = look,
 };

@@ -36,6 +36,8 @@ struct index_driver {
     /* Between commits: a step towards having no records below this one, and no free space to speak
      * of. 1: there is more to do. */
     MUST_CHECK int (*retain)(struct index_writer *writer, uint64_t first_seq);
+    /* Nothing has come for a while: memory that can be had again is given back. May be NULL. */
+    void (*rest)(struct index_writer *writer);
     /* So that the next one who opens begins with nothing of this trail. */
     MUST_CHECK int (*clear)(const struct index_where *where, struct buf *why);
     /* How far it has come. */
