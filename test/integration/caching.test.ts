@@ -525,6 +525,8 @@ describe("honoured", { concurrency: 2 }, () => {
         const child = await control.started("told");
         const tool = (name: string) => ({ name, inputSchema: { type: "object" } });
         within(await hint(anyone, "tools/list"), 60_000, "public", "before");
+        await child.receives((message) => message.method === "subscriptions/listen");
+        assert.equal(text(await anyone.call("up__echo", { text: "it is listened to" })), "it is listened to");
         for (let n = 0; n < 5; n++) {
             await child.set({ tools: [tool("echo"), tool(`new${n}`)] });
             child.do({ do: "change", list: "tools" });
@@ -620,6 +622,7 @@ describe("what is private never crosses a principal", { concurrency: 2 }, () => 
         await until(async () => names(await anyone.request("tools/list")).includes("up__echo"), "a second child is up");
         for (const client of [known, anyone]) within(await hint(client, "tools/list"), 60_000, "private", "tools");
         const children = [await control.started("own", 1), await control.started("own", 2)];
+        for (const child of children) await child.receives((message) => message.method === "subscriptions/listen");
         await children[0]!.set({ tools: [{ name: "of-one", inputSchema: { type: "object" } }] } as object);
         children[0]!.do({ do: "change", list: "tools" });
         const lists = await until(async () => {
