@@ -109,7 +109,6 @@ static void free_call(struct gw_call *call) {
     gw_call_stop_waiting(call);
     list_remove(&call->link);
     map_remove(&worker->calls_by_serial, serial_key(&call->serial));
-    upstream_instance_unref(call->instance);
     gw_session_unref(call->session);
     free_parts(call);
     gw_worker_check_drained(worker);

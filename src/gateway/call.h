@@ -33,7 +33,6 @@ struct gw_call {
     bool has_slot;        /* counts as running for its principal */
     bool has_refreshed;   /* asked upstreams to read their lists again */
     struct upstream_call *upstream_call;
-    struct upstream_instance *instance; /* a reference, with upstream_call */
     /* Waiting for upstreams that start: tried again by gw_calls_recheck(), for the last time when
      * the timer fires. */
     void (*resume)(struct gw_call *call, bool is_late);

@@ -17,6 +17,7 @@ struct modern_request {
     const struct mcp_message *message;
     const struct http_head *head;
     struct mcp_envelope envelope;
+    unsigned declared; /* that its client can do */
 };
 
 bool gw_version_is_modern(struct slice version) {
@@ -54,6 +55,9 @@ static bool check_envelope(struct modern_request *request) {
         return refuse_field(request, "MCP-Protocol-Version names a revision without initialize");
     if (mcp_envelope_read(reader, request->message, &request->envelope, &reason) != 0)
         return refuse(request, 400, MCP_E_INVALID_PARAMS, reason);
+    request->declared =
+        mcp_capabilities_read(request->exchange->worker->second_reader,
+                              request->envelope.capabilities->raw, request->envelope.revision);
     return true;
 }
 
@@ -129,11 +133,6 @@ static bool check_name_field(struct modern_request *request) {
     return true;
 }
 
-static unsigned capabilities(const struct modern_request *request) {
-    return mcp_capabilities_read(request->exchange->worker->second_reader,
-                                 request->envelope.capabilities->raw, request->envelope.revision);
-}
-
 static bool check_method(struct modern_request *request) {
     const struct gw_exchange *exchange = request->exchange;
     enum mcp_method method = request->message->method;
@@ -141,7 +140,7 @@ static bool check_method(struct modern_request *request) {
     bool is_of_tasks = mcp_method_is_of_tasks(method);
     if (is_there && (exchange->only != NULL || is_of_tasks)) {
         struct gw_view *view = gw_view_open(exchange->worker, exchange->caller, NULL,
-                                            capabilities(request) & MCP_CAN_ALL, exchange->only);
+                                            request->declared & MCP_CAN_ALL, exchange->only);
         is_there = is_of_tasks ? gw_has_tasks(view, request->envelope.revision)
                                : !gw_method_is_absent(method, view);
         gw_view_close(view);
@@ -168,9 +167,8 @@ static void run_request(struct modern_request *request) {
     if (call == NULL)
         return;
     call->log_level = request->envelope.log_level;
-    unsigned declared = capabilities(request);
-    call->capabilities = declared & MCP_CAN_ALL;
-    call->takes_task = (declared & MCP_CAN_TASKS) != 0;
+    call->capabilities = request->declared & MCP_CAN_ALL;
+    call->takes_task = (request->declared & MCP_CAN_TASKS) != 0;
     exchange->serial = call->serial;
     gw_method_run(call, request->message);
 }

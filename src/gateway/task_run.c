@@ -10,7 +10,6 @@
  * Who does not wait any more, for whatever reason, has cancelled the task.
  */
 #include <errno.h>
-#include <stdio.h>
 
 #include "base/mem.h"
 #include "base/random.h"
@@ -109,8 +108,7 @@ static int write_line(const struct gw_run *run, enum mcp_method method, struct s
         .input_responses = responses,
         .gateway = &self,
     };
-    char number[24];
-    int len = snprintf(number, sizeof number, "%llu", (unsigned long long)id);
+    char digits[SLICE_U64];
     int error = write_document(run, method, &document);
     if (error == 0)
         error =
@@ -118,8 +116,7 @@ static int write_line(const struct gw_run *run, enum mcp_method method, struct s
     if (error == 0)
         error = mcp_bridge_params(&params, reader, &message, &edit);
     if (error == 0)
-        error =
-            mcp_write_request(line, slice_make(number, (size_t)len), method, buf_slice(&params));
+        error = mcp_write_request(line, slice_of_u64(id, digits), method, buf_slice(&params));
     mcp_make_one_line(line, 0);
     return error != 0 ? error : buf_append_byte(line, '\n');
 }

@@ -8,8 +8,8 @@
  *     a modern upstream a legacy client's request gets these; to a legacy one they are taken out,
  *     and an emptied _meta stays as {}.
  *   - What a client can do is passed on as far as the gateway relays it, which is all but tasks
- * that the client runs itself: what nobody here knows of is between the two. Of legacy clients,
- * what they said when their session began, with their extensions and experiments. Their own keys of
+ *     that it runs itself: what nobody here knows of is between the two. Of legacy clients, what
+ *     they said when their session began, with their extensions and experiments. Their own keys of
  *     that name, which mean nothing in their era, are replaced.
  *   - `task` asks for a task of 2025-11-25, and passes within that revision only: a client
  *     of another one would not know the answer.

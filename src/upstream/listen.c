@@ -11,7 +11,6 @@
  * what was missed then: everything counts as changed.
  */
 #include <errno.h>
-#include <stdio.h>
 
 #include "base/buf.h"
 #include "base/limits.h"
@@ -120,7 +119,7 @@ static void write_request(struct buf *line, struct listen *listen) {
     struct upstream_instance *instance = listen->instance;
     struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_UPSTREAM_MESSAGE);
     struct json_writer writer;
-    char id[24];
+    char digits[SLICE_U64];
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
     json_key(&writer, SLICE("notifications"));
@@ -131,8 +130,7 @@ static void write_request(struct buf *line, struct listen *listen) {
     json_object_end(&writer);
     handshake_write_envelope(&writer, instance);
     json_object_end(&writer);
-    int len = snprintf(id, sizeof id, "%llu", (unsigned long long)listen->id);
-    mcp_write_request(line, slice_make(id, (size_t)len), MCP_SUBSCRIPTIONS_LISTEN,
+    mcp_write_request(line, slice_of_u64(listen->id, digits), MCP_SUBSCRIPTIONS_LISTEN,
                       buf_slice(&params));
 }
 

@@ -6,7 +6,6 @@
  * What an HTTP server tells by itself comes on its GET stream, and is lost while there is none. So
  * nothing is asked for before that stream is open, or has been refused.
  */
-#include <stdio.h>
 
 #include "base/buf.h"
 #include "base/limits.h"
@@ -41,13 +40,12 @@ static int send(struct upstream_instance *instance, uint64_t id, enum mcp_method
     struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH * 6 + KIB(1));
     struct buf line = BUF_INIT(LIMIT_URI_LENGTH * 6 + KIB(2));
     struct json_writer writer;
-    char text[24];
-    int len = snprintf(text, sizeof text, "%llu", (unsigned long long)id);
+    char digits[SLICE_U64];
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
     json_kv_string(&writer, SLICE("uri"), uri);
     json_object_end(&writer);
-    mcp_write_request(&line, slice_make(text, (size_t)len), method, buf_slice(&params));
+    mcp_write_request(&line, slice_of_u64(id, digits), method, buf_slice(&params));
     int error = instance_send(instance, id, method, false, &line);
     return error != 0 ? error : buf_error(&params);
 }

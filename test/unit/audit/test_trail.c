@@ -1,4 +1,7 @@
 /* What a trail does when all is well: lines, waits, checkpoints, segments, retention, strangers. */
+#include <dirent.h>
+#include <sys/stat.h>
+
 #include "test.h"
 #include "trail_world.h"
 
@@ -200,6 +203,58 @@ static void test_retention_by_size(void) {
     CHECK(reading.n_segments < 18);
     CHECK_INT(world_verify(&world, &verified), 0);
     CHECK(verified.first_seq > 1 && verified.n_dropped == verified.first_seq - 1);
+    world_end(&world);
+}
+
+/* Segments in the directory, each time that something becomes durable. */
+static struct {
+    const char *dir;
+    atomic_uint_fast64_t most;
+} watched;
+
+static int sync_and_measure(int fd) {
+    uint64_t sum = 0;
+    DIR *dir = opendir(watched.dir);
+    struct stat status;
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        if (strlen(entry->d_name) == AUDIT_SEGMENT_CHARS &&
+            fstatat(dirfd(dir), entry->d_name, &status, 0) == 0)
+            sum += (uint64_t)status.st_size;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    if (sum > atomic_load(&watched.most))
+        atomic_store(&watched.most, sum);
+    (void)fd;
+    return 0;
+}
+
+/* Also when more comes at once than the keeper has left room for. */
+static void test_retention_in_one_commit(void) {
+    static char large[KIB(4)];
+    struct world world;
+    world_make(&world, AUDIT_BEST_EFFORT);
+    world.system.least_segment = KIB(64);
+    world.options.max_bytes = MIB(1);
+    world.system.sync_whole = sync_and_measure;
+    watched.dir = world.dir;
+    atomic_store(&watched.most, 0);
+    world_must_open(&world);
+    memset(large, 'x', sizeof large);
+    struct slice pieces[] = {
+        SLICE("\"time\":\"2026-11-21T22:55:01.123456Z\",\"event\":\"call\",\"x\":\""),
+        {.ptr = large, .len = sizeof large},
+        SLICE("\"")};
+    for (size_t round = 0; round < 20; round++) {
+        for (size_t i = 0; i < 200; i++)
+            CHECK_INT(audit_submit(audit_worker(world.audit, i % 4), pieces, 3, NULL), 0);
+        CHECK_INT(world_ask(&world, 1), 1);
+    }
+    world.audit = audit_close(world.audit);
+    CHECK(atomic_load(&watched.most) > MIB(1) / 2);
+    CHECK(atomic_load(&watched.most) <= MIB(1));
+    printf("# %llu bytes at the most\n", (unsigned long long)atomic_load(&watched.most));
+    CHECK_INT(world_verify(&world, NULL), 0);
     world_end(&world);
 }
 
@@ -415,6 +470,6 @@ static void test_shortage(void) {
 
 TEST_MAIN(TEST(test_names), TEST(test_best_effort), TEST(test_required),
           TEST(test_what_waits_are_for), TEST(test_bad_bodies), TEST(test_large_bodies),
-          TEST(test_checkpoints), TEST(test_retention_by_size), TEST(test_told_size),
-          TEST(test_retention_by_age), TEST(test_denied), TEST(test_denied_is_not_taken),
-          TEST(test_denied_on_a_full_disk), TEST(test_shortage))
+          TEST(test_checkpoints), TEST(test_retention_by_size), TEST(test_retention_in_one_commit),
+          TEST(test_told_size), TEST(test_retention_by_age), TEST(test_denied),
+          TEST(test_denied_is_not_taken), TEST(test_denied_on_a_full_disk), TEST(test_shortage))
