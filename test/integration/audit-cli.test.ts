@@ -392,7 +392,7 @@ describe("cardea audit", () => {
         assert.equal(json.findings[0]!.line, n);
 
         const cut = doctored("cut");
-        const end = text.slice(0, text.lastIndexOf("number 3")).lastIndexOf("\n") + 1;
+        const end = Buffer.byteLength(text.slice(0, text.slice(0, text.lastIndexOf("number 3")).lastIndexOf("\n") + 1));
         truncateSync(join(cut, segments(cut)[0]!), end);
         ended(await verify(cut), 0);
         ended(await verify(cut, "--expect", head), 1);
