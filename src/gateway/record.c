@@ -22,7 +22,10 @@ struct gw_record_wait {
     bool is_of_intent;
 };
 
-enum { USUAL_BYTES = 768 }; /* of a record without its beginning and end */
+enum {
+    USUAL_BYTES = 768, /* of a record without its beginning and end */
+    FLUSH_AT = 8       /* records that wait: they need not wait for the others of a long turn */
+};
 
 static const struct slice cannot_write =
     SLICE_INIT("the gateway cannot write its audit trail now, and does nothing that it could not "
@@ -272,16 +275,21 @@ static struct slice write_id(const struct gw_call *call, char text[static 17]) {
 
 static void deliver(struct io_message *message);
 
-/* Waking somebody costs as much as writing ten records does: all of one turn of the loop are
- * written together. */
+/* Waking somebody costs as much as writing ten records does: those of one turn of the loop are
+ * written together, as long as they are few. */
 static void deliver_flush(struct io_message *message) {
     struct gw_worker *worker = CONTAINER_OF(message, struct gw_worker, record_message);
     worker->is_record_posted = false;
+    worker->n_unflushed = 0;
     if (worker->audit != NULL) /* else the gateway is being freed, and the trail is closed */
         audit_flush(worker->audit);
 }
 
 static void flush_soon(struct gw_worker *worker) {
+    if (++worker->n_unflushed == FLUSH_AT) {
+        worker->n_unflushed = 0;
+        audit_flush(worker->audit);
+    }
     if (worker->is_record_posted)
         return;
     worker->is_record_posted = true;

@@ -299,6 +299,7 @@ struct gw_worker {
     struct list record_waits;          /* struct gw_record_wait */
     struct io_message record_message;  /* what waits is written at the end of this turn */
     bool is_record_posted;
+    unsigned n_unflushed;                /* records that wait since it was posted */
     uint64_t record_base;                /* of the ids of records */
     struct buf record_begin, record_end; /* of the record at hand */
     struct buf client_info, client_text; /* the client of the last record, as it said and as told */
