@@ -87,6 +87,10 @@ static void watch_reader(struct api_connection *connection) {
     io_timer_start(connection->write_timer, API_WRITE_MS / WRITE_CHECKS);
 }
 
+static void on_queued(void *context) {
+    watch_reader(context);
+}
+
 static void end_sending(struct api_connection *connection) {
     io_stream_shutdown(connection->stream);
     io_timer_start(connection->timer, API_LINGER_MS);
@@ -109,6 +113,7 @@ static void abort_soon(struct api_connection *connection) {
 
 static void close_soon(struct api_connection *connection) {
     connection->closes = true;
+    io_stream_flush(connection->stream);
     if (io_stream_queued(connection->stream) == 0)
         end_sending(connection);
     else
@@ -363,7 +368,7 @@ static struct io_tls *take_tls(struct api *api) {
 
 void api_connection_new(struct api *api, int fd, const struct network *peer) {
     static const struct io_stream_events events = {
-        .on_read = on_read, .on_end = on_end, .on_drain = on_drain};
+        .on_read = on_read, .on_end = on_end, .on_queued = on_queued, .on_drain = on_drain};
     const struct http_limits limits = {.max_head = API_HEAD, .max_body = API_BODY};
     struct io_stream *stream = NULL;
     struct http_parser *parser = NULL;

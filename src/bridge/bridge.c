@@ -224,6 +224,7 @@ static void on_end_timer(void *context) {
         }
     }
     bridge->goodbye = client_cancel(bridge->goodbye);
+    io_stream_flush(bridge->out);
     if (!bridge->is_flushing && io_stream_queued(bridge->out) != 0) {
         bridge->is_flushing = true;
         io_timer_start(bridge->end_timer, GOODBYE_MS);

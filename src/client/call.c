@@ -118,6 +118,15 @@ static int call_new(struct client *client, const struct client_request *request,
     return error;
 }
 
+/* What leaves at the end of a turn is known only then to have left. */
+bool client_call_may_need_request(const struct client_call *call) {
+    return call->is_on_kept && (call->is_idempotent || buf_len(&call->request) <= IO_STREAM_TURN);
+}
+
+void client_call_unsent(struct client_call *call) {
+    call->is_sent = call->was_repeated; /* by the one before */
+}
+
 static bool may_be_sent_again(const struct client_call *call) {
     return call->is_on_kept && !call->is_answered && (call->is_idempotent || !call->is_sent);
 }

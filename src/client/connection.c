@@ -90,11 +90,13 @@ int client_connection_send(struct client_connection *connection) {
     connection->is_held = connection->has_ended = false;
     if (call->is_head)
         http_parser_expect_no_body(connection->parser);
+    if (call->has_secret)
+        io_stream_has_secrets(connection->stream);
     int error = io_stream_write(connection->stream, buf_slice(&call->request), SIZE_MAX);
     call->is_sent |= error == 0 || error == -ENOMEM || error == -EIO;
     if (error != 0)
         return error;
-    if (!call->is_on_kept || !call->is_idempotent)
+    if (!client_call_may_need_request(call))
         client_call_forget_request(call);
     io_stream_read(connection->stream, !call->is_paused);
     return 0;
@@ -359,6 +361,8 @@ static void on_end(void *context, int error) {
         fail_at_tls(connection, "it closed the connection during the handshake");
         return;
     case CLIENT_BUSY:
+        if (io_stream_took_nothing(connection->stream))
+            client_call_unsent(connection->call);
         client_answer_end(connection, error);
         return;
     case CLIENT_IDLE:

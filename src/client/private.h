@@ -197,6 +197,10 @@ struct client_call {
 void client_call_broken(struct client_call *call, const char *what);
 /* It has left, and cannot be needed again. */
 void client_call_forget_request(struct client_call *call);
+/* It can become necessary to send it once more, on another connection. */
+bool client_call_may_need_request(const struct client_call *call);
+/* Nothing of it left by the connection that it is on. */
+void client_call_unsent(struct client_call *call);
 /* Ends the call and its connection. */
 void client_call_fail(struct client_call *call, const struct client_failure *failure);
 /* The answer is whole; the connection is no more the call's. */

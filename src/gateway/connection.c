@@ -145,6 +145,10 @@ static void watch_reader(struct gw_connection *connection) {
     }
 }
 
+static void on_queued(void *context) {
+    watch_reader(context);
+}
+
 static void next_request(struct gw_connection *connection);
 
 static void on_drain(void *context) {
@@ -262,6 +266,7 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
     static const struct io_stream_events events = {
         .on_read = on_read,
         .on_end = on_end,
+        .on_queued = on_queued,
         .on_drain = on_drain,
     };
     const struct config *config = worker->config;
@@ -298,6 +303,7 @@ void gw_connection_new(struct gw_worker *worker, int fd, const struct network *p
 }
 
 void gw_connection_close(struct gw_connection *connection) {
+    io_stream_flush(connection->stream);
     bool is_sent = io_stream_queued(connection->stream) == 0;
     connection->closes = true;
     connection->is_paused = connection->is_held = false;

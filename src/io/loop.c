@@ -50,6 +50,10 @@ static void on_idle(uv_idle_t *idle) {
         uv_idle_stop(idle);
 }
 
+static void on_turn_end(uv_prepare_t *prepare) {
+    streams_end_turn(prepare->data);
+}
+
 static void close_kept_timers(struct io_loop *loop);
 
 /* libuv aborts where its table of descriptors cannot grow: it gets at the reserve, too (mem.h). */
@@ -72,6 +76,11 @@ int io_loop_new(struct io_loop **ret_loop) {
     uv_async_init(&loop->uv, &loop->async, on_async);
     uv_idle_init(&loop->uv, &loop->idle);
     uv_timer_init(&loop->uv, &loop->starved_timer);
+    uv_prepare_init(&loop->uv, &loop->turn_end);
+    loop->turn_end.data = loop;
+    uv_prepare_start(&loop->turn_end, on_turn_end);
+    uv_unref((uv_handle_t *)&loop->turn_end);
+    list_init(&loop->unsent);
     list_init(&loop->starved);
     list_init(&loop->timers_kept);
     loop->starved_timer.data = loop;
@@ -96,6 +105,7 @@ struct io_loop *io_loop_free(struct io_loop *loop) {
     uv_close((uv_handle_t *)&loop->async, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);
     uv_close((uv_handle_t *)&loop->starved_timer, NULL);
+    uv_close((uv_handle_t *)&loop->turn_end, NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
     uv_loop_close(&loop->uv);
     tls_loop_free(loop->tls);

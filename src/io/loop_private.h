@@ -31,7 +31,10 @@ struct io_loop {
     struct budget *budget;   /* NULL: none */
     struct list timers_kept; /* freed ones, for the next that is wanted */
     size_t n_timers_kept;
-    struct list starved; /* streams that would read, but too much is held */
+    uv_prepare_t turn_end; /* before the loop waits for events */
+    struct list unsent;    /* streams that were written to in this turn, or have to tell of it */
+    size_t n_unsent;       /* writes since all of them were sent */
+    struct list starved;   /* streams that would read, but too much is held */
     uv_timer_t starved_timer;
     /* Of the streams that bring more to hold, and of those that drain. */
     struct io_favourite favourites[2];
@@ -41,3 +44,5 @@ struct io_loop {
 
 /* stream.c: reading goes on where there is room again. */
 void streams_feed(struct io_loop *loop);
+/* What was written in this turn leaves. */
+void streams_end_turn(struct io_loop *loop);

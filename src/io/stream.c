@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "io/file.h"
 #include "stream_private.h"
 #include "tls_private.h"
@@ -171,11 +172,29 @@ static int open_handle(struct io_stream *stream, enum io_stream_kind kind, int f
     return error;
 }
 
+/* What is in the queue has left, or never will. */
+static void empty_queue(struct io_stream *stream) {
+    if (UNLIKELY(stream->has_secrets) && stream->queue.data != NULL)
+        secret_wipe(stream->queue.data, stream->queue.cap);
+    buf_reset(&stream->queue, 0);
+}
+
+static void free_sending(struct io_stream *stream) {
+    if (UNLIKELY(stream->has_secrets) && stream->sending != NULL)
+        secret_wipe(stream->sending, stream->sending_len);
+    mem_free(TAKE(stream->sending));
+    budget_give_back(stream->loop->budget, stream->sending_len);
+    stream->sending_len = 0;
+}
+
+void io_stream_has_secrets(struct io_stream *stream) {
+    stream->has_secrets = true;
+}
+
 static void on_closed(uv_handle_t *handle) {
     struct io_stream *stream = handle->data;
-    buf_deinit(&stream->queue);
-    budget_give_back(stream->loop->budget, stream->sending_len);
-    mem_free(stream->sending);
+    empty_queue(stream);
+    free_sending(stream);
     if (stream->tls != NULL)
         tls_stream_free(stream->tls);
     mem_free(stream);
@@ -201,7 +220,9 @@ int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
 
 struct io_stream *io_stream_free(struct io_stream *stream) {
     if (stream != NULL && !stream->is_closed) {
+        io_stream_flush(stream);
         stream->is_closed = true;
+        list_remove(&stream->unsent_link);
         list_remove(&stream->starved_link);
         io_stream_yield(stream);
         if (stream->tls != NULL)
@@ -255,14 +276,12 @@ static void finish_shutdown(struct io_stream *stream) {
 
 static void on_written(uv_write_t *write, int status) {
     struct io_stream *stream = write->data;
-    mem_free(TAKE(stream->sending));
-    budget_give_back(stream->loop->budget, stream->sending_len);
-    stream->sending_len = 0;
+    free_sending(stream);
     if (stream->is_closed)
         return;
     if (status != 0) {
         stream->is_broken = true;
-        buf_reset(&stream->queue, 0);
+        empty_queue(stream);
         stream_report_end(stream, status);
         return;
     }
@@ -290,9 +309,7 @@ static void send_queue(struct io_stream *stream) {
     budget_add(stream->loop->budget, len);
     stream->write.data = stream;
     if (uv_write(&stream->write, &stream->uv.stream, &buf, 1, on_written) != 0) {
-        mem_free(TAKE(stream->sending));
-        budget_give_back(stream->loop->budget, len);
-        stream->sending_len = 0;
+        free_sending(stream);
         stream->is_broken = true;
     }
 }
@@ -315,9 +332,83 @@ static ssize_t try_write(struct io_stream *stream, const struct slice *pieces, s
     return n == UV_EAGAIN ? 0 : n;
 }
 
-int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_pieces) {
+/* --- the end of a turn --- */
+
+enum { TURN_WRITES = 32 }; /* after so many the first ones have waited long enough */
+
+/* Never calls back: what has to be told is told at the end of the turn. */
+void io_stream_flush(struct io_stream *stream) {
+    struct slice all = buf_slice(&stream->queue);
+    if (stream->sending != NULL || all.len == 0 || stream->is_closed)
+        return;
+    ssize_t n = try_write(stream, &all, 1);
+    if (n < 0) {
+        stream->is_broken = true;
+        stream->write_error = (int)n;
+        stream->n_accepted -= all.len;
+        empty_queue(stream);
+    } else if ((size_t)n == all.len) {
+        empty_queue(stream);
+    } else {
+        buf_consume(&stream->queue, (size_t)n);
+        send_queue(stream);
+    }
+}
+
+bool io_stream_took_nothing(const struct io_stream *stream) {
+    return stream->write_error != 0;
+}
+
+static void flush_all(struct io_loop *loop) {
+    loop->n_unsent = 0;
+    LIST_FOREACH_SAFE (&loop->unsent, link, next) {
+        io_stream_flush(CONTAINER_OF(link, struct io_stream, unsent_link));
+    }
+}
+
+static void tell(struct io_stream *stream) {
+    if (stream->write_error != 0)
+        stream_report_end(stream, stream->write_error);
+    else if (stream->sending != NULL && stream->events.on_queued != NULL &&
+             (stream->tls == NULL || tls_stream_is_open(stream->tls)))
+        stream->events.on_queued(stream->context);
+}
+
+void streams_end_turn(struct io_loop *loop) {
+    struct list_link *link;
+    loop->n_unsent = 0;
+    while ((link = list_pop_front(&loop->unsent)) != NULL) { /* who is told may write */
+        struct io_stream *stream = CONTAINER_OF(link, struct io_stream, unsent_link);
+        io_stream_flush(stream);
+        tell(stream);
+    }
+}
+
+/* --- writing --- */
+
+/* False: there is no memory for that. */
+static bool collect(struct io_stream *stream, const struct slice *pieces, size_t n_pieces,
+                    size_t len) {
+    if (buf_reserve(&stream->queue, len) == NULL) {
+        stream->queue.error = 0; /* what is in it is whole */
+        return false;
+    }
+    for (size_t i = 0; i < n_pieces; i++)
+        (void)!buf_append(&stream->queue, pieces[i]);
+    stream->n_accepted += len;
+    if (!list_is_linked(&stream->unsent_link))
+        list_push_back(&stream->loop->unsent, &stream->unsent_link);
+    if (++stream->loop->n_unsent == TURN_WRITES)
+        flush_all(stream->loop);
+    return true;
+}
+
+static int send_now(struct io_stream *stream, const struct slice *pieces, size_t n_pieces) {
     size_t sent = 0;
-    if (io_stream_queued(stream) == 0) {
+    io_stream_flush(stream);
+    if (stream->is_broken)
+        return stream->write_error != 0 ? stream->write_error : -EPIPE;
+    if (stream->sending == NULL) {
         ssize_t n = try_write(stream, pieces, n_pieces);
         if (n < 0) {
             stream->is_broken = true;
@@ -325,7 +416,6 @@ int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_p
         }
         sent = (size_t)n;
     }
-    bool is_queued = false;
     for (size_t i = 0; i < n_pieces; i++) {
         struct slice rest = slice_from(pieces[i], sent);
         stream->n_accepted += pieces[i].len;
@@ -337,16 +427,26 @@ int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_p
             stream->is_broken = true;
             return error;
         }
-        is_queued = true;
     }
-    if (is_queued && stream->sending == NULL)
+    if (stream->sending == NULL && buf_len(&stream->queue) != 0)
         send_queue(stream);
     return stream->is_broken ? -ENOMEM : 0;
 }
 
+int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_pieces) {
+    size_t len = 0;
+    for (size_t i = 0; i < n_pieces; i++)
+        len += pieces[i].len;
+    if (len == 0)
+        return 0;
+    bool is_much = stream->sending != NULL || len > IO_STREAM_TURN - buf_len(&stream->queue);
+    return !is_much && collect(stream, pieces, n_pieces, len) ? 0
+                                                              : send_now(stream, pieces, n_pieces);
+}
+
 int io_stream_writev(struct io_stream *stream, const struct slice *pieces, size_t n_pieces,
                      size_t max_queued) {
-    if (stream->is_broken || stream->is_closed)
+    if (stream->is_broken || stream->is_closed || stream->is_shut)
         return -EPIPE;
     size_t room = io_stream_queued(stream);
     room = room > max_queued ? 0 : max_queued - room;
@@ -365,7 +465,7 @@ int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_que
 }
 
 size_t io_stream_queued(const struct io_stream *stream) {
-    return stream->sending_len + buf_len(&stream->queue);
+    return stream->sending != NULL ? stream->sending_len + buf_len(&stream->queue) : 0;
 }
 
 size_t io_stream_undelivered(const struct io_stream *stream) {
@@ -393,6 +493,7 @@ void io_stream_shutdown(struct io_stream *stream) {
         return;
     if (stream->tls != NULL)
         tls_stream_shutdown(stream->tls);
-    stream->shutdown_wanted = true;
+    io_stream_flush(stream);
+    stream->shutdown_wanted = stream->is_shut = true;
     finish_shutdown(stream);
 }

@@ -11,9 +11,11 @@
 struct tls_stream;
 
 /*
- * Writing goes straight to the kernel while nothing is queued. The rest is collected in `queue`;
- * one uv_write at a time takes it over as `sending`, so that bytes in flight never move. With TLS,
- * all of these are what is on the wire.
+ * What is written in one turn of the loop is collected in `queue` and goes to the kernel in one
+ * piece when the turn ends: peers are woken once instead of once for each answer, and that is most
+ * of what writing costs. Much at once goes straight there. What the kernel does not take stays in
+ * `queue` while `sending`, one uv_write at a time, holds what it took over: bytes in flight never
+ * move. With TLS, all of these are what is on the wire.
  */
 struct io_stream {
     union {
@@ -29,13 +31,15 @@ struct io_stream {
     uv_write_t write;
     uv_shutdown_t shutdown;
     struct buf queue;
-    char *sending; /* owned; NULL when no write is under way */
+    char *sending; /* owned; NULL when no write is under way: then `queue` waits for no peer */
     size_t sending_len;
     uint64_t n_accepted; /* bytes that were sent or queued so far */
-    bool is_broken, has_ended, is_closed, shutdown_wanted;
-    bool wants_read, drains, never_starves;
+    bool is_broken, has_ended, is_closed, shutdown_wanted, is_shut;
+    int write_error; /* -errno that was met at the end of a turn, and is to be told */
+    bool wants_read, drains, never_starves, has_secrets;
     unsigned n_full_chunks;        /* read one behind the other */
     struct list_link starved_link; /* in loop->starved */
+    struct list_link unsent_link;  /* in loop->unsent */
 };
 
 /* Writes or queues bytes of the wire, without a limit; at most IO_STREAM_PIECES. */

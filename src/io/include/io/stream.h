@@ -1,7 +1,8 @@
 /*
  * Byte streams on a loop: TCP and Unix connections, pipes. Writing never blocks and never calls
- * back from inside; what the kernel does not take is queued up to a limit. Reading can be paused,
- * which is how back-pressure travels.
+ * back from inside. What is written in one turn of the loop leaves together when the turn ends;
+ * what the kernel does not take then is queued up to a limit. Reading can be paused, which is how
+ * back-pressure travels.
  */
 #pragma once
 
@@ -23,6 +24,9 @@ struct io_stream_events {
     void (*on_read)(void *context, struct slice bytes);
     /* The peer ended (error 0) or the connection broke (-errno). Once; nothing is read after it. */
     void (*on_end)(void *context, int error);
+    /* What left at the end of a turn was more than the kernel took: the rest is queued. May be
+     * NULL. */
+    void (*on_queued)(void *context);
     /* The queue, which was not empty, is: time to go on writing, or the end of a flush. May be
      * NULL. */
     void (*on_drain)(void *context);
@@ -34,7 +38,8 @@ enum io_stream_kind { IO_STREAM_TCP, IO_STREAM_PIPE };
 MUST_CHECK int io_stream_new(struct io_loop *loop, enum io_stream_kind kind, int fd,
                              const struct io_stream_events *events, void *context,
                              struct io_stream **ret_stream);
-/* Closes at once; what is queued is dropped. No callback afterwards. Accepts NULL. */
+/* Closes at once, with what was written in this turn; what is queued is dropped. No callback
+ * afterwards. Accepts NULL. */
 struct io_stream *io_stream_free(struct io_stream *stream);
 
 void io_stream_read(struct io_stream *stream, bool on);
@@ -53,16 +58,27 @@ void io_stream_never_starves(struct io_stream *stream);
 /*
  * Writes or queues a copy. 0; -ENOBUFS when more than `max_queued` bytes would wait (nothing is
  * written then); -EPIPE and the like when the stream is broken (on_end says so too) and took
- * nothing of it; -ENOMEM, -EIO: the stream is broken now, and a part of it may have left.
+ * nothing of it; -ENOMEM, -EIO: the stream is broken now, and a part of it may have left. What
+ * leaves at the end of the turn meets its errors there: on_end tells them.
  */
 MUST_CHECK int io_stream_write(struct io_stream *stream, struct slice bytes, size_t max_queued);
 /* The same of several pieces, one behind the other; they are copied only as far as they have to
  * wait.
  */
 enum { IO_STREAM_PIECES = 256 };
+/* Longer ones leave at once, and are not copied. */
+enum { IO_STREAM_TURN = 16 * 1024 };
 MUST_CHECK int io_stream_writev(struct io_stream *stream, const struct slice *pieces,
                                 size_t n_pieces, size_t max_queued);
+/* What waits for the peer to read. */
 size_t io_stream_queued(const struct io_stream *stream);
+/* From now on copies of what is written are wiped when they are not needed any more. */
+void io_stream_has_secrets(struct io_stream *stream);
+/* Gives to the kernel what was written in this turn, as far as it takes that. */
+void io_stream_flush(struct io_stream *stream);
+/* Broken by a write of which the kernel took nothing: what was written in that turn has not left.
+ */
+bool io_stream_took_nothing(const struct io_stream *stream);
 /* What was written and the peer's system has not taken yet: it waits here or in our kernel. A
  * system call. */
 size_t io_stream_undelivered(const struct io_stream *stream);
