@@ -159,6 +159,17 @@ static void on_read(void *context, struct slice bytes) {
     bridge_settle(bridge);
 }
 
+/* A listen is never answered: it ends with whoever wanted it. */
+static void drop_listens(struct list *list, size_t *ret_n) {
+    LIST_FOREACH_SAFE (list, link, tmp) {
+        struct bridge_post *post = CONTAINER_OF(link, struct bridge_post, link);
+        if (post->method != MCP_SUBSCRIPTIONS_LISTEN)
+            continue;
+        bridge_post_free(post);
+        (*ret_n)++;
+    }
+}
+
 static void on_in_end(void *context, int error) {
     struct bridge *bridge = context;
     (void)error;
@@ -166,6 +177,10 @@ static void on_in_end(void *context, int error) {
     buf_init(&bridge->input, LIMIT_UPSTREAM_MESSAGE);
     take_line(bridge, buf_slice(&line));
     buf_deinit(&line);
+    size_t n_running = 0, n_waiting = 0;
+    drop_listens(&bridge->running, &n_running);
+    drop_listens(&bridge->waiting, &n_waiting);
+    bridge->n_waiting -= n_waiting;
     bridge->is_ending = true;
     if (!bridge->is_saying_goodbye)
         io_timer_start(bridge->end_timer, END_MS);
