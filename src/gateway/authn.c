@@ -136,6 +136,10 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
     return AUTH_OK;
 }
 
+bool gw_authn_has_ended(const struct gw_exchange *exchange) {
+    return clock_wall_ms() >= exchange->caller->identity->ends_wall_ms;
+}
+
 bool gw_authn_still_holds(struct gw_exchange *exchange) {
     const struct http_head *head = gw_exchange_fields(exchange);
     struct gw_caller *caller = TAKE(exchange->caller);

@@ -291,7 +291,8 @@ static void on_alive(void *context) {
         start_alive_timer(exchange);
         return; /* there is enough to read */
     }
-    if (exchange->method == HTTP_METHOD_GET && !gw_authn_still_holds(exchange)) {
+    bool is_long = exchange->method == HTTP_METHOD_GET || exchange->is_get_stream;
+    if (is_long && !gw_authn_still_holds(exchange)) {
         gw_exchange_end_stream(exchange); /* whoever opens it again has to prove itself again */
         return;
     }

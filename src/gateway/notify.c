@@ -79,6 +79,10 @@ void gw_notify_flush(struct gw_worker *worker, struct gw_session *session) {
     struct gw_exchange *stream = map_get(&worker->streams, slice_from_cstr(session->id));
     if (stream == NULL || gw_exchange_is_clogged(stream))
         return; /* the mask is kept until there is one that drains */
+    if (gw_authn_has_ended(stream)) {
+        gw_notify_end_stream(session);
+        return;
+    }
     bool is_listen = session->kind == GW_SESSION_LISTEN;
     unsigned mask = atomic_exchange(&session->changed, 0);
     struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_RPC_ID + KIB(1));

@@ -214,6 +214,8 @@ enum auth_verdict gw_authenticate(struct gw_exchange *exchange, const struct htt
                                   bool is_last, struct auth_answer *ret_answer);
 /* A stream that is open for long: whether its request would be let in now. */
 bool gw_authn_still_holds(struct gw_exchange *exchange);
+/* The credential that it was let in with is over by its own date; asked before each news. */
+bool gw_authn_has_ended(const struct gw_exchange *exchange);
 /* After AUTH_NEEDS_KEYS: gw_exchange_go_on() comes when the issuer has been asked for keys. False:
  * it is not asked now. */
 bool gw_authn_wait(struct gw_exchange *exchange, const struct auth_answer *answer);
