@@ -91,6 +91,14 @@ bool gw_policy_lets_know_all(const struct gw_policy *policy, struct slice name,
     return policy_allows_all(find_server(policy, name, identity), &caller, POLICY_RESOURCE, true);
 }
 
+bool gw_policy_has_scopes(const struct policy_server *of_server, const struct config_tool *tool,
+                          const struct auth_identity *identity) {
+    const struct config_server *server = policy_server_config(of_server);
+    return identity->has_all_scopes ||
+           (auth_has_scopes(identity, server->scopes, server->n_scopes) &&
+            (tool == NULL || auth_has_scopes(identity, tool->scopes, tool->n_scopes)));
+}
+
 enum policy_kind gw_policy_kind(enum mcp_list list) {
     return list == MCP_LIST_TOOLS     ? POLICY_TOOL
            : list == MCP_LIST_PROMPTS ? POLICY_PROMPT

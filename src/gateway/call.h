@@ -416,6 +416,66 @@ void gw_task_tokens_free(struct gw_task_tokens *tokens);
 /* For gw_route_start(), likewise from call->document. */
 void gw_task_route(struct gw_call *call, const struct mcp_message *message, bool is_late);
 
+/* A client of 2026-07-28 has declared the extension on this request. False: it has been refused. */
+bool gw_task_check_declared(struct gw_call *call);
+
+/* task_place.c */
+
+/* The upstream of that name, if the caller may know of it at this endpoint (NULL: the merged one).
+ * NULL: there is none. */
+struct upstream *gw_task_upstream(const struct gw_worker *worker, const struct gw_caller *caller,
+                                  struct upstream *only, struct slice name);
+/* The caller's instance that knows of the tasks of this home, with a reference, and with the
+ * caller's token where it may use that. As upstream_get(). */
+MUST_CHECK int gw_task_instance(const struct gw_worker *worker, const struct gw_caller *caller,
+                                struct upstream *upstream, const struct gw_task_home *home,
+                                struct upstream_instance **ret_instance);
+/* What holds for tasks/get holds for what is told: it may know of the server, which is not shared
+ * by all, and has its scopes and the token that it wants. */
+bool gw_task_lets_ask(const struct gw_worker *worker, const struct upstream *upstream,
+                      const struct auth_identity *identity);
+
+/* A task of 2026-07-28. */
+struct gw_task_place {
+    struct buf memory; /* of name: KIB(4) */
+    struct gw_task_name name;
+    struct upstream *upstream;
+    struct upstream_instance *instance; /* a reference */
+};
+/* By what the client calls it. -ENOMEM; GW_E_STATE: there is none that it may ask about here,
+ * whatever the reason. */
+MUST_CHECK int gw_task_find(const struct gw_call *call, struct slice id,
+                            struct gw_task_place *place);
+void gw_task_place_deinit(struct gw_task_place *place);
+
+/* task_request.c */
+
+struct gw_task_request {
+    struct gw_worker *worker;
+    struct upstream *upstream;
+    struct upstream_instance *instance;
+    struct oauth_token *token;  /* NULL: none */
+    enum mcp_revision revision; /* of the server */
+    enum mcp_revision client;   /* in whose words `responses` are */
+    unsigned capabilities;
+    uintptr_t asker;
+    uint64_t first_id; /* tasks/result: of the request that began the task */
+    enum mcp_method method;
+    struct slice id;        /* the server's, unescaped */
+    struct slice responses; /* inputResponses, JSON; empty: none */
+};
+/* Sends it. NULL: there is no memory. */
+MUST_CHECK struct upstream_call *gw_task_request(const struct gw_task_request *request,
+                                                 const struct upstream_call_events *events,
+                                                 void *context);
+
+/* task_news.c: what who listens hears of tasks */
+
+/* On the stream of the session: what has become of it since, or after its server was asked. */
+void gw_task_news_tell(struct gw_exchange *stream, struct gw_subscription *subscription);
+/* The stream ends. */
+void gw_task_looks_end(struct gw_exchange *stream);
+
 /* task_run.c: calls that their servers run as tasks, of which their clients know nothing */
 
 /* Of a call that is about to be sent; the token may be NULL. -ENOMEM. */
@@ -496,23 +556,44 @@ MUST_CHECK int gw_subscribe(struct gw_call *call, const struct gw_view_item *ite
                             struct slice uri);
 /* resources/unsubscribe. */
 void gw_unsubscribe(struct gw_call *call, const struct mcp_message *message);
-/* The call waits for one more, of its session or of what it listens to: a resource, or lists. As
- * gw_subscribe(). */
+/* What a session wants to hear of, and of whom. */
+struct gw_subject {
+    const struct upstream *upstream;
+    struct upstream_instance *instance;
+    struct upstream_wish wish;
+    struct slice id;       /* of a task: as the client knows it */
+    unsigned capabilities; /* ... and what the clients of the instance can do */
+};
+/* The call waits for one more, of its session or of what it listens to. As gw_subscribe(). */
 MUST_CHECK int gw_subscription_begin(struct gw_call *call, struct gw_session *session,
-                                     const struct gw_view_item *item, struct slice uri,
-                                     unsigned list_mask);
+                                     const struct gw_subject *subject);
 /* Those that are not live by now never will be; and of children's lists nothing is watched longer
  * than until they are known. */
 void gw_subscriptions_settle(struct gw_session *session, const struct upstream_list *list);
-/* The resources that are live, as an array of that key; nothing when there are none. */
-void gw_subscriptions_write_uris(struct gw_session *session, struct slice key,
-                                 struct json_writer *writer);
-/* Tells the client on its stream which resources were updated. */
+/* The resources or tasks that are live, as the client knows them, as an array of that key; nothing
+ * when there are none. */
+void gw_subscriptions_write(struct gw_session *session, enum upstream_watched kind,
+                            struct slice key, struct json_writer *writer);
+/* Tells the client on its stream which of them were updated. */
 void gw_subscriptions_flush(struct gw_exchange *stream);
-/* Begins those again whose instances are gone. */
-void gw_subscriptions_renew(struct gw_worker *worker, struct gw_session *session);
+
+/* Those of the session that a rule picks, with references; NULL: none, or there is no memory. */
+typedef bool gw_subscription_pick_fn(const struct gw_subscription *subscription);
+struct gw_subscription **gw_subscriptions_pick(struct gw_session *session,
+                                               gw_subscription_pick_fn *is_wanted, size_t *ret_n);
+/* Has it watched by the instance. -ENOMEM. */
+MUST_CHECK int gw_subscription_watch(struct gw_session *session,
+                                     struct gw_subscription *subscription,
+                                     struct upstream_instance *instance);
+/* Takes the place in the session from it, whatever it is. */
+void gw_subscription_drop(struct gw_session *session, struct gw_subscription *subscription);
+void gw_subscription_unref(struct gw_subscription *subscription);
 /* The session ends. */
 void gw_subscriptions_drop(struct gw_session *session);
+
+/* subscription_renew.c */
+/* Begins those again whose instances are gone. */
+void gw_subscriptions_renew(struct gw_worker *worker, struct gw_session *session);
 
 /* listen.c: subscriptions/listen of 2026-07-28 */
 
@@ -565,6 +646,8 @@ void gw_exchange_tell_dropped(const struct gw_exchange *exchange);
 /* Whether the caller's access token may go to that upstream, where it wants one. False: the call
  * has been refused, with the rule and the cure. */
 bool gw_token_check(struct gw_call *call, const struct upstream *upstream);
+/* The same, of whom nobody asks just now. */
+bool gw_token_lets_use(const struct auth_identity *identity, const struct upstream *upstream);
 /* The credential that a call is sent with, a reference; untouched where none is wanted or may be
  * had. -ENOMEM. */
 MUST_CHECK int gw_token_take(const struct gw_caller *caller, const struct upstream *upstream,
@@ -589,6 +672,9 @@ bool gw_policy_lets_know(const struct gw_policy *policy, struct slice server,
 /* And not only of some of its tools. */
 bool gw_policy_lets_know_all(const struct gw_policy *policy, struct slice server,
                              const struct auth_identity *identity);
+/* It has the scopes of the server and of the tool (NULL: none), all of them. */
+bool gw_policy_has_scopes(const struct policy_server *of_server, const struct config_tool *tool,
+                          const struct auth_identity *identity);
 /* Points into the identity. */
 struct policy_caller gw_policy_caller(const struct auth_identity *identity);
 /* NULL: there is no such server for this caller. */

@@ -24,6 +24,7 @@ struct gw_exchange *gw_exchange_new(struct gw_worker *worker, struct gw_connecti
     list_init(&exchange->calls);
     list_init(&exchange->carried);
     list_init(&exchange->held);
+    list_init(&exchange->looks);
     return exchange;
 }
 
@@ -73,6 +74,7 @@ static void leave_session(struct gw_exchange *exchange) {
 static void free_exchange(struct gw_exchange *exchange) {
     gw_exchange_tell_dropped(exchange);
     gw_replay_leave(exchange);
+    gw_task_looks_end(exchange);
     if (exchange->is_get_stream && exchange->session != NULL) {
         struct gw_session *session = exchange->session;
         leave_session(exchange);

@@ -26,36 +26,40 @@ static const struct {
     {SLICE_INIT("resourcesListChanged"), RESOURCES},
 };
 static const struct slice uris_key = SLICE_INIT("resourceSubscriptions");
+static const struct slice tasks_key = SLICE_INIT("taskIds");
 
 /* What is asked for. */
 struct filter {
     unsigned lists;
-    struct buf bytes; /* of all URIs, one behind the other */
+    struct buf bytes; /* of all URIs, then of all ids of tasks, one behind the other */
     size_t ends[LIMIT_SUBSCRIPTIONS];
-    size_t n_uris;
+    size_t n_uris, n; /* the latter: tasks too */
 };
 
 static void filter_init(struct filter *filter) {
     filter->lists = 0;
-    filter->n_uris = 0;
+    filter->n_uris = filter->n = 0;
     buf_init(&filter->bytes, LIMIT_SUBSCRIPTIONS * LIMIT_URI_LENGTH);
 }
 
-static const char *read_uris(const struct json_reader *reader, const struct json_node *uris,
-                             struct filter *filter) {
-    if (uris->type != JSON_ARRAY)
-        return "params.notifications.resourceSubscriptions must be an array of strings";
-    for (const struct json_node *node = json_first(reader, uris); node != NULL;
+/* `wrong`: what is said of what is no array of strings. */
+static const char *read_names(const struct json_reader *reader, const struct json_node *names,
+                              const char *wrong, struct filter *filter) {
+    if (names == NULL)
+        return NULL;
+    if (names->type != JSON_ARRAY)
+        return wrong;
+    for (const struct json_node *node = json_first(reader, names); node != NULL;
          node = json_next(reader, node)) {
         size_t before = buf_len(&filter->bytes);
         if (node->type != JSON_STRING)
-            return "params.notifications.resourceSubscriptions must be an array of strings";
-        if (filter->n_uris == LIMIT_SUBSCRIPTIONS)
-            return "one listen hears of 256 resources at most: use several";
+            return wrong;
+        if (filter->n == LIMIT_SUBSCRIPTIONS)
+            return "one listen hears of 256 resources and tasks at most: use several";
         if (json_string_append(&filter->bytes, node) != 0 ||
             buf_len(&filter->bytes) - before > LIMIT_URI_LENGTH)
             return "params name something that is longer than 8,192 bytes";
-        filter->ends[filter->n_uris++] = buf_len(&filter->bytes);
+        filter->ends[filter->n++] = buf_len(&filter->bytes);
     }
     return NULL;
 }
@@ -65,7 +69,9 @@ static const char *read_filter(struct gw_worker *worker, const struct mcp_messag
                                struct filter *ret) {
     static const struct json_want nothing[] = {{.key = NULL}};
     static const struct json_want members[] = {
-        {.key = "resourceSubscriptions", .children = nothing}, {.key = NULL}};
+        {.key = "resourceSubscriptions", .children = nothing},
+        {.key = "taskIds", .children = nothing},
+        {.key = NULL}};
     static const struct json_want want = {.key = NULL, .children = members};
     struct json_reader *reader = worker->second_reader;
     const struct json_node *filter =
@@ -80,8 +86,14 @@ static const char *read_filter(struct gw_worker *worker, const struct mcp_messag
         if (node != NULL && node->type == JSON_TRUE)
             ret->lists |= list_keys[i].lists;
     }
-    const struct json_node *uris = json_member(reader, root, uris_key);
-    return uris != NULL ? read_uris(reader, uris, ret) : NULL;
+    const char *problem =
+        read_names(reader, json_member(reader, root, uris_key),
+                   "params.notifications.resourceSubscriptions must be an array of strings", ret);
+    ret->n_uris = ret->n;
+    return problem != NULL
+               ? problem
+               : read_names(reader, json_member(reader, root, tasks_key),
+                            "params.notifications.taskIds must be an array of strings", ret);
 }
 
 /* --- beginning --- */
@@ -118,14 +130,24 @@ static bool is_visible(const struct gw_view *view, const struct gw_view_item *it
     return false;
 }
 
+static int begin_one(struct gw_call *call, const struct gw_subject *subject) {
+    int error = gw_subscription_begin(call, call->listen, subject);
+    call->n_pending += error == 0 ? 1 : 0;
+    return error == GW_E_SUBSCRIBED ? 0 : error;
+}
+
 static int begin_lists(struct gw_call *call, const struct gw_view *view, unsigned lists) {
     int error = 0;
     for (size_t i = 0; lists != 0 && i < view->n && error == 0; i++) {
         const struct gw_view_item *item = &view->items[i];
         if (!is_visible(view, item, lists) || !is_awake(item))
             continue;
-        error = gw_subscription_begin(call, call->listen, item, SLICE_EMPTY, lists);
-        call->n_pending += error == 0 ? 1 : 0;
+        struct gw_subject subject = {
+            .upstream = item->upstream,
+            .instance = item->instance,
+            .wish = {.kind = UPSTREAM_WATCHED_LISTS, .list_mask = lists},
+        };
+        error = begin_one(call, &subject);
     }
     return error;
 }
@@ -137,15 +159,35 @@ static int begin_uri(struct gw_call *call, struct gw_view *view, struct slice ur
     if (item == NULL ||
         gw_decide(call->worker, view, item, MCP_LIST_RESOURCES, found).verdict != POLICY_ALLOWED)
         return 0;
-    int error = gw_subscription_begin(call, call->listen, item, uri, 0);
-    call->n_pending += error == 0 ? 1 : 0;
-    return error == GW_E_SUBSCRIBED ? 0 : error;
+    struct gw_subject subject = {
+        .upstream = item->upstream,
+        .instance = item->instance,
+        .wish = {.kind = UPSTREAM_WATCHED_RESOURCE, .name = uri},
+    };
+    return begin_one(call, &subject);
+}
+
+static int begin_task(struct gw_call *call, struct slice id) {
+    CLEANUP(gw_task_place_deinit) struct gw_task_place place = {.memory = BUF_INIT(KIB(4))};
+    int error = gw_task_find(call, id, &place);
+    if (error != 0)
+        return error == GW_E_STATE ? 0 : error;
+    struct gw_subject subject = {
+        .upstream = place.upstream,
+        .instance = place.instance,
+        .wish = {.kind = UPSTREAM_WATCHED_TASK, .name = place.name.id},
+        .id = id,
+        .capabilities = place.name.home.capabilities,
+    };
+    return begin_one(call, &subject);
 }
 
 static int begin(struct gw_call *call, struct gw_view *view, const struct filter *filter) {
     int error = open_session(call, filter->lists);
-    for (size_t i = 0, from = 0; i < filter->n_uris && error == 0; from = filter->ends[i++])
-        error = begin_uri(call, view, slice_sub(buf_slice(&filter->bytes), from, filter->ends[i]));
+    for (size_t i = 0, from = 0; i < filter->n && error == 0; from = filter->ends[i++]) {
+        struct slice name = slice_sub(buf_slice(&filter->bytes), from, filter->ends[i]);
+        error = i < filter->n_uris ? begin_uri(call, view, name) : begin_task(call, name);
+    }
     return error != 0 ? error : begin_lists(call, view, filter->lists);
 }
 
@@ -211,9 +253,12 @@ void gw_listen_start(struct gw_call *call, const struct mcp_message *message) {
     struct filter filter UNCLEARED;
     filter_init(&filter);
     const char *problem = read_filter(call->worker, message, &filter);
+    bool has_tasks = filter.n != filter.n_uris;
     buf_deinit(&filter.bytes);
     if (problem != NULL)
         gw_call_answer_error(call, MCP_E_INVALID_PARAMS, slice_from_cstr(problem), SLICE_EMPTY);
+    else if (has_tasks && !gw_task_check_declared(call))
+        return;
     else if (gw_call_keep(call, message))
         try_listen(call, false);
 }
@@ -261,7 +306,8 @@ static void write_acknowledged(struct buf *out, struct gw_call *call) {
         if ((session->listen_mask & list_keys[i].lists) != 0)
             json_kv_bool(&writer, list_keys[i].key, true);
     }
-    gw_subscriptions_write_uris(session, uris_key, &writer);
+    gw_subscriptions_write(session, UPSTREAM_WATCHED_RESOURCE, uris_key, &writer);
+    gw_subscriptions_write(session, UPSTREAM_WATCHED_TASK, tasks_key, &writer);
     json_object_end(&writer);
     write_meta(&writer, session);
     json_object_end(&writer);

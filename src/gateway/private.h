@@ -31,13 +31,15 @@
  *     seal.c        texts that clients keep for us: request_state.c what such a client brings back,
  *                   task_id.c ids of tasks
  *     tasks.c       requests about tasks    task_run.c  tasks that no client knows of
+ *     task_place.c  where they are      task_request.c  requests of ours about them
  *     task_notes.c  what servers tell of tasks on their own
+ *     task_news.c   ... to who listens
  *     token.c       whose access token may be used for which upstream
  *     record.c      what of all that is written into the audit trail (record_request.c: of requests
  *                   that are no calls)
  *     session.c     legacy sessions     notify.c what upstreams tell on their own
  *     listen.c      the same for clients of 2026-07-28, who listen instead
- *     subscriptions.c  resources that either has subscribed to
+ *     subscriptions.c  what either has subscribed to    subscription_renew.c  ... again
  *     replay.c      what their streams have said (replay.h); resume.c a client comes back for it
  *     sse.c         clients of HTTP+SSE: their stream, and the messages that are POSTed for it
  *

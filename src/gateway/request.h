@@ -130,7 +130,9 @@ struct gw_exchange {
     struct list calls;   /* those of them that were made so far */
     size_t n_waiting;    /* for a slot */
     size_t n_dropped;    /* notifications that the client did not read */
-    size_t n_asked;      /* requests in it, for the record: each gets one, or is counted */
+    struct list looks;   /* of a listen: struct gw_task_look (task_news.c) */
+    size_t n_looks;
+    size_t n_asked; /* requests in it, for the record: each gets one, or is counted */
     struct io_timer *alive_timer;
 };
 

@@ -566,13 +566,9 @@ static bool check_mirrors(struct gw_call *call, const struct mcp_message *messag
  */
 bool gw_call_check_scopes(struct gw_call *call, const struct policy_server *of_server,
                           const struct config_tool *tool) {
-    const struct auth_identity *identity = call->exchange->caller->identity;
-    if (identity->has_all_scopes)
+    if (gw_policy_has_scopes(of_server, tool, call->exchange->caller->identity))
         return true;
     const struct config_server *server = policy_server_config(of_server);
-    if (auth_has_scopes(identity, server->scopes, server->n_scopes) &&
-        (tool == NULL || auth_has_scopes(identity, tool->scopes, tool->n_scopes)))
-        return true;
     struct slice needed[2 * LIMIT_SCOPES];
     size_t n = 0;
     for (size_t i = 0; i < server->n_scopes; i++)

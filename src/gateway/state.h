@@ -235,13 +235,15 @@ struct gw_subscription {
     bool is_gone;                  /* its watch has ended */
     bool is_again;                 /* it was lost before: what was missed is not known */
     bool is_updated;               /* and the client has not heard of it */
+    bool is_asked;                 /* a task, of the stream's worker: its server is asked for it */
     struct gw_call_place *waiters; /* owned: calls that are answered when it is live */
     size_t n_waiters;
     char *params; /* owned: of the last update, JSON; NULL: none is kept */
     size_t params_len;
-    unsigned list_mask; /* of lists; 0: of the resource */
-    size_t uri_len;
-    char uri[];
+    struct upstream_wish wish; /* its name is in `text` */
+    struct slice id;           /* of a task: as the client knows it; likewise */
+    unsigned capabilities;     /* ... and what the clients of its instance can do */
+    char text[];
 };
 
 /* Where a running call is: never a pointer into another worker. */

@@ -1,13 +1,16 @@
 /*
  * What a session hears of: resources that its client subscribed to, and for who listens
- * (GW_SESSION_LISTEN) also that lists are watched. What a server tells comes on the loop of its
- * instance, and goes to the stream of the session, which is elsewhere: it is noted here, once for
- * each resource however often that was updated, and told when there is a stream that drains. So
- * nothing is lost while a client has none, and nobody can fill memory with updates.
+ * (GW_SESSION_LISTEN) also tasks, and that lists are watched. What a server tells comes on the loop
+ * of its instance, and goes to the stream of the session, which is elsewhere: it is noted here,
+ * once for each of them however often that was updated, and told when there is a stream that
+ * drains. So nothing is lost while a client has none, and nobody can fill memory with updates.
  *
  * A subscription outlives the instance that it is watched by: when that is gone (its server was
  * configured anew, another one needed its place) it is begun again with the one that serves the
  * session then, and told as updated, because nobody knows what was missed.
+ *
+ * Of a task nothing comes after its end. Where nobody will tell of one that goes on, the stream
+ * ends: its client looks for itself, and listens again.
  */
 #include <errno.h>
 
@@ -18,11 +21,20 @@ _Static_assert(LIMIT_SUBSCRIPTIONS == 256, "the refusal says so");
 
 enum { PARAMS_KEPT = KIB(16) };
 
-static struct slice uri_of(const struct gw_subscription *subscription) {
-    return slice_make(subscription->uri, subscription->uri_len);
+static bool is_of_lists(const struct gw_subscription *subscription) {
+    return subscription->wish.kind == UPSTREAM_WATCHED_LISTS;
 }
 
-static void unref(struct gw_subscription *subscription) {
+static bool is_of_task(const struct gw_subscription *subscription) {
+    return subscription->wish.kind == UPSTREAM_WATCHED_TASK;
+}
+
+/* As the client knows it. */
+static struct slice name_of(const struct gw_subscription *subscription) {
+    return is_of_task(subscription) ? subscription->id : subscription->wish.name;
+}
+
+void gw_subscription_unref(struct gw_subscription *subscription) {
     if (subscription == NULL || atomic_fetch_sub(&subscription->refs, 1) != 1)
         return;
     mem_free(subscription->waiters);
@@ -46,20 +58,18 @@ static void stop(struct upstream_watch *watch) {
 }
 
 /* With the mutex. */
-static struct gw_subscription *find(struct gw_session *session, struct slice uri) {
+static struct gw_subscription *find(struct gw_session *session, enum upstream_watched kind,
+                                    struct slice name) {
     LIST_FOREACH_SAFE (&session->subscriptions, link, tmp) {
         struct gw_subscription *subscription = CONTAINER_OF(link, struct gw_subscription, link);
-        if (subscription->list_mask == 0 && slice_eq(uri_of(subscription), uri))
+        if (subscription->wish.kind == kind && slice_eq(name_of(subscription), name))
             return subscription;
     }
     return NULL;
 }
 
-/* Those of the session that a rule picks, with references; NULL: none, or there is no memory. */
-typedef bool pick_fn(const struct gw_subscription *subscription);
-
-static struct gw_subscription **pick(struct gw_session *session, pick_fn *is_wanted,
-                                     size_t *ret_n) {
+struct gw_subscription **gw_subscriptions_pick(struct gw_session *session,
+                                               gw_subscription_pick_fn *is_wanted, size_t *ret_n) {
     size_t n = 0;
     pthread_mutex_lock(&session->mutex);
     struct gw_subscription **picked =
@@ -78,15 +88,14 @@ static struct gw_subscription **pick(struct gw_session *session, pick_fn *is_wan
     return picked;
 }
 
-/* Takes the place in the session from it, whatever it is. */
-static void drop(struct gw_session *session, struct gw_subscription *subscription) {
+void gw_subscription_drop(struct gw_session *session, struct gw_subscription *subscription) {
     pthread_mutex_lock(&session->mutex);
     bool is_there = !subscription->is_dropped;
     struct upstream_watch *watch = is_there ? take_out(session, subscription) : NULL;
     pthread_mutex_unlock(&session->mutex);
     stop(watch);
     if (is_there)
-        unref(subscription);
+        gw_subscription_unref(subscription);
 }
 
 /* --- calls that wait --- */
@@ -152,6 +161,14 @@ static int add_waiter(struct gw_subscription *subscription, const struct gw_call
 
 /* --- what the server tells, on the home of the instance --- */
 
+/* With the mutex. What was noted before is the past; params NULL: what is now is not known. */
+static void note(struct gw_subscription *subscription, char *params, size_t len) {
+    mem_free(subscription->params);
+    subscription->is_updated = true;
+    subscription->params = params;
+    subscription->params_len = params != NULL ? len : 0;
+}
+
 static void on_live(void *context, enum upstream_outcome outcome, unsigned list_mask,
                     struct slice bytes) {
     struct gw_subscription *subscription = context;
@@ -161,8 +178,9 @@ static void on_live(void *context, enum upstream_outcome outcome, unsigned list_
     (void)list_mask; /* the gateway itself tells of lists */
     pthread_mutex_lock(&session->mutex);
     subscription->state = is_live ? GW_SUBSCRIPTION_LIVE : GW_SUBSCRIPTION_OVER;
-    bool was_missed = subscription->is_again && subscription->list_mask == 0;
-    subscription->is_updated = subscription->is_updated || was_missed;
+    bool was_missed = subscription->is_again && !is_of_lists(subscription);
+    if (was_missed)
+        note(subscription, NULL, 0);
     struct gw_call_place *waiters = take_waiters(subscription, &n);
     pthread_mutex_unlock(&session->mutex);
     tell_waiters(waiters, n, outcome, bytes);
@@ -173,18 +191,26 @@ static void on_live(void *context, enum upstream_outcome outcome, unsigned list_
 static void on_updated(void *context, struct slice params) {
     struct gw_subscription *subscription = context;
     struct gw_session *session = subscription->session;
-    char *copy = params.len <= PARAMS_KEPT ? mem_alloc(params.len) : NULL;
+    char *copy = params.len != 0 && params.len <= PARAMS_KEPT ? mem_alloc(params.len) : NULL;
     if (copy != NULL)
         memcpy(copy, params.ptr, params.len);
     pthread_mutex_lock(&session->mutex);
     bool is_first = !subscription->is_updated && !subscription->is_dropped;
-    char *old = subscription->params;
-    subscription->is_updated = true;
-    subscription->params = copy;
-    subscription->params_len = copy != NULL ? params.len : 0;
+    note(subscription, copy, params.len);
     pthread_mutex_unlock(&session->mutex);
-    mem_free(old);
     if (is_first)
+        gw_notify_lists(session, 0);
+}
+
+static void on_lost(void *context) {
+    struct gw_subscription *subscription = context;
+    struct gw_session *session = subscription->session;
+    pthread_mutex_lock(&session->mutex);
+    bool is_there = !subscription->is_dropped;
+    subscription->state = GW_SUBSCRIPTION_OVER;
+    note(subscription, NULL, 0);
+    pthread_mutex_unlock(&session->mutex);
+    if (is_there)
         gw_notify_lists(session, 0);
 }
 
@@ -211,28 +237,29 @@ static void on_gone(void *context) {
     tell_waiters(waiters, n, UPSTREAM_FAILED, SLICE("the upstream is stopping"));
     stop(watch);
     if (has_ended)
-        unref(subscription);
-    unref(subscription);
+        gw_subscription_unref(subscription);
+    gw_subscription_unref(subscription);
     gw_session_unref(session);
 }
 
 /* --- beginning --- */
 
-static int watch(struct gw_session *session, struct gw_subscription *subscription,
-                 struct upstream_instance *instance) {
+int gw_subscription_watch(struct gw_session *session, struct gw_subscription *subscription,
+                          struct upstream_instance *instance) {
     static const struct upstream_watch_events events = {
         .on_live = on_live,
         .on_updated = on_updated,
+        .on_lost = on_lost,
         .on_gone = on_gone,
     };
     atomic_fetch_add(&subscription->refs, 1);
     subscription->session = gw_session_ref(session);
     subscription->is_gone = false;
-    struct upstream_watch *started = upstream_watch_start(
-        instance, uri_of(subscription), subscription->list_mask, &events, subscription);
+    struct upstream_watch *started =
+        upstream_watch_start(instance, &subscription->wish, &events, subscription);
     if (started == NULL) {
         gw_session_unref(session);
-        unref(subscription);
+        gw_subscription_unref(subscription);
         return -ENOMEM;
     }
     pthread_mutex_lock(&session->mutex);
@@ -245,26 +272,37 @@ static int watch(struct gw_session *session, struct gw_subscription *subscriptio
     return 0;
 }
 
-static struct gw_subscription *make(struct slice upstream, struct slice uri, unsigned list_mask) {
-    struct gw_subscription *subscription = mem_alloc(sizeof *subscription + uri.len);
+static struct slice copy(char *at, struct slice text) {
+    if (text.len != 0)
+        memcpy(at, text.ptr, text.len);
+    return slice_make(at, text.len);
+}
+
+static struct gw_subscription *make(const struct gw_subject *subject) {
+    struct slice name = subject->wish.name;
+    struct gw_subscription *subscription =
+        mem_alloc(sizeof *subscription + name.len + subject->id.len);
     if (subscription == NULL)
         return NULL;
     atomic_init(&subscription->refs, 1);
-    subscription->list_mask = list_mask;
-    subscription->uri_len = uri.len;
-    if (uri.len != 0)
-        memcpy(subscription->uri, uri.ptr, uri.len);
-    if (slice_to_cstr(upstream, subscription->upstream, sizeof subscription->upstream) != 0)
+    subscription->wish = subject->wish;
+    subscription->wish.name = copy(subscription->text, name);
+    subscription->id = copy(subscription->text + name.len, subject->id);
+    subscription->capabilities = subject->capabilities;
+    if (slice_to_cstr(upstream_name(subject->upstream), subscription->upstream,
+                      sizeof subscription->upstream) != 0)
         subscription->upstream[0] = '\0'; /* never: a name fits */
     return subscription;
 }
 
 /* The call waits for one that another call has begun, or finds it there. */
-static int join(struct gw_session *session, const struct gw_call *call, struct slice uri,
-                bool *ret_is_there) {
+static int join(struct gw_session *session, const struct gw_call *call,
+                const struct gw_subject *subject, bool *ret_is_there) {
     int error = 0;
+    enum upstream_watched kind = subject->wish.kind;
     pthread_mutex_lock(&session->mutex);
-    struct gw_subscription *there = find(session, uri);
+    struct gw_subscription *there =
+        find(session, kind, kind == UPSTREAM_WATCHED_TASK ? subject->id : subject->wish.name);
     if (there != NULL && there->state == GW_SUBSCRIPTION_OVER)
         there = NULL;
     if (there == NULL)
@@ -279,15 +317,16 @@ static int join(struct gw_session *session, const struct gw_call *call, struct s
 }
 
 int gw_subscription_begin(struct gw_call *call, struct gw_session *session,
-                          const struct gw_view_item *item, struct slice uri, unsigned list_mask) {
+                          const struct gw_subject *subject) {
     bool is_there = false;
-    int error = list_mask == 0 ? join(session, call, uri, &is_there) : 0;
+    int error =
+        subject->wish.kind != UPSTREAM_WATCHED_LISTS ? join(session, call, subject, &is_there) : 0;
     if (error != 0 || is_there)
         return error;
-    struct gw_subscription *subscription = make(upstream_name(item->upstream), uri, list_mask);
+    struct gw_subscription *subscription = make(subject);
     error = subscription != NULL ? add_waiter(subscription, call) : -ENOMEM;
     if (error != 0) {
-        unref(subscription);
+        gw_subscription_unref(subscription);
         return error;
     }
     pthread_mutex_lock(&session->mutex);
@@ -295,17 +334,22 @@ int gw_subscription_begin(struct gw_call *call, struct gw_session *session,
     session->n_subscriptions++;
     atomic_fetch_add(&subscription->refs, 1); /* or it may be gone before it is watched */
     pthread_mutex_unlock(&session->mutex);
-    error = watch(session, subscription, item->instance);
+    error = gw_subscription_watch(session, subscription, subject->instance);
     if (error != 0 || atomic_load(&session->is_closed)) /* by somebody who did not see it yet */
-        drop(session, subscription);
-    unref(subscription);
+        gw_subscription_drop(session, subscription);
+    gw_subscription_unref(subscription);
     return error;
 }
 
 /* --- requests of clients with sessions --- */
 
 int gw_subscribe(struct gw_call *call, const struct gw_view_item *item, struct slice uri) {
-    int error = gw_subscription_begin(call, call->session, item, uri, 0);
+    struct gw_subject subject = {
+        .upstream = item->upstream,
+        .instance = item->instance,
+        .wish = {.kind = UPSTREAM_WATCHED_RESOURCE, .name = uri},
+    };
+    int error = gw_subscription_begin(call, call->session, &subject);
     if (error == GW_E_SUBSCRIPTIONS) {
         gw_call_answer_error(call, MCP_E_BUSY,
                              SLICE("this session is subscribed to 256 resources; unsubscribe from "
@@ -334,13 +378,14 @@ void gw_unsubscribe(struct gw_call *call, const struct mcp_message *message) {
         return;
     }
     pthread_mutex_lock(&session->mutex);
-    struct gw_subscription *subscription = find(session, buf_slice(&uri));
+    struct gw_subscription *subscription =
+        find(session, UPSTREAM_WATCHED_RESOURCE, buf_slice(&uri));
     if (subscription != NULL)
         atomic_fetch_add(&subscription->refs, 1);
     pthread_mutex_unlock(&session->mutex);
     if (subscription != NULL)
-        drop(session, subscription);
-    unref(subscription);
+        gw_subscription_drop(session, subscription);
+    gw_subscription_unref(subscription);
     gw_call_answer_result(call, SLICE("{}"), call->revision);
 }
 
@@ -392,21 +437,22 @@ static void tell(struct gw_exchange *stream, struct gw_subscription *subscriptio
     pthread_mutex_unlock(&session->mutex);
     struct buf *out = gw_worker_scratch(stream->worker);
     if (is_new && may_hear(stream->worker, session, subscription))
-        write_updated(out, stream->worker, session, uri_of(subscription), slice_make(params, len));
+        write_updated(out, stream->worker, session, subscription->wish.name,
+                      slice_make(params, len));
     if (buf_len(out) != 0 && buf_error(out) == 0)
         gw_exchange_notify(stream, buf_slice(out));
     if (is_over)
-        drop(session, subscription);
+        gw_subscription_drop(session, subscription);
 }
 
 void gw_subscriptions_flush(struct gw_exchange *stream) {
     size_t n = 0;
-    struct gw_subscription **picked = pick(stream->session, is_to_tell, &n);
+    struct gw_subscription **picked = gw_subscriptions_pick(stream->session, is_to_tell, &n);
     for (size_t i = 0; i < n; i++) {
         /* What is left is told when the client has read. */
         if (stream->connection != NULL && !gw_exchange_is_clogged(stream))
-            tell(stream, picked[i]);
-        unref(picked[i]);
+            (is_of_task(picked[i]) ? gw_task_news_tell : tell)(stream, picked[i]);
+        gw_subscription_unref(picked[i]);
     }
     mem_free(picked);
 }
@@ -428,118 +474,37 @@ static bool is_of_child(const struct gw_subscription *subscription,
 
 void gw_subscriptions_settle(struct gw_session *session, const struct upstream_list *list) {
     size_t n = 0;
-    struct gw_subscription **picked = pick(session, is_any, &n);
+    struct gw_subscription **picked = gw_subscriptions_pick(session, is_any, &n);
     for (size_t i = 0; i < n; i++) {
         pthread_mutex_lock(&session->mutex);
         bool is_live = picked[i]->state == GW_SUBSCRIPTION_LIVE;
         pthread_mutex_unlock(&session->mutex);
-        if (picked[i]->list_mask != 0 ? is_of_child(picked[i], list) : !is_live)
-            drop(session, picked[i]);
-        unref(picked[i]);
+        if (is_of_lists(picked[i]) ? is_of_child(picked[i], list) : !is_live)
+            gw_subscription_drop(session, picked[i]);
+        gw_subscription_unref(picked[i]);
     }
     mem_free(picked);
 }
 
-void gw_subscriptions_write_uris(struct gw_session *session, struct slice key,
-                                 struct json_writer *writer) {
+void gw_subscriptions_write(struct gw_session *session, enum upstream_watched kind,
+                            struct slice key, struct json_writer *writer) {
     bool is_any = false;
     pthread_mutex_lock(&session->mutex);
     LIST_FOREACH_SAFE (&session->subscriptions, link, tmp) {
         const struct gw_subscription *subscription =
             CONTAINER_OF(link, struct gw_subscription, link);
-        if (subscription->list_mask != 0 || subscription->state != GW_SUBSCRIPTION_LIVE)
+        if (subscription->wish.kind != kind || subscription->state != GW_SUBSCRIPTION_LIVE)
             continue;
         if (!is_any) {
             json_key(writer, key);
             json_array_begin(writer);
         }
         is_any = true;
-        json_string(writer, uri_of(subscription));
+        json_string(writer, name_of(subscription));
     }
     if (is_any)
         json_array_end(writer);
     pthread_mutex_unlock(&session->mutex);
-}
-
-/* --- again --- */
-
-static bool is_lost(const struct gw_subscription *subscription) {
-    return subscription->state == GW_SUBSCRIPTION_LOST;
-}
-
-static struct gw_view_item *item_of(struct gw_worker *worker, struct gw_view *view,
-                                    const struct gw_subscription *subscription) {
-    const struct catalog_item *found = NULL;
-    if (subscription->list_mask == 0) {
-        struct gw_view_item *item = gw_view_find_resource(view, uri_of(subscription), &found);
-        return item != NULL && gw_decide(worker, view, item, MCP_LIST_RESOURCES, found).verdict !=
-                                   POLICY_UNKNOWN
-                   ? item
-                   : NULL;
-    }
-    for (size_t i = 0; i < view->n; i++) {
-        if (slice_eq(upstream_name(view->items[i].upstream),
-                     slice_from_cstr(subscription->upstream)))
-            return &view->items[i];
-    }
-    return NULL;
-}
-
-static void renew(struct gw_worker *worker, struct gw_view *view, struct gw_session *session,
-                  struct gw_subscription *subscription) {
-    bool has_server =
-        upstream_list_find(worker->list, slice_from_cstr(subscription->upstream), NULL) != NULL;
-    struct gw_view_item *item = item_of(worker, view, subscription);
-    pthread_mutex_lock(&session->mutex);
-    subscription->is_again = true;
-    subscription->state = item != NULL ? GW_SUBSCRIPTION_PENDING
-                          : has_server ? GW_SUBSCRIPTION_LOST
-                                       : GW_SUBSCRIPTION_OVER;
-    /* The client asks for it, and hears that it is not there any more. */
-    bool is_over = subscription->state == GW_SUBSCRIPTION_OVER;
-    subscription->is_updated = subscription->is_updated || is_over;
-    pthread_mutex_unlock(&session->mutex);
-    if (is_over)
-        gw_notify_lists(session, 0);
-    bool is_watched = item != NULL && watch(session, subscription, item->instance) == 0;
-    if (item != NULL && !is_watched) {
-        pthread_mutex_lock(&session->mutex);
-        subscription->state = GW_SUBSCRIPTION_LOST;
-        pthread_mutex_unlock(&session->mutex);
-    }
-    if (!is_over && !is_watched)
-        atomic_store(&session->gateway->has_lost_subscriptions, true);
-}
-
-void gw_subscriptions_renew(struct gw_worker *worker, struct gw_session *session) {
-    size_t n = 0;
-    struct gw_subscription **picked =
-        atomic_load(&session->is_closed) ? NULL : pick(session, is_lost, &n);
-    pthread_mutex_lock(&session->mutex);
-    struct auth_identity *identity =
-        n != 0 && session->identity != NULL ? auth_identity_ref(session->identity) : NULL;
-    pthread_mutex_unlock(&session->mutex);
-    struct gw_caller *caller = identity != NULL ? gw_caller_new(worker, identity) : NULL;
-    struct upstream *only =
-        session->only[0] != '\0'
-            ? upstream_list_find(worker->list, slice_from_cstr(session->only), NULL)
-            : NULL;
-    bool has_place = caller != NULL && (session->only[0] == '\0' || only != NULL);
-    struct gw_view *view =
-        has_place
-            ? gw_view_open(worker, caller, session->kind == GW_SESSION_LISTEN ? NULL : session,
-                           session->capabilities, only)
-            : NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (view != NULL)
-            renew(worker, view, session, picked[i]);
-        unref(picked[i]);
-    }
-    if (view != NULL)
-        gw_view_close(view);
-    if (caller != NULL)
-        gw_caller_unref(caller);
-    mem_free(picked);
 }
 
 /* --- the end --- */
@@ -556,6 +521,6 @@ void gw_subscriptions_drop(struct gw_session *session) {
         if (subscription == NULL)
             return;
         stop(watch);
-        unref(subscription);
+        gw_subscription_unref(subscription);
     }
 }

@@ -13,8 +13,6 @@
 
 #include "base/mem.h"
 #include "base/random.h"
-#include "json/writer.h"
-#include "mcp/capabilities.h"
 #include "mcp/tasks.h"
 #include "private.h"
 
@@ -79,72 +77,25 @@ void gw_run_end(struct gw_run *run) {
 
 /* --- requests of ours --- */
 
-/* {"taskId":...} as a request of the client's, to be translated as one. */
-static int write_document(const struct gw_run *run, enum mcp_method method, struct buf *out) {
-    struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_TASK_ID * 6 + 64);
-    struct json_writer writer;
-    json_writer_init(&writer, &params);
-    json_object_begin(&writer);
-    json_kv_string(&writer, SLICE("taskId"), buf_slice(&run->id));
-    json_object_end(&writer);
-    return buf_error(&params) != 0 ? buf_error(&params)
-                                   : mcp_write_request(out, SLICE("1"), method, buf_slice(&params));
-}
-
-static int write_line(const struct gw_run *run, enum mcp_method method, struct slice responses,
-                      uint64_t id, struct buf *line) {
-    struct json_reader *reader = run->worker->second_reader;
-    struct buf document CLEANUP(buf_deinit) = BUF_INIT(LIMIT_TASK_ID * 6 + KIB(1));
-    struct buf params CLEANUP(buf_deinit) = BUF_INIT(LIMIT_TASK_ID * 6 + KIB(16) + responses.len);
-    struct mcp_implementation self = gw_implementation(run->worker->gateway);
-    struct mcp_message message;
-    struct mcp_refusal refusal;
-    bool is_modern = mcp_revision_is_modern(run->revision);
-    struct mcp_params_edit edit = {
-        .from = is_modern ? run->client : run->revision,
-        .to = run->revision,
-        .log_level = -1,
-        .capabilities = run->capabilities | MCP_CAN_TASKS,
-        .input_responses = responses,
-        .gateway = &self,
-    };
-    char digits[SLICE_U64];
-    int error = write_document(run, method, &document);
-    if (error == 0)
-        error =
-            mcp_message_read(reader, buf_slice(&document), &message, &refusal) == 0 ? 0 : -ENOMEM;
-    if (error == 0)
-        error = mcp_bridge_params(&params, reader, &message, &edit);
-    if (error == 0)
-        error = mcp_write_request(line, slice_of_u64(id, digits), method, buf_slice(&params));
-    mcp_make_one_line(line, 0);
-    return error != 0 ? error : buf_append_byte(line, '\n');
-}
-
 /* NULL: there is no memory. */
 static struct upstream_call *request(const struct gw_run *run, enum mcp_method method,
                                      struct slice responses,
                                      const struct upstream_call_events *events, void *context) {
-    struct buf line CLEANUP(buf_deinit) = BUF_INIT(LIMIT_TASK_ID * 6 + KIB(20) + responses.len);
-    struct buf fields CLEANUP(buf_deinit) = BUF_INIT(LIMIT_HTTP_HEADER_BLOCK);
-    bool is_http = upstream_config(run->upstream)->url.len != 0;
-    struct upstream_request out = {
-        .id = upstream_next_id(run->worker->gateway->upstreams),
-        .method = method,
-        .revision = run->revision,
-        .name = buf_slice(&run->id),
+    struct gw_task_request what = {
+        .worker = run->worker,
+        .upstream = run->upstream,
+        .instance = run->instance,
         .token = run->token,
+        .revision = run->revision,
+        .client = run->client,
+        .capabilities = run->capabilities,
         .asker = run->asker,
-        .is_patient = method == MCP_TASKS_RESULT,
-        .progress = method == MCP_TASKS_RESULT ? run->first_id : 0,
+        .first_id = run->first_id,
+        .method = method,
+        .id = buf_slice(&run->id),
+        .responses = responses,
     };
-    if (write_line(run, method, responses, out.id, &line) != 0 ||
-        (is_http && upstream_wants_caller_fields(run->upstream) &&
-         upstream_write_fields(run->upstream, &fields, NULL, NULL) != 0))
-        return NULL;
-    out.line = buf_slice(&line);
-    out.fields = buf_slice(&fields);
-    return upstream_call_start(run->instance, run->worker->upstreams, &out, events, context);
+    return gw_task_request(&what, events, context);
 }
 
 static void ignore_note(void *context, enum mcp_method method, struct slice params) {

@@ -233,7 +233,7 @@ static bool refuse_method(struct gw_call *call) {
     return false;
 }
 
-static bool check_declared(struct gw_call *call) {
+bool gw_task_check_declared(struct gw_call *call) {
     if (call->takes_task || !mcp_revision_is_modern(call->revision))
         return true;
     gw_call_answer_error(
@@ -247,22 +247,15 @@ static bool check_declared(struct gw_call *call) {
 
 /* The upstream of that name, if the caller may know of it here. */
 static struct upstream *find_upstream(const struct gw_call *call, struct slice name) {
-    const struct gw_worker *worker = call->worker;
-    struct upstream *upstream =
-        call->only != NULL ? call->only : upstream_list_find(worker->list, name, NULL);
-    return upstream != NULL && slice_eq(upstream_name(upstream), name) &&
-                   gw_policy_server(worker, name, call->exchange->caller->identity) != NULL
-               ? upstream
-               : NULL;
+    return gw_task_upstream(call->worker, call->exchange->caller, call->only, name);
 }
 
 /* Starts it when it has never been up. False: the call has been refused. */
 static bool find_instance(struct gw_call *call, struct request *request,
                           struct upstream *upstream) {
-    const struct gw_task_home *home = &request->name.home;
-    struct upstream_owner owner = {call->principal->id, home->session, home->capabilities};
     struct upstream_status status;
-    int error = upstream_get(upstream, &owner, call->worker->upstreams, &request->instance);
+    int error = gw_task_instance(call->worker, call->exchange->caller, upstream,
+                                 &request->name.home, &request->instance);
     if (error == UPSTREAM_E_ROOM)
         gw_call_refuse(call, MCP_E_UNAVAILABLE, SLICE(UPSTREAM_LACKS_ROOM));
     else if (error == -ECANCELED)
@@ -271,7 +264,6 @@ static bool find_instance(struct gw_call *call, struct request *request,
         refuse_memory(call);
     if (error != 0)
         return false;
-    gw_token_offer(call->exchange->caller, upstream, request->instance);
     upstream_instance_status(request->instance, &status);
     request->upstream = upstream;
     request->catalog = status.catalog;
@@ -563,7 +555,7 @@ static void send(struct gw_call *call, const struct request *request) {
 
 void gw_task_route(struct gw_call *call, const struct mcp_message *message, bool is_late) {
     CLEANUP(deinit) struct request request = {.message = message, .memory = BUF_INIT(KIB(4))};
-    if (!check_declared(call) ||
+    if (!gw_task_check_declared(call) ||
         !(call->method == MCP_TASKS_LIST ? find_list(call, &request, is_late)
                                          : find_task(call, &request)))
         return;

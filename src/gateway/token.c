@@ -114,6 +114,12 @@ static void explain(struct buf *out, enum verdict verdict, const struct config_s
     }
 }
 
+bool gw_token_lets_use(const struct auth_identity *identity, const struct upstream *upstream) {
+    struct slice scope;
+    return LIKELY(!upstream_wants_token(upstream)) ||
+           judge(identity, upstream_config(upstream), &scope) == TOKEN_FINE;
+}
+
 bool gw_token_check(struct gw_call *call, const struct upstream *upstream) {
     const struct config_server *server = upstream_config(upstream);
     struct slice scope = SLICE_EMPTY;

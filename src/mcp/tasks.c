@@ -125,6 +125,25 @@ int mcp_tasks_strip(struct buf *out, struct json_reader *reader, struct slice do
     return mcp_splice(out, document, edits.items, edits.n);
 }
 
+int mcp_task_bare(struct buf *out, struct json_reader *reader, struct slice document) {
+    static const struct slice type[] = {SLICE_INIT("resultType"), SLICE_INIT("_meta")};
+    static const struct slice server[] = {SLICE_INIT("io.modelcontextprotocol/serverInfo")};
+    static const struct edits_keys of_result = {type, 1, false}, with_meta = {type, 2, false},
+                                   of_meta = {server, ARRAY_LEN(server), false};
+    struct edits edits = {.n = 0};
+    struct buf none = BUF_INIT(1);
+    int error = read_object(reader, document);
+    if (error != 0)
+        return error;
+    const struct json_node *root = json_root(reader);
+    const struct json_node *meta = json_member_typed(reader, root, SLICE("_meta"), JSON_OBJECT);
+    /* One that is no object, as null, says nothing. */
+    edits_members(&edits, reader, root, meta != NULL ? &of_result : &with_meta, &none);
+    if (meta != NULL)
+        edits_members(&edits, reader, meta, &of_meta, &none);
+    return mcp_splice(out, document, edits.items, edits.n);
+}
+
 /* --- what a task says --- */
 
 static const struct {

@@ -62,15 +62,15 @@ static void write_client_info(struct json_writer *writer,
     json_object_end(writer);
 }
 
-void handshake_write_envelope(struct json_writer *writer,
-                              const struct upstream_instance *instance) {
+void handshake_write_envelope(struct json_writer *writer, const struct upstream_instance *instance,
+                              unsigned capabilities) {
     json_key(writer, SLICE("_meta"));
     json_object_begin(writer);
     json_kv_string(writer, MCP_META_VERSION, mcp_revision_name(MCP_2026_07_28));
     json_key(writer, MCP_META_CLIENT_INFO);
     write_client_info(writer, instance);
     json_key(writer, MCP_META_CAPABILITIES);
-    mcp_capabilities_write(writer, instance->capabilities, NULL, MCP_2026_07_28);
+    mcp_capabilities_write(writer, capabilities, NULL, MCP_2026_07_28);
     json_object_end(writer);
 }
 
@@ -79,7 +79,7 @@ static void send_discover(struct upstream_instance *instance) {
     struct json_writer writer;
     json_writer_init(&writer, &params);
     json_object_begin(&writer);
-    handshake_write_envelope(&writer, instance);
+    handshake_write_envelope(&writer, instance, instance->capabilities);
     json_object_end(&writer);
     ask_server(instance, ASK_DISCOVER, MCP_SERVER_DISCOVER, buf_slice(&params));
     buf_deinit(&params);
@@ -257,7 +257,7 @@ static void ask_next_list(struct upstream_instance *instance, struct slice curso
         if (cursor.len != 0)
             json_kv_raw(&writer, SLICE("cursor"), cursor);
         if (speaks_modern(instance))
-            handshake_write_envelope(&writer, instance);
+            handshake_write_envelope(&writer, instance, instance->capabilities);
         json_object_end(&writer);
     }
     ask_server(instance, ASK_LIST, mcp_list_info(instance->ask_list)->method,

@@ -1,9 +1,10 @@
 /*
  * Servers of 2026-07-28 are asked for everything at once: one subscriptions/listen for the lists
- * whose changes the server tells, and for all resources that are watched (MCP 2026-07-28,
- * basic/patterns/subscriptions). What it asks for cannot be changed, so when more is wanted another
- * one is opened, and the one before ends when that is acknowledged; over HTTP a moment later, for
- * what was told meanwhile may still be on its way. What both tell is passed on once.
+ * whose changes the server tells, and for all resources and tasks that are watched (MCP 2026-07-28,
+ * basic/patterns/subscriptions; tasks extension, "Task Status Notifications"). What it asks for
+ * cannot be changed, so when more is wanted another one is opened, and the one before ends when
+ * that is acknowledged; over HTTP a moment later, for what was told meanwhile may still be on its
+ * way. What both tell is passed on once.
  *
  * It is kept open while the instance is ready, so that its catalog is never older than what the
  * server said; that is no use of the instance. A server that does not know the method is not asked
@@ -19,6 +20,7 @@
 #include "http_failure.h"
 #include "json/writer.h"
 #include "listen_private.h"
+#include "mcp/capabilities.h"
 
 enum {
     RETRY_MS = 1000,
@@ -80,6 +82,10 @@ struct slice listen_key(enum mcp_list list) {
     return keys[list];
 }
 
+struct slice listen_topics_key(bool are_tasks) {
+    return are_tasks ? SLICE("taskIds") : SLICE("resourceSubscriptions");
+}
+
 static void write_lists(struct json_writer *writer, unsigned mask) {
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
         if ((mask & (1u << i)) != 0 && i != MCP_LIST_TEMPLATES)
@@ -95,24 +101,29 @@ static bool takes(const struct watches *watches, const struct listen *listen,
     return topic->state != TOPIC_OFF || !watches->is_careful || listen->n_new == 0;
 }
 
-static void write_resources(struct json_writer *writer, struct watches *watches,
-                            struct listen *listen) {
-    size_t cursor = 0;
+/* All of one kind; false: there is none. */
+static bool write_topics(struct json_writer *writer, struct listen *listen, bool are_tasks) {
+    struct watches *watches = &listen->instance->watches;
+    size_t cursor = 0, n = 0;
     void *value = NULL;
-    json_key(writer, SLICE("resourceSubscriptions"));
-    json_array_begin(writer);
     while (map_next(&watches->topics, &cursor, NULL, &value)) {
         struct topic *topic = value;
-        if (!takes(watches, listen, topic))
+        if (topic->is_task != are_tasks || !takes(watches, listen, topic))
             continue;
-        json_string(writer, slice_make(topic->uri, topic->len));
+        if (n++ == 0) {
+            json_key(writer, listen_topics_key(are_tasks));
+            json_array_begin(writer);
+        }
+        json_string(writer, topic_name(topic));
         listen->n_new += topic->state == TOPIC_OFF ? 1 : 0;
         topic->listen_id = listen->id;
         topic->is_honoured = false;
         if (topic->state == TOPIC_OFF)
             topic->state = TOPIC_ASKED;
     }
-    json_array_end(writer);
+    if (n != 0)
+        json_array_end(writer);
+    return n != 0;
 }
 
 static void write_request(struct buf *line, struct listen *listen) {
@@ -125,10 +136,11 @@ static void write_request(struct buf *line, struct listen *listen) {
     json_key(&writer, SLICE("notifications"));
     json_object_begin(&writer);
     write_lists(&writer, listen->asked);
-    if (instance->watches.topics.count != 0)
-        write_resources(&writer, &instance->watches, listen);
+    (void)write_topics(&writer, listen, false);
+    bool has_tasks = write_topics(&writer, listen, true);
     json_object_end(&writer);
-    handshake_write_envelope(&writer, instance);
+    handshake_write_envelope(&writer, instance,
+                             instance->capabilities | (has_tasks ? MCP_CAN_TASKS : 0u));
     json_object_end(&writer);
     mcp_write_request(line, slice_of_u64(listen->id, digits), MCP_SUBSCRIPTIONS_LISTEN,
                       buf_slice(&params));

@@ -5,14 +5,29 @@
 
 enum { OLD_MS = 500 }; /* for what the one before still tells */
 
-#define NOT_TOLD "the upstream does not tell of changes of this resource"
+#define NOT_TOLD "the upstream does not tell of changes of this"
 
 /* The acknowledgement. */
 
+static void read_topics(const struct listen *listen, const struct json_node *filter,
+                        enum upstream_watched kind) {
+    struct upstream_instance *instance = listen->instance;
+    const struct json_reader *reader = instance->worker->home_reader;
+    const struct json_node *names = json_member_typed(
+        reader, filter, listen_topics_key(kind == UPSTREAM_WATCHED_TASK), JSON_ARRAY);
+    for (const struct json_node *node = names != NULL ? json_first(reader, names) : NULL;
+         node != NULL; node = json_next(reader, node)) {
+        struct topic *topic = node->type == JSON_STRING ? watches_find(instance, kind, node) : NULL;
+        if (topic != NULL && topic->listen_id == listen->id)
+            topic->is_honoured = true;
+    }
+}
+
 static void read_honoured(struct listen *listen, struct slice params) {
     static const struct json_want want_nothing[] = {{0}};
-    static const struct json_want want_uris[] = {{"resourceSubscriptions", want_nothing}, {0}};
-    static const struct json_want want_filter[] = {{"notifications", want_uris}, {0}};
+    static const struct json_want want_names[] = {
+        {"resourceSubscriptions", want_nothing}, {"taskIds", want_nothing}, {0}};
+    static const struct json_want want_filter[] = {{"notifications", want_names}, {0}};
     static const struct json_want want = {.children = want_filter};
     struct upstream_instance *instance = listen->instance;
     struct json_reader *reader = instance->worker->home_reader;
@@ -26,14 +41,8 @@ static void read_honoured(struct listen *listen, struct slice params) {
         if (json_member_typed(reader, filter, listen_key((enum mcp_list)i), JSON_TRUE) != NULL)
             listen->told |= listen->asked & (1u << i);
     }
-    const struct json_node *uris =
-        json_member_typed(reader, filter, SLICE("resourceSubscriptions"), JSON_ARRAY);
-    for (const struct json_node *node = uris != NULL ? json_first(reader, uris) : NULL;
-         node != NULL; node = json_next(reader, node)) {
-        struct topic *topic = node->type == JSON_STRING ? watches_find(instance, node) : NULL;
-        if (topic != NULL && topic->listen_id == listen->id)
-            topic->is_honoured = true;
-    }
+    read_topics(listen, filter, UPSTREAM_WATCHED_RESOURCE);
+    read_topics(listen, filter, UPSTREAM_WATCHED_TASK);
 }
 
 static void settle_topics(struct upstream_instance *instance, const struct listen *listen,
@@ -118,12 +127,14 @@ static void on_lists(struct listen *listen, unsigned mask) {
     handshake_lists_changed(instance, news, true);
 }
 
-static void on_updated(struct listen *listen, const struct mcp_message *message) {
+static void on_updated(struct listen *listen, const struct mcp_message *message,
+                       enum upstream_watched kind) {
     struct upstream_instance *instance = listen->instance;
     const struct watches *watches = &instance->watches;
-    const struct json_node *uri =
-        mcp_param(instance->worker->home_reader, message, SLICE("uri"), JSON_STRING);
-    struct topic *topic = watches_find(instance, uri);
+    const struct json_node *name =
+        mcp_param(instance->worker->home_reader, message,
+                  kind == UPSTREAM_WATCHED_TASK ? SLICE("taskId") : SLICE("uri"), JSON_STRING);
+    struct topic *topic = watches_find(instance, kind, name);
     bool is_from_old = listen == watches->old;
     if (topic == NULL || topic->state != TOPIC_ON || (is_from_old && !topic->was_on))
         return;
@@ -159,7 +170,9 @@ void listen_news(struct upstream_instance *instance, const struct listen *stream
     else if (!is_ours || !listen->is_acked)
         listen_log(instance, "told something that it was not asked for");
     else if (message->method == MCP_NOTIFY_RESOURCE_UPDATED)
-        on_updated(listen, message);
+        on_updated(listen, message, UPSTREAM_WATCHED_RESOURCE);
+    else if (message->method == MCP_NOTIFY_TASKS)
+        on_updated(listen, message, UPSTREAM_WATCHED_TASK);
     else
         on_lists(listen, watches_list_mask(message->method));
 }

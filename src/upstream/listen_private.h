@@ -13,7 +13,7 @@ struct listen {
     unsigned asked, told; /* lists: what it asks for, and what the server has acknowledged */
     bool is_acked;
     uint64_t acked_ms;
-    size_t n_new; /* resources that it asks for and that were off */
+    size_t n_new; /* resources and tasks that it asks for and that were off */
     unsigned n_garbage;
 };
 
@@ -23,6 +23,8 @@ void listen_log(const struct upstream_instance *instance, const char *text);
 struct listen *listen_leave(struct listen *listen);
 /* What a filter calls the list: templates change with the resources. */
 struct slice listen_key(enum mcp_list list);
+/* ... and the array of resources, or of tasks. */
+struct slice listen_topics_key(bool are_tasks);
 
 /* listen_news.c */
 /* `stream`: on which it came; NULL: a child's, on which all come. */

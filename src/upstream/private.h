@@ -352,7 +352,8 @@ void handshake_lists_late(struct upstream_instance *instance);
 void handshake_pause_over(struct upstream_instance *instance);
 void handshake_forget(struct upstream_instance *instance);
 /* What every request of 2026-07-28 says of its sender. */
-void handshake_write_envelope(struct json_writer *writer, const struct upstream_instance *instance);
+void handshake_write_envelope(struct json_writer *writer, const struct upstream_instance *instance,
+                              unsigned capabilities);
 void handshake_set_verdict(struct upstream_instance *instance, enum verdict verdict);
 
 /* inbound.c */

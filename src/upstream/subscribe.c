@@ -60,7 +60,7 @@ static void ask(struct upstream_instance *instance, struct topic *topic) {
     watches->n_out++;
     if (send(instance, topic->ask_id,
              is_leaving ? MCP_RESOURCES_UNSUBSCRIBE : MCP_RESOURCES_SUBSCRIBE,
-             slice_make(topic->uri, topic->len)) == 0)
+             topic_name(topic)) == 0)
         return;
     list_remove(&topic->ask_link);
     watches->n_out--;

@@ -1,6 +1,6 @@
 /*
- * What is watched: resources, each with those who want it and with what its server knows of that,
- * and lists. And what they hear of it.
+ * What is watched: resources and tasks, each with those who want it and with what its server knows
+ * of that, and lists. And what they hear of it.
  */
 #include "base/buf.h"
 #include "base/limits.h"
@@ -17,7 +17,7 @@ struct topic *watch_leave(struct upstream_watch *watch) {
         return NULL;
     list_remove(&watch->want_link);
     atomic_fetch_sub(&watches->n_wanted, 1);
-    watches->n_resources -= watch->is_of_lists ? 0 : 1;
+    watches->n_resources -= watch->kind == UPSTREAM_WATCHED_LISTS ? 0 : 1;
     return topic;
 }
 
@@ -34,36 +34,44 @@ void watch_failed(struct upstream_watch *watch, enum upstream_outcome outcome, s
     watch->events.on_live(watch->context, outcome, 0, bytes);
 }
 
-/* Resources. */
+/* Resources and tasks. */
 
-static struct slice uri_of(const struct topic *topic) {
-    return slice_make(topic->uri, topic->len);
+struct slice topic_name(const struct topic *topic) {
+    return slice_make(topic->key + 1, topic->len - 1);
 }
 
-struct topic *topic_new(struct watches *watches, struct slice uri) {
-    struct topic *topic = mem_alloc(sizeof *topic + uri.len);
+struct topic *topic_new(struct watches *watches, enum upstream_watched kind, struct slice key) {
+    struct topic *topic = mem_alloc(sizeof *topic + key.len);
     if (topic == NULL)
         return NULL;
     list_init(&topic->watches);
-    topic->len = uri.len;
-    memcpy(topic->uri, uri.ptr, uri.len);
-    if (map_set(&watches->topics, uri, topic) != 0) {
+    topic->is_task = kind == UPSTREAM_WATCHED_TASK;
+    topic->len = key.len;
+    memcpy(topic->key, key.ptr, key.len);
+    if (map_set(&watches->topics, key, topic) != 0) {
         mem_free(topic);
         return NULL;
     }
-    watches->n_bytes += uri.len;
+    watches->n_bytes += topic_name(topic).len;
     return topic;
 }
 
 void topic_free(struct watches *watches, struct topic *topic) {
     list_remove(&topic->ask_link);
-    watches->n_bytes -= topic->len;
-    (void)map_remove(&watches->topics, uri_of(topic));
+    watches->n_bytes -= topic_name(topic).len;
+    (void)map_remove(&watches->topics, slice_make(topic->key, topic->len));
     mem_free(topic);
 }
 
 bool watches_modern(const struct upstream_instance *instance) {
     return instance->catalog != NULL && mcp_revision_is_modern(instance->catalog->revision);
+}
+
+bool topic_is_served(const struct upstream_instance *instance, const struct topic *topic) {
+    const struct catalog *catalog = instance->catalog;
+    return topic->is_task
+               ? watches_modern(instance) && (catalog->tasks & CATALOG_TASK_EXTENSION) != 0
+               : catalog->has_subscriptions;
 }
 
 void topic_settle(struct upstream_instance *instance, struct topic *topic) {
@@ -97,8 +105,11 @@ static void write_updated(struct buf *out, struct slice uri) {
 void topic_tell(struct upstream_instance *instance, struct topic *topic, struct slice params) {
     struct buf made CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH * 6 + 16);
     (void)instance;
-    if (params.len == 0 || params.len > LIMIT_UPDATED) {
-        write_updated(&made, uri_of(topic));
+    bool is_known = params.len != 0 && params.len <= LIMIT_UPDATED;
+    if (!is_known && topic->is_task) {
+        params = SLICE_EMPTY; /* what it is like, the server alone can say */
+    } else if (!is_known) {
+        write_updated(&made, topic_name(topic));
         if (buf_error(&made) != 0)
             return;
         params = buf_slice(&made);
@@ -131,11 +142,22 @@ void topic_fail(struct upstream_instance *instance, struct topic *topic,
     }
 }
 
+static void tell_lost(const struct topic *topic) {
+    LIST_FOREACH_SAFE (&topic->watches, link, tmp) {
+        struct upstream_watch *watch = CONTAINER_OF(link, struct upstream_watch, want_link);
+        if (watch->is_told)
+            watch->events.on_lost(watch->context);
+    }
+}
+
 void topic_refuse(struct upstream_instance *instance, struct topic *topic,
                   enum upstream_outcome outcome, struct slice bytes) {
+    if (topic->is_task)
+        tell_lost(topic);
     topic_fail(instance, topic, outcome, bytes);
     topic->is_refused = true;
-    topic_tell(instance, topic, SLICE_EMPTY);
+    if (!topic->is_task)
+        topic_tell(instance, topic, SLICE_EMPTY);
 }
 
 void watches_missed(struct upstream_instance *instance) {
@@ -148,9 +170,11 @@ void watches_missed(struct upstream_instance *instance) {
     }
 }
 
-struct topic *watches_find(struct upstream_instance *instance, const struct json_node *uri) {
-    struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH);
-    if (uri == NULL || json_string_append(&text, uri) != 0)
+struct topic *watches_find(struct upstream_instance *instance, enum upstream_watched kind,
+                           const struct json_node *name) {
+    struct buf text CLEANUP(buf_deinit) = BUF_INIT(LIMIT_URI_LENGTH + 1);
+    buf_append_byte(&text, (char)kind);
+    if (name == NULL || json_string_append(&text, name) != 0)
         return NULL;
     return map_get(&instance->watches.topics, buf_slice(&text));
 }

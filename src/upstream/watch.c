@@ -12,6 +12,9 @@ enum { MAX_HEARD = 32 };
 #define NO_SUBSCRIBER                                                                              \
     "{\"code\":-32601,\"message\":\"the upstream does not tell of changes of its resources: it "   \
     "has no capability resources.subscribe\"}"
+#define NO_TASKS                                                                                   \
+    "{\"code\":-32601,\"message\":\"the upstream does not tell of tasks: it has no extension "     \
+    "io.modelcontextprotocol/tasks\"}"
 
 /* Their end. */
 
@@ -43,31 +46,36 @@ static void fail(struct upstream_watch *watch, struct slice reason) {
         topic_settle(instance, topic);
 }
 
-static bool has_room(const struct watches *watches, struct slice uri) {
+static bool has_room(const struct watches *watches, struct slice key) {
+    size_t len = key.len - 1; /* of URI or id */
     return watches->n_resources < LIMIT_WATCHES &&
-           (map_has(&watches->topics, uri) || watches->n_bytes + uri.len <= LIMIT_WATCHED_BYTES);
+           (map_has(&watches->topics, key) || watches->n_bytes + len <= LIMIT_WATCHED_BYTES);
 }
 
 /* Among those who want something. NULL, or why not. */
 static const char *enter(struct upstream_watch *watch) {
     struct watches *watches = &watch->instance->watches;
-    struct slice uri = slice_make(watch->uri, watch->uri_len);
+    struct slice key = slice_make(watch->key, watch->key_len);
+    bool is_of_lists = watch->kind == UPSTREAM_WATCHED_LISTS;
     if (watch->is_too_long)
         return "the URI is longer than 8 KiB";
-    if (!watch->is_of_lists) {
-        if (!has_room(watches, uri))
-            return "too many resources of the upstream are watched; try again later";
-        watch->topic = map_get(&watches->topics, uri);
+    if (!is_of_lists) {
+        if (!has_room(watches, key))
+            return "too many resources and tasks of the upstream are watched; try again later";
+        watch->topic = map_get(&watches->topics, key);
         if (watch->topic == NULL)
-            watch->topic = topic_new(watches, uri);
+            watch->topic = topic_new(watches, watch->kind, key);
         if (watch->topic == NULL)
             return "the gateway is out of memory";
         watches->n_resources++;
     }
-    list_push_back(watch->is_of_lists ? &watches->lists : &watch->topic->watches,
-                   &watch->want_link);
+    list_push_back(is_of_lists ? &watches->lists : &watch->topic->watches, &watch->want_link);
     atomic_fetch_add(&watches->n_wanted, 1);
     return NULL;
+}
+
+static struct slice lacks(const struct topic *topic) {
+    return topic->is_task ? SLICE(NO_TASKS) : SLICE(NO_SUBSCRIBER);
 }
 
 static void want_lists(struct upstream_watch *watch) {
@@ -83,11 +91,11 @@ static void want_lists(struct upstream_watch *watch) {
     }
 }
 
-static void want_resource(struct upstream_watch *watch) {
+static void want_topic(struct upstream_watch *watch) {
     struct upstream_instance *instance = watch->instance;
     struct topic *topic = watch->topic;
-    if (!instance->catalog->has_subscriptions) {
-        topic_refuse(instance, topic, UPSTREAM_ERROR, SLICE(NO_SUBSCRIBER));
+    if (!topic_is_served(instance, topic)) {
+        topic_refuse(instance, topic, UPSTREAM_ERROR, lacks(topic));
         topic_settle(instance, topic);
     } else if (topic->state == TOPIC_ON) {
         watch_live(watch, 0);
@@ -102,10 +110,10 @@ static void want_resource(struct upstream_watch *watch) {
 
 /* The instance is ready. */
 static void want(struct upstream_watch *watch) {
-    if (watch->is_of_lists)
+    if (watch->kind == UPSTREAM_WATCHED_LISTS)
         want_lists(watch);
     else
-        want_resource(watch);
+        want_topic(watch);
 }
 
 static void deliver_start(struct io_message *message) {
@@ -164,13 +172,13 @@ static struct upstream_instance *latest(struct upstream_instance *instance) {
     return instance;
 }
 
-struct upstream_watch *upstream_watch_start(struct upstream_instance *instance, struct slice uri,
-                                            unsigned list_mask,
+struct upstream_watch *upstream_watch_start(struct upstream_instance *instance,
+                                            const struct upstream_wish *wish,
                                             const struct upstream_watch_events *events,
                                             void *context) {
-    bool is_too_long = uri.len > LIMIT_URI_LENGTH;
-    size_t len = is_too_long ? 0 : uri.len;
-    struct upstream_watch *watch = mem_alloc(sizeof *watch + len);
+    bool is_too_long = wish->name.len > LIMIT_URI_LENGTH;
+    bool has_key = wish->kind != UPSTREAM_WATCHED_LISTS && !is_too_long;
+    struct upstream_watch *watch = mem_alloc(sizeof *watch + (has_key ? 1 + wish->name.len : 0));
     if (watch == NULL)
         return NULL;
     instance = latest(instance);
@@ -181,12 +189,15 @@ struct upstream_watch *upstream_watch_start(struct upstream_instance *instance, 
     watch->context = context;
     watch->start_message.deliver = deliver_start;
     watch->stop_message.deliver = deliver_stop;
-    watch->is_of_lists = uri.len == 0;
+    watch->kind = wish->kind;
     watch->is_too_long = is_too_long;
-    watch->list_mask = uri.len == 0 ? list_mask : 0;
-    watch->uri_len = len;
-    if (len != 0)
-        memcpy(watch->uri, uri.ptr, len);
+    watch->list_mask = wish->kind == UPSTREAM_WATCHED_LISTS ? wish->list_mask : 0;
+    if (has_key) {
+        watch->key_len = 1 + wish->name.len;
+        watch->key[0] = (char)wish->kind;
+        if (wish->name.len != 0)
+            memcpy(watch->key + 1, wish->name.ptr, wish->name.len);
+    }
     io_loop_post(watch->loop, &watch->start_message);
     return watch;
 }
@@ -229,19 +240,21 @@ bool watches_any(const struct upstream_instance *instance) {
 }
 
 /* Before anything is asked for: what a server has not is not waited for. */
-static void refuse_all(struct upstream_instance *instance) {
+static void refuse_unserved(struct upstream_instance *instance) {
     size_t cursor = 0;
     void *value = NULL;
     while (map_next(&instance->watches.topics, &cursor, NULL, &value)) {
-        topic_refuse(instance, value, UPSTREAM_ERROR, SLICE(NO_SUBSCRIBER));
-        topic_settle(instance, value);
+        struct topic *topic = value;
+        if (topic_is_served(instance, topic))
+            continue;
+        topic_refuse(instance, topic, UPSTREAM_ERROR, lacks(topic));
+        topic_settle(instance, topic);
     }
 }
 
 void watches_ready(struct upstream_instance *instance) {
     instance->watches.is_ready = true;
-    if (!instance->catalog->has_subscriptions)
-        refuse_all(instance);
+    refuse_unserved(instance);
     if (watches_modern(instance))
         listen_begin(instance);
     else
@@ -315,7 +328,7 @@ bool watches_refused(struct upstream_instance *instance, uint64_t id,
 
 static void on_updated(struct upstream_instance *instance, const struct json_node *uri,
                        struct slice params) {
-    struct topic *topic = watches_find(instance, uri);
+    struct topic *topic = watches_find(instance, UPSTREAM_WATCHED_RESOURCE, uri);
     if (topic != NULL && topic->state != TOPIC_OFF)
         topic_tell(instance, topic, params);
 }

@@ -31,7 +31,7 @@ enum topic_state {
     TOPIC_LEAVING, /* resources/unsubscribe is out */
 };
 
-/* A resource that is watched. */
+/* A resource or a task that is watched. */
 struct topic {
     struct list watches; /* none: it goes when the server has let go of it */
     enum topic_state state;
@@ -44,16 +44,17 @@ struct topic {
     bool is_honoured;   /* by the one that is being acknowledged */
     bool was_on;        /* at the listen before the current one */
     int balance;        /* see is_news() */
-    size_t len;
-    char uri[];
+    bool is_task;
+    size_t len; /* of the key: what kind it is, a byte, then URI or id */
+    char key[];
 };
 
 struct watches {
     struct list all;        /* those that have begun, to tell them the end */
     struct list lists;      /* those of them that want lists */
-    struct map topics;      /* URI to struct topic */
-    size_t n_resources;     /* watches in them */
-    size_t n_bytes;         /* of their URIs */
+    struct map topics;      /* key to struct topic */
+    size_t n_resources;     /* watches in them, tasks' too */
+    size_t n_bytes;         /* of their URIs and ids */
     atomic_size_t n_wanted; /* all that have not failed */
     bool is_ready;          /* the instance is */
     atomic_uint n_heard;    /* on their way from other workers */
@@ -93,9 +94,10 @@ struct upstream_watch {
     struct list_link link;      /* in watches->all */
     struct list_link want_link; /* in topic->watches or watches->lists; unlinked: it has failed */
     struct topic *topic;        /* NULL: lists */
-    bool is_of_lists, is_too_long;
-    size_t uri_len;
-    char uri[];
+    enum upstream_watched kind;
+    bool is_too_long;
+    size_t key_len; /* as a topic's; 0: of lists */
+    char key[];
 };
 
 /* watch.c, for the instance */
@@ -134,7 +136,11 @@ struct topic *watch_leave(struct upstream_watch *watch);
 void watch_live(struct upstream_watch *watch, unsigned list_mask);
 void watch_failed(struct upstream_watch *watch, enum upstream_outcome outcome, struct slice bytes);
 /* NULL: no memory. */
-struct topic *topic_new(struct watches *watches, struct slice uri);
+struct topic *topic_new(struct watches *watches, enum upstream_watched kind, struct slice key);
+/* The URI, or the server's id of the task. */
+struct slice topic_name(const struct topic *topic);
+/* The server has declared that it can tell of such a thing. */
+bool topic_is_served(const struct upstream_instance *instance, const struct topic *topic);
 void topic_free(struct watches *watches, struct topic *topic);
 #define WATCH_TIMEOUT "the upstream did not answer in time whether it tells of changes (timeout)"
 /* The server tells of it from now on: those who wait hear that, and the others that it may have
@@ -143,7 +149,8 @@ void topic_on(struct upstream_instance *instance, struct topic *topic);
 /* Those who wait for it fail; it is off. */
 void topic_fail(struct upstream_instance *instance, struct topic *topic,
                 enum upstream_outcome outcome, struct slice bytes);
-/* And for good: the others will see what has become of it when they look. */
+/* And for good: the others will see what has become of it when they look; those of a task hear
+ * that it is lost. */
 void topic_refuse(struct upstream_instance *instance, struct topic *topic,
                   enum upstream_outcome outcome, struct slice bytes);
 /* Its state has changed: asks, lets go of it or frees it. */
@@ -154,8 +161,10 @@ void watches_lists_fail(struct upstream_instance *instance, enum upstream_outcom
                         struct slice reason);
 /* Everything that is on may have been updated. */
 void watches_missed(struct upstream_instance *instance);
-/* The resource that a notification is about, or NULL. */
-struct topic *watches_find(struct upstream_instance *instance, const struct json_node *uri);
+/* The resource or task that a notification is about, by URI or id (may be NULL), or NULL. */
+struct topic *watches_find(struct upstream_instance *instance, enum upstream_watched kind,
+                           const struct json_node *name);
+/* Empty params: nobody knows what has become of it. */
 void topic_tell(struct upstream_instance *instance, struct topic *topic, struct slice params);
 /* The lists that such a notification is about. */
 unsigned watches_list_mask(enum mcp_method method);

@@ -83,6 +83,35 @@ static void test_strip(void) {
     }
 }
 
+static void test_bare(void) {
+    static const char *const rows[][2] = {
+        {"{\"resultType\":\"complete\",\"taskId\":\"a\",\"_meta\":{\"x\":1,"
+         "\"io.modelcontextprotocol/serverInfo\":{\"name\":\"s\"}}}",
+         "{\"taskId\":\"a\",\"_meta\":{\"x\":1}}"},
+        {"{\"taskId\":\"a\",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":0},"
+         "\"result\":{\"resultType\":\"complete\",\"_meta\":{"
+         "\"io.modelcontextprotocol/serverInfo\":1}},\"resultType\":7}",
+         "{\"taskId\":\"a\",\"_meta\":{},\"result\":{\"resultType\":\"complete\",\"_meta\":{"
+         "\"io.modelcontextprotocol/serverInfo\":1}}}"},
+        {"{\"_meta\":null,\"taskId\":\"a\"}", "{\"taskId\":\"a\"}"},
+        {"{\"taskId\":\"a\"}", "{\"taskId\":\"a\"}"},
+    };
+    static const char *const refused[] = {"[]", "\"taskId\"", "{\"taskId\":}", ""};
+    CLEANUP(json_reader_freep) struct json_reader *reader = NULL;
+    REQUIRE(json_reader_new(&reader) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(4));
+        test_row(rows[i][0]);
+        CHECK_INT(mcp_task_bare(&out, reader, slice_from_cstr(rows[i][0])), 0);
+        CHECK_STR(buf_slice(&out), rows[i][1]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        CLEANUP(buf_deinit) struct buf out = BUF_INIT(KIB(4));
+        test_row(refused[i]);
+        CHECK_INT(mcp_task_bare(&out, reader, slice_from_cstr(refused[i])), MCP_E_REFUSED);
+    }
+}
+
 static const struct {
     enum mcp_revision revision;
     const char *result;
@@ -151,4 +180,4 @@ static void test_read(void) {
     CHECK(!mcp_task_read(reader, SLICE("7"), &task));
 }
 
-TEST_MAIN(TEST(test_rename), TEST(test_strip), TEST(test_created), TEST(test_read))
+TEST_MAIN(TEST(test_rename), TEST(test_strip), TEST(test_bare), TEST(test_created), TEST(test_read))

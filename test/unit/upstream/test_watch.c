@@ -23,6 +23,13 @@
     "}}"
 #define MODERN_NONE "{\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{}}}"
 
+#define MODERN_TASKS                                                                               \
+    "{\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{},\"extensions\":{"      \
+    "\"io.modelcontextprotocol/tasks\":{}}}}"
+#define MODERN_BOTH                                                                                \
+    "{\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"resources\":{\"subscribe\":true}" \
+    ",\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}}}"
+
 #define CONFIG "[mcp.servers.s]\ncmd = [\"x\"]\ntimeout = \"1s\"\n"
 
 #define TOOLS     (1u << MCP_LIST_TOOLS)
@@ -47,7 +54,7 @@ struct fixture {
 struct seen {
     struct fixture *f;
     struct upstream_watch *watch;
-    size_t n_live, n_updated, n_gone;
+    size_t n_live, n_updated, n_lost, n_gone;
     enum upstream_outcome outcome;
     unsigned list_mask;
     struct buf bytes, params; /* of the last ones */
@@ -204,19 +211,40 @@ static void on_updated(void *context, struct slice params) {
     buf_append(&seen->params, params);
 }
 
+static void on_lost(void *context) {
+    struct seen *seen = context;
+    CHECK(seen->n_live == 1 && seen->outcome == UPSTREAM_RESULT && seen->n_gone == 0);
+    seen->n_lost++;
+}
+
 static void on_gone(void *context) {
     struct seen *seen = context;
     seen->n_gone++;
 }
 
-static void watch(struct fixture *f, struct seen *seen, struct slice uri, unsigned lists) {
-    static const struct upstream_watch_events events = {on_live, on_updated, on_gone};
+static void begin(struct fixture *f, struct seen *seen, const struct upstream_wish *wish) {
+    static const struct upstream_watch_events events = {on_live, on_updated, on_lost, on_gone};
     *seen = (struct seen){.f = f};
     buf_init(&seen->bytes, KIB(64));
     buf_init(&seen->params, KIB(64));
-    seen->watch = upstream_watch_start(f->instance, uri, lists, &events, seen);
+    seen->watch = upstream_watch_start(f->instance, wish, &events, seen);
     REQUIRE(seen->watch != NULL);
     CHECK_INT(seen->n_live, 0); /* no event from inside */
+}
+
+static void watch(struct fixture *f, struct seen *seen, struct slice uri, unsigned lists) {
+    struct upstream_wish wish = {
+        .kind = uri.len == 0 ? UPSTREAM_WATCHED_LISTS : UPSTREAM_WATCHED_RESOURCE,
+        .name = uri,
+        .list_mask = lists,
+    };
+    begin(f, seen, &wish);
+}
+
+static void watch_task(struct fixture *f, struct seen *seen, const char *id) {
+    begin(f, seen,
+          &(struct upstream_wish){.kind = UPSTREAM_WATCHED_TASK, .name = slice_from_cstr(id)});
+    settle(f);
 }
 
 static void watch_uri(struct fixture *f, struct seen *seen, const char *uri) {
@@ -810,11 +838,155 @@ static void test_one_of_many(void) {
     tear_down(&f);
 }
 
+#define TASK "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks\","
+#define ACK_TASK                                                                                   \
+    ACKNOWLEDGED "\"params\":{\"notifications\":{\"taskIds\":[\"t\",\"other\",7]}," META "}}"
+#define DECLARED "\"extensions\":{\"io.modelcontextprotocol/tasks\":{}}"
+
+static void test_task(void) {
+    struct fixture f;
+    struct seen t, unknown;
+    set_up(&f);
+    be_ready(&f, MODERN_TASKS);
+    begin(&f, &t, &(struct upstream_wish){.kind = UPSTREAM_WATCHED_TASK, .name = SLICE("t")});
+    watch_task(&f, &unknown, "unknown");
+    char line[512];
+    REQUIRE(take_sent(&f, LISTEN, line));
+    CHECK(strstr(line, "{\"notifications\":{\"taskIds\":[\"t\",\"unknown\"]}") != NULL);
+    CHECK(strstr(line, DECLARED) != NULL);
+    uint64_t id = id_of(line);
+    say_of(&f, TASK "\"params\":{\"taskId\":\"t\",\"status\":\"working\"," META "}}", id);
+    CHECK_INT(t.n_live, 0); /* too early */
+    say_of(&f, ACK_TASK, id);
+    CHECK(t.n_live == 1 && t.outcome == UPSTREAM_RESULT && t.n_updated == 0);
+    check_failed(&unknown, UPSTREAM_FAILED, "does not tell");
+    say_of(&f, TASK "\"params\":{\"taskId\":\"\\u0074\",\"status\":\"working\"," META "}}", id);
+    CHECK_INT(t.n_updated, 1);
+    CHECK(slice_starts_with(buf_slice(&t.params),
+                            SLICE("{\"taskId\":\"\\u0074\",\"status\":\"working\",")));
+    static const char *const strange[] = {
+        TASK "\"params\":{\"taskId\":\"t\",\"status\":\"working\"}}",
+        TASK "\"params\":{\"taskId\":\"other\",\"status\":\"working\"," META "}}",
+        TASK "\"params\":{\"taskId\":[\"t\"],\"status\":\"working\"," META "}}",
+        TASK "\"params\":{\"task\":{\"taskId\":\"t\"}," META "}}",
+        TASK "\"params\":{\"uri\":\"t\"," META "}}",
+        UPDATED "\"params\":{\"uri\":\"t\"," META "}}",
+        UPDATED "\"params\":{\"taskId\":\"t\"," META "}}",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks/"
+        "status\",\"params\":{\"taskId\":\"t\","
+        "\"status\":\"completed\"," META "}}",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks\"}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(strange); i++) {
+        test_row(strange[i]);
+        say_of(&f, strange[i], id);
+        CHECK_INT(t.n_updated, 1);
+    }
+    stop(&unknown);
+    stop(&t);
+    listen_on_retry(f.instance);
+    CHECK_INT(sent(&f, "notifications/cancelled", ""), 1);
+    tear_down(&f);
+}
+
+/* What was missed, or is too long, is told as nothing known: what a task is like only its server
+ * can say. */
+static void test_task_missed(void) {
+    struct fixture f;
+    struct seen t;
+    struct buf line CLEANUP(buf_deinit) = BUF_INIT(LIMIT_UPDATED * 2);
+    set_up(&f);
+    be_ready(&f, MODERN_TASKS);
+    watch_task(&f, &t, "t");
+    uint64_t id = sent(&f, LISTEN, "");
+    say_of(&f, ACK_TASK, id);
+    for (size_t over = 0; over < 2; over++) {
+        struct slice begin = SLICE(TASK "\"params\":");
+        char head[256];
+        int len = snprintf(head, sizeof head,
+                           "{\"taskId\":\"t\",\"_meta\":{\"io.modelcontextprotocol/"
+                           "subscriptionId\":%llu},\"x\":\"",
+                           (unsigned long long)id);
+        buf_reset(&line, 0);
+        buf_append(&line, begin);
+        buf_append(&line, slice_make(head, (size_t)len));
+        for (size_t i = (size_t)len + 2; i < LIMIT_UPDATED + over; i++)
+            buf_append_byte(&line, 'x');
+        buf_append_cstr(&line, "\"}}");
+        buf_append_byte(&line, '\0');
+        say(&f, line.data);
+        CHECK_INT(t.n_updated, 1 + over);
+        CHECK_INT(buf_len(&t.params), over == 0 ? LIMIT_UPDATED : 0);
+    }
+    lose(&f);
+    be_ready(&f, MODERN_TASKS);
+    CHECK_INT(t.n_updated, 2);
+    say_of(&f, ACK_TASK, sent(&f, LISTEN, "\"taskIds\":[\"t\"]"));
+    CHECK(t.n_updated == 3 && buf_len(&t.params) == 0 && t.n_live == 1);
+    /* Not acknowledged any more; and the extension is gone. */
+    lose(&f);
+    be_ready(&f, MODERN_TASKS);
+    say_of(&f, ACKNOWLEDGED "\"params\":{\"notifications\":{}," META "}}", sent(&f, LISTEN, ""));
+    CHECK(t.n_updated == 3 && t.n_lost == 1);
+    lose(&f);
+    be_ready(&f, MODERN_RESOURCES);
+    CHECK(t.n_updated == 3 && t.n_lost == 2 && t.n_live == 1);
+    CHECK_INT(sent(&f, LISTEN, ""), 0);
+    stop(&t);
+    tear_down(&f);
+}
+
+/* A resource and a task of one name are two things, and a server may have one kind alone. */
+static void test_kinds(void) {
+    struct fixture f;
+    struct seen uri, task;
+    set_up(&f);
+    f.instance->state = UPSTREAM_STARTING;
+    watch_uri(&f, &uri, "t");
+    watch_task(&f, &task, "t");
+    be_ready(&f, MODERN_BOTH);
+    uint64_t id = sent(&f, LISTEN, "{\"resourceSubscriptions\":[\"t\"],\"taskIds\":[\"t\"]}");
+    say_of(&f, ACK_TASK, id);
+    CHECK(task.n_live == 1 && task.outcome == UPSTREAM_RESULT);
+    check_failed(&uri, UPSTREAM_FAILED, "does not tell");
+    say_of(&f, TASK "\"params\":{\"taskId\":\"t\"," META "}}", id);
+    CHECK_INT(task.n_updated, 1);
+    stop(&uri);
+    stop(&task);
+    static const struct {
+        const char *server;
+        bool has_resources, has_tasks;
+    } rows[] = {
+        {LEGACY_ALL, true, false},       {LEGACY_NONE, false, false}, {MODERN_NONE, false, false},
+        {MODERN_RESOURCES, true, false}, {MODERN_TASKS, false, true},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (int is_ready = 0; is_ready < 2; is_ready++) {
+            test_row(rows[i].server);
+            lose(&f);
+            if (is_ready)
+                be_ready(&f, rows[i].server);
+            watch_uri(&f, &uri, "t");
+            watch_task(&f, &task, "t");
+            if (!is_ready)
+                be_ready(&f, rows[i].server);
+            CHECK_INT(uri.n_live, rows[i].has_resources ? 0 : 1);
+            CHECK_INT(task.n_live, rows[i].has_tasks ? 0 : 1);
+            if (!rows[i].has_tasks)
+                check_failed(&task, UPSTREAM_ERROR, "extension");
+            stop(&uri);
+            stop(&task);
+        }
+    }
+    tear_down(&f);
+}
+
 static void try_start(void *context) {
     struct fixture *f = context;
     struct seen seen = {.f = f};
-    static const struct upstream_watch_events events = {on_live, on_updated, on_gone};
-    seen.watch = upstream_watch_start(f->instance, SLICE("test://a"), 0, &events, &seen);
+    static const struct upstream_watch_events events = {on_live, on_updated, on_lost, on_gone};
+    static const struct upstream_wish wish = {UPSTREAM_WATCHED_RESOURCE, SLICE_INIT("test://a"), 0};
+    seen.watch = upstream_watch_start(f->instance, &wish, &events, &seen);
     if (seen.watch == NULL)
         return;
     settle(f);
@@ -837,4 +1009,5 @@ static void test_no_memory(void) {
 TEST_MAIN(TEST(test_subscribe), TEST(test_refused), TEST(test_lists_of_sessions), TEST(test_again),
           TEST(test_end), TEST(test_bounds), TEST(test_bytes), TEST(test_overheard),
           TEST(test_listen), TEST(test_surplus), TEST(test_ended), TEST(test_no_listen),
-          TEST(test_late_listen), TEST(test_one_of_many), TEST(test_no_memory))
+          TEST(test_late_listen), TEST(test_one_of_many), TEST(test_task), TEST(test_task_missed),
+          TEST(test_kinds), TEST(test_no_memory))

@@ -48,7 +48,7 @@
 #define LIMIT_RPC_ID             KIB(1)
 #define LIMIT_TOOLS_PER_UPSTREAM 1000u
 #define LIMIT_DEFINITION         KIB(256)
-#define LIMIT_SUBSCRIPTIONS      256u /* resources that one session, or one listen, hears of */
+#define LIMIT_SUBSCRIPTIONS      256u /* resources and tasks that a session, or a listen, hears of */
 #define LIMIT_CARRIED            256u /* POSTs of an HTTP+SSE session that are being answered */
 #define LIMIT_BATCH              100u /* messages of one (2025-03-26) */
 #define LIMIT_CANCEL_REASON      200u /* bytes that are passed on */
@@ -91,9 +91,9 @@
 #define LIMIT_TASK_POLL_FAILURES   3u                /* in a row, of which no answer came */
 #define LIMIT_TASK_KEYS            65536u            /* bytes of keys of input that one has got */
 #define LIMIT_ASK_MS               (10u * 60 * 1000) /* for the client to answer one */
-#define LIMIT_WATCHES              4096u             /* of resources, at one instance */
-#define LIMIT_WATCHED_BYTES        MIB(1)            /* of their URIs together */
-#define LIMIT_UPDATED              KIB(16) /* params of an update that are passed on as they are */
+#define LIMIT_WATCHES              4096u             /* of resources and tasks, at one instance */
+#define LIMIT_WATCHED_BYTES        MIB(1)            /* of their URIs and ids together */
+#define LIMIT_UPDATED              KIB(16) /* params of an update that are kept and passed on */
 #define LIMIT_SESSION_ID           KIB(1)
 #define LIMIT_SSE_ID               KIB(1)
 #define LIMIT_ERROR_BODY           KIB(64) /* of an HTTP answer that is an error */

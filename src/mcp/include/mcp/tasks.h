@@ -42,6 +42,10 @@ MUST_CHECK int mcp_tasks_rename(struct buf *out, struct json_reader *reader, str
  * answers. */
 MUST_CHECK int mcp_tasks_strip(struct buf *out, struct json_reader *reader, struct slice document);
 
+/* Appends an answer to tasks/get as a notification says it: without its type, and without who has
+ * answered. MCP_E_REFUSED: it is no object that can be read. -ENOMEM, -E2BIG. */
+MUST_CHECK int mcp_task_bare(struct buf *out, struct json_reader *reader, struct slice document);
+
 enum mcp_task_status {
     MCP_TASK_WORKING,
     MCP_TASK_INPUT_REQUIRED,

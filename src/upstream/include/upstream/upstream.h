@@ -375,11 +375,11 @@ void upstream_call_cancel(struct upstream_call *call, struct slice reason);
 /* Watches. */
 
 /*
- * Somebody wants to hear of a resource that is updated, or of lists that change. What all watches
- * of an instance want together is what its server is asked for: by resources/subscribe, where the
- * revision has sessions, or by one subscriptions/listen. When the instance has to start anew the
- * server is asked again, and each watched resource is told as updated once: nobody knows what was
- * missed.
+ * Somebody wants to hear of a resource that is updated, of a task (2026-07-28 with its extension),
+ * or of lists that change. What all watches of an instance want together is what its server is
+ * asked for: by resources/subscribe, where the revision has sessions, or by one
+ * subscriptions/listen. When the instance has to start anew the server is asked again, and each
+ * resource and task is told as updated once: nobody knows what was missed.
  *
  * Events come on the home of the instance, on_gone() as the last one.
  */
@@ -393,19 +393,31 @@ struct upstream_watch_events {
      */
     void (*on_live)(void *context, enum upstream_outcome outcome, unsigned list_mask,
                     struct slice bytes);
-    /* The resource was updated: `params` is JSON as the server wrote it, or made by us. */
+    /* The resource was updated: `params` is JSON as the server wrote it, or made by us. Of a task
+     * it is the server's alone; empty: something was missed, or is too long (LIMIT_UPDATED). */
     void (*on_updated)(void *context, struct slice params);
+    /* Of a task that was told of, and only of one (NULL elsewhere): its server does not any more.
+     */
+    void (*on_lost)(void *context);
     /* Nothing comes any more: it was stopped, or the instance is closed for good. Once. */
     void (*on_gone)(void *context);
 };
 
+enum upstream_watched { UPSTREAM_WATCHED_LISTS, UPSTREAM_WATCHED_RESOURCE, UPSTREAM_WATCHED_TASK };
+
+/* What somebody wants to hear of. */
+struct upstream_wish {
+    enum upstream_watched kind;
+    struct slice name;  /* a URI, or the server's id of a task; unescaped, copied */
+    unsigned list_mask; /* of lists, whose changes the hook on_changed() tells */
+};
+
 /*
- * Either `uri` (unescaped, copied), or where that is empty the lists of `list_mask`, whose changes
- * the hook on_changed() tells. Starts the instance; while there are watches it is not stopped for
- * being idle. Any thread. NULL: no memory; no event comes.
+ * Starts the instance; while there are watches it is not stopped for being idle. Any thread. NULL:
+ * no memory; no event comes.
  */
 MUST_CHECK struct upstream_watch *upstream_watch_start(struct upstream_instance *instance,
-                                                       struct slice uri, unsigned list_mask,
+                                                       const struct upstream_wish *wish,
                                                        const struct upstream_watch_events *events,
                                                        void *context);
 /* Any thread, also from inside the events; whoever started it owes it this once, also after
