@@ -4,7 +4,8 @@
  * basic/patterns/subscriptions; tasks extension, "Task Status Notifications"). What it asks for
  * cannot be changed, so when more is wanted another one is opened, and the one before ends when
  * that is acknowledged; over HTTP a moment later, for what was told meanwhile may still be on its
- * way. What both tell is passed on once.
+ * way. What both tell is passed on once, and where it cannot be known whether something is what
+ * both tell, the gateway says itself that there may be something new (tally.h).
  *
  * It is kept open while the instance is ready, so that its catalog is never older than what the
  * server said; that is no use of the instance. A server that does not know the method is not asked
@@ -66,7 +67,10 @@ struct listen *listen_leave(struct listen *listen) {
 
 void listen_on_old(void *context) {
     struct upstream_instance *instance = context;
+    if (instance->watches.old == NULL)
+        return;
     instance->watches.old = listen_leave(instance->watches.old);
+    listen_old_ended(instance, false);
 }
 
 /* The request. */
@@ -238,7 +242,8 @@ static void open_next(struct upstream_instance *instance) {
     listen->id = upstream_next_id(instance->upstream->set);
     listen->asked = instance->catalog->telling;
     io_timer_stop(watches->old_timer);
-    watches->old = listen_leave(watches->old);
+    listen_on_old(instance);
+    listen_asks(instance);
     watches->next = listen;
     io_timer_start(watches->ack_timer, instance->upstream->config->call_idle_timeout_ms);
     int error = send(listen);
@@ -376,6 +381,7 @@ static void ended(struct listen *listen, enum upstream_outcome outcome, struct s
     } else {
         watches->old = discard(watches->old);
         io_timer_stop(watches->old_timer);
+        listen_old_ended(instance, true);
     }
 }
 

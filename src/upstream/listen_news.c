@@ -47,6 +47,7 @@ static void read_honoured(struct listen *listen, struct slice params) {
 
 static void settle_topics(struct upstream_instance *instance, const struct listen *listen,
                           bool had_current) {
+    bool has_old = instance->watches.old != NULL;
     struct watches *watches = &instance->watches;
     size_t cursor = 0;
     void *value = NULL;
@@ -54,7 +55,7 @@ static void settle_topics(struct upstream_instance *instance, const struct liste
     while (map_next(&watches->topics, &cursor, NULL, &value)) {
         struct topic *topic = value;
         topic->was_on = had_current && topic->state == TOPIC_ON;
-        topic->balance = 0;
+        tally_turn(&topic->tally, has_old && topic->was_on, listen->acked_ms);
         if (topic->listen_id != listen->id) {
             has_off = true;
             continue;
@@ -83,13 +84,14 @@ static void acknowledged(struct listen *listen, const struct mcp_message *messag
     watches->next = NULL;
     watches->current = listen;
     watches->lists_was = before != NULL ? before->told : 0;
-    memset(watches->list_balance, 0, sizeof watches->list_balance);
     if (before != NULL && instance_is_http(instance)) {
         watches->old = before;
         io_timer_start(watches->old_timer, OLD_MS);
     } else { /* what a child told it before has been read before */
         listen_leave(before);
     }
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++)
+        tally_turn(&watches->list_tallies[i], watches->old != NULL, listen->acked_ms);
     settle_topics(instance, listen, before != NULL);
     watches_lists_live(instance, listen->told);
     if (watches->has_lost) {
@@ -101,27 +103,51 @@ static void acknowledged(struct listen *listen, const struct mcp_message *messag
 
 /* What it tells. */
 
-/*
- * While there is an old one both tell the same. Whichever comes first is passed on, and the other
- * one's is not. `balance`: how many the old one has told more than the current one.
- */
-static bool is_news(int *balance, bool is_from_old, bool has_old) {
-    if (!has_old)
-        return true;
-    bool is_news = is_from_old ? *balance >= 0 : *balance <= 0;
-    *balance += is_from_old ? 1 : -1;
-    return is_news;
+/* `is_of_old`: the old one is to tell it, if there is one; what that tells itself is held back. */
+static enum tally_word weigh(const struct listen *listen, struct tally *tally, bool is_of_old) {
+    const struct upstream_instance *instance = listen->instance;
+    const struct watches *watches = &instance->watches;
+    uint64_t now = io_loop_now(instance->loop);
+    if (listen != watches->old)
+        return tally_current(tally, is_of_old && watches->old != NULL, now);
+    tally_old(tally, now);
+    return TALLY_COPY;
+}
+
+void listen_asks(struct upstream_instance *instance) {
+    struct watches *watches = &instance->watches;
+    size_t cursor = 0;
+    void *value = NULL;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++)
+        tally_ask(&watches->list_tallies[i]);
+    while (map_next(&watches->topics, &cursor, NULL, &value))
+        tally_ask(&((struct topic *)value)->tally);
+}
+
+void listen_old_ended(struct upstream_instance *instance, bool is_cut) {
+    struct watches *watches = &instance->watches;
+    uint64_t now = io_loop_now(instance->loop);
+    size_t cursor = 0;
+    void *value = NULL;
+    unsigned owed = 0;
+    for (unsigned i = 0; i < MCP_LIST_COUNT; i++)
+        owed |= tally_end(&watches->list_tallies[i], is_cut, now) ? 1u << i : 0;
+    while (map_next(&watches->topics, &cursor, NULL, &value)) {
+        struct topic *topic = value;
+        if (tally_end(&topic->tally, is_cut, now) && topic->state == TOPIC_ON)
+            topic_tell(instance, topic, SLICE_EMPTY);
+    }
+    handshake_lists_changed(instance, owed, true);
 }
 
 static void on_lists(struct listen *listen, unsigned mask) {
     struct upstream_instance *instance = listen->instance;
     struct watches *watches = &instance->watches;
-    bool is_from_old = listen == watches->old;
     unsigned news = 0;
     for (unsigned i = 0; i < MCP_LIST_COUNT; i++) {
         bool is_told = (mask & listen->told & (1u << i)) != 0;
-        bool has_old = watches->old != NULL && (watches->lists_was & (1u << i)) != 0;
-        if (is_told && is_news(&watches->list_balance[i], is_from_old, has_old))
+        bool is_of_old = (watches->lists_was & (1u << i)) != 0;
+        if (is_told && weigh(listen, &watches->list_tallies[i], is_of_old) != TALLY_COPY)
             news |= 1u << i;
     }
     handshake_lists_changed(instance, news, true);
@@ -135,11 +161,18 @@ static void on_updated(struct listen *listen, const struct mcp_message *message,
         mcp_param(instance->worker->home_reader, message,
                   kind == UPSTREAM_WATCHED_TASK ? SLICE("taskId") : SLICE("uri"), JSON_STRING);
     struct topic *topic = watches_find(instance, kind, name);
-    bool is_from_old = listen == watches->old;
-    if (topic == NULL || topic->state != TOPIC_ON || (is_from_old && !topic->was_on))
+    if (topic == NULL || topic->state != TOPIC_ON || (listen == watches->old && !topic->was_on))
         return;
-    if (is_news(&topic->balance, is_from_old, watches->old != NULL && topic->was_on))
+    switch (weigh(listen, &topic->tally, topic->was_on)) {
+    case TALLY_NEWS:
         topic_tell(instance, topic, message->params->raw);
+        return;
+    case TALLY_PERHAPS: /* its words may have been passed on */
+        topic_tell(instance, topic, SLICE_EMPTY);
+        return;
+    case TALLY_COPY:
+        break;
+    }
 }
 
 /* The one that a notification names; its id has to have the type that it was sent with. */

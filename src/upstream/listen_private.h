@@ -30,3 +30,7 @@ struct slice listen_topics_key(bool are_tasks);
 /* `stream`: on which it came; NULL: a child's, on which all come. */
 void listen_news(struct upstream_instance *instance, const struct listen *stream,
                  const struct mcp_message *message);
+/* A next one will be asked for. There is no old one. */
+void listen_asks(struct upstream_instance *instance);
+/* There is no old one any more. `is_cut`: not because we left it. */
+void listen_old_ended(struct upstream_instance *instance, bool is_cut);

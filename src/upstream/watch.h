@@ -18,6 +18,7 @@
 #include "json/reader.h"
 #include "mcp/message.h"
 #include "mcp/protocol.h"
+#include "tally.h"
 #include "upstream/upstream.h"
 
 struct listen;
@@ -43,7 +44,7 @@ struct topic {
     uint64_t listen_id; /* the last listen that asks for it */
     bool is_honoured;   /* by the one that is being acknowledged */
     bool was_on;        /* at the listen before the current one */
-    int balance;        /* see is_news() */
+    struct tally tally;
     bool is_task;
     size_t len; /* of the key: what kind it is, a byte, then URI or id */
     char key[];
@@ -77,7 +78,7 @@ struct watches {
     bool has_surplus;   /* the server tells of something that nobody wants any more */
     bool has_lost;      /* a listen: lists may have changed since */
     unsigned lists_was; /* that the old one was to tell of */
-    int list_balance[MCP_LIST_COUNT];
+    struct tally list_tallies[MCP_LIST_COUNT];
 };
 
 /* One that somebody has started. */

@@ -134,6 +134,53 @@ async function serve(
 const modern = { revisions: [MODERN] };
 const legacy = { revisions: [LEGACY] };
 
+/** A request for subscriptions/listen that the test answers. */
+interface Listen {
+    acknowledge(): void;
+    tell(uri: string, number: number): void;
+    cut(): void;
+}
+
+/** A session that is subscribed to URI of a server that tells what the test says; `next` is asked for by the gateway. */
+async function script(t: TestContext): Promise<{
+    session: Session;
+    news: Recording<RpcMessage>;
+    listens: Listen[];
+    next(): Promise<Listen>;
+}> {
+    const listens: Listen[] = [];
+    let n = 0;
+    const next = async () => {
+        await until(() => listens.length > n, "it is asked to tell of changes");
+        return listens[n++]!;
+    };
+    const on: HttpOptions["on"] = (exchange) => {
+        const { method, id, params } = exchange.message;
+        if (method !== LISTEN) return false;
+        const stream = exchange.sse();
+        const event = (method: string, params: object, meta: object = {}) =>
+            stream.event({ jsonrpc: "2.0", method, params: { ...params, _meta: { ...meta, [SUBSCRIPTION_KEY]: id } } });
+        listens.push({
+            acknowledge: () => event(ACKNOWLEDGED, { notifications: params!.notifications }),
+            tell: (uri, number) => event(UPDATED, { uri }, { "x/number": number }),
+            cut: () => exchange.reset(),
+        });
+        return true;
+    };
+    const { gateway } = await serve(t, { ...modern, on });
+    const first = next().then((listen) => listen.acknowledge()); // for lists
+    const second = first.then(next).then((listen) => listen.acknowledge());
+    const { session, news } = await subscribe(gateway, "/mcp/srv");
+    await second;
+    return { session, news, listens, next };
+}
+
+/** What is told of the resource; undefined: the gateway's own word. */
+const numbers = (news: Recording<RpcMessage>, uri: string) =>
+    news.items
+        .filter((message) => isUpdated(message) && message.params!.uri === uri)
+        .map(({ params }) => (params!._meta as { "x/number"?: number } | undefined)?.["x/number"]);
+
 describe("HTTP servers of 2026-07-28", { concurrency: 2 }, () => {
     test("the catalog is read again when the server says so, though nobody listens", async (t) => {
         const { fixture, gateway, brain } = await serve(t, modern);
@@ -185,6 +232,56 @@ describe("HTTP servers of 2026-07-28", { concurrency: 2 }, () => {
         brain.touch("test://thing/5");
         await until(() => told("test://thing/5") === 1, "what comes after all others");
         assert.equal(told("test://thing/0"), 5);
+    });
+
+    test("told before the one that takes over is acknowledged, and by that again: told once", async (t) => {
+        const { session, news, listens, next } = await script(t);
+        for (let i = 1; i <= 20; i++) {
+            const asked = session.request("resources/subscribe", { uri: `test://thing/${i}` });
+            const [before, after] = [listens.at(-1)!, await next()];
+            before.tell(URI, i);
+            after.acknowledge();
+            after.tell(URI, i);
+            assert.deepEqual((await asked).result, {});
+            after.tell(`test://thing/${i}`, i);
+            await until(() => numbers(news, `test://thing/${i}`).length === 1, "what comes after it is told");
+        }
+        const told = numbers(news, URI).filter((number) => number !== undefined);
+        assert.deepEqual(told, [...new Set(told)]);
+        assert.equal(told.at(-1), 20);
+    });
+
+    test("told by the one before alone, and the next update by both: nothing is lost", async (t) => {
+        const { session, news, listens, next } = await script(t);
+        const asked = session.request("resources/subscribe", { uri: "test://thing/1" });
+        const [before, after] = [listens.at(-1)!, await next()];
+        before.tell(URI, 1);
+        await until(() => numbers(news, URI).includes(1), "the first is told");
+        after.acknowledge();
+        assert.deepEqual((await asked).result, {});
+        after.tell(URI, 2);
+        before.tell(URI, 2);
+        await until(() => numbers(news, URI).length === 2, "the second is told, or that there may be one");
+        assert.notEqual(numbers(news, URI)[1], 1);
+        after.tell(URI, 3);
+        await until(() => numbers(news, URI).includes(3), "the third is told");
+        assert.equal(numbers(news, URI).length, 3);
+    });
+
+    test("told by the one before alone, and the next update by the other one, before the one before is cut: nothing is lost", async (t) => {
+        const { session, news, listens, next } = await script(t);
+        const asked = session.request("resources/subscribe", { uri: "test://thing/1" });
+        const [before, after] = [listens.at(-1)!, await next()];
+        before.tell(URI, 1);
+        await until(() => numbers(news, URI).includes(1), "the first is told");
+        after.acknowledge();
+        after.tell(URI, 2);
+        after.tell("test://thing/1", 2);
+        assert.deepEqual((await asked).result, {});
+        await until(() => numbers(news, "test://thing/1").includes(2), "what comes after it is told");
+        before.cut();
+        await until(() => numbers(news, URI).some((number) => number !== 1), "the second is told, or that something was");
+        assert.equal(numbers(news, URI).length, 2);
     });
 
     const refusals: { [what: string]: NonNullable<HttpOptions["on"]> } = {
