@@ -27,7 +27,7 @@ struct end {
     struct io_stream *stream;
     struct io_loop *loop;
     struct buf got;
-    unsigned reads, ends, drains;
+    unsigned reads, ends, drains, queued;
     int error;
     size_t stop_after; /* stops the loop when that much came */
     bool stops_at_end, stops_at_drain, frees_at_read, frees_at_end;
@@ -55,6 +55,12 @@ static void on_end(void *context, int error) {
         io_loop_stop(end->loop);
 }
 
+static void on_queued(void *context) {
+    struct end *end = context;
+    end->queued++;
+    CHECK(io_stream_queued(end->stream) > 0);
+}
+
 static void on_drain(void *context) {
     struct end *end = context;
     end->drains++;
@@ -66,6 +72,7 @@ static void on_drain(void *context) {
 static const struct io_stream_events events = {
     .on_read = on_read,
     .on_end = on_end,
+    .on_queued = on_queued,
     .on_drain = on_drain,
 };
 
@@ -196,6 +203,119 @@ static void test_queue(void) {
         pair_close(&pair);
     }
 }
+
+/* --- the end of a turn --- */
+
+static void test_turn(void) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct pair pair;
+        pair_open(&pair, kinds[i]);
+        struct end *near = &pair.ends[0], *far = &pair.ends[1];
+        CHECK_INT(io_stream_write(near->stream, SLICE("one "), 100), 0);
+        CHECK_INT(io_stream_write(near->stream, SLICE("two "), 100), 0);
+        CHECK_INT(io_stream_write(near->stream, SLICE("three"), 100), 0);
+        CHECK(!io_stream_has_input(far->stream));
+        CHECK_INT(io_stream_queued(near->stream), 0);
+        CHECK(io_stream_undelivered(near->stream) >= 13);
+        io_stream_read(far->stream, true);
+        settle(&pair);
+        CHECK_STR(buf_slice(&far->got), "one two three");
+        CHECK_INT(far->reads, 1);
+        CHECK_INT(near->queued + near->drains, 0);
+        /* Who wants, has it at once; and it is written once. */
+        CHECK_INT(io_stream_write(near->stream, SLICE("!"), 100), 0);
+        io_stream_flush(near->stream);
+        CHECK(io_stream_has_input(far->stream));
+        settle(&pair);
+        CHECK_STR(buf_slice(&far->got), "one two three!");
+        pair_close(&pair);
+    }
+}
+
+/* At the most that waits for the end of a turn, and one byte past it. */
+static void test_turn_bytes(void) {
+    static char bytes[IO_STREAM_TURN + 1];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = pattern_at(i);
+    for (size_t len = IO_STREAM_TURN; len <= sizeof bytes; len++) {
+        struct pair pair;
+        pair_open(&pair, IO_STREAM_PIPE);
+        struct end *near = &pair.ends[0], *far = &pair.ends[1];
+        CHECK_INT(io_stream_write(near->stream, slice_make(bytes, 7), MIB(1)), 0);
+        CHECK_INT(io_stream_write(near->stream, slice_make(bytes + 7, len - 7), MIB(1)), 0);
+        CHECK(io_stream_has_input(far->stream) == (len > IO_STREAM_TURN));
+        io_stream_read(far->stream, true);
+        settle(&pair);
+        CHECK_INT(buf_len(&far->got), len);
+        CHECK(has_pattern(buf_slice(&far->got), 0));
+        pair_close(&pair);
+    }
+}
+
+/* Many who write in one long turn do not let the first one wait for the last. */
+static void test_long_turn(void) {
+    enum { WRITES = 32 };
+    struct pair pair;
+    pair_open(&pair, IO_STREAM_TCP);
+    for (int i = 1; i <= WRITES; i++) {
+        struct io_stream *stream = pair.ends[i == 1 ? 0 : 1].stream;
+        CHECK(!io_stream_has_input(pair.ends[1].stream));
+        CHECK_INT(io_stream_write(stream, SLICE("x"), 100), 0);
+    }
+    CHECK(io_stream_has_input(pair.ends[1].stream));
+    CHECK(io_stream_has_input(pair.ends[0].stream));
+    pair_close(&pair);
+}
+
+/* The kernel takes a part of what leaves at the end of a turn: told, and the rest follows. */
+static void test_queued_at_end(void) {
+    static char bytes[IO_STREAM_TURN];
+    struct pair pair;
+    int fds[2];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = pattern_at(i);
+    pair_open(&pair, IO_STREAM_PIPE);
+    struct end *near = &pair.ends[0], *far = &pair.ends[1];
+    io_stream_free(near->stream);
+    io_stream_free(far->stream);
+    if (io_pipe(&fds[0], &fds[1]) != 0 || fcntl(fds[1], F_SETPIPE_SZ, 4096) != 4096 ||
+        io_stream_new(near->loop, IO_STREAM_PIPE, fds[1], &events, near, &near->stream) != 0 ||
+        io_stream_new(far->loop, IO_STREAM_PIPE, fds[0], &events, far, &far->stream) != 0)
+        CANNOT_GO_ON();
+    CHECK_INT(io_stream_write(near->stream, slice_make(bytes, sizeof bytes), MIB(1)), 0);
+    CHECK_INT(io_stream_queued(near->stream), 0);
+    settle(&pair);
+    CHECK_INT(near->queued, 1);
+    CHECK_INT(io_stream_queued(near->stream), sizeof bytes - 4096);
+    io_stream_read(far->stream, true);
+    settle(&pair);
+    CHECK_INT(buf_len(&far->got), sizeof bytes);
+    CHECK(has_pattern(buf_slice(&far->got), 0));
+    CHECK_INT(near->drains, 1);
+    pair_close(&pair);
+}
+
+/* Nobody reads any more: that is met when the turn ends, and told once. */
+static void test_broken_at_end(void) {
+    struct pair pair;
+    pair_open(&pair, IO_STREAM_PIPE);
+    struct end *near = &pair.ends[0], *far = &pair.ends[1];
+    far->stream = io_stream_free(far->stream);
+    settle(&pair);
+    CHECK_INT(io_stream_write(near->stream, SLICE("for nobody"), 100), 0);
+    CHECK(!io_stream_took_nothing(near->stream));
+    CHECK_INT(near->ends, 0);
+    settle(&pair);
+    CHECK(io_stream_took_nothing(near->stream));
+    CHECK_INT(near->ends, 1);
+    CHECK_INT(near->error, -EPIPE);
+    CHECK_INT(io_stream_write(near->stream, SLICE("again"), 100), -EPIPE);
+    settle(&pair);
+    CHECK_INT(near->ends, 1);
+    pair_close(&pair);
+}
+
+/* --- ends --- */
 
 /* A FIN goes behind what is queued; the other direction stays open. */
 static void test_half_close(void) {
@@ -493,7 +613,9 @@ static void test_turns(void) {
     guarded_free(&guarded);
 }
 
-TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_half_close),
-          TEST(test_pause), TEST(test_free_inside), TEST(test_free_with_queue),
-          TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor),
-          TEST(test_write_out_of_memory), TEST(test_held), TEST(test_turns))
+TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_turn),
+          TEST(test_turn_bytes), TEST(test_long_turn), TEST(test_queued_at_end),
+          TEST(test_broken_at_end), TEST(test_half_close), TEST(test_pause), TEST(test_free_inside),
+          TEST(test_free_with_queue), TEST(test_broken_while_queued), TEST(test_reset),
+          TEST(test_bad_descriptor), TEST(test_write_out_of_memory), TEST(test_held),
+          TEST(test_turns))
