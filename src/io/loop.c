@@ -80,8 +80,7 @@ int io_loop_new(struct io_loop **ret_loop) {
     loop->turn_end.data = loop;
     uv_prepare_start(&loop->turn_end, on_turn_end);
     uv_unref((uv_handle_t *)&loop->turn_end);
-    list_init(&loop->unsent);
-    list_init(&loop->starved);
+    streams_init(loop);
     list_init(&loop->timers_kept);
     loop->starved_timer.data = loop;
     loop->async.data = loop;

@@ -34,6 +34,9 @@ struct io_loop {
     uv_prepare_t turn_end; /* before the loop waits for events */
     struct list unsent;    /* streams that were written to in this turn, or have to tell of it */
     size_t n_unsent;       /* writes since all of them were sent */
+    size_t n_writes;       /* in this turn */
+    size_t usual_writes;   /* in a turn, of those that write; in sixteenths */
+    bool is_busy;          /* what is written waits for the end of the turn */
     struct list starved;   /* streams that would read, but too much is held */
     uv_timer_t starved_timer;
     /* Of the streams that bring more to hold, and of those that drain. */
@@ -42,7 +45,9 @@ struct io_loop {
     char read_chunk[IO_READ_CHUNK]; /* every stream reads into it: bytes are handed on at once */
 };
 
-/* stream.c: reading goes on where there is room again. */
+/* stream.c */
+void streams_init(struct io_loop *loop);
+/* Reading goes on where there is room again. */
 void streams_feed(struct io_loop *loop);
 /* What was written in this turn leaves. */
 void streams_end_turn(struct io_loop *loop);

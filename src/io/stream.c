@@ -334,7 +334,30 @@ static ssize_t try_write(struct io_stream *stream, const struct slice *pieces, s
 
 /* --- the end of a turn --- */
 
-enum { TURN_WRITES = 32 }; /* after so many the first ones have waited long enough */
+/*
+ * To wait for the end of a turn pays where a turn has much to write. Where it has little, peers had
+ * better begin while we go on: which it is, the turns before tell.
+ */
+enum {
+    TURN_WRITES = 32, /* after so many the first ones have waited long enough */
+    BUSY_FROM = 6,    /* writes in a turn, on average */
+    BUSY_TO = 3,
+    FRACTION = 16, /* averages count sixteenths */
+    INERTIA = 8    /* turns */
+};
+
+void streams_init(struct io_loop *loop) {
+    list_init(&loop->starved);
+    list_init(&loop->unsent);
+    loop->is_busy = true; /* until it is known */
+    loop->usual_writes = 2 * BUSY_FROM * FRACTION;
+}
+
+static void note_turn(struct io_loop *loop, size_t n_writes) {
+    loop->usual_writes += n_writes * FRACTION / INERTIA - loop->usual_writes / INERTIA;
+    size_t least = loop->is_busy ? BUSY_TO : BUSY_FROM;
+    loop->is_busy = loop->usual_writes >= least * FRACTION;
+}
 
 /* Never calls back: what has to be told is told at the end of the turn. */
 void io_stream_flush(struct io_stream *stream) {
@@ -376,7 +399,9 @@ static void tell(struct io_stream *stream) {
 
 void streams_end_turn(struct io_loop *loop) {
     struct list_link *link;
-    loop->n_unsent = 0;
+    if (loop->n_writes != 0)
+        note_turn(loop, loop->n_writes);
+    loop->n_writes = loop->n_unsent = 0;
     while ((link = list_pop_front(&loop->unsent)) != NULL) { /* who is told may write */
         struct io_stream *stream = CONTAINER_OF(link, struct io_stream, unsent_link);
         io_stream_flush(stream);
@@ -439,9 +464,11 @@ int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_p
         len += pieces[i].len;
     if (len == 0)
         return 0;
+    stream->loop->n_writes++;
     bool is_much = stream->sending != NULL || len > IO_STREAM_TURN - buf_len(&stream->queue);
-    return !is_much && collect(stream, pieces, n_pieces, len) ? 0
-                                                              : send_now(stream, pieces, n_pieces);
+    return stream->loop->is_busy && !is_much && collect(stream, pieces, n_pieces, len)
+               ? 0
+               : send_now(stream, pieces, n_pieces);
 }
 
 int io_stream_writev(struct io_stream *stream, const struct slice *pieces, size_t n_pieces,

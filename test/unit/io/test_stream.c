@@ -267,6 +267,29 @@ static void test_long_turn(void) {
     pair_close(&pair);
 }
 
+/* Where turns have little to write nothing waits for their end, and the other way round. */
+static void test_quiet_and_busy(void) {
+    struct pair pair;
+    pair_open(&pair, IO_STREAM_TCP);
+    struct end *near = &pair.ends[0], *far = &pair.ends[1];
+    for (int busy = 0; busy <= 1; busy++) {
+        io_stream_read(far->stream, true);
+        for (int turn = 0; turn < 40; turn++) {
+            for (int i = 0; i < (busy ? 8 : 1); i++)
+                CHECK_INT(io_stream_write(near->stream, SLICE("x"), 100), 0);
+            settle(&pair);
+        }
+        io_stream_read(far->stream, false);
+        CHECK_INT(io_stream_write(near->stream, SLICE("y"), 100), 0);
+        CHECK(io_stream_has_input(far->stream) == !busy);
+        settle(&pair);
+    }
+    io_stream_read(far->stream, true);
+    settle(&pair);
+    CHECK_INT(buf_len(&far->got), 40 + 1 + 40 * 8 + 1);
+    pair_close(&pair);
+}
+
 /* The kernel takes a part of what leaves at the end of a turn: told, and the rest follows. */
 static void test_queued_at_end(void) {
     static char bytes[IO_STREAM_TURN];
@@ -614,8 +637,8 @@ static void test_turns(void) {
 }
 
 TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_turn),
-          TEST(test_turn_bytes), TEST(test_long_turn), TEST(test_queued_at_end),
-          TEST(test_broken_at_end), TEST(test_half_close), TEST(test_pause), TEST(test_free_inside),
-          TEST(test_free_with_queue), TEST(test_broken_while_queued), TEST(test_reset),
-          TEST(test_bad_descriptor), TEST(test_write_out_of_memory), TEST(test_held),
-          TEST(test_turns))
+          TEST(test_turn_bytes), TEST(test_long_turn), TEST(test_quiet_and_busy),
+          TEST(test_queued_at_end), TEST(test_broken_at_end), TEST(test_half_close),
+          TEST(test_pause), TEST(test_free_inside), TEST(test_free_with_queue),
+          TEST(test_broken_while_queued), TEST(test_reset), TEST(test_bad_descriptor),
+          TEST(test_write_out_of_memory), TEST(test_held), TEST(test_turns))
