@@ -141,6 +141,12 @@ describe("limits of messages", () => {
         const result = (id: unknown, more: object): string =>
             JSON.stringify({ jsonrpc: "2.0", id, result: { content: [], ...more } });
 
+        /** It is started once more; until now so often. */
+        const startedAgain = async (starts: number): Promise<void> => {
+            child = await control.started("it", starts + 1);
+            await until(async () => (await session.call("it__echo")).result?.isError !== true, "it is started again");
+        };
+
         test("max_json_depth", async () => {
             // The message, result and structuredContent are three levels.
             const fits = await answered((id) => result(id, { structuredContent: { deep: nested(DEPTH - 3) } }));
@@ -165,6 +171,7 @@ describe("limits of messages", () => {
             const fits = await answered((id) => line(id, MESSAGE));
             assert.equal((fits.result?.structuredContent as { fill: string }).fill.length > MESSAGE - 200, true);
             const from = gateway.log.items.length;
+            const starts = control.count("it");
             const past = await answered((id) => line(id, MESSAGE + 1));
             assert.match(said(past), /stopped before it answered/);
             assert.match(said(past), new RegExp(`longer than max_message, ${MESSAGE}`));
@@ -173,23 +180,21 @@ describe("limits of messages", () => {
                 from,
             );
             assert.match(String(down.reason), new RegExp(`longer than max_message, ${MESSAGE}`));
-            child = await control.started("it", control.count("it"));
-            await until(async () => (await session.call("it__echo")).result?.isError !== true, "it is started again");
-            child = control.starts.items.findLast((one) => one.name === "it")!;
+            await startedAgain(starts);
         });
 
         test("lines that are no messages", async () => {
             for (let n = 0; n < 1000; n++) child.do({ do: "line", line: "no message" });
             assert.notEqual((await session.call("it__echo")).result?.isError, true);
             const from = gateway.log.items.length;
+            const starts = control.count("it");
             child.do({ do: "line", line: "one more" });
             const down = await gateway.waitForLog(
                 (entry) => entry.message === "is down" && entry.upstream === "it",
                 from,
             );
             assert.match(String(down.reason), /more than 1,000 lines that are no messages/);
-            await until(async () => (await session.call("it__echo")).result?.isError !== true, "it is started again");
-            child = control.starts.items.findLast((one) => one.name === "it")!;
+            await startedAgain(starts);
         });
     });
 
