@@ -128,7 +128,8 @@ void client_call_unsent(struct client_call *call) {
 }
 
 static bool may_be_sent_again(const struct client_call *call) {
-    return call->is_on_kept && !call->is_answered && (call->is_idempotent || !call->is_sent);
+    return call->is_on_kept && !call->is_answered && buf_len(&call->request) != 0 &&
+           (call->is_idempotent || !call->is_sent);
 }
 
 /* On another connection than the one that broke. The pool lives on by the new one. */

@@ -92,6 +92,7 @@ int client_connection_send(struct client_connection *connection) {
         http_parser_expect_no_body(connection->parser);
     if (call->has_secret)
         io_stream_has_secrets(connection->stream);
+    connection->accepted_before = io_stream_accepted(connection->stream);
     int error = io_stream_write(connection->stream, buf_slice(&call->request), SIZE_MAX);
     call->is_sent |= error == 0 || error == -ENOMEM || error == -EIO;
     if (error != 0)
@@ -361,7 +362,7 @@ static void on_end(void *context, int error) {
         fail_at_tls(connection, "it closed the connection during the handshake");
         return;
     case CLIENT_BUSY:
-        if (io_stream_took_nothing(connection->stream))
+        if (io_stream_withdraw(connection->stream, connection->accepted_before))
             client_call_unsent(connection->call);
         client_answer_end(connection, error);
         return;

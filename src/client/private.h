@@ -136,6 +136,7 @@ struct client_connection {
     const struct client_target *target; /* until the tunnel and TLS stand */
     struct io_dial *dial;
     struct io_stream *stream;
+    uint64_t accepted_before; /* by the stream, when the request was written */
     struct http_parser *parser;
     /* Dialling, proxy and TLS; a held answer; the idle time; a failure: by the state. */
     struct io_timer *timer;

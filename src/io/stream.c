@@ -359,6 +359,18 @@ static void note_turn(struct io_loop *loop, size_t n_writes) {
     loop->is_busy = loop->usual_writes >= least * FRACTION;
 }
 
+/* What waits will not leave: then it was never accepted. */
+static void give_up(struct io_stream *stream) {
+    stream->is_broken = true;
+    stream->n_accepted -= buf_len(&stream->queue);
+    empty_queue(stream);
+}
+
+static void give_up_by(struct io_stream *stream, int error) {
+    stream->write_error = error;
+    give_up(stream);
+}
+
 /* Never calls back: what has to be told is told at the end of the turn. */
 void io_stream_flush(struct io_stream *stream) {
     struct slice all = buf_slice(&stream->queue);
@@ -366,20 +378,28 @@ void io_stream_flush(struct io_stream *stream) {
         return;
     ssize_t n = try_write(stream, &all, 1);
     if (n < 0) {
-        stream->is_broken = true;
-        stream->write_error = (int)n;
-        stream->n_accepted -= all.len;
-        empty_queue(stream);
+        give_up_by(stream, (int)n);
     } else if ((size_t)n == all.len) {
         empty_queue(stream);
     } else {
         buf_consume(&stream->queue, (size_t)n);
         send_queue(stream);
+        if (stream->sending == NULL)
+            give_up_by(stream, -ENOMEM);
     }
 }
 
-bool io_stream_took_nothing(const struct io_stream *stream) {
-    return stream->write_error != 0;
+uint64_t io_stream_accepted(const struct io_stream *stream) {
+    return stream->n_accepted;
+}
+
+bool io_stream_withdraw(struct io_stream *stream, uint64_t accepted) {
+    size_t unsent = stream->sending == NULL ? buf_len(&stream->queue) : 0;
+    if (stream->n_accepted - unsent > accepted)
+        return false;
+    if (stream->sending == NULL)
+        give_up(stream);
+    return true;
 }
 
 static void flush_all(struct io_loop *loop) {
@@ -464,6 +484,8 @@ int stream_send(struct io_stream *stream, const struct slice *pieces, size_t n_p
         len += pieces[i].len;
     if (len == 0)
         return 0;
+    if (stream->is_broken) /* by a part of the same write */
+        return stream->write_error != 0 ? stream->write_error : -EPIPE;
     stream->loop->n_writes++;
     bool is_much = stream->sending != NULL || len > IO_STREAM_TURN - buf_len(&stream->queue);
     return stream->loop->is_busy && !is_much && collect(stream, pieces, n_pieces, len)

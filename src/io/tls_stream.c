@@ -434,7 +434,7 @@ int tls_stream_write(struct tls_stream *layer, const struct slice *pieces, size_
         return 0;
     ERR_clear_error();
     layer->stream->is_broken = true;
-    if (layer->stream->n_accepted != n_before)
+    if (layer->stream->n_accepted > n_before)
         return -EIO;
     return wire->error != 0 ? wire->error : -EPIPE;
 }

@@ -1,5 +1,6 @@
 /* What is sent, and what becomes of a request whose connection breaks. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "exchange.h"
 
@@ -275,6 +276,48 @@ static void test_gone_unnoticed(void) {
     }
 }
 
+struct in_poll {
+    struct exchange exchange;
+    struct client_request request;
+    struct io_watch *watch;
+};
+
+static void start_now(void *context) {
+    struct in_poll *in_poll = context;
+    in_poll->watch = io_watch_free(in_poll->watch);
+    exchange_start(&in_poll->exchange, &in_poll->request);
+}
+
+/* The end comes in the turn in which the request was written, and before that turn's end: nothing
+ * of it has left, and nothing will. */
+static void test_gone_before_it_left(void) {
+    static const enum reply_then ends[] = {REPLY_CLOSE, REPLY_RESET};
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        struct world world;
+        struct in_poll in_poll;
+        int fds[2];
+        world_open(&world, &hello, 1);
+        in_poll.request = request_to(world.target);
+        in_poll.request.method = HTTP_METHOD_POST;
+        check_exchange(&world, &in_poll.request, "200 x .");
+        exchange_init(&in_poll.exchange, &world);
+        if (io_pipe(&fds[0], &fds[1]) != 0 ||
+            io_watch_new(world.guarded.loop, fds[0], start_now, &in_poll, &in_poll.watch) != 0)
+            CANNOT_GO_ON();
+        world_settle(&world);
+        CHECK_INT(write(fds[1], "", 1), 1); /* first this is seen, then the end */
+        server_drop(&world.server, ends[i]);
+        guarded_run(&world.guarded);
+        CHECK_STR(exchange_trace(&in_poll.exchange), "200 x .");
+        CHECK_INT(world.server.n_requests, 2);
+        CHECK_INT(world.server.n_accepted, 2);
+        buf_deinit(&in_poll.exchange.trace);
+        world_close(&world);
+        io_fd_close(&fds[0]);
+        io_fd_close(&fds[1]);
+    }
+}
+
 /* --- early answers --- */
 
 /* 413 before the body was read: told, and the connection is not kept, as the server would take the
@@ -371,5 +414,5 @@ static void test_large_body(void) {
 
 TEST_MAIN(TEST(test_bytes), TEST(test_unfit), TEST(test_no_connection), TEST(test_long_reason),
           TEST(test_again), TEST(test_again_without_server), TEST(test_gone_unnoticed),
-          TEST(test_early_answer), TEST(test_early_answer_and_end), TEST(test_break_while_paused),
-          TEST(test_large_body))
+          TEST(test_gone_before_it_left), TEST(test_early_answer), TEST(test_early_answer_and_end),
+          TEST(test_break_while_paused), TEST(test_large_body))

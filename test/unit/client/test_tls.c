@@ -1,5 +1,7 @@
 /* https from end to end, directly and through a proxy, and what may go wrong before the first byte
  * of a request leaves. */
+#include <signal.h>
+
 #include "exchange.h"
 #include "tls_layer.h"
 
@@ -256,6 +258,77 @@ static void test_give_up(void) {
     }
 }
 
-TEST_MAIN(TEST(test_requests), TEST(test_large), TEST(test_answers), TEST(test_through_proxy),
-          TEST(test_wrong_name), TEST(test_unknown_authority), TEST(test_no_tls),
-          TEST(test_give_up))
+/* --- what may have arrived is not sent again --- */
+
+static void reset_now(void *context) {
+    struct server_peer *peer = context;
+    peer->is_sending = false;
+    server_close(peer, REPLY_RESET);
+}
+
+/* In place of the reply "again": asks for another handshake, and resets when the refusal of that
+ * could be on its way. */
+static void write_or_ask_again(struct server_peer *peer, struct slice bytes) {
+    if (!slice_eq(bytes, SLICE("again"))) {
+        tls_layer_write(peer, bytes);
+        return;
+    }
+    CHECK_INT(SSL_renegotiate(peer->layer), 1);
+    CHECK_INT(SSL_do_handshake(peer->layer), 1);
+    tls_layer_flush(peer);
+    peer->later = (struct later){
+        .loop = peer->server->guarded->loop, .n = 0, .fn = reset_now, .context = peer};
+    peer->is_sending = true;
+    later_start(&peer->later);
+}
+
+/* The request left turns ago: what the kernel does not take is an alert of TLS. */
+static void test_reset_at_an_alert(void) {
+    static const struct reply replies[] = {{SLICE_INIT(HELLO), REPLY_HOLD},
+                                           {SLICE_INIT("again"), REPLY_HOLD},
+                                           {SLICE_INIT(HELLO), REPLY_HOLD}};
+    struct secure_world secure;
+    struct server_layer layer = tls_layer;
+    layer.write = write_or_ask_again;
+    secure_open(&secure, replies, ARRAY_LEN(replies), NULL);
+    secure.world.server.layer = &layer;
+    CHECK_INT(SSL_CTX_set_max_proto_version(secure.world.server.layer_context, TLS1_2_VERSION), 1);
+    struct client_request request = request_to(secure.target);
+    request.method = HTTP_METHOD_POST;
+    check_exchange(&secure.world, &request, "200 x .");
+    check_exchange(&secure.world, &request,
+                   "! reset, may have arrived: it closed the connection before it answered");
+    CHECK_INT(secure.world.server.n_requests, 2);
+    CHECK_INT(secure.world.server.n_accepted, 1);
+    secure_close(&secure);
+}
+
+/* Four records leave at once, the rest waits for the end of the turn, and the server is gone. */
+static void test_gone_in_the_midst(void) {
+    enum { BODY = 72 * 1024 };
+    char *body = mem_xalloc(BODY);
+    struct secure_world secure;
+    struct exchange exchange;
+    secure_open(&secure, &hello, 1, NULL);
+    struct client_request request = request_to(secure.target);
+    request.method = HTTP_METHOD_POST;
+    check_exchange(&secure.world, &request, "200 x .");
+    server_drop(&secure.world.server, REPLY_CLOSE);
+    request.body = slice_make(body, BODY);
+    exchange_init(&exchange, &secure.world);
+    exchange_run(&exchange, &request);
+    CHECK(slice_starts_with(exchange_trace(&exchange), SLICE("! reset, may have arrived: ")));
+    CHECK_INT(secure.world.server.n_accepted, 1);
+    buf_deinit(&exchange.trace);
+    secure_close(&secure);
+    mem_free(body);
+}
+
+static void prepare(void) {
+    CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR); /* as main() does */
+}
+
+TEST_MAIN(TEST(prepare), TEST(test_requests), TEST(test_large), TEST(test_answers),
+          TEST(test_through_proxy), TEST(test_wrong_name), TEST(test_unknown_authority),
+          TEST(test_no_tls), TEST(test_give_up), TEST(test_reset_at_an_alert),
+          TEST(test_gone_in_the_midst))

@@ -76,9 +76,13 @@ size_t io_stream_queued(const struct io_stream *stream);
 void io_stream_has_secrets(struct io_stream *stream);
 /* Gives to the kernel what was written in this turn, as far as it takes that. */
 void io_stream_flush(struct io_stream *stream);
-/* Broken by a write of which the kernel took nothing: what was written in that turn has not left.
+/* Bytes of the wire that left or wait to leave; those that are given up do not count any more. */
+uint64_t io_stream_accepted(const struct io_stream *stream);
+/*
+ * Of a stream that has ended: true if nothing has left of what was written since it had `accepted`
+ * so many, and now nothing of it will.
  */
-bool io_stream_took_nothing(const struct io_stream *stream);
+bool io_stream_withdraw(struct io_stream *stream, uint64_t accepted);
 /* What was written and the peer's system has not taken yet: it waits here or in our kernel. A
  * system call. */
 size_t io_stream_undelivered(const struct io_stream *stream);
