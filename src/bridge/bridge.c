@@ -190,7 +190,7 @@ static void on_in_end(void *context, int error) {
 static void on_out_end(void *context, int error) {
     struct bridge *bridge = context;
     (void)error;
-    bridge_stop(bridge); /* nobody hears it any more */
+    bridge_fail(bridge, -EPIPE, "the client does not read any more");
 }
 
 /* The end. Always from the timer: nothing that is at work sees it coming. */

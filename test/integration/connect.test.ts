@@ -428,6 +428,18 @@ describe("cardea connect", () => {
             assert.match(client.stderr, /subscribed/);
         });
 
+        test("a client that does not read any more ends the bridge, which says so", async (t) => {
+            const server = await startServer(t, (_request, _body, response) => {
+                response.writeHead(200, { "Content-Type": "application/json" });
+                response.end(JSON.stringify({ jsonrpc: "2.0", id: 1, result: {} }));
+            });
+            const client = new StdioClient(["connect", server.url]);
+            client.process.stdout!.destroy();
+            client.write({ jsonrpc: "2.0", id: 1, method: "ping" });
+            assert.equal((await within(client.exited, "it ends")).code, 1);
+            assert.match(client.stderr, /does not read any more/);
+        });
+
         test("an answer that breaks off is not asked for twice", async (t) => {
             let calls = 0;
             const server = await startServer(t, (request, body, response) => {
