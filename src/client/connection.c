@@ -182,6 +182,7 @@ static void read_proxy(struct client_connection *connection, struct slice bytes)
 
 static void tunnel(struct client_connection *connection) {
     client_connection_enter(connection, CLIENT_TUNNELLING);
+    io_stream_has_secrets(connection->stream);
     if (io_stream_write(connection->stream, secret_reveal(connection->target->connect), SIZE_MAX) !=
         0) {
         fail_at_proxy(connection, "it closed the connection before it answered");

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <uv.h>
@@ -294,11 +295,25 @@ static void on_written(uv_write_t *write, int status) {
         stream->events.on_drain(stream->context);
 }
 
+/* Memory that shrinks may move, and what it leaves behind is not reached: secrets are copied. */
+static char *take_queue(struct io_stream *stream, size_t *ret_len) {
+    if (LIKELY(!stream->has_secrets))
+        return buf_take(&stream->queue, ret_len);
+    struct slice all = buf_slice(&stream->queue);
+    char *bytes = mem_alloc(all.len);
+    if (bytes == NULL)
+        return NULL;
+    memcpy(bytes, all.ptr, all.len);
+    *ret_len = all.len;
+    empty_queue(stream);
+    return bytes;
+}
+
 /* Hands the queue to the kernel's care. What cannot be started shows as a broken stream when it is
  * read. */
 static void send_queue(struct io_stream *stream) {
     size_t len = 0;
-    char *bytes = buf_take(&stream->queue, &len);
+    char *bytes = take_queue(stream, &len);
     if (bytes == NULL) {
         stream->is_broken = true;
         return;
@@ -431,9 +446,11 @@ void streams_end_turn(struct io_loop *loop) {
 
 /* --- writing --- */
 
-/* False: there is no memory for that. */
+/* False: there is no memory for that; or a secret would have to move. */
 static bool collect(struct io_stream *stream, const struct slice *pieces, size_t n_pieces,
                     size_t len) {
+    if (UNLIKELY(stream->has_secrets) && stream->tls == NULL && buf_len(&stream->queue) != 0)
+        return false;
     if (buf_reserve(&stream->queue, len) == NULL) {
         stream->queue.error = 0; /* what is in it is whole */
         return false;

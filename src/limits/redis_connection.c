@@ -164,6 +164,8 @@ static void greet(struct redis_connection *connection) {
                            : target->database.len != 0 ? GREET_SELECT
                                                        : GREET_INFO;
     io_stream_never_starves(connection->stream);
+    if (target->auth != NULL)
+        io_stream_has_secrets(connection->stream);
     if (write_greeting(connection) != 0)
         fail(connection, "the connection broke");
     else

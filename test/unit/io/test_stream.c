@@ -318,6 +318,36 @@ static void test_queued_at_end(void) {
     pair_close(&pair);
 }
 
+/* Copies of secrets do not move; all arrives as it would otherwise. */
+static void test_secrets(void) {
+    static char bytes[IO_STREAM_TURN];
+    struct pair pair;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = pattern_at(i);
+    pair_open(&pair, IO_STREAM_TCP);
+    struct end *near = &pair.ends[0], *far = &pair.ends[1];
+    io_stream_has_secrets(near->stream);
+    CHECK_INT(io_stream_write(near->stream, slice_make(bytes, 7), MIB(8)), 0);
+    CHECK(!io_stream_has_input(far->stream));
+    size_t len = 7;
+    CHECK_INT(io_stream_write(near->stream, slice_make(bytes + len, 1000), MIB(8)), 0);
+    CHECK(io_stream_has_input(far->stream)); /* both, one behind the other */
+    io_stream_flush(near->stream);
+    for (len += 1000; io_stream_queued(near->stream) == 0; len += sizeof bytes) {
+        char *next = mem_xalloc(sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++)
+            next[i] = pattern_at(len + i);
+        CHECK_INT(io_stream_write(near->stream, slice_make(next, sizeof bytes), MIB(8)), 0);
+        io_stream_flush(near->stream);
+        mem_free(next);
+    }
+    io_stream_read(far->stream, true);
+    settle(&pair);
+    CHECK_INT(buf_len(&far->got), len);
+    CHECK(has_pattern(buf_slice(&far->got), 0));
+    pair_close(&pair);
+}
+
 /* Nobody reads any more: that is met when the turn ends, and told once. */
 static void test_broken_at_end(void) {
     struct pair pair;
@@ -665,8 +695,8 @@ static void test_turns(void) {
 
 TEST_MAIN(TEST(prepare), TEST(test_small_write), TEST(test_queue), TEST(test_turn),
           TEST(test_turn_bytes), TEST(test_long_turn), TEST(test_quiet_and_busy),
-          TEST(test_queued_at_end), TEST(test_broken_at_end), TEST(test_no_memory_at_end),
-          TEST(test_half_close), TEST(test_pause), TEST(test_free_inside),
-          TEST(test_free_with_queue), TEST(test_broken_while_queued), TEST(test_reset),
-          TEST(test_bad_descriptor), TEST(test_write_out_of_memory), TEST(test_held),
-          TEST(test_turns))
+          TEST(test_queued_at_end), TEST(test_secrets), TEST(test_broken_at_end),
+          TEST(test_no_memory_at_end), TEST(test_half_close), TEST(test_pause),
+          TEST(test_free_inside), TEST(test_free_with_queue), TEST(test_broken_while_queued),
+          TEST(test_reset), TEST(test_bad_descriptor), TEST(test_write_out_of_memory),
+          TEST(test_held), TEST(test_turns))

@@ -72,7 +72,8 @@ MUST_CHECK int io_stream_writev(struct io_stream *stream, const struct slice *pi
                                 size_t n_pieces, size_t max_queued);
 /* What waits for the peer to read. */
 size_t io_stream_queued(const struct io_stream *stream);
-/* From now on copies of what is written are wiped when they are not needed any more. */
+/* From now on copies of what is written are wiped when they are not needed any more. Not reached:
+ * those of several writes that wait for the peer one behind the other. */
 void io_stream_has_secrets(struct io_stream *stream);
 /* Gives to the kernel what was written in this turn, as far as it takes that. */
 void io_stream_flush(struct io_stream *stream);
