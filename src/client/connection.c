@@ -330,6 +330,31 @@ int client_connection_open(struct client_pool *pool, struct client_call *call,
 
 /* --- what the loop says --- */
 
+/* True: nothing of the request has left, and now nothing of it will. */
+static bool withdraw(struct client_connection *connection) {
+    if (!io_stream_withdraw(connection->stream, connection->accepted_before))
+        return false;
+    client_call_unsent(connection->call);
+    return true;
+}
+
+/* An answer to nothing: the next request would be taken for its cause. */
+static void tell_unasked(const struct client_connection *connection) {
+    log_write(connection->client->log, LOG_WARN, "client",
+              "a server sent bytes that nobody asked for",
+              LOG_TEXT("server", connection->pool->origin));
+}
+
+static void read_answer(struct client_connection *connection, struct slice bytes) {
+    struct client_call *call = connection->call;
+    if (UNLIKELY(call->is_on_kept && !call->is_answered && withdraw(connection))) {
+        tell_unasked(connection);
+        client_call_broken(call, "it sent bytes that nobody asked for");
+        return;
+    }
+    client_answer_read(connection, bytes);
+}
+
 static void on_read(void *context, struct slice bytes) {
     struct client_connection *connection = context;
     switch (connection->state) {
@@ -337,13 +362,10 @@ static void on_read(void *context, struct slice bytes) {
         read_proxy(connection, bytes);
         return;
     case CLIENT_BUSY:
-        client_answer_read(connection, bytes);
+        read_answer(connection, bytes);
         return;
     case CLIENT_IDLE:
-        /* An answer to nothing: the next request would be taken for its cause. */
-        log_write(connection->client->log, LOG_WARN, "client",
-                  "a server sent bytes that nobody asked for",
-                  LOG_TEXT("server", connection->pool->origin));
+        tell_unasked(connection);
         client_connection_free(connection);
         return;
     case CLIENT_DIALLING:
@@ -363,8 +385,7 @@ static void on_end(void *context, int error) {
         fail_at_tls(connection, "it closed the connection during the handshake");
         return;
     case CLIENT_BUSY:
-        if (io_stream_withdraw(connection->stream, connection->accepted_before))
-            client_call_unsent(connection->call);
+        (void)withdraw(connection);
         client_answer_end(connection, error);
         return;
     case CLIENT_IDLE:

@@ -288,10 +288,24 @@ static void start_now(void *context) {
     exchange_start(&in_poll->exchange, &in_poll->request);
 }
 
-/* The end comes in the turn in which the request was written, and before that turn's end: nothing
- * of it has left, and nothing will. */
-static void test_gone_before_it_left(void) {
-    static const enum reply_then ends[] = {REPLY_CLOSE, REPLY_RESET};
+static void answer_nothing(struct server *server) {
+    struct server_peer *peer = CONTAINER_OF(list_first(&server->peers), struct server_peer, link);
+    CHECK_INT(io_stream_write(peer->stream, SLICE("HTTP/1.1 200 OK\r\n\r\nevil"), KIB(1)), 0);
+    io_stream_flush(peer->stream);
+}
+
+static void close_all(struct server *server) {
+    server_drop(server, REPLY_CLOSE);
+}
+
+static void reset_all(struct server *server) {
+    server_drop(server, REPLY_RESET);
+}
+
+/* The end, or an answer to nothing, comes in the turn in which the request was written, and before
+ * that turn's end: nothing of it has left, and nothing will. */
+static void test_over_before_it_left(void) {
+    static void (*const ends[])(struct server *) = {close_all, reset_all, answer_nothing};
     for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
         struct world world;
         struct in_poll in_poll;
@@ -306,7 +320,7 @@ static void test_gone_before_it_left(void) {
             CANNOT_GO_ON();
         world_settle(&world);
         CHECK_INT(write(fds[1], "", 1), 1); /* first this is seen, then the end */
-        server_drop(&world.server, ends[i]);
+        ends[i](&world.server);
         guarded_run(&world.guarded);
         CHECK_STR(exchange_trace(&in_poll.exchange), "200 x .");
         CHECK_INT(world.server.n_requests, 2);
@@ -414,5 +428,5 @@ static void test_large_body(void) {
 
 TEST_MAIN(TEST(test_bytes), TEST(test_unfit), TEST(test_no_connection), TEST(test_long_reason),
           TEST(test_again), TEST(test_again_without_server), TEST(test_gone_unnoticed),
-          TEST(test_gone_before_it_left), TEST(test_early_answer), TEST(test_early_answer_and_end),
+          TEST(test_over_before_it_left), TEST(test_early_answer), TEST(test_early_answer_and_end),
           TEST(test_break_while_paused), TEST(test_large_body))

@@ -80,8 +80,8 @@ void io_stream_flush(struct io_stream *stream);
 /* Bytes of the wire that left or wait to leave; those that are given up do not count any more. */
 uint64_t io_stream_accepted(const struct io_stream *stream);
 /*
- * Of a stream that has ended: true if nothing has left of what was written since it had `accepted`
- * so many, and now nothing of it will.
+ * True if nothing has left of what was written since it had `accepted` so many, and now nothing of
+ * it will: the stream is broken then, and to be freed. No callback.
  */
 bool io_stream_withdraw(struct io_stream *stream, uint64_t accepted);
 /* What was written and the peer's system has not taken yet: it waits here or in our kernel. A
