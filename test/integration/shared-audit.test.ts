@@ -175,7 +175,8 @@ describe("the audit index of two instances on one PostgreSQL", () => {
         const logs = gateways.map(({ dataDir }) => recordsOf(dataDir).log);
         assert.deepEqual(new Set(rows.slice(1).map(({ log }) => log)), new Set(logs));
         const csv = await command(gateways[1]!, ["audit", "export", "--format", "csv", "--upstream", "it"]);
-        for (const log of logs) assert.ok(csv.stdout.includes(`"${log}"`), log);
+        // One log in 64 begins with what a spreadsheet takes for a formula.
+        for (const log of logs) assert.ok(csv.stdout.includes(log.startsWith("-") ? `"'${log}"` : `"${log}"`), log);
         const whole = await command(gateways[0]!, ["audit", "export", "--format", "jsonl"]);
         const texts = whole.stdout.trim().split("\n");
         const reader = new Reader(gateways[0]!.dataDir);
