@@ -11,11 +11,11 @@
 struct tls_stream;
 
 /*
- * What is written in one turn of the loop is collected in `queue` and goes to the kernel in one
- * piece when the turn ends: peers are woken once instead of once for each answer, and that is most
- * of what writing costs. Much at once goes straight there. What the kernel does not take stays in
- * `queue` while `sending`, one uv_write at a time, holds what it took over: bytes in flight never
- * move. With TLS, all of these are what is on the wire.
+ * Where a loop has much to write, what is written in one turn is collected in `queue` and goes to
+ * the kernel in one piece when the turn ends: peers are woken once instead of once for each answer
+ * (decision 0020). Else, and much at once, it goes straight there. What the kernel does not take
+ * stays in `queue` while `sending`, one uv_write at a time, holds what it took over: bytes in
+ * flight never move. With TLS, all of these are what is on the wire.
  */
 struct io_stream {
     union {

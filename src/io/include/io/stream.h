@@ -1,8 +1,8 @@
 /*
  * Byte streams on a loop: TCP and Unix connections, pipes. Writing never blocks and never calls
- * back from inside. What is written in one turn of the loop leaves together when the turn ends;
- * what the kernel does not take then is queued up to a limit. Reading can be paused, which is how
- * back-pressure travels.
+ * back from inside. Where a loop has much to write, what is written in one turn leaves together
+ * when the turn ends. What the kernel does not take is queued up to a limit. Reading can be paused,
+ * which is how back-pressure travels.
  */
 #pragma once
 
@@ -66,7 +66,7 @@ MUST_CHECK int io_stream_write(struct io_stream *stream, struct slice bytes, siz
  * wait.
  */
 enum { IO_STREAM_PIECES = 256 };
-/* Longer ones leave at once, and are not copied. */
+/* The most of a stream that waits for the end of a turn; more leaves at once, and is not copied. */
 enum { IO_STREAM_TURN = 16 * 1024 };
 MUST_CHECK int io_stream_writev(struct io_stream *stream, const struct slice *pieces,
                                 size_t n_pieces, size_t max_queued);
